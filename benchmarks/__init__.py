@@ -1,0 +1,1 @@
+"""Host side: latency and accuracy measurements."""

@@ -1,0 +1,1 @@
+"""Host side: calibration frames, ranges, quantised graphs and the accuracy gate."""

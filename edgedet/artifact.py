@@ -1,0 +1,73 @@
+"""What a device must know of a model file, kept inside the file. Knows JSON and files; no engine, no torch.
+
+An ONNX file carries it as ``metadata_props["edgedet"]``; other formats say where in their engine module.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, Tuple
+
+from .errors import ArtifactError
+from .specs import DetectorSpec
+
+META_KEY = "edgedet"
+FORMAT_VERSION = 1
+MAX_META_BYTES = 4 << 20  # a file that claims more metadata than this is not ours
+
+
+@dataclass(frozen=True)
+class ArtifactMeta:
+    """All that a device must know about a model file.
+
+    spec:          the detector's structure, input size, anchors, normalisation and fill.
+    class_names:   one per class id, in order.
+    precision:     "fp32", "fp16" or "int8".
+    source_sha256: of the checkpoint that the file was made from.
+    input_layout:  "uint8 NHWC BGR": camera bytes; normalisation is in the graph.
+    outputs:       names in the order (class logits, box codes).
+    versions:      of edgedet and of the packages that wrote the file.
+    report:        figures of the verification, the gate and the like, as they were printed.
+    """
+
+    spec: DetectorSpec
+    class_names: Tuple[str, ...]
+    precision: str
+    source_sha256: str
+    input_layout: str = "uint8 NHWC BGR"
+    outputs: Tuple[str, ...] = ("class_logits", "box_codes")
+    versions: Dict[str, str] = field(default_factory=dict)
+    report: Dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.spec.num_classes:
+            raise ArtifactError(
+                f"the model has {self.spec.num_classes} classes, but {len(self.class_names)} names were given."
+            )
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        values = asdict(self)
+        values["format"] = FORMAT_VERSION
+        return json.dumps(values, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> ArtifactMeta:
+        """Parse ``to_json``'s text; raises ArtifactError where it is damaged or of a newer edgedet."""
+        if len(text) > MAX_META_BYTES:
+            raise ArtifactError(f"the model's metadata is {len(text)} bytes; at most {MAX_META_BYTES} are expected.")
+        try:
+            values = json.loads(text)
+            version = values.pop("format")
+            if version != FORMAT_VERSION:
+                raise ArtifactError(
+                    f"the model was written in format {version}, this edgedet reads {FORMAT_VERSION}: "
+                    "export it again, or install the edgedet that wrote it."
+                )
+            spec = DetectorSpec.from_dict(values.pop("spec"))
+            names = tuple(str(name) for name in values.pop("class_names"))
+            outputs = tuple(str(name) for name in values.pop("outputs"))
+            return ArtifactMeta(spec=spec, class_names=names, outputs=outputs, **values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"the model's edgedet metadata is damaged ({error}): export it again.") from None

@@ -1,0 +1,94 @@
+"""Every error that edgedet raises on purpose. Knows nothing else of the package.
+
+    EdgeDetError               exit code 2   bad input or usage; base of all
+    |-- InputError             a file, value or option that cannot be used
+    |   |-- CheckpointError    weights that do not fit, are damaged or are not safe to load
+    |   |-- ArtifactError      a model file that edgedet did not write, or that is damaged
+    |   |-- SourceError        a camera, video or image that cannot be read
+    |   `-- ShapeError         arrays whose shapes do not belong together
+    |-- MissingDependency      a package that is not installed; the message names the pip command
+    |-- UnsupportedError       something that this engine, board or version cannot do
+    |-- VerificationError      exit code 3   a produced file was refused because it does not do what the model did
+    `-- PartialFailure         exit code 1   the rest was done; the message counts and names the failures
+
+Each message says what was wanted, what came and what to do. Only ``edgedet.cli.main`` prints errors and exits.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+
+class EdgeDetError(Exception):
+    """Base of every error that edgedet raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(EdgeDetError):
+    """A file, value or option that cannot be used."""
+
+
+class CheckpointError(InputError):
+    """Weights that do not fit the model, are damaged, or are not safe to load."""
+
+
+class ArtifactError(InputError):
+    """A model file that edgedet did not write, or that is damaged."""
+
+
+class SourceError(InputError):
+    """A camera, video or image that cannot be read."""
+
+
+class ShapeError(InputError):
+    """Arrays whose shapes do not belong together."""
+
+
+class MissingDependency(EdgeDetError):
+    """A package that is not installed; the message names the command that installs it."""
+
+
+class UnsupportedError(EdgeDetError):
+    """Something that this engine, board or version cannot do."""
+
+
+class VerificationError(EdgeDetError):
+    """A produced file was refused because it does not do what the model did."""
+
+    exit_code = 3
+
+
+class PartialFailure(EdgeDetError):
+    """Part of the work failed; the rest was done."""
+
+    exit_code = 1
+
+
+# What to type for a module that is not there. OpenCV is the board's own where it has one (docs/boards.md).
+_PIP = {
+    "cv2": "pip install 'edgedet[pc]' (on a Jetson or Raspberry Pi use the system's OpenCV: apt install python3-opencv)",
+    "onnxruntime": "pip install 'edgedet[pc]'",
+    "torch": "pip install 'edgedet[export]'",
+    "onnx": "pip install 'edgedet[export]'",
+    "safetensors": "pip install 'edgedet[export]'",
+    "skimage": "pip install 'edgedet[export]'",
+    "tqdm": "pip install 'edgedet[export]'",
+    "pycocotools": "pip install 'edgedet[bench]'",
+}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import ``module``, or say in one line which command installs it.
+
+    Raises MissingDependency naming ``purpose`` (for example "edgedet export").
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        root = module.split(".")[0]
+        if error.name is None or error.name.split(".")[0] != root:
+            raise
+        how = _PIP.get(root, f"pip install {root}")
+        raise MissingDependency(f"{purpose} needs {root}, which is not installed: {how}") from None

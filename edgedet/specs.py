@@ -1,0 +1,144 @@
+"""The EfficientDet family as a table: D0-D7, D7x and Lite0-4. Stdlib only; knows no weights and no engine.
+
+Sources: google/automl efficientdet/hparams_config.py; rwightman effdet/config/model_config.py; arXiv 1911.09070 table 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, Tuple
+
+from .errors import InputError
+
+IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+HALF_RGB = (0.5, 0.5, 0.5)  # [-1, 1] inputs: AdvProp and Lite models
+ROUNDED_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))  # (w, h), as the PyTorch ports round them
+MIN_SIDE = 128  # below this P7 would have no cell of its own
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """All that fixes one EfficientDet's structure, pre-processing and anchors.
+
+    name:            for example "tf_efficientdet_d0".
+    backbone:        "b0".."b7" or "lite0".."lite4".
+    input_hw:        (height, width) in pixels.
+    fusion:          "fastattn" (fast normalised) or "sum".
+    activation:      "swish" or "relu6".
+    padding:         "same" (TensorFlow's, asymmetric on stride 2) or "symmetric".
+    mean_rgb/std_rgb: of pixels in [0, 1].
+    fill_rgb:        bytes painted right of and below the picture where it does not fill the input.
+    aspect_ratios:   (w, h) factors of the anchors.
+    backbone_bn_eps: the backbone's BatchNorm epsilon; BiFPN and heads use 1e-3 in every family.
+    """
+
+    name: str
+    backbone: str
+    input_hw: Tuple[int, int]
+    num_classes: int
+    bifpn_channels: int
+    bifpn_repeats: int
+    head_repeats: int
+    fusion: str = "fastattn"
+    activation: str = "swish"
+    padding: str = "same"
+    min_level: int = 3
+    max_level: int = 7
+    anchor_scale: float = 4.0
+    num_scales: int = 3
+    aspect_ratios: Tuple[Tuple[float, float], ...] = ROUNDED_RATIOS
+    mean_rgb: Tuple[float, float, float] = IMAGENET_MEAN_RGB
+    std_rgb: Tuple[float, float, float] = IMAGENET_STD_RGB
+    fill_rgb: Tuple[int, int, int] = (124, 116, 104)  # round(255 x ImageNet mean), as effdet's loader
+    backbone_bn_eps: float = 1e-3
+
+    @property
+    def num_levels(self) -> int:
+        """Number of pyramid levels that the heads see."""
+        return self.max_level - self.min_level + 1
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """Anchors at each position of a level: scales times aspect ratios."""
+        return self.num_scales * len(self.aspect_ratios)
+
+    def level_sizes(self) -> Tuple[Tuple[int, int], ...]:
+        """Return (height, width) of each level from ``min_level`` on, by ceil division as SAME padding gives them."""
+        h, w = self.input_hw
+        sizes = []
+        for level in range(1, self.max_level + 1):
+            h, w = (h + 1) // 2, (w + 1) // 2
+            if level >= self.min_level:
+                sizes.append((h, w))
+        return tuple(sizes)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Dict[str, Any]) -> DetectorSpec:
+        """Rebuild a spec from ``to_dict``'s JSON; raises InputError on unknown or missing keys."""
+        frozen = {key: _tuples(value) for key, value in values.items()}
+        try:
+            return DetectorSpec(**frozen)
+        except TypeError as error:
+            raise InputError(f"this is not a detector spec of edgedet: {error}.") from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _d(name: str, backbone: str, side: int, channels: int, repeats: int, heads: int, **more: Any) -> DetectorSpec:
+    return DetectorSpec(name, backbone, (side, side), 90, channels, repeats, heads, **more)
+
+
+def _lite(name: str, backbone: str, side: int, channels: int, repeats: int, heads: int, scale: float) -> DetectorSpec:
+    return _d(
+        name, backbone, side, channels, repeats, heads, fusion="sum", activation="relu6", anchor_scale=scale,
+        mean_rgb=HALF_RGB, std_rgb=HALF_RGB, fill_rgb=(128, 128, 128),
+    )  # fmt: skip
+
+
+_BASE = (
+    _d("tf_efficientdet_d0", "b0", 512, 64, 3, 3),
+    _d("tf_efficientdet_d1", "b1", 640, 88, 4, 3),
+    _d("tf_efficientdet_d2", "b2", 768, 112, 5, 3),
+    _d("tf_efficientdet_d3", "b3", 896, 160, 6, 4),
+    _d("tf_efficientdet_d4", "b4", 1024, 224, 7, 4),
+    _d("tf_efficientdet_d5", "b5", 1280, 288, 7, 4),
+    _d("tf_efficientdet_d6", "b6", 1280, 384, 8, 5, fusion="sum"),
+    _d("tf_efficientdet_d7", "b6", 1536, 384, 8, 5, fusion="sum", anchor_scale=5.0),
+    _d("tf_efficientdet_d7x", "b7", 1536, 384, 8, 5, fusion="sum", max_level=8),
+    _lite("tf_efficientdet_lite0", "lite0", 320, 64, 3, 3, 3.0),
+    _lite("tf_efficientdet_lite1", "lite1", 384, 88, 4, 3, 3.0),
+    _lite("tf_efficientdet_lite2", "lite2", 448, 112, 5, 3, 3.0),
+    _lite("tf_efficientdet_lite3", "lite3", 512, 160, 6, 4, 4.0),
+    _lite("tf_efficientdet_lite3x", "lite3", 640, 200, 6, 4, 3.0),
+    _lite("tf_efficientdet_lite4", "lite4", 640, 224, 7, 4, 4.0),
+)
+# AdvProp training: same network, [-1, 1] inputs, black fill (effdet's config says fill_color=0).
+_ADVPROP = tuple(
+    replace(spec, name=spec.name + "_ap", mean_rgb=HALF_RGB, std_rgb=HALF_RGB, fill_rgb=(0, 0, 0)) for spec in _BASE[:6]
+)
+
+SPECS: Dict[str, DetectorSpec] = {spec.name: spec for spec in _BASE + _ADVPROP}
+
+# compound scaling phi -> model; 8 is D7x, as zylo117 numbers it.
+PHI = {**{phi: f"tf_efficientdet_d{phi}" for phi in range(8)}, 8: "tf_efficientdet_d7x"}
+
+
+def spec_for(name: str) -> DetectorSpec:
+    """Return the family table's row; raises InputError listing the names where there is none."""
+    if name not in SPECS:
+        raise InputError(f"unknown model {name!r}; choose from {', '.join(SPECS)}.")
+    return SPECS[name]
+
+
+def resized(spec: DetectorSpec, input_hw: Tuple[int, int]) -> DetectorSpec:
+    """Return the spec for another input size; raises InputError below MIN_SIDE."""
+    if min(input_hw) < MIN_SIDE:
+        raise InputError(f"--size needs at least {MIN_SIDE} pixels a side; got {input_hw[0]}x{input_hw[1]}.")
+    return replace(spec, input_hw=input_hw)

@@ -1,0 +1,1 @@
+"""From a source of frames to sinks: sources, the loop, outputs and the run command."""

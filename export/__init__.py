@@ -1,0 +1,1 @@
+"""Host side: checkpoint -> network -> fused ONNX -> verified artefact."""

@@ -1,0 +1,32 @@
+"""Package edgedet: device code in edgedet/, host code in export/, calibration/ and benchmarks/.
+
+The host folders install as edgedet.export, edgedet.calibration and edgedet.benchmarks, so that no generic name
+lands in site-packages (docs/decisions/0001-layout.md). The links inside edgedet/ serve type checkers only.
+"""
+
+from setuptools import setup
+
+HOST_FOLDERS = ("export", "calibration", "benchmarks")
+DEVICE_PACKAGES = ("edgedet", "edgedet.engines", "edgedet.stream")
+
+PC = ["opencv-python>=4.8", "onnxruntime>=1.16"]
+EXPORT = [*PC, "torch>=2.4", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
+BENCH = [*PC, "pycocotools>=2.0.7"]
+DEV = [
+    *EXPORT, *BENCH, "pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "build>=1.2",
+]  # fmt: skip
+
+setup(
+    packages=[*DEVICE_PACKAGES, *(f"edgedet.{name}" for name in HOST_FOLDERS)],
+    package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
+    package_data={"edgedet": ["py.typed", "demo/*"]},
+    include_package_data=False,
+    extras_require={
+        "pc": PC,
+        "export": EXPORT,
+        "bench": BENCH,
+        "tensorrt": ["pycuda>=2022.1"],
+        "dev": DEV,
+        "all": sorted({*EXPORT, *BENCH}),
+    },
+)
