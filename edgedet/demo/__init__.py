@@ -1,0 +1,34 @@
+"""The bundled demo: where its files are, and frames of its clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+import numpy as np
+
+from ..errors import SourceError, require
+
+FOLDER = Path(__file__).resolve().parent
+CLIP = FOLDER / "street.mp4"  # 15 s of pedestrians that the weights did not see in training
+WEIGHTS = FOLDER / "efficientdet_d0_street.safetensors"  # EfficientDet-D0, one class: person
+MODEL_NAME = WEIGHTS.stem
+
+
+def clip_frames(count: int) -> List[np.ndarray]:
+    """Return ``count`` frames (H, W, 3) uint8 BGR, spread evenly over the clip."""
+    cv2 = require("cv2", "reading the demo clip")
+    capture = cv2.VideoCapture(str(CLIP))
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    wanted = set(np.linspace(0, max(total - 1, 0), count).astype(int).tolist())
+    frames = []
+    for index in range(total):
+        ok, bgr = capture.read()
+        if not ok:
+            break
+        if index in wanted:
+            frames.append(bgr)
+    capture.release()
+    if len(frames) != len(wanted):
+        raise SourceError(f"{CLIP} gave {len(frames)} of {len(wanted)} frames: install edgedet again.")
+    return frames

@@ -1,0 +1,164 @@
+"""``edgedet export``: checkpoint -> verified model file. Imports torch and onnx only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedet import __version__, demo
+from edgedet.artifact import ArtifactMeta
+from edgedet.errors import InputError, require
+from edgedet.files import atomic_path, sha256_of
+
+if TYPE_CHECKING:
+    from edgedet.export.checkpoint import Checkpoint
+
+DESCRIPTION = "Turn an EfficientDet checkpoint into a fused ONNX file and verify it against the checkpoint."
+EXAMPLE = """  edgedet export --phi 0 --weights tf_efficientdet_d0_cards.pth
+  edgedet export --phi 0 --weights demo --size 384x512"""
+DEFAULT_OUT = Path("edgedet-out")
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote, as ``--json`` prints it."""
+
+    model: str
+    onnx: str
+    bytes: int
+    sha256: str
+    nodes: int
+    input_hw: tuple[int, int]
+    classes: int
+    max_relative_difference: float
+    frames: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``edgedet export``."""
+    parser.add_argument("--phi", type=int, metavar="N", help="compound scaling: 0-7, or 8 for D7x")
+    parser.add_argument(
+        "--variant", metavar="NAME", help="the model's name where phi is not enough, e.g. tf_efficientdet_d0_ap"
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="checkpoint (.pth, .safetensors), or 'demo' for the bundled model"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="folder to write to (default: %(default)s)"
+    )
+    parser.add_argument("--name", help="file name without suffix (default: the checkpoint's)")
+    parser.add_argument(
+        "--names", type=Path, metavar="FILE", help="class names, one a line (default: STEM.json, else class_0, ...)"
+    )
+    parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="threads of the verification (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON to FILE, or to stdout"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, print what was written and how far it is from the checkpoint."""
+    if args.weights is None:
+        raise InputError("edgedet export needs --weights FILE, or --weights demo for the bundled model.")
+    for module in ("torch", "onnx", "onnxruntime", "cv2", "safetensors"):
+        require(module, "edgedet export")
+    checkpoint = _load(args)
+    name = args.name or (demo.MODEL_NAME if args.weights == DEMO else Path(args.weights).stem)
+    result = export_onnx(checkpoint, args.out / f"{name}.onnx", args.threads)
+    text = sys.stderr if args.json == "-" else sys.stdout
+    h, w = result.input_hw
+    print(
+        f"wrote {result.onnx}: {result.model}, {h}x{w}, {result.classes} classes, {result.nodes} nodes, "
+        f"{result.bytes / 1e6:.1f} MB",
+        file=text,
+    )
+    print(
+        f"verified on {result.frames} frames: outputs within {result.max_relative_difference:.1e} of the checkpoint's "
+        "(share of the largest)",
+        file=text,
+    )
+    if args.json == "-":
+        print(json.dumps(asdict(result)))
+    elif args.json:
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
+    return 0
+
+
+def _load(args: argparse.Namespace) -> Checkpoint:
+    from edgedet.export.checkpoint import load_checkpoint, name_of_phi, parse_size
+    from edgedet.specs import resized, spec_for
+
+    wanted = args.variant or (None if args.phi is None else name_of_phi(args.phi))
+    if wanted is not None:
+        spec_for(wanted)
+    size = parse_size(args.size) if args.size else None
+    path = demo.WEIGHTS if args.weights == DEMO else Path(args.weights)
+    checkpoint = load_checkpoint(path, wanted, args.names)
+    return replace(checkpoint, spec=resized(checkpoint.spec, size)) if size else checkpoint
+
+
+def export_onnx(checkpoint: Checkpoint, path: Path, threads: int) -> ExportResult:
+    """Write the fused float ONNX file and verify it; nothing is left at ``path`` where it fails.
+
+    Raises VerificationError where the file does not do what the network does.
+    """
+    import onnx
+    import torch
+
+    from edgedet.export.checkpoint import network_from_checkpoint
+    from edgedet.export.fuse import graph_from_network
+    from edgedet.export.verify import FRAMES, verify
+
+    torch.set_num_threads(threads)
+    network = network_from_checkpoint(checkpoint)
+    versions = {"edgedet": __version__, "torch": torch.__version__, "onnx": onnx.__version__}
+    meta = ArtifactMeta(checkpoint.spec, checkpoint.class_names, "fp32", checkpoint.sha256, versions=versions)
+    frames = demo.clip_frames(FRAMES)
+    with atomic_path(path) as temporary:
+        model = graph_from_network(network, meta)
+        temporary.write_bytes(model.SerializeToString())
+        found = verify(temporary, network, frames, threads)
+        report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
+        model = _with_meta(model, replace(meta, report=report))
+        temporary.write_bytes(model.SerializeToString())
+    return ExportResult(
+        model=checkpoint.spec.name,
+        onnx=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        nodes=len(model.graph.node),
+        input_hw=checkpoint.spec.input_hw,
+        classes=checkpoint.spec.num_classes,
+        max_relative_difference=found.worst,
+        frames=found.frames,
+    )
+
+
+def _with_meta(model: Any, meta: ArtifactMeta) -> Any:
+    from onnx import helper
+
+    from edgedet.artifact import META_KEY
+
+    helper.set_model_props(model, {META_KEY: meta.to_json()})
+    return model
+
+
+def export_demo(out: Path) -> Path:
+    """Export the bundled model to ``out`` and return the file's path."""
+    from edgedet.export.checkpoint import load_checkpoint
+
+    for module in ("torch", "onnx", "onnxruntime", "cv2", "safetensors"):
+        require(module, "exporting the demo model")
+    path = out / f"{demo.MODEL_NAME}.onnx"
+    export_onnx(load_checkpoint(demo.WEIGHTS), path, os.cpu_count() or 1)
+    return path
