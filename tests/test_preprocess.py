@@ -1,0 +1,95 @@
+"""Pictures land in the top-left of the model's input, and only the rest is painted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgedet.errors import ShapeError
+from edgedet.preprocess import Preprocessor, fit
+from edgedet.specs import SPECS, resized
+
+cv2 = pytest.importorskip("cv2", reason="pictures are resized by OpenCV")
+
+D0 = SPECS["tf_efficientdet_d0"]
+FILL_BGR = [104, 116, 124]
+
+
+@pytest.fixture()
+def street():
+    """A landscape picture of random pixels, 480 x 640."""
+    return np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+
+
+def test_landscape_is_scaled_by_its_width(street):
+    """640 -> 512 is a factor of 0.8, so 480 rows become 384 and 128 are left to the fill."""
+    found = Preprocessor(D0)(street)
+    assert found.pixels.shape == (1, 512, 512, 3)
+    assert found.scale_to_source == 1.25
+    assert found.source_hw == (480, 640)
+    expected = cv2.resize(street, (512, 384), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(found.pixels[0, :384], expected)
+    assert (found.pixels[0, 384:] == FILL_BGR).all()
+
+
+def test_portrait_leaves_the_right_side(street):
+    """Rows of the picture's corner are not contiguous in the buffer; they are written all the same."""
+    portrait = np.ascontiguousarray(street.transpose(1, 0, 2))
+    found = Preprocessor(D0)(portrait)
+    np.testing.assert_array_equal(found.pixels[0, :, :384], cv2.resize(portrait, (384, 512)))
+    assert (found.pixels[0, :, 384:] == FILL_BGR).all()
+
+
+def test_sizes_are_cut_off_not_rounded():
+    """100 x 333 into 512: 512 / 333 = 1.5375, and 153.75 rows become 153."""
+    assert fit((100, 333), (512, 512)) == (512 / 333, (153, 512))
+
+
+def test_a_strip_keeps_at_least_one_row():
+    assert fit((1, 5000), (512, 512))[1] == (1, 512)
+    found = Preprocessor(D0)(np.full((1, 5000, 3), 200, np.uint8))
+    assert (found.pixels[0, 0] == 200).all()
+    assert (found.pixels[0, 1:] == FILL_BGR).all()
+
+
+def test_a_picture_of_the_right_size_is_taken_as_it_is():
+    picture = np.random.default_rng(1).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    found = Preprocessor(D0)(picture)
+    np.testing.assert_array_equal(found.pixels[0], picture)
+    assert found.scale_to_source == 1.0
+
+
+def test_no_pixel_of_an_earlier_picture_is_left(street):
+    """Wide, then narrow, then wide again: each equals what a fresh Preprocessor makes."""
+    reused = Preprocessor(D0)
+    for picture in (street, street[:, :100], street[:100], street):
+        np.testing.assert_array_equal(reused(picture).pixels, Preprocessor(D0)(picture).pixels)
+
+
+def test_the_buffer_is_reused(street):
+    preprocess = Preprocessor(D0)
+    assert preprocess(street).pixels is preprocess(street[:200]).pixels
+
+
+def test_input_need_not_be_square(street):
+    """480 x 640 into 256 x 640: the height decides, 341 columns are filled."""
+    found = Preprocessor(resized(D0, (256, 640)))(street)
+    assert found.pixels.shape == (1, 256, 640, 3)
+    np.testing.assert_array_equal(found.pixels[0, :, :341], cv2.resize(street, (341, 256)))
+    assert (found.pixels[0, :, 341:] == FILL_BGR).all()
+
+
+def test_a_cropped_view_is_read_where_it_lies(street):
+    """Slices of a bigger picture have strides of their own."""
+    view = street[10:300:1, 20:500]
+    np.testing.assert_array_equal(Preprocessor(D0)(view).pixels, Preprocessor(D0)(view.copy()).pixels)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    ids=["grey", "bgra", "float", "empty"],
+)
+def test_other_pictures_are_refused(picture):
+    with pytest.raises(ShapeError, match="uint8 BGR"):
+        Preprocessor(D0)(picture)
