@@ -1,23 +1,25 @@
 """Package edgedet: device code in edgedet/, host code in export/, calibration/ and benchmarks/.
 
 The host folders install as edgedet.export, edgedet.calibration and edgedet.benchmarks, so that no generic name
-lands in site-packages (docs/decisions/0001-layout.md). The links inside edgedet/ serve type checkers only.
+lands in site-packages (docs/decisions/0001-layout.md). The links inside edgedet/ serve type checkers and runs from
+the checkout; nothing here follows them.
 """
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HOST_FOLDERS = ("export", "calibration", "benchmarks")
-DEVICE_PACKAGES = ("edgedet", "edgedet.engines", "edgedet.stream")
+PACKAGES = find_packages(include=["edgedet", "edgedet.*"], exclude=[f"edgedet.{name}*" for name in HOST_FOLDERS])
+for folder in HOST_FOLDERS:
+    PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in find_packages(folder))]
 
 PC = ["opencv-python>=4.8", "onnxruntime>=1.16"]
 EXPORT = [*PC, "torch>=2.4", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
 BENCH = [*PC, "pycocotools>=2.0.7"]
-DEV = [
-    *EXPORT, *BENCH, "pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "build>=1.2",
-]  # fmt: skip
+DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "setuptools>=70.1"]
 
 setup(
-    packages=[*DEVICE_PACKAGES, *(f"edgedet.{name}" for name in HOST_FOLDERS)],
+    license="Apache-2.0",  # here, because pyproject.toml's two spellings each break some setuptools from 61 to 84
+    packages=PACKAGES,
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
     package_data={"edgedet": ["py.typed", "demo/*"]},
     include_package_data=False,
@@ -26,7 +28,7 @@ setup(
         "export": EXPORT,
         "bench": BENCH,
         "tensorrt": ["pycuda>=2022.1"],
-        "dev": DEV,
-        "all": sorted({*EXPORT, *BENCH}),
+        "dev": sorted({*EXPORT, *BENCH, *DEV}),
+        "all": sorted({*EXPORT, *BENCH}),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )
