@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up .venv by themselves, on Python 3.10 to 3.13, and then run.
+# Another interpreter: make PYTHON=/path/to/python3 demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := edgedet-out
+MODEL := $(OUT)/efficientdet_d0_street.onnx
+
+FITS := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.10; do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# One torch for everybody who develops; pip takes a CPU build where it is offered one (CONTRIBUTING.md).
+TORCH := torch==2.13.0
+# The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
+ORACLE := timm==1.0.19 omegaconf==2.4.0
+
+.PHONY: demo test slow check clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
+	$(BIN)/edgedet run $(MODEL) --source edgedet/demo/street.mp4 --save $(OUT)/demo.mp4 --jsonl $(OUT)/demo.jsonl
+	@echo "The clip with boxes: $(CURDIR)/$(OUT)/demo.mp4"
+	@echo "A line a frame:      $(CURDIR)/$(OUT)/demo.jsonl"
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ] # 5: no test is marked slow
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/python.stamp:
+	@"$(PYTHON)" -c '$(FITS)' 2>/dev/null || { echo "edgedet: wanted Python 3.10 to 3.13, found" \
+		"$(or $(PYTHON),none): install one, or say make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Setting up $(VENV); the first time takes some minutes (PyTorch)."
+	"$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/python.stamp setup.py pyproject.toml Makefile
+	$(PIP) --editable '.[export]' $(TORCH)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/python.stamp setup.py pyproject.toml Makefile
+	$(PIP) --editable '.[dev]' $(TORCH) $(ORACLE)
+	$(PIP) --no-deps effdet==0.4.1
+	@touch $(VENV)/demo.stamp $@
