@@ -15,7 +15,9 @@ from .errors import InputError, ShapeError
 from .types import Detections, RawOutputs
 
 DEFAULT_SCORE = 0.4  # what `run` draws: sure enough for a viewer
-MAX_CANDIDATES = 5000  # best (anchor, class) pairs that reach NMS; effdet max_detection_points, automl MAX_DETECTION_POINTS
+MAX_CANDIDATES = (
+    5000  # best (anchor, class) pairs that reach NMS; effdet max_detection_points, automl MAX_DETECTION_POINTS
+)
 MAX_BOXES = 100  # a picture; effdet max_det_per_image, COCO's own limit
 NMS_IOU = 0.5  # hard NMS drops what overlaps a better box of its class by more; effdet anchors.py, automl nms_configs
 SOFT_NMS_SIGMA = 0.5  # gaussian; automl nms_configs.sigma, effdet soft_nms.py
@@ -48,6 +50,9 @@ def postprocess(
     anchor_ids, class_ids = np.divmod(best, raw.class_logits.shape[1])
     boxes_xyxy = decode(raw.box_codes[anchor_ids], anchors_yxyx[anchor_ids])
     scores = _sigmoid(flat_logits[best])
+    whole = ~np.isnan(boxes_xyxy).any(axis=1)  # a half-precision overflow may leave NaN codes: that is no box
+    if not whole.all():
+        boxes_xyxy, scores, class_ids = boxes_xyxy[whole], scores[whole], class_ids[whole]
     limits_xyxy = np.array([source_hw[1], source_hw[0]] * 2, dtype=np.float32)
     np.clip(boxes_xyxy, 0, limits_xyxy / np.float32(scale_to_source), out=boxes_xyxy)
 

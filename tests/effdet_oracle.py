@@ -6,10 +6,12 @@ the two operators that effdet names are registered here: ``nms`` as its plain de
 
 from __future__ import annotations
 
+import sys
 import warnings
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 _libraries: list[Any] = []  # torch drops the operators when the Library object dies
@@ -22,7 +24,10 @@ def import_effdet() -> ModuleType:
         warnings.simplefilter("ignore")  # effdet 0.4.1 scripts functions, which newer torch deprecates
         _complete_torchvision(torch)
         pytest.importorskip("timm", reason="the effdet oracle needs timm: pip install timm")
-        return pytest.importorskip("effdet", reason="the oracle effdet is not installed: pip install effdet")
+        effdet = pytest.importorskip("effdet", reason="the oracle effdet is not installed: pip install effdet")
+    if _libraries:
+        sys.modules["torchvision.ops.boxes"]._assert_has_ops = lambda: None
+    return effdet
 
 
 def _complete_torchvision(torch: ModuleType) -> None:
@@ -40,15 +45,17 @@ def _plain_nms(dets: Any, scores: Any, iou_threshold: float) -> Any:
     """Greedy NMS by its definition, in float32 as torchvision's CPU kernel: IoU above the threshold is dropped."""
     import torch
 
-    areas = (dets[:, 2] - dets[:, 0]) * (dets[:, 3] - dets[:, 1])
-    order = torch.argsort(scores, descending=True, stable=True)
+    x1, y1, x2, y2 = dets.numpy().T
+    areas = (x2 - x1) * (y2 - y1)
+    order = np.argsort(-scores.numpy(), kind="stable")
     keep = []
     while len(order):
         best, order = order[0], order[1:]
         keep.append(best)
-        low = torch.maximum(dets[best, :2], dets[order, :2])
-        high = torch.minimum(dets[best, 2:], dets[order, 2:])
-        inter = (high - low).clamp(min=0).prod(dim=1)
-        iou = inter / (areas[best] + areas[order] - inter)  # NaN between empty boxes: not above, so both stay
+        width = np.minimum(x2[best], x2[order]) - np.maximum(x1[best], x1[order])
+        height = np.minimum(y2[best], y2[order]) - np.maximum(y1[best], y1[order])
+        inter = np.maximum(width, 0) * np.maximum(height, 0)
+        with np.errstate(invalid="ignore"):  # 0 / 0 between empty boxes is NaN: not above, so both stay
+            iou = inter / (areas[best] + areas[order] - inter)
         order = order[~(iou > iou_threshold)]
-    return torch.stack(keep) if keep else torch.zeros(0, dtype=torch.int64)
+    return torch.tensor(keep, dtype=torch.int64)

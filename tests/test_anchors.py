@@ -42,11 +42,9 @@ def test_stride_is_a_fraction_where_the_level_was_rounded_up():
     spec = resized(D0, (200, 256))
     first_of_p4 = anchors_for(spec)[25 * 32 * 9]
     stride_y, stride_x = 200 / 13, 16.0
-    np.testing.assert_allclose(
-        first_of_p4,
-        [stride_y / 2 - 2 * stride_y, stride_x / 2 - 2 * stride_x, stride_y / 2 + 2 * stride_y, stride_x / 2 + 2 * stride_x],
-        atol=1e-5,
-    )  # fmt: skip
+    half_y, half_x = 2 * stride_y, 2 * stride_x  # half of anchor scale 4 x stride
+    y, x = stride_y / 2, stride_x / 2
+    np.testing.assert_allclose(first_of_p4, [y - half_y, x - half_x, y + half_y, x + half_x], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SPECS)

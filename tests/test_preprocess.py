@@ -15,7 +15,7 @@ D0 = SPECS["tf_efficientdet_d0"]
 FILL_BGR = [104, 116, 124]
 
 
-@pytest.fixture()
+@pytest.fixture
 def street():
     """A landscape picture of random pixels, 480 x 640."""
     return np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)

@@ -1,0 +1,270 @@
+"""Boxes by hand, and against effdet's own decode, NMS and limits for equal raw outputs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from effdet_oracle import import_effdet
+
+from edgedet.anchors import anchors_for
+from edgedet.errors import InputError, ShapeError
+from edgedet.postprocess import MAX_CANDIDATES, decode, logit_of, postprocess
+from edgedet.specs import SPECS, resized
+from edgedet.types import RawOutputs
+
+# Anchors 10 high and 20 wide, side by side: the n-th reaches from x = 100 n.
+ANCHORS = np.array([[0, 100 * n, 10, 100 * n + 20] for n in range(6)], dtype=np.float32)
+CANVAS_HW = (1000, 1000)
+OFF = -20.0  # a logit that says no
+
+
+def raw_outputs(hits, codes=None, num_classes=3):
+    """Return outputs that say no everywhere but at ``hits``: {(anchor, class): logit}."""
+    logits = np.full((len(ANCHORS), num_classes), OFF, dtype=np.float32)
+    for where, logit in hits.items():
+        logits[where] = logit
+    box_codes = np.zeros((len(ANCHORS), 4), dtype=np.float32)
+    for anchor, code in (codes or {}).items():
+        box_codes[anchor] = code
+    return RawOutputs(logits, box_codes)
+
+
+def found(raw, scale_to_source=1.0, source_hw=CANVAS_HW, **options):
+    return postprocess(raw, ANCHORS, scale_to_source, source_hw, **options)
+
+
+def test_zero_codes_give_the_anchor():
+    detections = found(raw_outputs({(3, 2): 4.0}))
+    np.testing.assert_allclose(detections.boxes_xyxy, [[300, 0, 320, 10]])
+    np.testing.assert_allclose(detections.scores, [1 / (1 + math.exp(-4.0))], rtol=1e-6)
+    assert detections.class_ids.tolist() == [2]
+    assert detections.boxes_xyxy.dtype == detections.scores.dtype == np.float32
+    assert detections.class_ids.dtype == np.int64
+
+
+def test_codes_shift_by_the_anchors_sides_and_scale_by_exp():
+    """ty 1 moves one height (10) down, tx 0.5 half a width (10) right; th ln 2 doubles the height, tw ln 3 triples."""
+    code = np.array([[1.0, 0.5, math.log(2), math.log(3)]], dtype=np.float32)
+    np.testing.assert_allclose(decode(code, ANCHORS[:1]), [[20 - 30, 15 - 10, 20 + 30, 15 + 10]], atol=1e-5)
+
+
+def test_boxes_are_scaled_back_to_source_pixels():
+    detections = found(raw_outputs({(1, 0): 4.0}), scale_to_source=2.5)
+    np.testing.assert_allclose(detections.boxes_xyxy, [[250, 0, 300, 25]])
+
+
+def test_boxes_are_clipped_to_the_source():
+    """Moved half a height up, and a source that ends at x = 110."""
+    detections = found(raw_outputs({(1, 0): 4.0}, {1: [-0.5, 0, 0, 0]}), source_hw=(50, 110))
+    np.testing.assert_allclose(detections.boxes_xyxy, [[100, 0, 110, 5]])
+
+
+def test_the_best_score_comes_first():
+    detections = found(raw_outputs({(0, 0): 1.0, (1, 1): 3.0, (2, 0): 2.0}))
+    assert detections.boxes_xyxy[:, 0].tolist() == [100, 200, 0]
+
+
+def test_the_threshold_is_a_score():
+    """sigmoid(0) = 0.5: above 0.49, not above 0.51."""
+    raw = raw_outputs({(0, 0): 0.0})
+    assert len(found(raw, score=0.49)) == 1
+    assert len(found(raw, score=0.51)) == 0
+
+
+def test_nothing_found_is_an_empty_result():
+    for soft_nms in (False, True):
+        detections = found(raw_outputs({}), soft_nms=soft_nms)
+        assert detections.boxes_xyxy.shape == (0, 4)
+        assert len(detections) == 0
+
+
+def test_one_anchor_may_hold_two_classes():
+    detections = found(raw_outputs({(0, 0): 2.0, (0, 1): 1.0}))
+    assert detections.class_ids.tolist() == [0, 1]
+
+
+def shifted_pair(shift, classes=(0, 0)):
+    """Return two boxes 10 x 20, the second moved right by ``shift`` pixels; the first scores better."""
+    return raw_outputs({(0, classes[0]): 3.0, (1, classes[1]): 2.0}, {1: [0, (shift - 100) / 20, 0, 0]})
+
+
+def test_iou_above_one_half_is_suppressed():
+    """Shifted by 6 of 20 pixels: IoU = 14 / 26 = 0.54."""
+    assert len(found(shifted_pair(6))) == 1
+
+
+def test_iou_below_one_half_stays():
+    """Shifted by 7 of 20 pixels: IoU = 13 / 27 = 0.48."""
+    assert len(found(shifted_pair(7))) == 2
+
+
+def test_iou_of_exactly_one_half_stays():
+    """A box of half the width within the other: 100 / 200."""
+    raw = raw_outputs({(0, 0): 3.0, (1, 0): 2.0}, {1: [0, -5.25, 0, math.log(0.5)]})
+    assert len(found(raw)) == 2
+    narrow = found(raw).boxes_xyxy[1]
+    np.testing.assert_array_equal(narrow, [0, 0, 10, 10])  # exact, or the case proves nothing
+
+
+def test_other_classes_do_not_suppress():
+    assert len(found(shifted_pair(0, classes=(0, 1)))) == 2
+
+
+def test_a_suppressed_box_suppresses_nothing():
+    """B overlaps A, C overlaps B but not A: A and C stay."""
+    raw = raw_outputs({(0, 0): 3.0, (1, 0): 2.0, (2, 0): 1.0}, {1: [0, -4.7, 0, 0], 2: [0, -9.4, 0, 0]})
+    assert found(raw).boxes_xyxy[:, 0].round().tolist() == [0, 12]
+
+
+def test_soft_nms_lowers_the_score_of_what_overlaps():
+    """IoU 14 / 26 decays sigmoid(2) by exp(-IoU^2 / 0.5)."""
+    detections = found(shifted_pair(6), soft_nms=True)
+    decayed = 1 / (1 + math.exp(-2)) * math.exp(-((14 / 26) ** 2) / 0.5)
+    np.testing.assert_allclose(detections.scores, [1 / (1 + math.exp(-3)), decayed], rtol=1e-5)
+
+
+def test_soft_nms_drops_what_decays_below_the_score():
+    """The decayed score above is 0.493."""
+    assert len(found(shifted_pair(6), soft_nms=True, score=0.49)) == 2
+    assert len(found(shifted_pair(6), soft_nms=True, score=0.50)) == 1
+
+
+def test_soft_nms_leaves_other_classes_alone():
+    detections = found(shifted_pair(6, classes=(0, 1)), soft_nms=True)
+    np.testing.assert_allclose(detections.scores[1], 1 / (1 + math.exp(-2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("soft_nms", [False, True])
+def test_at_most_100_boxes(soft_nms):
+    anchors = np.array([[0, 30 * n, 10, 30 * n + 20] for n in range(150)], dtype=np.float32)
+    logits = np.linspace(5, 4, 150, dtype=np.float32)[:, None]
+    raw = RawOutputs(logits, np.zeros((150, 4), dtype=np.float32))
+    detections = postprocess(raw, anchors, 1.0, (10, 5000), soft_nms=soft_nms)
+    assert detections.boxes_xyxy[:, 0].tolist() == [30 * n for n in range(100)]
+
+
+def test_only_the_best_candidates_reach_nms():
+    """60 copies of one box in 100 classes, class 0 the least sure: the 6000 pairs are cut to 83 classes and a third."""
+    anchors = np.tile(ANCHORS[:1], (60, 1))
+    logits = np.tile(np.linspace(1, 3, 100, dtype=np.float32), (60, 1))
+    detections = postprocess(RawOutputs(logits, np.zeros((60, 4), np.float32)), anchors, 1.0, CANVAS_HW)
+    assert 83 * 60 < MAX_CANDIDATES < 84 * 60
+    assert detections.class_ids.tolist() == list(range(99, 15, -1))
+
+
+def test_logits_in_every_block_of_the_scan_are_seen():
+    """D0's 4.4 million logits are compared in blocks; hits on the first, the last and a block's edge."""
+    anchors = anchors_for(SPECS["tf_efficientdet_d0"])
+    logits = np.full((len(anchors), 90), OFF, dtype=np.float32)
+    hits = [0, (1 << 18) - 1, 1 << 18, logits.size - 1]
+    logits.reshape(-1)[hits] = [5, 4, 3, 2]
+    detections = postprocess(RawOutputs(logits, np.zeros((len(anchors), 4), np.float32)), anchors, 1.0, (512, 512))
+    assert detections.class_ids.tolist() == [hit % 90 for hit in hits]
+
+
+def test_a_nan_is_no_detection():
+    raw = raw_outputs({(0, 0): math.nan, (1, 0): 3.0, (2, 0): 2.0}, {1: [math.nan, 0, 0, 0]})
+    assert found(raw).boxes_xyxy[:, 0].tolist() == [200]
+
+
+def test_a_huge_code_becomes_the_whole_source():
+    detections = found(raw_outputs({(0, 0): 3.0}, {0: [0, 0, 200, 200]}))
+    assert detections.boxes_xyxy.tolist() == [[0, 0, 1000, 1000]]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, -0.1, 40, math.nan])
+def test_a_threshold_out_of_range_is_refused(score):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        logit_of(score)
+
+
+def test_outputs_of_another_model_are_refused():
+    with pytest.raises(ShapeError, match="6 boxes for 5 anchors"):
+        postprocess(raw_outputs({}), ANCHORS[:5], 1.0, CANVAS_HW)
+
+
+# --- effdet as the oracle ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_torch_thread():
+    """Small tensors: a second thread only costs."""
+    import_effdet()
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained_like_outputs(anchors, num_classes, seed, doubt=-5.5):
+    """Return outputs as a trained network gives: clusters of sure neighbours over a field of doubt (mean logit)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(doubt, 0.8, (len(anchors), num_classes)).astype(np.float32)
+    for _ in range(40):
+        first = int(rng.integers(len(anchors) - 40))
+        logits[first : first + 40, rng.integers(num_classes)] = rng.normal(0.5, 1.5, 40)
+    codes = rng.normal(0, 0.25, (len(anchors), 4)).astype(np.float32)
+    return RawOutputs(logits, codes)
+
+
+def effdet_detections(spec, raw, scale_to_source, source_hw, soft_nms):
+    """Return effdet's own (n, 6) x1 y1 x2 y2 score class-from-1, padding removed."""
+    import torch
+    from effdet.anchors import Anchors, generate_detections
+    from effdet.bench import _post_process
+
+    classes, boxes, start = [], [], 0
+    for h, w in spec.level_sizes():
+        stop = start + h * w * spec.anchors_per_cell
+        for maps, values in ((classes, raw.class_logits), (boxes, raw.box_codes)):
+            maps.append(torch.from_numpy(values[start:stop].reshape(1, h, w, -1)).permute(0, 3, 1, 2))
+        start = stop
+    logits, codes, indices, class_ids = _post_process(classes, boxes, spec.num_levels, raw.class_logits.shape[1])
+    anchors = Anchors(
+        spec.min_level, spec.max_level, spec.num_scales, spec.aspect_ratios, spec.anchor_scale, spec.input_hw
+    )
+    found = generate_detections(
+        logits[0], codes[0], anchors.boxes, indices[0], class_ids[0],
+        torch.tensor(scale_to_source), torch.tensor([float(source_hw[1]), float(source_hw[0])]), 100, soft_nms,
+    ).numpy()  # fmt: skip
+    return found[found[:, 4] > 0]
+
+
+@pytest.mark.usefixtures("one_torch_thread")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("num_classes", [1, 6, 90])
+@pytest.mark.parametrize(
+    ("input_hw", "source_hw"), [((256, 256), (576, 768)), ((256, 384), (640, 480))], ids=["landscape", "portrait"]
+)
+def test_hard_nms_equals_effdet(seed, num_classes, input_hw, source_hw):
+    """Boxes within 1e-3 px, scores within 1e-6, same order, for equal raw outputs."""
+    spec = resized(SPECS["tf_efficientdet_d0"], input_hw)
+    anchors = anchors_for(spec)
+    raw = trained_like_outputs(anchors, num_classes, seed)
+    scale_to_source = 1 / min(input_hw[0] / source_hw[0], input_hw[1] / source_hw[1])
+    oracle = effdet_detections(spec, raw, scale_to_source, source_hw, soft_nms=False)
+    found = postprocess(raw, anchors, scale_to_source, source_hw, score=0.001)
+    assert len(found) == len(oracle) == 100
+    np.testing.assert_array_equal(found.class_ids, oracle[:, 5] - 1)
+    np.testing.assert_allclose(found.scores, oracle[:, 4], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.boxes_xyxy, oracle[:, :4], rtol=0, atol=1e-3)
+
+
+@pytest.mark.usefixtures("one_torch_thread")
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("num_classes", "atol"), [(1, 1e-6), (6, 1e-5)])
+def test_soft_nms_equals_effdet(seed, num_classes, atol):
+    """effdet keeps classes apart by moving each 600 pixels on, which costs its float32 IoU some digits: hence 1e-5."""
+    spec = resized(SPECS["tf_efficientdet_d0"], (256, 256))
+    anchors = anchors_for(spec)
+    raw = trained_like_outputs(anchors, num_classes, seed, doubt=-12.0)  # effdet's loop runs over all that is left
+    oracle = effdet_detections(spec, raw, 3.0, (576, 768), soft_nms=True)
+    found = postprocess(raw, anchors, 3.0, (576, 768), score=0.001, soft_nms=True)
+    assert len(found) == len(oracle) == 100
+    np.testing.assert_allclose(found.scores, oracle[:, 4], rtol=0, atol=atol)
+    np.testing.assert_array_equal(found.class_ids, oracle[:, 5] - 1)
+    np.testing.assert_allclose(found.boxes_xyxy, oracle[:, :4], rtol=0, atol=1e-3)
