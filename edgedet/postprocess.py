@@ -7,7 +7,7 @@ Decoding, clipping, candidate limit and hard NMS as rwightman effdet (anchors.py
 from __future__ import annotations
 
 import math
-from typing import Tuple
+from typing import List, Tuple
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def _hard_nms(boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
     """
     overlap = _Overlap(boxes_xyxy)
     alive = np.ones(len(boxes_xyxy), dtype=bool)
-    keep = []
+    keep: List[int] = []
     best = 0
     while len(keep) < MAX_BOXES and best < len(alive):
         if alive[best]:
@@ -124,7 +124,8 @@ def _soft_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, class_ids: np.ndarray)
     """Return (indices, decayed scores) of the best MAX_BOXES boxes, best first: overlap lowers a score, gaussian."""
     overlap = _Overlap(boxes_xyxy)
     scores = scores.copy()
-    keep, kept_scores = [], []
+    keep: List[int] = []
+    kept_scores: List[float] = []
     while len(keep) < MAX_BOXES and len(scores):
         best = int(np.argmax(scores))
         if scores[best] <= SOFT_NMS_MIN_SCORE:

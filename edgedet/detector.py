@@ -1,0 +1,106 @@
+"""A model file as a function from pictures to boxes: pre-processing, engine, post-processing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Optional, Tuple, Type, Union
+
+import numpy as np
+
+from .anchors import anchors_for
+from .artifact import ArtifactMeta
+from .engines.base import Engine, default_threads, open_engine
+from .postprocess import DEFAULT_SCORE, logit_of, postprocess
+from .preprocess import Preprocessor
+from .types import Detections, Frame, FrameResult
+
+
+class Detector:
+    """Finds objects in pictures with one model.
+
+    ``Detector("model.onnx")(bgr)`` is all that most programs need; ``detect`` adds the time of each stage.
+    One Detector belongs to one thread: its buffers are reused from picture to picture.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, Path],
+        threads: Optional[int] = None,
+        score: float = DEFAULT_SCORE,
+        soft_nms: bool = False,
+    ) -> None:
+        """Open a model file that edgedet wrote.
+
+        threads:  CPU threads of the engine; None takes every core that the process may use.
+        score:    in (0, 1); less sure detections are left out.
+        soft_nms: lower the scores of overlapping boxes instead of dropping them.
+        Raises ArtifactError where the file is unusable, InputError for a score out of range.
+        """
+        logit_of(score)
+        meta, engine = open_engine(model, threads or default_threads())
+        self._set_up(meta, engine, score, soft_nms)
+
+    @classmethod
+    def of(cls, meta: ArtifactMeta, engine: Engine, score: float = DEFAULT_SCORE, soft_nms: bool = False) -> Detector:
+        """Return a detector on an engine that is already open, for example a fake one or a network in training."""
+        logit_of(score)
+        detector = cls.__new__(cls)
+        detector._set_up(meta, engine, score, soft_nms)
+        return detector
+
+    def _set_up(self, meta: ArtifactMeta, engine: Engine, score: float, soft_nms: bool) -> None:
+        self.meta = meta
+        self._engine = engine
+        self._score = score
+        self._soft_nms = soft_nms
+        self._preprocess = Preprocessor(meta.spec)
+        self._anchors_yxyx = anchors_for(meta.spec)
+
+    @property
+    def class_names(self) -> Tuple[str, ...]:
+        """Names by class id."""
+        return self.meta.class_names
+
+    def __call__(self, picture: Union[np.ndarray, Frame]) -> Detections:
+        """Return what is in one (H, W, 3) uint8 BGR picture, in its own pixels, best score first."""
+        frame = picture if isinstance(picture, Frame) else Frame(picture, captured_s=0.0, index=0)
+        return self.detect(frame).detections
+
+    def detect(self, frame: Frame) -> FrameResult:
+        """Return what is in one frame, with the milliseconds of each stage."""
+        started = time.perf_counter()
+        model_input = self._preprocess(frame.bgr)
+        fitted = time.perf_counter()
+        raw = self._engine.infer(model_input.pixels)
+        inferred = time.perf_counter()
+        detections = postprocess(
+            raw,
+            self._anchors_yxyx,
+            model_input.scale_to_source,
+            model_input.source_hw,
+            score=self._score,
+            soft_nms=self._soft_nms,
+        )
+        done = time.perf_counter()
+        timings_ms = {
+            "preprocess": (fitted - started) * 1e3,
+            "network": (inferred - fitted) * 1e3,
+            "postprocess": (done - inferred) * 1e3,
+        }
+        return FrameResult(frame, detections, timings_ms)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def __enter__(self) -> Detector:
+        """Return the detector; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        """Close the detector."""
+        self.close()

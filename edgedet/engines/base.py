@@ -1,0 +1,55 @@
+"""What an inference engine is, and how a model file finds its own. Knows no engine's library."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, Tuple, Union
+
+import numpy as np
+
+from ..artifact import ArtifactMeta
+from ..errors import ArtifactError
+from ..types import RawOutputs
+
+# suffix -> module of this package with ``open_model(path, threads) -> (ArtifactMeta, Engine)``, imported when asked for
+_OPENERS = {
+    ".onnx": "ort",
+    ".fake": "fake",
+}
+
+
+class Engine(Protocol):
+    """Runs one network on one picture at a time. Not for two threads at once."""
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Run (1, H, W, 3) uint8 BGR pixels; the outputs may be overwritten by the next call."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds; it is not used afterwards."""
+        ...
+
+
+def default_threads() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_engine(path: Union[str, Path], threads: int) -> Tuple[ArtifactMeta, Engine]:
+    """Open a model file with the engine that its suffix names, on ``threads`` CPU threads.
+
+    Raises ArtifactError where the file is missing, damaged or not made by edgedet, MissingDependency where the
+    engine's package is not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _OPENERS:
+        raise ArtifactError(f"{path} is no model that edgedet runs: wanted a name ending in {', '.join(_OPENERS)}.")
+    if not path.is_file():
+        raise ArtifactError(f"there is no model file {path}: name one that `edgedet export` wrote.")
+    opener = import_module(f"edgedet.engines.{_OPENERS[path.suffix.lower()]}")
+    meta, engine = opener.open_model(path, threads)
+    return meta, engine

@@ -1,0 +1,68 @@
+"""A fake engine that finds the same boxes in every picture: for tests and for trying cameras without a model.
+
+Its model files end in ".fake": JSON with the metadata of a model and the boxes that it is to find.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Iterable, Sequence, Tuple, Union
+
+import numpy as np
+
+from ..anchors import anchors_for
+from ..artifact import ArtifactMeta
+from ..errors import ArtifactError, ShapeError
+from ..files import atomic_path
+from ..postprocess import logit_of
+from ..types import RawOutputs
+from .base import Engine
+
+# class id, score in (0, 1), box x1 y1 x2 y2 in pixels of the model's input
+FakeBox = Tuple[int, float, Sequence[float]]
+_NO_LOGIT = -20.0
+
+
+def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
+    """Open a file of ``save_fake``; see ``open_engine``."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        meta = ArtifactMeta.from_json(json.dumps(values["meta"]))
+        boxes = [(int(class_id), float(score), list(box)) for class_id, score, box in values["boxes"]]
+        return meta, FakeEngine(meta, boxes)
+    except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged or no fake model: {error}.") from None
+
+
+def save_fake(path: Union[str, Path], meta: ArtifactMeta, boxes: Iterable[FakeBox]) -> None:
+    """Write a fake model file."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"meta": json.loads(meta.to_json()), "boxes": list(boxes)}), encoding="utf-8")
+
+
+class FakeEngine:
+    """Returns raw outputs that decode to the given boxes, whatever the picture shows."""
+
+    def __init__(self, meta: ArtifactMeta, boxes: Iterable[FakeBox]) -> None:
+        anchors_yxyx = anchors_for(meta.spec)
+        sides_yx = anchors_yxyx[:, 2:] - anchors_yxyx[:, :2]
+        centres_yx = (anchors_yxyx[:, 2:] + anchors_yxyx[:, :2]) / 2
+        self._input_shape = (1, *meta.spec.input_hw, 3)
+        self._logits = np.full((len(anchors_yxyx), meta.spec.num_classes), _NO_LOGIT, dtype=np.float32)
+        self._codes = np.zeros((len(anchors_yxyx), 4), dtype=np.float32)
+        for anchor, (class_id, score, box_xyxy) in enumerate(boxes):  # any anchor can be told to hold any box
+            x1, y1, x2, y2 = box_xyxy
+            centre_yx, side_yx = np.array([y1 + y2, x1 + x2]) / 2, np.array([y2 - y1, x2 - x1])
+            self._logits[anchor, class_id] = logit_of(score)
+            self._codes[anchor, :2] = (centre_yx - centres_yx[anchor]) / sides_yx[anchor]
+            self._codes[anchor, 2:] = np.log(side_yx / sides_yx[anchor])
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Return the same outputs every time; raises ShapeError for pixels that a real model would refuse."""
+        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
+            raise ShapeError(f"the model wants {self._input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        return RawOutputs(self._logits, self._codes)
+
+    def close(self) -> None:
+        """Hold nothing."""

@@ -1,0 +1,71 @@
+"""ONNX files by onnxruntime on the CPU. Knows no picture and no box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Tuple
+
+import numpy as np
+
+from ..artifact import META_KEY, ArtifactMeta
+from ..errors import ArtifactError, require
+from ..types import RawOutputs
+from .base import Engine
+
+INPUT_NAME = "pixels"
+_LOG_FATAL = 4  # onnxruntime's own words on a bad file would come on top of our line
+
+
+def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
+    """Open an ONNX file that ``edgedet export`` wrote; see ``open_engine``."""
+    ort = require("onnxruntime", f"running {path.name}")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_FATAL
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class per status, all plain Exceptions
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path} is damaged or no ONNX file: {reason}. Export it again.") from None
+    text = session.get_modelmeta().custom_metadata_map.get(META_KEY)
+    if text is None:
+        raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.")
+    try:
+        meta = ArtifactMeta.from_json(text)
+        return meta, OrtEngine(session, meta, ort)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+class OrtEngine:
+    """One onnxruntime session that writes into arrays of its own, which saves a copy of every output."""
+
+    def __init__(self, session: Any, meta: ArtifactMeta, ort: Any) -> None:
+        """Check the session's inputs and outputs against the metadata; raises ArtifactError where they differ."""
+        spec = meta.spec
+        num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
+        wanted = {
+            INPUT_NAME: ("tensor(uint8)", [1, *spec.input_hw, 3]),
+            meta.outputs[0]: ("tensor(float)", [1, num_anchors, spec.num_classes]),
+            meta.outputs[1]: ("tensor(float)", [1, num_anchors, 4]),
+        }
+        there = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+        if there != wanted:
+            raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: export it again.")
+        self._session = session
+        self._logits = np.empty((num_anchors, spec.num_classes), dtype=np.float32)
+        self._codes = np.empty((num_anchors, 4), dtype=np.float32)
+        self._binding = session.io_binding()
+        for name, array in zip(meta.outputs, (self._logits, self._codes)):
+            self._binding.bind_output(name, "cpu", 0, np.float32, (1, *array.shape), array.ctypes.data)
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Run one picture; the outputs are overwritten by the next call."""
+        self._binding.bind_cpu_input(INPUT_NAME, pixels)
+        self._session.run_with_iobinding(self._binding)
+        return RawOutputs(self._logits, self._codes)
+
+    def close(self) -> None:
+        """Free the session."""
+        del self._binding, self._session
