@@ -1,0 +1,130 @@
+"""edgedet beside numpy alone: it imports, answers --help, and names the pip command for what is missing.
+
+The device half also on Python 3.8, the oldest that it is for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from installs import HOST_FOLDERS, ROOT, build, copy_sources, make_bare_venv, run
+
+from edgedet.cli import COMMANDS
+
+HOST_MODULES = tuple(f"edgedet.{name}" for name in HOST_FOLDERS)
+HEAVY = ("cv2", "torch", "onnx", "onnxruntime", "skimage", "tqdm", "safetensors", "pycocotools", *HOST_MODULES)
+IMPORT = """
+import importlib, sys
+for name in sys.argv[1].split():
+    importlib.import_module(name)
+print(" ".join(name for name in sys.argv[2].split() if name in sys.modules))
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of a virtual environment with numpy and edgedet's wheel, and no pip."""
+    folder = tmp_path_factory.mktemp("bare")
+    wheel = build(copy_sources(folder / "tree", links=True), "wheel", folder / "out")
+    return make_bare_venv(folder / "venv", wheel)
+
+
+def device_modules() -> list[str]:
+    paths = [path for path in (ROOT / "edgedet").rglob("*.py") if path.parts[len(ROOT.parts) + 1] not in HOST_FOLDERS]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in sorted(paths)]
+    return [name for name in names if name != "edgedet.__main__"]
+
+
+def check_device_half(python: str, cwd: Path, **environment: str) -> None:
+    """Import every device module in one process; nothing of HEAVY may come along."""
+    done = run([python, "-c", IMPORT, " ".join(device_modules()), " ".join(HEAVY)], cwd, **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_the_check_sees_a_heavy_import(tmp_path: Path):
+    done = run([sys.executable, "-c", IMPORT, "edgedet.export", "edgedet.export torch"], tmp_path, PYTHONPATH=str(ROOT))
+    assert done.stdout.split() == ["edgedet.export"]
+
+
+def test_every_device_module_imports_beside_numpy_alone(bare: Path, tmp_path: Path):
+    check_device_half(str(bare / "python"), tmp_path)
+
+
+def test_the_device_half_imports_nothing_heavy_where_everything_is_installed(tmp_path: Path):
+    check_device_half(sys.executable, tmp_path, PYTHONPATH=str(ROOT))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_answers_with_an_example(name: str, bare: Path, tmp_path: Path):
+    done = run([str(bare / "edgedet"), name, "--help"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    example = done.stdout.split("example:\n", 1)[1]
+    assert example.strip().startswith(f"edgedet {name} ")
+
+
+def test_the_overview_names_every_command(bare: Path, tmp_path: Path):
+    done = run([str(bare / "edgedet"), "--help"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name, (_, text) in COMMANDS.items():
+        assert f"  {name} " in done.stdout
+        assert text in done.stdout
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the only line that a refused command printed."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edgedet: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (["export", "--phi", "0", "--weights", "demo"], "export"),
+        (["run", "--source", "edgedet/demo/street.mp4"], "export"),  # nothing exported yet: the demo would have to be
+    ],
+)
+def test_a_command_names_the_pip_command_for_what_is_missing(
+    command: list[str], extra: str, bare: Path, tmp_path: Path
+):
+    assert f"pip install 'edgedet[{extra}]'" in one_line(run([str(bare / "edgedet"), *command], tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def python38(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python 3.8 with numpy, made with pip's newest numpy for it; skips where there is no such Python."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [shutil.which("python3.8"), *map(str, pyenv.glob("versions/3.8.*/bin/python"))]
+    works = [
+        path for path in candidates if path and not subprocess.run([path, "-c", ""], capture_output=True).returncode
+    ]
+    if not works:
+        pytest.skip("needs python3.8 on the PATH or in pyenv")
+    folder = tmp_path_factory.mktemp("python38")
+    python = str(folder / "bin/python")
+    run([works[0], "-m", "venv", str(folder)], folder)
+    installed = run([python, "-m", "pip", "install", "--quiet", "numpy==1.24.4"], folder)
+    if installed.returncode:
+        pytest.skip(f"pip could not install numpy for Python 3.8: {installed.stderr.splitlines()[-1]}")
+    return python
+
+
+def test_every_device_module_imports_on_python_3_8(python38: str, tmp_path: Path):
+    check_device_half(python38, tmp_path, PYTHONPATH=str(copy_sources(tmp_path / "tree", links=False)))
+
+
+def test_run_answers_help_on_python_3_8(python38: str, tmp_path: Path):
+    tree = str(copy_sources(tmp_path / "tree", links=False))
+    done = run([python38, "-m", "edgedet", "run", "--help"], tmp_path, PYTHONPATH=tree)
+    assert done.returncode == 0, done.stderr
+    assert "example:\nedgedet run " in done.stdout.replace("example:\n  ", "example:\n")
