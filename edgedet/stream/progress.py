@@ -1,0 +1,40 @@
+"""How far a run is, on stderr: one line that rewrites itself on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional, TextIO
+
+_TERMINAL_EVERY_S = 0.25
+_LOG_EVERY_S = 10.0
+
+
+class Progress:
+    """Prints frames done and the frames a second since the last print."""
+
+    def __init__(self, total: Optional[int], stream: TextIO) -> None:
+        """Count from now; ``total`` is None where nobody knows it."""
+        self._of_total = f"/{total}" if total else ""
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._every_s = _TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S
+        self._printed_at_s = time.monotonic()
+        self._printed_frames = 0
+
+    def update(self, frames: int, found: int) -> None:
+        """Note that ``frames`` are done, with ``found`` detections in the last one."""
+        now = time.monotonic()
+        elapsed_s = now - self._printed_at_s
+        if elapsed_s < self._every_s:
+            return
+        fps = (frames - self._printed_frames) / elapsed_s
+        text = f"frame {frames}{self._of_total}  {fps:.1f} FPS  {found} found"
+        # ESC [K clears what a longer line left behind
+        print(f"\r{text}\x1b[K" if self._terminal else text, end="" if self._terminal else "\n", file=self._stream)
+        self._stream.flush()
+        self._printed_at_s, self._printed_frames = now, frames
+
+    def close(self) -> None:
+        """Clear the line on a terminal."""
+        if self._terminal:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
