@@ -16,6 +16,7 @@ from installs import HOST_FOLDERS, ROOT, build, copy_sources, make_bare_venv, ru
 
 from edgedet.cli import COMMANDS
 
+OLDEST_NUMPY = "numpy==1.17.4"  # of JetPack 5, with Python 3.8
 HOST_MODULES = tuple(f"edgedet.{name}" for name in HOST_FOLDERS)
 HEAVY = ("cv2", "torch", "onnx", "onnxruntime", "skimage", "tqdm", "safetensors", "pycocotools", *HOST_MODULES)
 IMPORT = """
@@ -102,7 +103,7 @@ def test_a_command_names_the_pip_command_for_what_is_missing(
 
 @pytest.fixture(scope="module")
 def python38(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python 3.8 with numpy, made with pip's newest numpy for it; skips where there is no such Python."""
+    """A Python 3.8 with the oldest numpy that edgedet admits; skips where there is no such Python."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [shutil.which("python3.8"), *map(str, pyenv.glob("versions/3.8.*/bin/python"))]
     works = [
@@ -113,7 +114,7 @@ def python38(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("python38")
     python = str(folder / "bin/python")
     run([works[0], "-m", "venv", str(folder)], folder)
-    installed = run([python, "-m", "pip", "install", "--quiet", "numpy==1.24.4"], folder)
+    installed = run([python, "-m", "pip", "install", "--quiet", OLDEST_NUMPY], folder)
     if installed.returncode:
         pytest.skip(f"pip could not install numpy for Python 3.8: {installed.stderr.splitlines()[-1]}")
     return python
