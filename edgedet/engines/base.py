@@ -47,8 +47,9 @@ def open_engine(path: Union[str, Path], threads: int) -> Tuple[ArtifactMeta, Eng
     """
     path = Path(path)
     if path.suffix.lower() not in _OPENERS:
-        raise ArtifactError(f"{path} is no model that edgedet runs: wanted a name ending in {', '.join(_OPENERS)}.")
-    if not path.is_file():
+        wanted = ", ".join(suffix for suffix in _OPENERS if suffix != ".fake")
+        raise ArtifactError(f"{path} is no model that edgedet runs: wanted a name ending in {wanted}.")
+    if not os.path.isfile(path):
         raise ArtifactError(f"there is no model file {path}: name one that `edgedet export` wrote.")
     opener = import_module(f"edgedet.engines.{_OPENERS[path.suffix.lower()]}")
     meta, engine = opener.open_model(path, threads)

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         sinks = [held.enter_context(sink) for sink in _sinks(args, source, detector, stop)]
         summary = run_frames(source, detector.detect, sinks, stop, args.limit, progress.update)
     if summary.failures and not summary.frames:
-        raise SourceError("; ".join(summary.failures))
+        raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))
     _report(args, model, source, summary, stop.signum, text)
     if stop.signum:
         return 128 + stop.signum
@@ -179,12 +179,16 @@ def _export_demo() -> Path:
 
 
 def _description_of(model: Path, detector: Detector, threads: int) -> str:
-    spec, classes = detector.meta.spec, len(detector.class_names)
+    spec = detector.meta.spec
     return (
-        f"model {model}: {spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {classes} "
-        f"{'class' if classes == 1 else 'classes'}, {detector.meta.precision}, {threads} "
-        f"{'thread' if threads == 1 else 'threads'}"
+        f"model {model}: {spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, "
+        f"{_counted(len(detector.class_names), 'class', 'es')}, {detector.meta.precision}, "
+        f"{_counted(threads, 'thread')}"
     )
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _report(
@@ -192,8 +196,8 @@ def _report(
 ) -> None:
     ended = "interrupted after " if signum else ""
     print(
-        f"{ended}{summary.frames} frames in {summary.seconds:.1f} s: {summary.fps:.1f} FPS, "
-        f"{summary.detections} detections",
+        f"{ended}{_counted(summary.frames, 'frame')} in {summary.seconds:.1f} s: {summary.fps:.1f} FPS, "
+        f"{_counted(summary.detections, 'detection')}",
         file=text,
     )
     if summary.frames:
@@ -219,7 +223,7 @@ def _report(
 
 
 def _failure_line(summary: RunSummary) -> str:
-    named = "; ".join(summary.failures[:_NAMED_FAILURES])
-    more = len(summary.failures) - _NAMED_FAILURES
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(summary.failures)} failed, {summary.frames} frames done: {named}{rest}"
+    named = [failure.rstrip(".") for failure in summary.failures[:_NAMED_FAILURES]]
+    more = len(summary.failures) - len(named)
+    rest = f"; and {more} more" if more else ""
+    return f"{len(summary.failures)} failed, {_counted(summary.frames, 'frame')} done: {'; '.join(named)}{rest}."

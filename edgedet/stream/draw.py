@@ -13,9 +13,9 @@ from ..types import Detections
 Bgr = Tuple[int, int, int]
 
 _GOLDEN_RATIO = 0.618034  # steps of this share of the hue circle keep neighbouring class ids far apart
-_TEXT_PER_SIDE = 1 / 35  # height of a label as a share of the picture's shorter side
+_TEXT_PER_SIDE = 1 / 42  # height of a label as a share of the picture's shorter side
 _SMALLEST_TEXT_PX = 12  # below this OpenCV's strokes run together
-_LINE_PER_TEXT = 1 / 9
+_LINE_PER_TEXT = 1 / 8
 _LIGHT = 140  # a background brighter than this (0 to 255) takes black letters
 
 

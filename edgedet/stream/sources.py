@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence
 
@@ -58,13 +59,13 @@ def open_source(text: str, stopped: Callable[[], bool]) -> Source:
     if "://" in text:
         return LiveSource(text, open_url(text), stopped)
     path = Path(text)
-    if path.is_dir():
-        return ImageSource(text, path, _images_among(path.iterdir(), f"folder {text}"))
-    if path.is_file():
+    if os.path.isdir(text):  # unlike Path.is_dir, False for a name that is too long or has a NUL
+        return ImageSource(text, path, _images_among(_listed(path), f"folder {text}"))
+    if os.path.isfile(text):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return ImageSource(text, path.parent, [path])
         return VideoSource(path)
-    if _is_device(path):
+    if os.path.exists(text) and stat.S_ISCHR(os.stat(text).st_mode):
         return LiveSource(f"camera {text}", open_camera(text), stopped)
     if glob.has_magic(text):
         found = [Path(name) for name in glob.glob(text, recursive=True)]
@@ -80,11 +81,11 @@ def _images_among(paths: Iterable[Path], where: str) -> List[Path]:
     return images
 
 
-def _is_device(path: Path) -> bool:
+def _listed(folder: Path) -> List[Path]:
     try:
-        return stat.S_ISCHR(path.stat().st_mode)
-    except OSError:
-        return False
+        return list(folder.iterdir())
+    except OSError as error:
+        raise SourceError(f"folder {folder} cannot be read: {error.strerror or error}.") from None
 
 
 class ImageSource:
@@ -122,27 +123,29 @@ def read_image(path: Path) -> np.ndarray:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from None
     if not data:
         raise SourceError(f"{path} is empty (0 bytes).")
-    try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV takes
-        bgr = None
-    if bgr is None or jpeg_is_cut(data):
+    bgr = None
+    if not is_cut(data):
+        with suppress(cv2.error):  # more pixels than OpenCV takes
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None:
         raise SourceError(f"{path} is damaged or no image.")
     return np.asarray(bgr)
 
 
-def jpeg_is_cut(data: bytes) -> bool:
-    """Return True for a JPEG that ends before its end marker: decoders fill what is missing with grey and say nothing.
+def is_cut(data: bytes) -> bool:
+    """Return True for a JPEG or PNG that ends before its end marker; OpenCV would paint the rest of a JPEG grey.
 
-    The first scan is found by walking the segments (ITU-T T.81 annex B), because a preview in the EXIF segment has
-    an end marker of its own; within a scan, FF D9 can only be the end.
+    A JPEG's first scan is found by walking the segments before it (ITU-T T.81 annex B), because a preview in the EXIF
+    segment has an end marker of its own; in scans, FF D9 can only be the end.
     """
-    if data[:2] != b"\xff\xd8":
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if not data.startswith(b"\xff\xd8"):
         return False
     at = 2
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(b"\xff\xd9", at) < 0
+    return b"\xff\xd9" not in data[at:]
 
 
 class VideoSource:
