@@ -155,10 +155,10 @@ def _with_meta(model: Any, meta: ArtifactMeta) -> Any:
 
 def export_demo(out: Path) -> Path:
     """Export the bundled model to ``out`` and return the file's path."""
-    from edgedet.export.checkpoint import load_checkpoint
-
     for module in ("torch", "onnx", "onnxruntime", "cv2", "safetensors"):
         require(module, "exporting the demo model")
+    from edgedet.export.checkpoint import load_checkpoint
+
     path = out / f"{demo.MODEL_NAME}.onnx"
     export_onnx(load_checkpoint(demo.WEIGHTS), path, os.cpu_count() or 1)
     return path
