@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from installs import HOST_FOLDERS, ROOT, build, copy_sources, make_bare_venv, run
 
+from edgedet import demo
 from edgedet.cli import COMMANDS
 
 OLDEST_NUMPY = "numpy==1.17.4"  # of JetPack 5, with Python 3.8
@@ -87,17 +88,26 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [
-        (["export", "--phi", "0", "--weights", "demo"], "export"),
-        (["run", "--source", "edgedet/demo/street.mp4"], "export"),  # nothing exported yet: the demo would have to be
-    ],
-)
-def test_a_command_names_the_pip_command_for_what_is_missing(
-    command: list[str], extra: str, bare: Path, tmp_path: Path
-):
-    assert f"pip install 'edgedet[{extra}]'" in one_line(run([str(bare / "edgedet"), *command], tmp_path))
+def test_export_names_the_pip_command_for_torch(bare: Path, tmp_path: Path):
+    done = run([str(bare / "edgedet"), "export", "--phi", "0", "--weights", "demo"], tmp_path)
+    assert "needs torch, which is not installed: pip install 'edgedet[export]'" in one_line(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_names_the_pip_command_for_opencv(bare: Path, tmp_path: Path):
+    done = run([str(bare / "edgedet"), "run", "--source", str(demo.CLIP), "--save", "out.mp4"], tmp_path)
+    assert "needs cv2, which is not installed: pip install 'edgedet[pc]'" in one_line(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_without_a_model_or_torch_names_what_would_export_the_demo(tmp_path: Path):
+    """OpenCV and onnxruntime are there, nothing has been exported, and torch is hidden."""
+    command = ["run", "--source", str(demo.CLIP), "--save", "out.mp4"]
+    code = f"import sys; sys.modules['torch'] = None; from edgedet.cli import main; sys.exit(main({command!r}))"
+    done = run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 2, done.stderr
+    assert "needs torch, which is not installed: pip install 'edgedet[export]'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

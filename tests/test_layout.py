@@ -18,6 +18,8 @@ DEVICE_FILES = sorted(
     for path in (ROOT / folder).glob("*.py")
 )
 HOST_FILES = sorted(path for folder in HOST_FOLDERS for path in (ROOT / folder).rglob("*.py"))
+# Device files that import host code inside a function, and what. `run` exports the demo where nothing was exported yet.
+REACHES_OVER = {"edgedet/stream/command.py": {"..export.command"}}
 
 
 def named(path: Path) -> str:
@@ -72,9 +74,9 @@ def test_device_modules_import_the_standard_library_numpy_and_each_other(path: P
 
 @pytest.mark.parametrize("path", DEVICE_FILES, ids=named)
 def test_device_code_names_no_host_module_in_an_import(path: Path):
-    """Only the command table of edgedet.cli reaches the host half, by name and lazily."""
-    parts = {part for name in all_imports(path, everywhere=True) for part in name.split(".")}
-    assert parts.isdisjoint(HOST_FOLDERS)
+    """The command table of edgedet.cli reaches the host half, by name and lazily; the exceptions are listed."""
+    names = {name for name in all_imports(path, everywhere=True) if set(name.split(".")) & set(HOST_FOLDERS)}
+    assert names == REACHES_OVER.get(named(path), set())
 
 
 @pytest.mark.parametrize("path", HOST_FILES, ids=named)
