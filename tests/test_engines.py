@@ -1,0 +1,148 @@
+"""Engines open what edgedet wrote, and say in one line what is wrong with anything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from media import FAKE_BOXES, META, write_fake_model
+
+from edgedet.anchors import anchors_for
+from edgedet.artifact import META_KEY
+from edgedet.engines.base import default_threads, open_engine
+from edgedet.engines.fake import FakeEngine
+from edgedet.errors import ArtifactError, ShapeError
+from edgedet.postprocess import postprocess
+
+NUM_ANCHORS = 9 * (16**2 + 8**2 + 4**2 + 2**2 + 1)  # of a 128 x 128 input
+OUR_META = META.to_json()
+
+
+def write_onnx(path, num_classes=2, metadata=OUR_META, input_name="pixels", input_hw=(128, 128)):
+    """Write a network whose logits are all the mean of the pixels, and whose box codes are all 0.5."""
+    onnx = pytest.importorskip("onnx", reason="writing a small network needs onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    logits = np.zeros((1, NUM_ANCHORS, num_classes), np.float32)
+    codes = np.full((1, NUM_ANCHORS, 4), 0.5, np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [input_name], ["values"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["values"], ["mean"], keepdims=0),
+            helper.make_node("Add", ["zeros", "mean"], ["class_logits"]),
+            helper.make_node("Identity", ["codes"], ["box_codes"]),
+        ],
+        "mean",
+        [helper.make_tensor_value_info(input_name, TensorProto.UINT8, [1, *input_hw, 3])],
+        [
+            helper.make_tensor_value_info("class_logits", TensorProto.FLOAT, logits.shape),
+            helper.make_tensor_value_info("box_codes", TensorProto.FLOAT, codes.shape),
+        ],
+        [numpy_helper.from_array(logits, "zeros"), numpy_helper.from_array(codes, "codes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if metadata is not None:
+        helper.set_model_props(model, {META_KEY: metadata})
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    pytest.importorskip("onnxruntime", reason="ONNX files run on onnxruntime")
+    return write_onnx(tmp_path / "model.onnx")
+
+
+def test_onnx_outputs_come_as_they_are(onnx_file):
+    meta, engine = open_engine(onnx_file, threads=1)
+    assert meta == META
+    raw = engine.infer(np.full((1, 128, 128, 3), 7, np.uint8))
+    assert raw.class_logits.shape == (NUM_ANCHORS, 2)
+    assert (raw.class_logits == 7.0).all()
+    assert (raw.box_codes == 0.5).all()
+    engine.close()
+
+
+def test_onnx_pixels_are_read_at_each_call(onnx_file):
+    """The same buffer with other bytes, as the preprocessor reuses it, and another buffer."""
+    _, engine = open_engine(onnx_file, threads=1)
+    pixels = np.full((1, 128, 128, 3), 7, np.uint8)
+    engine.infer(pixels)
+    pixels[:] = 9
+    assert (engine.infer(pixels).class_logits == 9.0).all()
+    assert (engine.infer(np.full_like(pixels, 11)).class_logits == 11.0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"metadata": None}, "holds no edgedet metadata"),
+        ({"metadata": "{"}, "metadata is damaged"),
+        ({"num_classes": 3}, "its metadata says"),
+        ({"input_name": "image"}, "its metadata says"),
+        ({"input_hw": (128, 160)}, "its metadata says"),
+    ],
+    ids=["foreign", "damaged", "classes", "input", "size"],
+)
+def test_an_onnx_file_that_is_not_ours_is_refused(tmp_path, change, complaint):
+    pytest.importorskip("onnxruntime", reason="ONNX files run on onnxruntime")
+    path = write_onnx(tmp_path / "other.onnx", **change)
+    with pytest.raises(ArtifactError, match=complaint) as raised:
+        open_engine(path, threads=1)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_truncated_onnx_file_is_refused_in_one_line(onnx_file, share, capfd):
+    data = onnx_file.read_bytes()
+    onnx_file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ArtifactError, match=f"{onnx_file} (is damaged|holds no)") as raised:
+        open_engine(onnx_file, threads=1)
+    assert "\n" not in str(raised.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="no model file .*missing.onnx"):
+        open_engine(tmp_path / "missing.onnx", threads=1)
+
+
+def test_an_unknown_suffix_names_the_known_ones(tmp_path):
+    with pytest.raises(ArtifactError, match=r"weights.pth is no model that edgedet runs: wanted .*\.onnx"):
+        open_engine(tmp_path / "weights.pth", threads=1)
+
+
+def test_the_fake_finds_what_it_was_told(tmp_path):
+    meta, engine = open_engine(write_fake_model(tmp_path / "model.fake"), threads=1)
+    raw = engine.infer(np.zeros((1, 128, 128, 3), np.uint8))
+    found = postprocess(raw, anchors_for(meta.spec), 1.0, (128, 128))
+    np.testing.assert_allclose(found.boxes_xyxy, [box for _, _, box in FAKE_BOXES], atol=1e-3)
+    np.testing.assert_allclose(found.scores, [0.9, 0.6], atol=1e-6)
+    assert found.class_ids.tolist() == [0, 1]
+
+
+def test_the_fake_refuses_pixels_of_another_size():
+    with pytest.raises(ShapeError, match=r"\(1, 128, 128, 3\)"):
+        FakeEngine(META, []).infer(np.zeros((1, 128, 96, 3), np.uint8))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"meta": {}, "boxes": []}', "\x00"])
+def test_a_damaged_fake_is_refused(tmp_path, text):
+    path = tmp_path / "model.fake"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError):
+        open_engine(path, threads=1)
+
+
+def test_default_threads_are_the_cores_of_this_process():
+    assert default_threads() >= 1
+
+
+def test_metadata_and_network_must_agree_on_classes(tmp_path):
+    """Three names for a network of two classes."""
+    pytest.importorskip("onnxruntime", reason="ONNX files run on onnxruntime")
+    three = replace(META, spec=replace(META.spec, num_classes=3), class_names=("a", "b", "c"))
+    with pytest.raises(ArtifactError, match="its metadata says"):
+        open_engine(write_onnx(tmp_path / "model.onnx", metadata=three.to_json()), threads=1)

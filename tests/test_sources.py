@@ -1,0 +1,338 @@
+"""Every kind of source gives its frames, and says in one line what is wrong."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from media import FPS, picture, write_clip
+
+from edgedet.errors import SourceError
+from edgedet.stream.live import LiveSource
+from edgedet.stream.sources import ImageSource, VideoSource, open_source, read_image
+
+cv2 = pytest.importorskip("cv2", reason="sources are read by OpenCV")
+
+
+def opened(text):
+    return open_source(str(text), stopped=lambda: False)
+
+
+def write_image(path, level=50):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture(level))
+    return path
+
+
+# --- images -----------------------------------------------------------------------------------------------------
+
+
+def test_one_image(tmp_path):
+    path = write_image(tmp_path / "a.png")
+    (frame,) = opened(path)
+    assert (frame.name, frame.index, frame.captured_s) == (str(path), 0, 0.0)
+    np.testing.assert_array_equal(frame.bgr, picture(50))
+
+
+def test_a_folder_gives_its_images_by_name(tmp_path):
+    for name, level in (("b.jpg", 60), ("a.png", 50), ("c.BMP", 70)):
+        write_image(tmp_path / name, level)
+    (tmp_path / "notes.txt").write_text("no image")
+    source = opened(tmp_path)
+    assert source.total == 3
+    assert not source.live
+    assert [(frame.index, frame.name, int(frame.bgr[0, 0, 0])) for frame in source] == [
+        (0, str(tmp_path / "a.png"), 50),
+        (1, str(tmp_path / "b.jpg"), 60),
+        (2, str(tmp_path / "c.BMP"), 70),
+    ]
+    assert source.failures == []
+
+
+def test_a_pattern_gives_its_images(tmp_path):
+    for name in ("x/1.png", "y/1.png", "y/2.jpg"):
+        write_image(tmp_path / name)
+    source = opened(tmp_path / "*" / "*.png")
+    assert [frame.name for frame in source] == [str(tmp_path / "x/1.png"), str(tmp_path / "y/1.png")]
+    assert source.root == tmp_path
+
+
+def test_damaged_images_are_named_and_the_rest_is_read(tmp_path):
+    write_image(tmp_path / "good.png")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("no image")
+    source = opened(tmp_path)
+    assert [frame.name for frame in source] == [str(tmp_path / "good.png")]
+    assert source.failures == [
+        f"{tmp_path}/empty.jpg is empty (0 bytes).",
+        f"{tmp_path}/text.png is damaged or no image.",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_cut_image_is_refused(tmp_path, capfd, suffix, share):
+    """Decoders fill the rest of a cut JPEG with grey and call it good. Nobody else writes a line about it either."""
+    path = tmp_path / f"noise{suffix}"
+    assert cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
+    assert read_image(path).shape == (96, 128, 3)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(SourceError, match="damaged"):
+        read_image(path)
+
+
+def with_exif(jpeg, payload):
+    """Put an EXIF segment with ``payload`` behind the JPEG's start marker."""
+    body = b"Exif\0\0" + payload
+    return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+
+
+def test_a_cut_jpeg_with_a_whole_preview_is_refused(tmp_path):
+    _, encoded = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
+    whole = with_exif(encoded.tobytes(), b"preview \xff\xd8 ... \xff\xd9")
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(whole)
+    assert read_image(path).shape == (96, 128, 3)
+    path.write_bytes(whole[:-500])
+    with pytest.raises(SourceError, match="damaged"):
+        read_image(path)
+
+
+def test_exif_turns_a_photo_upright(tmp_path):
+    """Orientation 6: the stored right side is the top, so 96 x 128 stored is 128 x 96 seen."""
+    _, encoded = cv2.imencode(".jpg", picture(50, (128, 96)))
+    tiff = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\0\0\0\0"
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(with_exif(encoded.tobytes(), tiff))
+    assert read_image(path).shape == (128, 96, 3)
+
+
+def test_a_grey_or_transparent_image_becomes_bgr(tmp_path):
+    for name, pixels in (
+        ("grey.png", picture(9)[:, :, 0]),
+        ("alpha.png", np.dstack([picture(9), picture(1)[:, :, 0]])),
+    ):
+        assert cv2.imwrite(str(tmp_path / name), pixels)
+        np.testing.assert_array_equal(read_image(tmp_path / name), picture(9))
+
+
+# --- what there is not ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("missing.mp4", "there is no .*missing.mp4: wanted an image, a folder, a video, a camera's number or a URL"),
+        ("bare", "no images in folder .*bare: wanted files ending in .jpg"),
+        ("bare/*.jpg", "no images in pattern .*: wanted files ending in .jpg"),
+        ("bare/*", "no images in pattern"),
+        ("empty.avi", "empty.avi is empty"),
+        ("junk.mp4", "junk.mp4 is damaged or no video"),
+        ("bare/notes.txt", "notes.txt is damaged or no video"),
+        ("x" * 300, "there is no xxx"),
+        ("999", "camera 999 cannot be opened"),
+        ("/dev/null", "camera /dev/null cannot be opened"),
+        ("http://127.0.0.1:9/stream", "http://127.0.0.1:9/stream cannot be opened"),
+        ("rtsp://127.0.0.1:9/stream", "rtsp://127.0.0.1:9/stream cannot be opened"),
+    ],
+)
+def test_nothing_to_read_is_one_line(tmp_path, monkeypatch, name, complaint):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "notes.txt").write_text("no image")
+    (tmp_path / "empty.avi").touch()
+    (tmp_path / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=complaint) as raised:
+        opened(name)
+    assert "\n" not in str(raised.value)
+
+
+# --- videos -----------------------------------------------------------------------------------------------------
+
+
+def test_a_video_gives_every_frame_with_its_media_time(tmp_path):
+    source = opened(write_clip(tmp_path / "clip.avi", frames=5))
+    assert isinstance(source, VideoSource)
+    assert (source.fps, source.total, source.live) == (FPS, 5, False)
+    frames = list(source)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose([frame.captured_s for frame in frames], [0.0, 0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose([frame.bgr.mean() for frame in frames], [0, 10, 20, 30, 40], atol=2)
+    assert source.failures == []
+    source.close()
+
+
+def test_a_cut_video_is_read_to_its_end_and_named(tmp_path):
+    path = write_clip(tmp_path / "clip.avi", frames=40)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    source = opened(path)
+    frames = list(source)
+    assert 10 < len(frames) < 30
+    assert re.fullmatch(rf"{path} is cut or damaged: {len(frames)} of 40 frames can be read.", source.failures[0])
+
+
+def test_stopping_early_is_no_failure(tmp_path):
+    source = opened(write_clip(tmp_path / "clip.avi", frames=5))
+    next(iter(source))
+    source.close()
+    assert source.failures == []
+
+
+# --- live sources -----------------------------------------------------------------------------------------------
+
+
+class FakeCamera:
+    """A capture whose n-th frame has level n; ``step`` lets the next ``count`` frames through."""
+
+    def __init__(self, ends_after=None):
+        self.ends_after = ends_after
+        self.delivered = 0
+        self.released = False
+        self._permits = threading.Semaphore(0)
+
+    def step(self, count):
+        for _ in range(count):
+            self._permits.release()
+
+    def read(self):
+        if self.delivered == self.ends_after:
+            return False, None
+        if not self._permits.acquire(timeout=5):
+            return False, None
+        self.delivered += 1
+        return True, picture(self.delivered, (4, 4))
+
+    def get(self, prop):
+        return 30.0
+
+    def release(self):
+        self.released = True
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.005)
+
+
+def test_a_slow_reader_gets_the_newest_frame():
+    """Ten frames come while nobody looks: the reader gets the tenth, and then the eleventh."""
+    camera = FakeCamera()
+    with closing(LiveSource("camera", camera, stopped=lambda: False)) as source:
+        frames = iter(source)
+        camera.step(10)
+        wait_until(lambda: source._newest is not None and source._newest.index == 9)
+        frame = next(frames)
+        assert (frame.index, int(frame.bgr[0, 0, 0])) == (9, 10)
+        camera.step(1)
+        assert next(frames).index == 10
+        camera.step(1)  # the thread waits in read; closing wants it to come back
+
+
+def test_a_frame_is_given_once():
+    camera = FakeCamera(ends_after=2)
+    source = LiveSource("camera", camera, stopped=lambda: False)
+    camera.step(1)
+    frames = iter(source)
+    assert next(frames).index == 0
+    camera.step(1)
+    assert [frame.index for frame in frames] == [1]
+    assert source.failures == ["camera stopped delivering: no frame came."]
+    assert camera.released
+    source.close()
+
+
+def test_a_live_frame_carries_the_time_of_its_capture():
+    camera = FakeCamera(ends_after=1)
+    before = time.monotonic()
+    camera.step(1)
+    source = LiveSource("camera", camera, stopped=lambda: False)
+    (frame,) = source
+    assert before <= frame.captured_s <= time.monotonic()
+    assert (source.live, source.fps, source.total) == (True, 30.0, None)
+    source.close()
+
+
+def test_waiting_for_a_silent_camera_can_be_stopped():
+    camera = FakeCamera()
+    stop = threading.Event()
+    source = LiveSource("camera", camera, stopped=stop.is_set)
+    threading.Timer(0.2, stop.set).start()
+    assert list(source) == []
+    assert source.failures == []
+    camera.step(1)
+    source.close()
+
+
+def test_a_camera_that_raises_ends_the_source():
+    class Broken(FakeCamera):
+        def read(self):
+            raise OSError("unplugged")
+
+    source = LiveSource("camera 0", Broken(), stopped=lambda: False)
+    assert list(source) == []
+    assert source.failures == ["camera 0 stopped delivering: unplugged."]
+    source.close()
+
+
+def test_closing_releases_the_camera():
+    camera = FakeCamera()
+    source = LiveSource("camera", camera, stopped=lambda: False)
+    camera.step(3)
+    wait_until(lambda: camera.delivered == 3)
+    threading.Timer(0.1, camera.step, [1]).start()
+    source.close()
+    assert camera.released
+
+
+@pytest.fixture
+def mjpeg_url():
+    """A camera on the network: 20 Motion JPEG frames over HTTP, level 10 n, one every 20 ms; then it hangs up."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for index in range(20):
+                jpeg = cv2.imencode(".jpg", picture(10 * index))[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+                time.sleep(0.02)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_network_stream_is_read_until_it_ends(mjpeg_url):
+    source = opened(mjpeg_url)
+    assert isinstance(source, LiveSource)
+    frames = list(source)
+    assert 1 <= len(frames) <= 20
+    assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
+    np.testing.assert_allclose([frame.bgr.mean() for frame in frames], [10 * frame.index for frame in frames], atol=3)
+    assert source.failures == [f"{mjpeg_url} stopped delivering: no frame came."]
+    source.close()
+
+
+def test_images_keep_no_camera_open(tmp_path):
+    source = opened(write_image(tmp_path / "a.png"))
+    assert isinstance(source, ImageSource)
+    source.close()
+    assert [frame.index for frame in source] == [0]
