@@ -18,7 +18,7 @@ BENCH = [*PC, "pycocotools>=2.0.7"]
 DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "setuptools>=70.1"]
 
 setup(
-    license="Apache-2.0",  # here, because pyproject.toml's two spellings each fail or warn somewhere between setuptools 64 and 84
+    license="Apache-2.0",  # here: each spelling of pyproject.toml fails or warns with some setuptools from 64 to 84
     packages=PACKAGES,
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
     package_data={"edgedet": ["py.typed", "demo/*"]},
