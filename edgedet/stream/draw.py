@@ -16,6 +16,7 @@ _GOLDEN_RATIO = 0.618034  # steps of this share of the hue circle keep neighbour
 _TEXT_PER_SIDE = 1 / 42  # height of a label as a share of the picture's shorter side
 _SMALLEST_TEXT_PX = 12  # below this OpenCV's strokes run together
 _LINE_PER_TEXT = 1 / 8
+_STROKE_PER_TEXT = 1 / 14
 _LIGHT = 140  # a background brighter than this (0 to 255) takes black letters
 
 
@@ -43,15 +44,16 @@ def _draw_one(picture: np.ndarray, box_xyxy: np.ndarray, label: str, colour: Bgr
     cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line_px)
 
     font = cv2.FONT_HERSHEY_SIMPLEX
-    stroke_px = max(1, line_px // 2)
+    stroke_px = max(1, round(text_px * _STROKE_PER_TEXT))
     scale = cv2.getFontScaleFromHeight(font, text_px, stroke_px)
     (width, height), baseline = cv2.getTextSize(label, font, scale, stroke_px)
+    width, height = width + 2 * line_px, height + line_px  # a margin left, right and above
     # Above the box where there is room, else inside it; never beyond the picture's sides.
-    left = max(0, min(x1, picture.shape[1] - width))
+    left = max(0, min(x1, picture.shape[1] - 1 - width))
     top = y1 - height - baseline
     if top < 0:
-        top = y1
+        top = max(0, min(y1, picture.shape[0] - 1 - height - baseline))
     cv2.rectangle(picture, (left, top), (left + width, top + height + baseline), colour, cv2.FILLED)
     brightness = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2]  # ITU-R BT.601 luma
     ink = (0, 0, 0) if brightness > _LIGHT else (255, 255, 255)
-    cv2.putText(picture, label, (left, top + height + baseline // 2), font, scale, ink, stroke_px, cv2.LINE_AA)
+    cv2.putText(picture, label, (left + line_px, top + height), font, scale, ink, stroke_px, cv2.LINE_AA)
