@@ -26,37 +26,26 @@ class Detector:
 
     def __init__(
         self,
-        model: Union[str, Path],
+        model: Union[str, Path, Tuple[ArtifactMeta, Engine]],
         threads: Optional[int] = None,
         score: float = DEFAULT_SCORE,
         soft_nms: bool = False,
     ) -> None:
-        """Open a model file that edgedet wrote.
+        """Open a model file that edgedet wrote, or take an engine that is open already.
 
         threads:  CPU threads of the engine; None takes every core that the process may use.
         score:    in (0, 1); less sure detections are left out.
         soft_nms: lower the scores of overlapping boxes instead of dropping them.
         Raises ArtifactError where the file is unusable, InputError for a score out of range.
         """
-        logit_of(score)
-        meta, engine = open_engine(model, threads or default_threads())
-        self._set_up(meta, engine, score, soft_nms)
-
-    @classmethod
-    def of(cls, meta: ArtifactMeta, engine: Engine, score: float = DEFAULT_SCORE, soft_nms: bool = False) -> Detector:
-        """Return a detector on an engine that is already open, for example a fake one or a network in training."""
-        logit_of(score)
-        detector = cls.__new__(cls)
-        detector._set_up(meta, engine, score, soft_nms)
-        return detector
-
-    def _set_up(self, meta: ArtifactMeta, engine: Engine, score: float, soft_nms: bool) -> None:
-        self.meta = meta
-        self._engine = engine
+        logit_of(score)  # refused now, not at the first frame
+        self.meta, self._engine = (
+            model if isinstance(model, tuple) else open_engine(model, threads or default_threads())
+        )
         self._score = score
         self._soft_nms = soft_nms
-        self._preprocess = Preprocessor(meta.spec)
-        self._anchors_yxyx = anchors_for(meta.spec)
+        self._preprocess = Preprocessor(self.meta.spec)
+        self._anchors_yxyx = anchors_for(self.meta.spec)
 
     @property
     def class_names(self) -> Tuple[str, ...]:

@@ -57,7 +57,7 @@ def test_a_grey_picture_is_refused(model):
 
 
 def test_an_open_engine_can_be_used():
-    detector = Detector.of(META, FakeEngine(META, FAKE_BOXES), score=0.5)
+    detector = Detector((META, FakeEngine(META, FAKE_BOXES)), score=0.5)
     assert len(detector(picture(0))) == 2
     assert detector.class_names == ("person", "car")
 
@@ -69,6 +69,6 @@ def test_a_block_closes_the_engine():
         def close(self):
             closed.append(True)
 
-    with Detector.of(META, Engine(META, FAKE_BOXES)) as detector:
+    with Detector((META, Engine(META, FAKE_BOXES))) as detector:
         detector(picture(0))
     assert closed == [True]

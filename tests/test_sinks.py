@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from conftest import SMALL_DISK_BYTES
 from media import FPS, frames_of, picture
 
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError
@@ -19,7 +20,6 @@ from edgedet.types import Detections, Frame, FrameResult
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV writes videos and images")
 
-DISK_BYTES = 12 << 20
 CODEC_ERROR = 5  # levels, of an evenly grey picture through MPEG-4
 
 
@@ -34,18 +34,6 @@ def result(index=0, captured_s=0.0, name="", level=100, size_wh=(256, 192)):
 
 def annotate(one):
     return one.frame.bgr
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 12 MiB, on which 4 are free for a video."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    if not sys.platform.startswith("linux") or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
-        pytest.skip("a small disk needs root and the right to mount one")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 # --- videos -----------------------------------------------------------------------------------------------------
@@ -201,7 +189,7 @@ def test_an_older_file_is_replaced(tmp_path):
 
 
 def test_a_full_disk_leaves_whole_lines(small_disk):
-    (small_disk / "filler").write_bytes(bytes(DISK_BYTES - 100_000))
+    (small_disk / "filler").write_bytes(bytes(SMALL_DISK_BYTES - 100_000))
     path = small_disk / "out.jsonl"
 
     def record():
