@@ -298,18 +298,45 @@ def test_signals_are_handled_as_before_after_a_run(folder):
 # --- the window -------------------------------------------------------------------------------------------------
 
 
-def test_a_key_in_the_window_ends_the_run_and_the_files(folder, monkeypatch):
-    """The window itself is replaced: tests have no screen."""
-    monkeypatch.setenv("DISPLAY", ":0")
+@pytest.fixture
+def window(monkeypatch):
+    """OpenCV's window replaced by a list of what was shown, because tests have no screen; no key is pressed."""
     shown = []
-    monkeypatch.setattr(cv2, "namedWindow", lambda *args: None)
+    monkeypatch.setenv("DISPLAY", ":0")
+    for name in ("namedWindow", "resizeWindow", "destroyAllWindows"):
+        monkeypatch.setattr(cv2, name, lambda *args: None)
     monkeypatch.setattr(cv2, "imshow", lambda name, bgr: shown.append(bgr))
-    monkeypatch.setattr(cv2, "waitKey", lambda ms: ord("q") if len(shown) == 3 else -1)
+    monkeypatch.setattr(cv2, "waitKey", lambda ms: -1)
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *args: 1.0)
-    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    return shown
+
+
+def test_a_key_in_the_window_ends_the_run_and_the_files(folder, window, monkeypatch):
+    monkeypatch.setattr(cv2, "waitKey", lambda ms: ord("q") if len(window) == 3 else -1)
     assert run("--source", "clip.avi", "--show", "--save", "out.mp4") == 0
-    assert len(shown) == 3
+    assert len(window) == 3
     assert len(frames_of(folder / "out.mp4")[0]) == 3
+
+
+def test_closing_the_window_ends_the_run(folder, window, monkeypatch):
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *args: 0.0 if len(window) == 2 else 1.0)
+    assert run("--source", "clip.avi", "--show") == 0
+    assert len(window) == 2
+
+
+def test_an_image_stays_in_the_window_until_a_key_or_a_signal(folder, window, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        assert cv2.imwrite(name, picture(0))
+    keys = iter([-1, -1, ord("x"), -1, -1])
+
+    def wait_key(ms):
+        if len(window) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return next(keys)
+
+    monkeypatch.setattr(cv2, "waitKey", wait_key)
+    assert run("--source", "*.png", "--show", "--jsonl", "out.jsonl") == 143
+    assert len(lines_of("out.jsonl")) == len(window) == 2
 
 
 # --- progress ---------------------------------------------------------------------------------------------------

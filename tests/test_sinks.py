@@ -16,6 +16,7 @@ from media import FPS, frames_of, picture
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError
 from edgedet.stream.mp4 import is_whole_mp4
 from edgedet.stream.sinks import image_sink, jsonl_sink, video_sink, window_sink
+from edgedet.stream.stop import Stop
 from edgedet.types import Detections, Frame, FrameResult
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV writes videos and images")
@@ -241,5 +242,5 @@ def test_a_read_only_folder_is_one_line(tmp_path):
 def test_a_window_without_a_screen_is_refused(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(UnsupportedError, match="--show needs a screen"), window_sink(annotate, False, lambda: None):
+    with pytest.raises(UnsupportedError, match="--show needs a screen"), window_sink(annotate, False, Stop()):
         pass

@@ -17,10 +17,11 @@ from ..errors import ArtifactError, InputError, MissingDependency, PartialFailur
 from ..files import atomic_path
 from ..postprocess import DEFAULT_SCORE, logit_of
 from .draw import draw
-from .loop import RunSummary, Stop, run_frames
+from .loop import RunSummary, run_frames
 from .progress import Progress
 from .sinks import Annotate, Write, image_sink, jsonl_sink, video_sink, window_sink
 from .sources import IMAGE_SUFFIXES, ImageSource, Source, open_source
+from .stop import Stop
 
 DESCRIPTION = "Detect on a camera, a video, a stream or images; save, log or show what was found."
 EXAMPLE = """  edgedet run --source street.mp4 --save out.mp4 --jsonl out.jsonl
@@ -96,12 +97,13 @@ def _source_of(args: argparse.Namespace) -> str:
 
 
 def _quieten_opencv() -> None:
-    """Keep OpenCV and FFmpeg from adding their own words to our one line; the user's settings win.
+    """Keep OpenCV, FFmpeg and Qt from adding their own words to our one line; the user's settings win.
 
-    Both read these once, when cv2 is imported and when the first video is opened.
+    They read these once: when cv2 is imported, the first video opened, the first window shown.
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # pip's OpenCV has a Qt without fonts, and says so
 
 
 def check_save(save: Any, source: Source) -> None:
@@ -132,7 +134,7 @@ def _sinks(args: argparse.Namespace, source: Source, detector: Detector, stop: S
 
     sinks: List[ContextManager[Write]] = []
     if args.show:
-        sinks.append(window_sink(annotate, isinstance(source, ImageSource), stop.ask))
+        sinks.append(window_sink(annotate, isinstance(source, ImageSource), stop))
     if args.save is not None:
         sinks.append(_save_sink(args.save, source, annotate))
     if args.jsonl is not None:

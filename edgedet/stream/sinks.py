@@ -19,11 +19,13 @@ from ..errors import InputError, UnsupportedError, require
 from ..files import atomic_path
 from ..types import FrameResult
 from .mp4 import mp4_file
+from .stop import Stop
 
 Write = Callable[[FrameResult], None]
 Annotate = Callable[[FrameResult], np.ndarray]  # -> a picture (H, W, 3) uint8 BGR of its own
 
 WINDOW = "edgedet"
+_WINDOW_WIDTH = 1280  # at most, to begin with; it can be resized
 _KEY_POLL_MS = 50
 _QUIT_KEYS = (27, ord("q"))  # 27 is Esc
 
@@ -126,8 +128,8 @@ def line_of(result: FrameResult, class_names: Sequence[str], started_s: float) -
 
 
 @contextmanager
-def window_sink(annotate: Annotate, wait_for_key: bool, stop: Callable[[], None]) -> Iterator[Write]:
-    """Show each frame in a window; Esc, q or closing it calls ``stop``. With ``wait_for_key`` a frame stays till a key.
+def window_sink(annotate: Annotate, wait_for_key: bool, stop: Stop) -> Iterator[Write]:
+    """Show each frame in a window; Esc, q or closing it asks to stop. With ``wait_for_key`` a frame stays till a key.
 
     Raises UnsupportedError where there is no screen, or an OpenCV without windows.
     """
@@ -136,17 +138,25 @@ def window_sink(annotate: Annotate, wait_for_key: bool, stop: Callable[[], None]
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise UnsupportedError("--show needs a screen, and DISPLAY names none: use --save, or ssh -X.")
     try:
-        cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
+        cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     except cv2.error:
         raise UnsupportedError("--show needs an OpenCV with windows; this is a headless build: use --save.") from None
 
+    sized = False
+
     def write(result: FrameResult) -> None:
-        cv2.imshow(WINDOW, annotate(result))
+        nonlocal sized
+        picture = annotate(result)
+        if not sized:
+            shrink = min(1.0, _WINDOW_WIDTH / picture.shape[1])
+            cv2.resizeWindow(WINDOW, round(picture.shape[1] * shrink), round(picture.shape[0] * shrink))
+            sized = True
+        cv2.imshow(WINDOW, picture)
         key = cv2.waitKey(1)
-        while wait_for_key and key < 0 and _is_open(cv2):
+        while wait_for_key and key < 0 and _is_open(cv2) and not stop():
             key = cv2.waitKey(_KEY_POLL_MS)
         if key in _QUIT_KEYS or not _is_open(cv2):
-            stop()
+            stop.ask()
 
     try:
         yield write
