@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         model, detector = _open_detector(args)
         held.enter_context(closing(detector))
         print(_description_of(model, detector, args.threads), file=text, flush=True)
-        progress = held.enter_context(closing(Progress(source.total, sys.stderr)))
+        expected = min((n for n in (source.total, args.limit) if n is not None), default=None)
+        progress = held.enter_context(closing(Progress(expected, sys.stderr)))
         held.enter_context(stop.on_signals())
         sinks = [held.enter_context(sink) for sink in _sinks(args, source, detector, stop)]
         summary = run_frames(source, detector.detect, sinks, stop, args.limit, progress.update)
