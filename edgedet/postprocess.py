@@ -15,9 +15,7 @@ from .errors import InputError, ShapeError
 from .types import Detections, RawOutputs
 
 DEFAULT_SCORE = 0.4  # what `run` draws: sure enough for a viewer
-MAX_CANDIDATES = (
-    5000  # best (anchor, class) pairs that reach NMS; effdet max_detection_points, automl MAX_DETECTION_POINTS
-)
+MAX_CANDIDATES = 5000  # best (anchor, class) pairs that reach NMS; effdet max_detection_points
 MAX_BOXES = 100  # a picture; effdet max_det_per_image, COCO's own limit
 NMS_IOU = 0.5  # hard NMS drops what overlaps a better box of its class by more; effdet anchors.py, automl nms_configs
 SOFT_NMS_SIGMA = 0.5  # gaussian; automl nms_configs.sigma, effdet soft_nms.py

@@ -145,6 +145,13 @@ def test_at_most_100_boxes(soft_nms):
     assert detections.boxes_xyxy[:, 0].tolist() == [30 * n for n in range(100)]
 
 
+def test_equal_scores_keep_the_order_of_the_anchors():
+    anchors = np.array([[0, 30 * n, 10, 30 * n + 20] for n in range(100)], dtype=np.float32)
+    raw = RawOutputs(np.repeat(np.float32([[2], [3]]), 50, axis=0), np.zeros((100, 4), dtype=np.float32))
+    found = postprocess(raw, anchors, 1.0, (10, 5000))
+    assert found.boxes_xyxy[:, 0].tolist() == [30 * n for n in (*range(50, 100), *range(50))]
+
+
 def test_only_the_best_candidates_reach_nms():
     """60 copies of one box in 100 classes, class 0 the least sure: the 6000 pairs are cut to 83 classes and a third."""
     anchors = np.tile(ANCHORS[:1], (60, 1))

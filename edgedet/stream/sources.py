@@ -133,7 +133,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def is_cut(data: bytes) -> bool:
-    """Return True for a JPEG or PNG that ends before its end marker; OpenCV would paint the rest of a JPEG grey.
+    """Return True for a JPEG or PNG that ends before its end marker; OpenCV 4 would paint the rest of a JPEG grey.
 
     A JPEG's first scan is found by walking the segments before it (ITU-T T.81 annex B), because a preview in the EXIF
     segment has an end marker of its own; in scans, FF D9 can only be the end.
