@@ -68,7 +68,7 @@ class PartialFailure(EdgeDetError):
 
 # What to type for a module that is not there. OpenCV is the board's own where it has one (docs/boards.md).
 _PIP = {
-    "cv2": "pip install 'edgedet[pc]' (on a Jetson or Raspberry Pi use the system's OpenCV: apt install python3-opencv)",
+    "cv2": "pip install 'edgedet[pc]' (on a Jetson or Raspberry Pi: apt install python3-opencv)",
     "onnxruntime": "pip install 'edgedet[pc]'",
     "torch": "pip install 'edgedet[export]'",
     "onnx": "pip install 'edgedet[export]'",

@@ -1,6 +1,6 @@
 """The EfficientDet family as a table: D0-D7, D7x and Lite0-4. Stdlib only; knows no weights and no engine.
 
-Sources: google/automl efficientdet/hparams_config.py; rwightman effdet/config/model_config.py; arXiv 1911.09070 table 1.
+Sources: google/automl efficientdet/hparams_config.py; rwightman effdet/config/model_config.py; arXiv 1911.09070.
 """
 
 from __future__ import annotations

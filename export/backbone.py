@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -145,23 +146,24 @@ class MBConv(nn.Module):
         if self.expands:
             self.conv_pw: nn.Conv2d = PaddedConv2d(shape.channels_in, mid, 1)
             self.bn1 = norm(mid)
+        depthwise, norms = ("bn2", "bn3") if self.expands else ("bn1", "bn2")
         self.conv_dw = PaddedConv2d(mid, mid, shape.kernel, shape.stride, groups=mid, padding=padding)
-        setattr(self, "bn2" if self.expands else "bn1", norm(mid))
+        setattr(self, depthwise, norm(mid))
         self.se = SqueezeExcite(mid, shape.se_channels) if shape.se_channels else None
-        projection = PaddedConv2d(mid, shape.channels_out, 1)
-        setattr(self, "conv_pwl" if self.expands else "conv_pw", projection)
-        setattr(self, "bn3" if self.expands else "bn2", norm(shape.channels_out))
+        setattr(self, "conv_pwl" if self.expands else "conv_pw", PaddedConv2d(mid, shape.channels_out, 1))
+        setattr(self, norms, norm(shape.channels_out))
         self.act = activation(act)
 
     @property
     def depthwise_norm(self) -> nn.BatchNorm2d:
         """The norm behind the depthwise convolution."""
-        return self.bn2 if self.expands else self.bn1
+        return cast(nn.BatchNorm2d, self.bn2 if self.expands else self.bn1)
 
     @property
     def projection(self) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
         """The last pointwise convolution and its norm; no activation follows."""
-        return (self.conv_pwl, self.bn3) if self.expands else (self.conv_pw, self.bn2)
+        pair = (self.conv_pwl, self.bn3) if self.expands else (self.conv_pw, self.bn2)
+        return cast("tuple[nn.Conv2d, nn.BatchNorm2d]", pair)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, H, W) -> (N, channels_out, H / stride, W / stride)."""
@@ -189,11 +191,16 @@ class Backbone(nn.Module):
         )
         self.feature_channels = tuple(stages[index][-1].channels_out for index in FEATURE_STAGES)
 
+    @property
+    def stages(self) -> list[list[MBConv]]:
+        """Blocks per stage."""
+        return [[cast(MBConv, block) for block in cast(nn.ModuleList, stage)] for stage in self.blocks]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) normalised RGB -> P3, P4, P5."""
         x = self.act(self.bn1(self.conv_stem(x)))
         features = []
-        for index, stage in enumerate(self.blocks):
+        for index, stage in enumerate(self.stages):
             for block in stage:
                 x = block(x)
             if index in FEATURE_STAGES:

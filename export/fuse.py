@@ -74,7 +74,7 @@ def _block(g: GraphBuilder, x: Value, block: MBConv, act: str, name: str) -> Val
     y = _conv(g, y, block.conv_dw, folded(block.conv_dw, block.depthwise_norm), f"{name}.conv_dw")
     y = g.activation(y, act)
     if block.se is not None:
-        pooled = g.op("GlobalAveragePool", [y.name], (*y.shape[:2], 1, 1), f"{name}.se.mean")
+        pooled = g.mean(y, f"{name}.se.mean")
         reduced = _conv(g, pooled, block.se.conv_reduce, folded(block.se.conv_reduce), f"{name}.se.conv_reduce")
         reduced = g.activation(reduced, "swish")
         gate = _conv(g, reduced, block.se.conv_expand, folded(block.se.conv_expand), f"{name}.se.conv_expand")
@@ -91,7 +91,7 @@ def _backbone(g: GraphBuilder, x: Value, backbone: Backbone, act: str, std_rgb: 
     stem = Weights((stem.weight * per_byte[None, :, None, None])[:, ::-1], stem.bias)  # RGB -> BGR
     x = g.activation(_conv(g, x, backbone.conv_stem, stem, "backbone.conv_stem"), act)
     features = []
-    for index, stage in enumerate(backbone.blocks):
+    for index, stage in enumerate(backbone.stages):
         for number, block in enumerate(stage):
             x = _block(g, x, block, act, f"backbone.blocks.{index}.{number}")
         if index in FEATURE_STAGES:
@@ -126,24 +126,25 @@ def _edge(g: GraphBuilder, x: Value, op: Resample, factor: float, size_hw: tuple
 
 def edge_weights(node: Node) -> dict[int, float]:
     """Return input number -> normalised weight, without edges of weight 0 (one is kept where all are)."""
-    weights = dict(zip(map(int, node.combine.resample), node.combine.weights().double().tolist(), strict=True))
+    weights = dict(zip(node.combine.edges, node.combine.weights().double().tolist(), strict=True))
     return {key: w for key, w in weights.items() if w > 0} or dict([next(iter(weights.items()))])
 
 
 def node_scales(fpn: BiFpn, sizes_hw: tuple[tuple[int, int], ...]) -> list[list[float]]:
     """Return by which factor each cell's nodes are scaled: the weight of the edge that it makes free."""
     levels = len(sizes_hw)
-    options = [[[] for _ in cell.fnode] for cell in fpn.cell]  # of each node, its edges: (cost, weight)
-    for number, cell in enumerate(fpn.cell):
-        for node in cell.fnode:
+    # of each node, the edges that it feeds: (cost, weight)
+    options: list[list[list[tuple[int, float]]]] = [[[] for _ in cell.nodes] for cell in fpn.cells]
+    for number, cell in enumerate(fpn.cells):
+        for node in cell.nodes:
             for key, weight in edge_weights(node).items():
                 if key >= levels:
                     producer = (number, key - levels)
                 elif number:  # a cell's inputs are the last nodes of the cell before
-                    producer = (number - 1, len(cell.fnode) - levels + key)
+                    producer = (number - 1, len(cell.nodes) - levels + key)
                 else:
                     continue
-                source = fpn.cell[producer[0]].fnode[producer[1]]
+                source = fpn.cells[producer[0]].nodes[producer[1]]
                 cost = min(math.prod(sizes_hw[level]) for level in (source.level, node.level))
                 options[producer[0]][producer[1]].append((cost, weight))
     return [[_folded_weight(edges) for edges in cell] for cell in options]
@@ -159,16 +160,16 @@ def _bifpn(
 ) -> tuple[list[Value], list[float]]:
     """Return the levels and the factor by which each is too large."""
     levels = list(features)
-    for key, op in fpn.resample.items():
-        levels.append(_edge(g, levels[-1], op, 1.0, sizes_hw[int(key)], f"fpn.resample.{key}"))
+    for level, op in fpn.coarse_levels.items():
+        levels.append(_edge(g, levels[-1], op, 1.0, sizes_hw[level], f"fpn.resample.{level}"))
     level_scales = [1.0] * len(levels)
-    for number, (cell, scales) in enumerate(zip(fpn.cell, node_scales(fpn, sizes_hw), strict=True)):
+    for number, (cell, scales) in enumerate(zip(fpn.cells, node_scales(fpn, sizes_hw), strict=True)):
         values, value_scales = list(levels), list(level_scales)
-        for index, (node, scale) in enumerate(zip(cell.fnode, scales, strict=True)):
+        for index, (node, scale) in enumerate(zip(cell.nodes, scales, strict=True)):
             name = f"fpn.cell.{number}.fnode.{index}"
             parts = []
             for key, weight in edge_weights(node).items():
-                op = node.combine.resample[str(key)]
+                op = node.combine.edges[key]
                 edge_name = f"{name}.combine.resample.{key}"
                 factor = weight / value_scales[key]
                 parts.append(_edge(g, values[key], op, factor, sizes_hw[node.level], edge_name))
@@ -177,7 +178,7 @@ def _bifpn(
                 total = g.op(
                     "Add", [total.name, part.name], part.shape, f"{name}.combine{'.partial' * (len(parts) - 2 - count)}"
                 )
-            conv = node.after_combine.conv
+            conv = node.conv
             y = _conv(g, g.activation(total, act), conv.conv_dw, folded(conv.conv_dw), f"{name}.conv_dw")
             y = _conv(g, y, conv.conv_pw, folded(conv.conv_pw, conv.bn).times(scale), f"{name}.conv_pw")
             values.append(y)
@@ -192,9 +193,8 @@ def _head(
 ) -> Value:  # fmt: skip
     flat = []
     for level, (x, scale) in enumerate(zip(levels, level_scales, strict=True)):
-        convs = [(conv, norms[level].bn, f"{name}.conv_rep.{i}") for i, (conv, norms) in enumerate(
-            zip(head.conv_rep, head.bn_rep, strict=True))]  # fmt: skip
-        for index, (conv, norm, part) in enumerate([*convs, (head.predict, None, f"{name}.predict")]):
+        for index, (conv, norm) in enumerate(head.layers(level)):
+            part = f"{name}.predict" if norm is None else f"{name}.conv_rep.{index}"
             depthwise = folded(conv.conv_dw)
             weight_name = (
                 f"{part}.conv_dw.weight"  # one constant for all levels, but for the first if levels are scaled

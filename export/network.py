@@ -7,6 +7,7 @@ Sources: arXiv 1911.09070 sections 3 and 4; google/automl efficientdet/efficient
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,11 @@ class Combine(nn.Module):
         self.resample = nn.ModuleDict({str(key): Resample(c, channels, padding) for key, c in channels_in.items()})
         self.edge_weights = nn.Parameter(torch.ones(len(channels_in))) if fusion == "fastattn" else None
 
+    @property
+    def edges(self) -> dict[int, Resample]:
+        """Input number -> how it is resampled."""
+        return {int(key): cast(Resample, op) for key, op in self.resample.items()}
+
     def weights(self) -> Tensor:
         """Normalised weight of each input, (n,): relu(w) / (sum relu(w) + 1e-4), or ones."""
         if self.edge_weights is None:
@@ -124,7 +130,7 @@ class Combine(nn.Module):
     def forward(self, inputs: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
         """Return (N, channels, *size_hw)."""
         weights = self.weights()
-        parts = [op(inputs[int(key)], size_hw) * weights[i] for i, (key, op) in enumerate(self.resample.items())]
+        parts = [op(inputs[key], size_hw) * weights[i] for i, (key, op) in enumerate(self.edges.items())]
         return torch.stack(parts).sum(0)
 
 
@@ -138,6 +144,11 @@ class Node(nn.Module):
         self.combine = Combine(channels_in, spec.bifpn_channels, spec.fusion, spec.padding)
         conv = SeparableConv(spec.bifpn_channels, spec.bifpn_channels, spec.padding, with_norm=True)
         self.after_combine = nn.Sequential(OrderedDict(act=activation(spec.activation), conv=conv))
+
+    @property
+    def conv(self) -> SeparableConv:
+        """The node's convolution."""
+        return cast(SeparableConv, self.after_combine.conv)
 
     def forward(self, inputs: list[Tensor], size_hw: tuple[int, int]) -> Tensor:
         """Return (N, channels, *size_hw)."""
@@ -154,10 +165,15 @@ class Cell(nn.Module):
         channels = (*channels_in, *(spec.bifpn_channels for _ in table))
         self.fnode = nn.ModuleList(Node(level, {i: channels[i] for i in inputs}, spec) for level, inputs in table)
 
+    @property
+    def nodes(self) -> list[Node]:
+        """The cell's nodes in the order in which they run."""
+        return [cast(Node, node) for node in self.fnode]
+
     def forward(self, levels: list[Tensor], sizes_hw: tuple[tuple[int, int], ...]) -> list[Tensor]:
         """Levels in, levels out, finest first."""
         features = list(levels)
-        for node in self.fnode:
+        for node in self.nodes:
             features.append(node(features, sizes_hw[node.level]))
         return features[-len(levels) :]
 
@@ -176,12 +192,22 @@ class BiFpn(nn.Module):
         wide = (spec.bifpn_channels,) * spec.num_levels
         self.cell = nn.ModuleList(Cell(wide if i else tuple(channels), spec) for i in range(spec.bifpn_repeats))
 
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells in the order in which they run."""
+        return [cast(Cell, cell) for cell in self.cell]
+
+    @property
+    def coarse_levels(self) -> dict[int, Resample]:
+        """Level index -> how it is made from the level before."""
+        return {int(key): cast(Resample, op) for key, op in self.resample.items()}
+
     def forward(self, features: list[Tensor], sizes_hw: tuple[tuple[int, int], ...]) -> list[Tensor]:
         """P3, P4, P5 -> all levels, finest first."""
         levels = list(features)
-        for key, op in self.resample.items():
-            levels.append(op(levels[-1], sizes_hw[int(key)]))
-        for cell in self.cell:
+        for level, op in self.coarse_levels.items():
+            levels.append(op(levels[-1], sizes_hw[level]))
+        for cell in self.cells:
             levels = cell(levels, sizes_hw)
         return levels
 
@@ -203,13 +229,19 @@ class Head(nn.Module):
         self.act = activation(spec.activation)
         self.predict = SeparableConv(channels, outputs * spec.anchors_per_cell, spec.padding, with_norm=False)
 
+    def layers(self, level: int) -> list[tuple[SeparableConv, nn.BatchNorm2d | None]]:
+        """Return the convolutions and norms of one level in their order; the prediction, without a norm, last."""
+        repeats = zip(self.conv_rep, cast("list[nn.ModuleList]", self.bn_rep), strict=True)
+        layers = [(cast(SeparableConv, conv), cast(nn.BatchNorm2d, norms[level].bn)) for conv, norms in repeats]
+        return [*layers, (self.predict, None)]
+
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """Levels -> (N, outputs * anchors, H, W) each."""
         predictions = []
         for index, x in enumerate(levels):
-            for conv, norms in zip(self.conv_rep, self.bn_rep, strict=True):
-                x = self.act(norms[index](conv(x)))
-            predictions.append(self.predict(x))
+            for conv, norm in self.layers(index):
+                x = conv(x) if norm is None else self.act(norm(conv(x)))
+            predictions.append(x)
         return predictions
 
 

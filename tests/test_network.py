@@ -1,0 +1,131 @@
+"""Every model of the family against effdet's own, network and fused ONNX; sizes, levels and fusion weights by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the export extra")
+
+import onnxruntime  # noqa: E402
+from models import effdet_model, effdet_outputs, random_network, relative_error  # noqa: E402
+
+from edgedet.artifact import ArtifactMeta  # noqa: E402
+from edgedet.export.backbone import same_pads, scaled_channels, stage_shapes  # noqa: E402
+from edgedet.export.fuse import graph_from_network  # noqa: E402
+from edgedet.export.network import Combine, EfficientDet, node_table  # noqa: E402
+from edgedet.export.verify import network_input  # noqa: E402
+from edgedet.specs import SPECS, DetectorSpec  # noqa: E402
+
+TOLERANCE = 1e-4  # of the largest magnitude
+STRUCTURES = [name for name in SPECS if not name.endswith("_ap")]  # AdvProp models differ in normalisation only
+LARGE = ("tf_efficientdet_d6", "tf_efficientdet_d7", "tf_efficientdet_d7x")  # half a minute each
+CLASSES = 3
+
+
+def run_onnx(network: EfficientDet, pixels: np.ndarray) -> list[np.ndarray]:
+    """Run the fused graph on one thread."""
+    spec = network.spec
+    meta = ArtifactMeta(spec, tuple(f"class_{i}" for i in range(spec.num_classes)), "fp32", "")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    model = graph_from_network(network, meta).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixels": pixels})
+
+
+def random_pixels(spec: DetectorSpec, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (1, *spec.input_hw, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LARGE else ()) for n in STRUCTURES])
+@torch.inference_mode()
+def test_network_and_fused_onnx_equal_effdet(name: str) -> None:
+    """D0 and Lite0 at their own size, the rest smaller and not square, all with random weights and statistics."""
+    own_size = name.endswith(("d0", "lite0"))
+    size = SPECS[name].input_hw if own_size else (128, 192)
+    if name.endswith("d7x"):
+        size = (256, 384)  # effdet's pyramid needs P8 to shrink
+    spec = replace(SPECS[name], input_hw=size, num_classes=CLASSES)
+    oracle = effdet_model(spec)
+    network = EfficientDet(spec).eval()
+    network.load_state_dict(oracle.state_dict())
+    pixels = random_pixels(spec)
+    wanted = effdet_outputs(oracle, network_input(pixels, spec), CLASSES)
+    for got in (network(network_input(pixels, spec)), run_onnx(network, pixels)):
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert ours.shape == theirs.shape
+            assert relative_error(ours, theirs) < TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(128, 128), (129, 131), (200, 333), (383, 128), (512, 288)])
+@torch.inference_mode()
+def test_fused_onnx_equals_the_network_at_any_size(size: tuple[int, int]) -> None:
+    """Odd sizes: uneven SAME padding on both sides, nearest ratios other than 2, levels of one cell."""
+    spec = replace(SPECS["tf_efficientdet_d0"], input_hw=size, num_classes=2)
+    network = random_network(spec)
+    pixels = random_pixels(spec)
+    for got, wanted in zip(run_onnx(network, pixels), network(network_input(pixels, spec)), strict=True):
+        assert relative_error(got, wanted) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_fused_onnx_equals_the_network_with_symmetric_padding() -> None:
+    spec = replace(SPECS["tf_efficientdet_d0"], input_hw=(160, 224), num_classes=2, padding="symmetric")
+    network = random_network(spec)
+    pixels = random_pixels(spec)
+    for got, wanted in zip(run_onnx(network, pixels), network(network_input(pixels, spec)), strict=True):
+        assert relative_error(got, wanted) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_fused_onnx_equals_the_network_where_levels_have_one_cell() -> None:
+    """D7x below 256 pixels: P7 and P8 are of one cell, so nothing is pooled between them."""
+    spec = replace(SPECS["tf_efficientdet_lite0"], input_hw=(128, 256), max_level=8, num_classes=2)
+    network = random_network(spec)
+    pixels = random_pixels(spec)
+    for got, wanted in zip(run_onnx(network, pixels), network(network_input(pixels, spec)), strict=True):
+        assert relative_error(got, wanted) < TOLERANCE
+
+
+def test_level_sizes_are_halved_upwards() -> None:
+    assert replace(SPECS["tf_efficientdet_d0"], input_hw=(320, 333)).level_sizes() == (
+        (40, 42), (20, 21), (10, 11), (5, 6), (3, 3),
+    )  # fmt: skip
+
+
+def test_same_padding_puts_the_odd_pixel_after() -> None:
+    assert same_pads(512, 3, 2) == (0, 1)
+    assert same_pads(511, 3, 2) == (1, 1)
+    assert same_pads(512, 5, 2) == (1, 2)
+    assert same_pads(64, 3, 1) == (1, 1)
+
+
+def test_widths_are_multiples_of_eight_not_below_nine_tenths() -> None:
+    assert [scaled_channels(32, width) for width in (1.0, 1.1, 1.4, 1.6)] == [32, 32, 48, 48]
+    assert scaled_channels(16, 1.1) == 16
+    assert scaled_channels(24, 1.4) == 32
+
+
+def test_lite_keeps_its_stem_and_does_not_repeat_first_and_last_stage() -> None:
+    stem, stages = stage_shapes("lite4")
+    assert stem == 32
+    assert [len(stage) for stage in stages] == [1, 4, 4, 6, 6, 8, 1]
+    assert [len(stage) for stage in stage_shapes("b4")[1]] == [2, 4, 4, 6, 6, 8, 2]
+
+
+def test_bifpn_nodes_go_down_then_up() -> None:
+    """Figure 2d of the paper, 5 levels: inputs 0-4, nodes from 5."""
+    assert node_table(5) == [
+        (3, (3, 4)), (2, (2, 5)), (1, (1, 6)), (0, (0, 7)),
+        (1, (1, 7, 8)), (2, (2, 6, 9)), (3, (3, 5, 10)), (4, (4, 11)),
+    ]  # fmt: skip
+
+
+def test_fusion_weights_are_normalised_after_relu() -> None:
+    combine = Combine({0: 8, 1: 8, 2: 8}, 8, "fastattn", "same")
+    with torch.no_grad():
+        combine.edge_weights.copy_(torch.tensor([1.0, -2.0, 3.0]))
+    np.testing.assert_allclose(combine.weights().detach().numpy(), [1 / 4.0001, 0.0, 3 / 4.0001], rtol=1e-6)
