@@ -1,0 +1,123 @@
+"""From ranges to integers: which tensor gets which scale. Knows the fused graph's operators; knows no engine.
+
+Dense placement: every tensor of the graph is an INT8 tensor, by the rules of TensorFlow Lite's INT8 specification
+(asymmetric activations, per-channel symmetric weights, logistic output 1/256 and -128, equal scales through pool,
+resize and reshape). Sparse placement: only what TensorRT fuses with a convolution or a sum is quantised, symmetric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgedet.calibration.table import CalibrationTable
+from edgedet.specs import DetectorSpec
+
+LOGISTIC_SCALE, LOGISTIC_ZERO = 1.0 / 256.0, -128  # fixed by TensorFlow Lite's INT8 specification
+INT8_MIN, INT8_MAX = -128, 127
+SMALLEST_SCALE = 1e-8  # a dead tensor (range zero) still needs a positive scale
+SAME_SCALE = ("MaxPool", "Resize", "Reshape", "Transpose", "Concat")  # integers pass through unchanged
+CENTRED = "pixels.centred"
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """real = scale x (integer - zero_point), integer in [-128, 127]."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedConv:
+    """A convolution's integers: weight (O, I, k, k) int8, scales (O,) float32, bias (O,) float32 or None."""
+
+    weight: np.ndarray
+    scales: np.ndarray
+    bias: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class DensePlan:
+    """Everything that a writer of full-INT8 graphs needs beside the float graph.
+
+    tensors: for each tensor from "pixels.centred" to the prediction convolutions' outputs.
+    convs:   for each Conv node, by its name.
+    """
+
+    tensors: Mapping[str, QuantParams]
+    convs: Mapping[str, QuantisedConv] = field(default_factory=dict)
+
+
+def asymmetric(low: float, high: float) -> QuantParams:
+    """Return the parameters that cover [low, high] and zero, with zero exact."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / (INT8_MAX - INT8_MIN), SMALLEST_SCALE)
+    return QuantParams(scale, int(np.clip(round(INT8_MIN - low / scale), INT8_MIN, INT8_MAX)))
+
+
+def symmetric(low: float, high: float) -> QuantParams:
+    """Return the parameters that cover [-m, m] with m the larger magnitude; zero point 0."""
+    return QuantParams(max(-low, high, 0.0) / INT8_MAX or SMALLEST_SCALE, 0)
+
+
+def quantised_conv(weight: np.ndarray, bias: np.ndarray | None) -> QuantisedConv:
+    """Round a convolution's weights per output channel, symmetric in [-127, 127]."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(1)
+    scales = np.maximum(largest / INT8_MAX, SMALLEST_SCALE).astype(np.float32)
+    integers = np.clip(np.rint(weight / scales[:, None, None, None]), -INT8_MAX, INT8_MAX)
+    return QuantisedConv(integers.astype(np.int8), scales, None if bias is None else bias.astype(np.float32))
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Return the graph's constants by name."""
+    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def conv_constants(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a Conv node's float weight and bias."""
+    return constants[node.input[1]], constants[node.input[2]] if len(node.input) > 2 else None
+
+
+def centre_of(spec: DetectorSpec) -> int:
+    """Return the byte that stands for zero at the network's input.
+
+    One integer for all channels, because an INT8 tensor has one zero point: the convolution then pads borders with it.
+    What the channels' means differ from it goes into the stem's bias.
+    """
+    return int(round(255.0 * sum(spec.mean_rgb) / 3.0))
+
+
+def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTable) -> DensePlan:
+    """Give every tensor its scale and every convolution its integers.
+
+    The camera's bytes are the first INT8 tensor (scale 1); the mean's subtraction becomes its zero point and a term of
+    the stem's bias. Raises KeyError where the table lacks a tensor of the graph.
+    """
+    constants = initializers(model)
+    tensors: dict[str, QuantParams] = {CENTRED: QuantParams(1.0, centre_of(spec) + INT8_MIN)}
+    convs: dict[str, QuantisedConv] = {}
+    for node in model.graph.node:
+        name = node.output[0]
+        if name in tensors or node.op_type in ("Cast", "Concat") or name.endswith(".rows"):
+            continue  # .rows: the first half of a mean that is one operator in INT8
+        if node.op_type == "Sigmoid":
+            tensors[name] = QuantParams(LOGISTIC_SCALE, LOGISTIC_ZERO)
+        elif node.op_type in SAME_SCALE:
+            if node.input[0] in tensors:
+                tensors[name] = tensors[node.input[0]]
+        else:
+            tensors[name] = asymmetric(*table.ranges[name])
+        if node.op_type == "Conv":
+            convs[name] = quantised_conv(*conv_constants(node, constants))
+    stem = next(node for node in model.graph.node if node.op_type == "Conv")
+    shift_bgr = centre_of(spec) - 255.0 * np.asarray(spec.mean_rgb[::-1])
+    q = convs[stem.output[0]]
+    moved = (q.weight * q.scales[:, None, None, None].astype(np.float64)).sum((2, 3)) @ shift_bgr
+    bias = moved if q.bias is None else q.bias + moved
+    convs[stem.output[0]] = QuantisedConv(q.weight, q.scales, bias.astype(np.float32))
+    return DensePlan(tensors, convs)

@@ -1,0 +1,51 @@
+"""The calibration table: a range for every tensor, and which frames it came from. Knows JSON; knows no graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from edgedet.errors import InputError
+from edgedet.files import atomic_path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """Ranges that quantisation uses.
+
+    ranges:        tensor -> (low, high) to be covered.
+    observed:      tensor -> (minimum, maximum) that the frames caused.
+    frames_sha256: of the calibration frames' model pixels, in order.
+    model_sha256:  of the checkpoint.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    observed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    frames_sha256: tuple[str, ...] = ()
+    model_sha256: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: Path) -> CalibrationTable:
+        """Read ``save``'s file; raises InputError where it is none."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise InputError(f"{path} is a calibration table of another edgedet: calibrate again.")
+            pairs = {
+                key: {name: (float(low), float(high)) for name, (low, high) in values[key].items()}
+                for key in ("ranges", "observed")
+            }
+            return CalibrationTable(
+                pairs["ranges"], pairs["observed"], tuple(values["frames_sha256"]), str(values["model_sha256"])
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is no calibration table of edgedet ({error}): calibrate again.") from None
