@@ -11,7 +11,6 @@ from torch import nn
 from edgedet.export.network import EfficientDet, flat_outputs
 from edgedet.specs import DetectorSpec
 
-
 SMALLEST_VARIANCE = 1.0  # levels of few cells have little of their own; a smaller one would amplify every other picture
 
 
