@@ -1,0 +1,70 @@
+"""What edgedet appends to a .tflite file: metadata and a checksum, as a ZIP behind the flatbuffer.
+
+TensorFlow Lite's own metadata does the same, so interpreters ignore what follows the flatbuffer, and `unzip -p
+model.tflite edgedet.json` shows it. A damaged flatbuffer can end the whole process that runs it; hence the checksum.
+Stdlib only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+from typing import Tuple, Union
+
+from ..artifact import MAX_META_BYTES, ArtifactMeta
+from ..errors import ArtifactError
+
+META_ENTRY = "edgedet.json"
+SHA256_ENTRY = "edgedet.sha256"  # of all bytes before the ZIP, in hex
+IDENTIFIER = b"TFL3"  # at byte 4 of each .tflite flatbuffer
+
+
+def with_trailer(flatbuffer: bytes, meta: ArtifactMeta) -> bytes:
+    """Return the file: ``flatbuffer`` and behind it the metadata and checksum. The same input gives the same bytes."""
+    file = io.BytesIO()
+    file.write(flatbuffer)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(META_ENTRY), meta.to_json())
+        archive.writestr(zipfile.ZipInfo(SHA256_ENTRY), hashlib.sha256(flatbuffer).hexdigest())
+    return file.getvalue()
+
+
+def read_trailer(path: Union[str, Path]) -> Tuple[ArtifactMeta, bytes]:
+    """Return the metadata and the flatbuffer, which is whole: its checksum was compared.
+
+    Raises ArtifactError where the file is damaged, cut or not written by edgedet.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}.") from None
+    if data[4:8] != IDENTIFIER:
+        raise ArtifactError(f"{path} is damaged or no TFLite file. Export it again.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            start = min(info.header_offset for info in archive.infolist())
+            text, checksum = (_entry(archive, name) for name in (META_ENTRY, SHA256_ENTRY))
+    except KeyError:
+        raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.") from None
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise ArtifactError(
+            f"{path} holds no edgedet metadata, or its end is cut off ({error}): use a file that `edgedet export` wrote."
+        ) from None
+    flatbuffer = data[:start]
+    if hashlib.sha256(flatbuffer).hexdigest() != checksum:
+        raise ArtifactError(
+            f"{path} is damaged: its checksum is not the one that was written. Copy or export it again."
+        )
+    try:
+        return ArtifactMeta.from_json(text), flatbuffer
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> str:
+    info = archive.getinfo(name)
+    if info.file_size > MAX_META_BYTES or info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is not as edgedet writes it")
+    return archive.read(info).decode("utf-8")
