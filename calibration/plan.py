@@ -53,6 +53,20 @@ class DensePlan:
     convs: Mapping[str, QuantisedConv] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class SparsePlan:
+    """What a writer of Q/DQ graphs for TensorRT needs beside the float graph.
+
+    tensors: for each value that is quantised where a convolution or a sum reads it; symmetric.
+    convs:   for each quantised Conv node, by its name.
+    sums:    names of the Add nodes whose inputs are quantised.
+    """
+
+    tensors: Mapping[str, QuantParams]
+    convs: Mapping[str, QuantisedConv]
+    sums: frozenset[str]
+
+
 def asymmetric(low: float, high: float) -> QuantParams:
     """Return the parameters that cover [low, high] and zero, with zero exact."""
     low, high = min(low, 0.0), max(high, 0.0)
@@ -60,9 +74,9 @@ def asymmetric(low: float, high: float) -> QuantParams:
     return QuantParams(scale, int(np.clip(round(INT8_MIN - low / scale), INT8_MIN, INT8_MAX)))
 
 
-def symmetric(low: float, high: float) -> QuantParams:
-    """Return the parameters that cover [-m, m] with m the larger magnitude; zero point 0."""
-    return QuantParams(max(-low, high, 0.0) / INT8_MAX or SMALLEST_SCALE, 0)
+def symmetric(magnitude: float) -> QuantParams:
+    """Return the parameters that cover [-magnitude, magnitude]; zero point 0."""
+    return QuantParams(max(magnitude / INT8_MAX, SMALLEST_SCALE), 0)
 
 
 def quantised_conv(weight: np.ndarray, bias: np.ndarray | None) -> QuantisedConv:
@@ -121,3 +135,26 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
     bias = moved if q.bias is None else q.bias + moved
     convs[stem.output[0]] = QuantisedConv(q.weight, q.scales, bias.astype(np.float32))
     return DensePlan(tensors, convs)
+
+
+def sparse_plan(
+    model: onnx.ModelProto, table: CalibrationTable, keep_float: frozenset[str] = frozenset()
+) -> SparsePlan:
+    """Quantise the inputs of convolutions and sums, symmetric; squeeze-excite and the nodes ``keep_float`` stay float.
+
+    Nothing stands between a convolution and its swish. Raises KeyError where the table lacks a tensor.
+    """
+    constants = initializers(model)
+    source = {node.output[0]: node for node in model.graph.node}
+
+    def magnitude_of(name: str) -> float:
+        while name not in table.magnitudes:  # pools, resizes and transposes have the range of what they move
+            name = source[name].input[0]
+        return table.magnitudes[name]
+
+    nodes = [node for node in model.graph.node if node.name not in keep_float and ".se." not in node.name]
+    convs = {node.name: quantised_conv(*conv_constants(node, constants)) for node in nodes if node.op_type == "Conv"}
+    sums = frozenset(node.name for node in nodes if node.op_type == "Add")
+    read = [node.input[0] for node in nodes if node.name in convs]
+    read += [name for node in nodes if node.name in sums for name in node.input]
+    return SparsePlan({name: symmetric(magnitude_of(name)) for name in read}, convs, sums)

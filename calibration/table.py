@@ -17,13 +17,15 @@ FORMAT = 1
 class CalibrationTable:
     """Ranges that quantisation uses.
 
-    ranges:        tensor -> (low, high) to be covered.
+    ranges:        tensor -> (low, high) to be covered by an asymmetric INT8 tensor.
+    magnitudes:    tensor -> m, where a symmetric INT8 tensor shall cover [-m, m].
     observed:      tensor -> (minimum, maximum) that the frames caused.
     frames_sha256: of the calibration frames' model pixels, in order.
     model_sha256:  of the checkpoint.
     """
 
     ranges: Mapping[str, tuple[float, float]]
+    magnitudes: Mapping[str, float]
     observed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     frames_sha256: tuple[str, ...] = ()
     model_sha256: str = ""
@@ -44,8 +46,13 @@ class CalibrationTable:
                 key: {name: (float(low), float(high)) for name, (low, high) in values[key].items()}
                 for key in ("ranges", "observed")
             }
+            magnitudes = {name: float(value) for name, value in values["magnitudes"].items()}
             return CalibrationTable(
-                pairs["ranges"], pairs["observed"], tuple(values["frames_sha256"]), str(values["model_sha256"])
+                pairs["ranges"],
+                magnitudes,
+                pairs["observed"],
+                tuple(values["frames_sha256"]),
+                str(values["model_sha256"]),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is no calibration table of edgedet ({error}): calibrate again.") from None

@@ -1,0 +1,95 @@
+"""Run a fused float graph in PyTorch, value by value. Knows the operators that export/graph.py writes; no quantisation.
+
+onnxruntime is faster, but shows and changes nothing on the way; calibration needs to look at every value, and recovery
+to change some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import helper
+from torch import Tensor
+
+from edgedet.calibration.plan import initializers
+from edgedet.errors import UnsupportedError
+
+Visit = Callable[[onnx.NodeProto, Tensor], Tensor]
+OUTPUTS = ("class_logits", "box_codes")
+
+
+class Executor:
+    """A fused graph, ready to run on pixels."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Constants become float tensors that ``run`` may be given replacements for."""
+        self.nodes = list(model.graph.node)
+        self.constants = {name: torch.from_numpy(array.copy()) for name, array in initializers(model).items()}
+        self._attributes = [{a.name: helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes]
+        self._last_use = {name: index for index, node in enumerate(self.nodes) for name in node.input}
+
+    @torch.inference_mode()
+    def run(
+        self, pixels: np.ndarray, visit: Visit | None = None, constants: Mapping[str, Tensor] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return class logits (A, C) and box codes (A, 4) of (1, H, W, 3) uint8 BGR pixels.
+
+        visit:     is shown each node's output and returns what the nodes behind it shall see.
+        constants: replacements of the graph's own.
+        """
+        values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
+        known = {**self.constants, **(constants or {})}
+        for index, (node, attributes) in enumerate(zip(self.nodes, self._attributes, strict=True)):
+            inputs = [values[name] if name in values else known[name] if name else None for name in node.input]
+            value = compute(node, inputs, attributes)
+            values[node.output[0]] = value if visit is None else visit(node, value)
+            for name in node.input:
+                if self._last_use[name] == index and name in values:
+                    del values[name]
+        logits, codes = (values[name][0].numpy() for name in OUTPUTS)
+        return logits, codes
+
+
+def compute(node: onnx.NodeProto, inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    """Return a node's output; raises UnsupportedError for an operator that the exporter does not write."""
+    if node.op_type not in _OPERATORS:
+        raise UnsupportedError(f"calibration does not know the operator {node.op_type} (node {node.name}).")
+    return _OPERATORS[node.op_type](inputs, attributes)
+
+
+def _conv(inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    x, weight, bias = inputs if len(inputs) == 3 else (*inputs, None)
+    top, left, bottom, right = attributes["pads"]
+    strides, groups = attributes["strides"], attributes["group"]
+    if (top, left) == (bottom, right):
+        return F.conv2d(x, weight, bias, strides, (top, left), groups=groups)
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, strides, groups=groups)
+
+
+def _max_pool(inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:
+    top, left, bottom, right = attributes["pads"]
+    padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf)  # never wins, never seen by an observer
+    return F.max_pool2d(padded, attributes["kernel_shape"], attributes["strides"])
+
+
+_OPERATORS: dict[str, Callable[[list[Any], Mapping[str, Any]], Tensor]] = {
+    "Cast": lambda i, a: i[0].float(),
+    "Sub": lambda i, a: i[0] - i[1],
+    "Transpose": lambda i, a: i[0].permute(a["perm"]),
+    "Conv": _conv,
+    "Sigmoid": lambda i, a: torch.sigmoid(i[0]),
+    "Mul": lambda i, a: i[0] * i[1],
+    "Add": lambda i, a: i[0] + i[1],
+    "Clip": lambda i, a: torch.clamp(i[0], float(i[1]), float(i[2])),
+    "MaxPool": _max_pool,
+    "Resize": lambda i, a: F.interpolate(i[0], tuple(i[3].tolist()[2:]), mode="nearest"),
+    "GlobalAveragePool": lambda i, a: i[0].mean((2, 3), keepdim=True),
+    "ReduceMean": lambda i, a: i[0].mean(tuple(a["axes"]), keepdim=True),
+    "Reshape": lambda i, a: i[0].reshape(tuple(i[1].tolist())),
+    "Concat": lambda i, a: torch.cat(i, a["axis"]),
+}

@@ -1,0 +1,142 @@
+"""Frames -> a range for every tensor. Knows the executor and the error that rounding causes; knows no placement.
+
+Where nothing else is said, a range is the one of least mean squared error on a sample of the tensor's values (as the
+MSE observer of Nagel et al., arXiv 2106.08295 section 3.1). Three kinds differ, each by measurement (docs/int8.md):
+- what goes into a swish is judged behind the swish, which flattens everything below about -6;
+- class logits below logit(0.01) become that: no detection is made of them, and the steps are finer for the rest;
+- sigmoids have no range: their scale is fixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgedet.calibration.executor import Executor
+from edgedet.calibration.plan import INT8_MAX, INT8_MIN, QuantParams, asymmetric, symmetric
+from edgedet.calibration.table import CalibrationTable
+from edgedet.errors import InputError
+
+SAMPLES_PER_FRAME = 4096  # values of a tensor that a frame contributes
+SAMPLES = 1 << 15  # values that a range is judged on
+LOWEST_LOGIT = math.log(0.01 / 0.99)  # detections are scored from 0.01 on
+GRID = 16  # range ends tried: fractions of the observed ones
+SMALLEST_FRACTION = 0.1
+ROUNDS = 2  # of coordinate descent over the two ends
+UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "MaxPool", "Resize")
+PREDICTION = "class_net.predict.conv_pw"
+
+
+@dataclass
+class Observed:
+    """What one tensor was seen to hold."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    samples: list[Tensor] = field(default_factory=list)
+
+    def add(self, value: Tensor, offset: int) -> None:
+        """Take in one frame's values: the extremes of all, an evenly spaced sample of the rest."""
+        flat = value.reshape(-1)
+        low, high = torch.aminmax(flat)
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        step = max(1, len(flat) // SAMPLES_PER_FRAME)
+        self.samples.append(flat[offset % step :: step][:SAMPLES_PER_FRAME].clone())
+
+    def sample(self) -> Tensor:
+        """Return the values that ranges are judged on, taken evenly from all frames."""
+        values = torch.cat(self.samples)
+        return values[:: max(1, len(values) // SAMPLES)]
+
+
+def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> tuple[dict[str, Observed], list[str]]:
+    """Run the frames (1, H, W, 3) uint8; return what each ranged tensor held, and the frames' SHA-256.
+
+    Raises InputError where a value is not finite, or there is no frame.
+    """
+    seen: dict[str, Observed] = {}
+    hashes: list[str] = []
+    random = np.random.default_rng(seed)
+    offset = 0
+
+    def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
+        if node.op_type not in UNRANGED and not node.output[0].endswith(".rows"):
+            seen.setdefault(node.output[0], Observed()).add(value, offset)
+        return value
+
+    for pixels in frames:
+        offset = int(random.integers(1 << 20))
+        executor.run(pixels, visit)
+        hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())
+    if not hashes:
+        raise InputError("calibration needs at least one frame.")
+    bad = [name for name, item in seen.items() if not math.isfinite(item.low + item.high)]
+    if bad:
+        raise InputError(f"the model computes NaN or infinity at {bad[0]}: its weights cannot be calibrated.")
+    return seen, hashes
+
+
+def table_from_observed(
+    executor: Executor, seen: dict[str, Observed], hashes: list[str], model_sha256: str, observer: str = "mse"
+) -> CalibrationTable:
+    """Choose a range for each tensor; ``observer`` "mse", "minmax" or "percentile" (99.99 %)."""
+    swished = {node.input[0] for node in executor.nodes if node.op_type == "Sigmoid" and not _is_gate(node)}
+    ranges, magnitudes = {}, {}
+    for name, item in seen.items():
+        low, high = item.low, item.high
+        magnitude = max(-low, high)
+        if name.startswith(PREDICTION):
+            low, high = max(low, LOWEST_LOGIT), max(high, LOWEST_LOGIT)
+        elif observer == "percentile":
+            low, high = (float(v) for v in np.quantile(item.sample().numpy(), [1e-4, 1 - 1e-4]))
+            magnitude = max(-low, high)
+        elif observer == "mse":
+            low, high = _best_range(item, torch.nn.functional.silu if name in swished else _identity)
+            magnitude = _best_magnitude(item)
+        ranges[name], magnitudes[name] = (low, high), magnitude
+    observed = {name: (item.low, item.high) for name, item in seen.items()}
+    return CalibrationTable(ranges, magnitudes, observed, tuple(hashes), model_sha256)
+
+
+def _is_gate(node: onnx.NodeProto) -> bool:
+    return node.output[0].endswith(".gate")
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def rounded(x: Tensor, q: QuantParams) -> Tensor:
+    """Quantise and dequantise."""
+    return torch.fake_quantize_per_tensor_affine(x, q.scale, q.zero_point, INT8_MIN, INT8_MAX)
+
+
+def _best_range(item: Observed, seen_through: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    """Return the range of least squared error, seen through what follows; ends are tried in turn."""
+    x = item.sample()
+    wanted = seen_through(x)
+    fractions = np.geomspace(SMALLEST_FRACTION, 1.0, GRID)
+    low, high = min(item.low, 0.0), max(item.high, 0.0)
+
+    def error(low: float, high: float) -> float:
+        return float((seen_through(rounded(x, asymmetric(low, high))) - wanted).square().mean())
+
+    highs, lows = fractions * high, fractions * low
+    for _ in range(ROUNDS):
+        high = float(min(highs, key=lambda end: error(low, end)))
+        low = float(min(lows, key=lambda end: error(end, high)))
+    return low, high
+
+
+def _best_magnitude(item: Observed) -> float:
+    """Return the symmetric range of least squared error."""
+    x = item.sample()
+    options = np.geomspace(SMALLEST_FRACTION, 1.0, GRID) * max(-item.low, item.high)
+    return float(min(options, key=lambda end: float((rounded(x, symmetric(end)) - x).square().mean())))
