@@ -20,6 +20,8 @@ from .errors import EdgeDetError
 COMMANDS = {
     "export": ("edgedet.export.command", "turn a checkpoint into a verified, fused model file"),
     "run": ("edgedet.stream.command", "detect on a camera, video, stream or images"),
+    "eval": ("edgedet.benchmarks.eval_command", "measure a model file's accuracy on labelled images"),
+    "bench": ("edgedet.benchmarks.bench_command", "measure the latency of model files, stage by stage"),
 }
 
 
