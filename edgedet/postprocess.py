@@ -43,11 +43,9 @@ def postprocess(
     if raw.box_codes.shape != anchors_yxyx.shape:
         raise ShapeError(f"the model gave {len(raw.box_codes)} boxes for {len(anchors_yxyx)} anchors.")
     # Only candidates are touched: the threshold is taken to the logits, not the sigmoid to every logit.
-    flat_logits = raw.class_logits.reshape(-1)
-    best = _best_above(flat_logits, logit_of(score))
-    anchor_ids, class_ids = np.divmod(best, raw.class_logits.shape[1])
-    boxes_xyxy = decode(raw.box_codes[anchor_ids], anchors_yxyx[anchor_ids])
-    scores = _sigmoid(flat_logits[best])
+    anchor_ids, class_ids, logits = _best_above(raw, logit_of(score))
+    boxes_xyxy = decode(raw.codes_at(anchor_ids), anchors_yxyx[anchor_ids])
+    scores = _sigmoid(logits)
     whole = ~np.isnan(boxes_xyxy).any(axis=1)  # a half-precision overflow may leave NaN codes: that is no box
     if not whole.all():
         boxes_xyxy, scores, class_ids = boxes_xyxy[whole], scores[whole], class_ids[whole]
@@ -82,17 +80,24 @@ def decode(box_codes: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
     return np.concatenate([(centres_yx - halves_yx)[:, ::-1], (centres_yx + halves_yx)[:, ::-1]], axis=1)
 
 
-def _best_above(flat_logits: np.ndarray, threshold: float) -> np.ndarray:
-    """Return the indices of the best MAX_CANDIDATES logits above the threshold, best first, ties by index."""
-    found = [
-        np.flatnonzero(flat_logits[start : start + _SCAN_BLOCK] > threshold) + start
-        for start in range(0, len(flat_logits), _SCAN_BLOCK)
-    ]
+def _best_above(raw: RawOutputs, threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (anchor ids, class ids, logits) above the threshold: MAX_CANDIDATES, best first, ties by index."""
+    num_classes = raw.class_logits.shape[1]
+    flat_logits = raw.class_logits.reshape(-1)
+    found, first = [], 0
+    for end, bound in raw.logit_bounds(threshold):
+        for start in range(first * num_classes, end * num_classes, _SCAN_BLOCK):
+            block = flat_logits[start : min(start + _SCAN_BLOCK, end * num_classes)]
+            found.append(np.flatnonzero(block > bound) + start)
+        first = end
     indices = np.concatenate(found)
+    logits = raw.logits_at(*np.divmod(indices, num_classes))
     if len(indices) > MAX_CANDIDATES:
-        part = np.argpartition(flat_logits[indices], len(indices) - MAX_CANDIDATES)
-        indices = np.sort(indices[part[-MAX_CANDIDATES:]])
-    return indices[np.argsort(-flat_logits[indices], kind="stable")]
+        part = np.sort(np.argpartition(logits, len(indices) - MAX_CANDIDATES)[-MAX_CANDIDATES:])
+        indices, logits = indices[part], logits[part]
+    order = np.argsort(-logits, kind="stable")
+    anchor_ids, class_ids = np.divmod(indices[order], num_classes)
+    return anchor_ids, class_ids, logits[order]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 
 from .errors import ShapeError
+
+INT8_MIN = -128
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,21 +47,77 @@ class ModelInput:
     source_hw: Tuple[int, int]
 
 
+@dataclass(frozen=True)
+class LevelScales:
+    """What the integers of one pyramid level stand for: real = scale x (integer - zero point), int8.
+
+    num_anchors: of the level.
+    logits:      (scale, zero point) of its class logits.
+    codes:       (scale, zero point) of its box codes.
+    """
+
+    num_anchors: int
+    logits: Tuple[float, int]
+    codes: Tuple[float, int]
+
+
 @dataclass(frozen=True, eq=False)
 class RawOutputs:
     """What the network says of one picture, before any decision.
 
-    class_logits: (A, C) float32, before the sigmoid. A anchors in the order of ``edgedet.anchors``.
-    box_codes:    (A, 4) float32, ty tx th tw relative to the anchor.
+    class_logits: (A, C) float32, before the sigmoid; or int8. A anchors in the order of ``edgedet.anchors``.
+    box_codes:    (A, 4) float32, ty tx th tw relative to the anchor; or int8.
+    levels:       int8 only: what the integers mean, level by level from the finest. A full-INT8 network's outputs stay
+                  as they are, so that only what passes the threshold is turned into real numbers.
     """
 
     class_logits: np.ndarray
     box_codes: np.ndarray
+    levels: Tuple[LevelScales, ...] = ()
 
     def __post_init__(self) -> None:
         logits, codes = self.class_logits.shape, self.box_codes.shape
         if len(logits) != 2 or codes != (logits[0], 4):
             raise ShapeError(f"class_logits (A, C) need box_codes (A, 4); got {logits} and {codes}.")
+        if self.levels and sum(level.num_anchors for level in self.levels) != logits[0]:
+            raise ShapeError(f"{logits[0]} anchors need levels of as many; got {self.levels}.")
+
+    def logit_bounds(self, threshold: float) -> List[Tuple[int, float]]:
+        """Return (end, bound) of each level: anchors before ``end`` pass where class_logits > bound.
+
+        The smallest integer stands for "this or less", so it never passes.
+        """
+        if not self.levels:
+            return [(len(self.class_logits), threshold)]
+        ends = np.cumsum([level.num_anchors for level in self.levels]).tolist()
+        bounds = [max(math.floor(threshold / scale + zero), INT8_MIN) for scale, zero in self._scales("logits")]
+        return list(zip(ends, bounds))
+
+    def logits_at(self, anchor_ids: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+        """Return (n,) float32 logits of n (anchor, class) pairs."""
+        return self._real(self.class_logits[anchor_ids, class_ids], anchor_ids, "logits")
+
+    def codes_at(self, anchor_ids: np.ndarray) -> np.ndarray:
+        """Return (n, 4) float32 box codes of n anchors."""
+        return self._real(self.box_codes[anchor_ids], anchor_ids, "codes")
+
+    def real(self) -> RawOutputs:
+        """Return all outputs as float32."""
+        if not self.levels:
+            return self
+        everything = np.arange(len(self.box_codes))
+        return RawOutputs(self._real(self.class_logits, everything, "logits"), self.codes_at(everything))
+
+    def _scales(self, kind: str) -> List[Tuple[float, int]]:
+        return [getattr(level, kind) for level in self.levels]
+
+    def _real(self, values: np.ndarray, anchor_ids: np.ndarray, kind: str) -> np.ndarray:
+        if not self.levels:
+            return values
+        ends = np.cumsum([level.num_anchors for level in self.levels])
+        scales, zeros = np.array(self._scales(kind), dtype=np.float32)[np.searchsorted(ends, anchor_ids, "right")].T
+        per_row = (-1,) + (1,) * (values.ndim - 1)
+        return (values.astype(np.float32) - zeros.reshape(per_row)) * scales.reshape(per_row)
 
 
 @dataclass(frozen=True, eq=False)
