@@ -75,6 +75,8 @@ _PIP = {
     "safetensors": "pip install 'edgedet[export]'",
     "skimage": "pip install 'edgedet[export]'",
     "tqdm": "pip install 'edgedet[export]'",
+    "ai_edge_litert": "pip install 'edgedet[tflite]'",
+    "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
 }
 

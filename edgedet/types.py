@@ -117,7 +117,8 @@ class RawOutputs:
         ends = np.cumsum([level.num_anchors for level in self.levels])
         scales, zeros = np.array(self._scales(kind), dtype=np.float32)[np.searchsorted(ends, anchor_ids, "right")].T
         per_row = (-1,) + (1,) * (values.ndim - 1)
-        return (values.astype(np.float32) - zeros.reshape(per_row)) * scales.reshape(per_row)
+        reals: np.ndarray = (values.astype(np.float32) - zeros.reshape(per_row)) * scales.reshape(per_row)
+        return reals
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ _TYPES = {
 class Scales:
     """real = scale x (integer - zero_point): one scale, or one per index of ``axis``."""
 
-    scales: np.ndarray
+    scales: np.ndarray  # (n,) float32
     zero_point: int = 0
     axis: int = 0
 
@@ -90,7 +90,7 @@ class TfliteBuilder:
                 self.buffers.append(data)
         if scales is not None:
             quantization = schema.QuantizationParametersT()
-            quantization.scale = [float(scale) for scale in np.atleast_1d(scales.scales)]
+            quantization.scale = [float(scale) for scale in scales.scales]
             quantization.zeroPoint = [scales.zero_point] * len(quantization.scale)
             quantization.quantizedDimension = scales.axis
             tensor.quantization = quantization
@@ -101,7 +101,7 @@ class TfliteBuilder:
         """Add a constant and return its tensor's number; the same numbers with the same scales are one tensor."""
         array = np.ascontiguousarray(array)
         data = array.tobytes()
-        marks = None if scales is None else (np.atleast_1d(scales.scales).tobytes(), scales.zero_point, scales.axis)
+        marks = None if scales is None else (scales.scales.tobytes(), scales.zero_point, scales.axis)
         key = (array.shape, array.dtype.str, data, marks)
         if key not in self._constants:
             self._constants[key] = self.tensor(name, array.shape, array.dtype, scales, data)

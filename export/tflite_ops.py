@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,10 +73,10 @@ class OpWriter:
 
 def scales_of(params: QuantParams) -> Scales:
     """Return one tensor's scale and zero point."""
-    return Scales(np.float32(params.scale), params.zero_point)
+    return Scales(np.array([params.scale], np.float32), params.zero_point)
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return a node's attributes as Python values."""
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
 
@@ -200,7 +201,7 @@ def _operand(w: OpWriter, name: str) -> int:
     if w.plan is None:
         return w.builder.constant(name, values)
     scale = max(float(np.abs(values).max()) / 127, SMALLEST_SCALE)
-    return w.builder.constant(name, np.rint(values / scale).astype(np.int8), Scales(np.float32(scale)))
+    return w.builder.constant(name, np.rint(values / scale).astype(np.int8), Scales(np.array([scale], np.float32)))
 
 
 def logistic(w: OpWriter, node: onnx.NodeProto) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, Tuple, Union
+from typing import Optional, Protocol, Tuple, Union
 
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError
+from ..errors import ArtifactError, UnsupportedError
 from ..types import RawOutputs
 
 # suffix -> module of this package with ``open_model(path, threads) -> (ArtifactMeta, Engine)``, imported when asked for
 _OPENERS = {
     ".onnx": "ort",
+    ".tflite": "tflite",
     ".fake": "fake",
 }
 
@@ -39,11 +40,14 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
-def open_engine(path: Union[str, Path], threads: int) -> Tuple[ArtifactMeta, Engine]:
+def open_engine(
+    path: Union[str, Path], threads: int, delegate: Optional[str] = None
+) -> Tuple[ArtifactMeta, Engine]:  # fmt: skip
     """Open a model file with the engine that its suffix names, on ``threads`` CPU threads.
 
+    delegate: shared library that runs what it can of a TFLite file, for example libedgetpu.so.1.
     Raises ArtifactError where the file is missing, damaged or not made by edgedet, MissingDependency where the
-    engine's package is not installed.
+    engine's package is not installed, UnsupportedError where the delegate cannot be used.
     """
     path = Path(path)
     if path.suffix.lower() not in _OPENERS:
@@ -52,5 +56,10 @@ def open_engine(path: Union[str, Path], threads: int) -> Tuple[ArtifactMeta, Eng
     if not os.path.isfile(path):
         raise ArtifactError(f"there is no model file {path}: name one that `edgedet export` wrote.")
     opener = import_module(f"edgedet.engines.{_OPENERS[path.suffix.lower()]}")
-    meta, engine = opener.open_model(path, threads)
+    if delegate is None:
+        meta, engine = opener.open_model(path, threads)
+    elif path.suffix.lower() == ".tflite":
+        meta, engine = opener.open_model(path, threads, delegate)
+    else:
+        raise UnsupportedError(f"only TFLite files run on a delegate; {path} is none.")
     return meta, engine

@@ -50,7 +50,7 @@ def read_trailer(path: Union[str, Path]) -> Tuple[ArtifactMeta, bytes]:
         raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.") from None
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise ArtifactError(
-            f"{path} holds no edgedet metadata, or its end is cut off ({error}): use a file that `edgedet export` wrote."
+            f"{path} is cut off or holds no edgedet metadata ({error}): use a file that `edgedet export` wrote."
         ) from None
     flatbuffer = data[:start]
     if hashlib.sha256(flatbuffer).hexdigest() != checksum:

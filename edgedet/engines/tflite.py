@@ -1,0 +1,121 @@
+"""TFLite files by LiteRT (ai_edge_litert) or tflite_runtime, on the CPU or a delegate. Knows no picture and no box."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from ..artifact import ArtifactMeta
+from ..errors import ArtifactError, MissingDependency, ShapeError, UnsupportedError
+from ..specs import DetectorSpec
+from ..types import LevelScales, RawOutputs
+from .base import Engine
+from .tflite_file import read_trailer
+
+_INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
+_TOP_BIT = np.uint8(0x80)  # flipped, a byte's bits are those of int8 byte - 128
+
+
+def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
+    """Open a TFLite file that ``edgedet export`` wrote; see ``open_engine``.
+
+    delegate: shared library that takes over what it can, for example libedgetpu.so.1.
+    """
+    meta, flatbuffer = read_trailer(path)
+    library = _interpreter_library(path)
+    options: Dict[str, Any] = {"num_threads": threads}
+    if delegate is not None:
+        options["experimental_delegates"] = [_delegate(library, delegate)]
+    try:
+        interpreter = library.Interpreter(model_content=flatbuffer, **options)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:  # an operator or version that an older runtime does not know
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"{library.__name__.split('.')[0]} cannot run {path}: {reason}") from None
+    try:
+        return meta, TfliteEngine(interpreter, meta)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _interpreter_library(path: Path) -> Any:
+    for name in _INTERPRETERS:
+        root = name.split(".")[0]
+        try:
+            if root == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
+                import_module(root)  # not installed: the next message is the right one
+                raise MissingDependency(
+                    f"tflite_runtime needs numpy < 2, but numpy is {np.__version__}: pip install 'numpy<2', "
+                    "or pip install ai-edge-litert"
+                )
+            return import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] != root:
+                raise
+    raise MissingDependency(
+        f"running {path.name} needs ai-edge-litert, which is not installed: pip install 'edgedet[tflite]'"
+    )
+
+
+def _delegate(library: Any, name: str) -> Any:
+    try:
+        return library.load_delegate(name)
+    except (OSError, ValueError) as error:
+        raise UnsupportedError(
+            f"the delegate {name} cannot be used ({str(error) or 'no device found'}): install it, or run without."
+        ) from None
+
+
+class TfliteEngine:
+    """One interpreter; outputs are gathered from its levels into arrays of our own, int8 as they are."""
+
+    def __init__(self, interpreter: Any, meta: ArtifactMeta) -> None:
+        """Check the interpreter's inputs and outputs against the metadata; raises ArtifactError where they differ."""
+        self._interpreter = interpreter
+        self._input, found = interpreter.get_input_details(), interpreter.get_output_details()
+        there = [(d["name"], d["dtype"], tuple(d["shape"].tolist())) for d in (*self._input, *found)]
+        dtype = found[0]["dtype"] if found else np.float32
+        wanted = [("pixels", np.int8, (1, *meta.spec.input_hw, 3)), *_wanted_outputs(meta, dtype)]
+        if there != wanted or dtype not in (np.int8, np.float32):
+            raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: export it again.")
+        self._input_shape = there[0][2]
+        self._input_index: int = self._input[0]["index"]
+        cells = [h * w for h, w in meta.spec.level_sizes()]
+        per_cell, width = meta.spec.anchors_per_cell, meta.spec.num_classes
+        self._logits = np.empty((sum(cells) * per_cell, width), dtype=dtype)
+        self._codes = np.empty((sum(cells) * per_cell, 4), dtype=dtype)
+        ends = np.cumsum([count * per_cell for count in cells])[:-1]
+        places = (*np.split(self._logits, ends), *np.split(self._codes, ends))
+        self._places: List[Tuple[int, np.ndarray]] = [(d["index"], place) for d, place in zip(found, places)]
+        levels = [
+            LevelScales(count * per_cell, logits["quantization"], codes["quantization"])
+            for count, logits, codes in zip(cells, found[: len(cells)], found[len(cells) :])
+        ]
+        self._raw = RawOutputs(self._logits, self._codes, tuple(levels) if dtype is np.int8 else ())
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Run one picture; the outputs are overwritten by the next call."""
+        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
+            raise ShapeError(f"the model wants {self._input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        np.bitwise_xor(pixels, _TOP_BIT, out=self._interpreter.tensor(self._input_index)().view(np.uint8))
+        self._interpreter.invoke()
+        for index, place in self._places:
+            place[...] = self._interpreter.tensor(index)().reshape(place.shape)
+        return self._raw
+
+    def close(self) -> None:
+        """Free the interpreter."""
+        del self._interpreter
+
+
+def _wanted_outputs(meta: ArtifactMeta, dtype: Any) -> List[Tuple[str, Any, Tuple[int, ...]]]:
+    """Return (name, type, shape) of each output: per level class logits, then per level box codes."""
+    spec: DetectorSpec = meta.spec
+    sizes = spec.level_sizes()
+    channels = [spec.anchors_per_cell * width for width in (spec.num_classes, 4) for _ in sizes]
+    return [
+        (name, dtype, (1, *size, count)) for name, size, count in zip(meta.outputs, (*sizes, *sizes), channels)
+    ]  # fmt: skip
