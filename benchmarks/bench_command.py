@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
     """
     if not args.model:
         raise InputError("nothing to measure: name one or more files after --model.")
-    for option, value, least in (("--threads", args.threads, 1), ("--runs", args.runs, 1), ("--warmup", args.warmup, 0)):
-        if value < least:
-            raise InputError(f"{option} wants a number from {least} up; got {value}.")
+    for option, least in (("threads", 1), ("runs", 1), ("warmup", 0)):
+        if getattr(args, option) < least:
+            raise InputError(f"--{option} wants a number from {least} up; got {getattr(args, option)}.")
     if not 0 <= args.seconds < float("inf"):
         raise InputError(f"--seconds wants a number from 0 up; got {args.seconds}.")
     logit_of(args.score)
@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
             {model: detector.detect for model, detector in detectors.items()}, frames, args.warmup, counted
         )
         rows = [_row(model, detectors[model], latency) for model, latency in latencies.items()]
-    failures += [str(error).rstrip(".") for error in errors] + [f"{model}: {reason}" for model, reason in failed.items()]
+    failures += [str(error).rstrip(".") for error in errors]
+    failures += [f"{model}: {reason}" for model, reason in failed.items()]
     if not rows:
         raise InputError(f"no model could be measured: {'; '.join(failures)}.")
     _print_table(device, rows, args, len(frames), text)
