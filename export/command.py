@@ -26,6 +26,16 @@ DEMO = "demo"
 
 
 @dataclass(frozen=True)
+class TfliteResult:
+    """The TFLite file beside the ONNX file."""
+
+    path: str
+    bytes: int
+    sha256: str
+    max_relative_difference: float
+
+
+@dataclass(frozen=True)
 class ExportResult:
     """What an export wrote, as ``--json`` prints it."""
 
@@ -38,6 +48,7 @@ class ExportResult:
     classes: int
     max_relative_difference: float
     frames: int
+    tflite: TfliteResult | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", type=Path, metavar="FILE", help="class names, one a line (default: STEM.json, else class_0, ...)"
     )
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
+    parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, help="threads of the verification (default: %(default)s)"
     )
@@ -71,9 +83,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("edgedet export needs --weights FILE, or --weights demo for the bundled model.")
     for module in ("torch", "onnx", "onnxruntime", "cv2", "safetensors"):
         require(module, "edgedet export")
+    if args.tflite:
+        for module in ("ai_edge_litert", "flatbuffers"):
+            require(module, "edgedet export --tflite")
     checkpoint = _load(args)
     name = args.name or (demo.MODEL_NAME if args.weights == DEMO else Path(args.weights).stem)
-    result = export_onnx(checkpoint, args.out / f"{name}.onnx", args.threads)
+    result = export_onnx(checkpoint, args.out / f"{name}.onnx", args.threads, args.tflite)
     text = sys.stderr if args.json == "-" else sys.stdout
     h, w = result.input_hw
     print(
@@ -86,6 +101,12 @@ def run(args: argparse.Namespace) -> int:
         "(share of the largest)",
         file=text,
     )
+    if result.tflite is not None:
+        print(
+            f"wrote {result.tflite.path}: {result.tflite.bytes / 1e6:.1f} MB, verified likewise: outputs within "
+            f"{result.tflite.max_relative_difference:.1e}",
+            file=text,
+        )
     if args.json == "-":
         print(json.dumps(asdict(result)))
     elif args.json:
@@ -107,8 +128,10 @@ def _load(args: argparse.Namespace) -> Checkpoint:
     return replace(checkpoint, spec=resized(checkpoint.spec, size)) if size else checkpoint
 
 
-def export_onnx(checkpoint: Checkpoint, path: Path, threads: int) -> ExportResult:
-    """Write the fused float ONNX file and verify it; nothing is left at ``path`` where it fails.
+def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool = False) -> ExportResult:
+    """Write the fused float ONNX file, and with ``tflite`` the same as .tflite beside it; verify both.
+
+    Nothing is left at the path of a file that fails.
 
     Raises VerificationError where the file does not do what the network does.
     """
@@ -131,6 +154,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, threads: int) -> ExportResul
         report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
         model = _with_meta(model, replace(meta, report=report))
         temporary.write_bytes(model.SerializeToString())
+    written = _export_tflite(model, meta, network, frames, path.with_suffix(".tflite"), threads) if tflite else None
     return ExportResult(
         model=checkpoint.spec.name,
         onnx=str(path),
@@ -141,7 +165,22 @@ def export_onnx(checkpoint: Checkpoint, path: Path, threads: int) -> ExportResul
         classes=checkpoint.spec.num_classes,
         max_relative_difference=found.worst,
         frames=found.frames,
+        tflite=written,
     )
+
+
+def _export_tflite(
+    model: Any, meta: ArtifactMeta, network: Any, frames: list[Any], path: Path, threads: int
+) -> TfliteResult:
+    from edgedet.export.tflite_writer import write_tflite
+    from edgedet.export.verify import verify
+
+    with atomic_path(path) as temporary:
+        write_tflite(model, meta, temporary)
+        found = verify(temporary, network, frames, threads)
+        report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
+        write_tflite(model, replace(meta, report=report), temporary)
+    return TfliteResult(str(path), path.stat().st_size, sha256_of(path), found.worst)
 
 
 def _with_meta(model: Any, meta: ArtifactMeta) -> Any:

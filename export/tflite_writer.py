@@ -46,8 +46,13 @@ def write_tflite(model: onnx.ModelProto, meta: ArtifactMeta, path: Path, plan: D
     return meta
 
 
-def tflite_from_graph(model: onnx.ModelProto, plan: DensePlan | None = None) -> tuple[bytes, tuple[str, ...]]:
-    """Return the flatbuffer and its outputs' names: per level class logits, then per level box codes."""
+def tflite_from_graph(
+    model: onnx.ModelProto, plan: DensePlan | None = None, every_value: bool = False
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the flatbuffer and its outputs' names: per level class logits, then per level box codes.
+
+    every_value: make each value of the graph an output, to look at them one by one.
+    """
     graph = model.graph
     constants = initializers(model)
     maker = {node.output[0]: node for node in graph.node}
@@ -67,6 +72,8 @@ def tflite_from_graph(model: onnx.ModelProto, plan: DensePlan | None = None) -> 
             raise UnsupportedError(f"node {node.name} ({node.op_type}) reads what the TFLite writer leaves out.")
         WRITERS[node.op_type](w, node)
     outputs = tuple(w.relu6_of.get(name, name) for group in levels for name in group)
+    if every_value:
+        outputs = tuple(name for name in w.tensors if name in maker)
     return w.builder.finished([image], [w.tensors[name] for name in outputs]), outputs
 
 
