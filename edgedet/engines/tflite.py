@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -62,11 +63,12 @@ def _interpreter_library(path: Path) -> Any:
 
 def _delegate(library: Any, name: str) -> Any:
     try:
+        # LiteRT's Delegate leaves a traceback on stderr where its constructor fails, so what can fail is tried first.
+        ctypes.PyDLL(name).tflite_plugin_destroy_delegate  # noqa: B018
         return library.load_delegate(name)
-    except (OSError, ValueError) as error:
-        raise UnsupportedError(
-            f"the delegate {name} cannot be used ({str(error) or 'no device found'}): install it, or run without."
-        ) from None
+    except (OSError, AttributeError, ValueError) as error:
+        reason = str(error) or "no device found"
+        raise UnsupportedError(f"the delegate {name} cannot be used ({reason}): install it, or run without.") from None
 
 
 class TfliteEngine:
