@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ContextManager, Dict, List, TextIO, Tuple
 
 from ..detector import Detector
-from ..engines.base import default_threads
+from ..engines.base import default_threads, open_engine
 from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
 from ..files import atomic_path
 from ..postprocess import DEFAULT_SCORE, logit_of
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score", type=float, default=DEFAULT_SCORE, help="leave out what is less sure, 0 to 1 (default: %(default)s)"
     )
     parser.add_argument("--threads", type=int, default=default_threads(), help="CPU threads (default: %(default)s)")
+    parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the summary as JSON to FILE, or to stdout"
@@ -158,7 +159,10 @@ def _open_detector(args: argparse.Namespace) -> Tuple[Path, Detector]:
     """Return the model to use: the one named, else the newest export that opens, else the demo."""
     require("cv2", "edgedet run").setNumThreads(args.threads)
     if args.model is not None:
-        return Path(args.model), Detector(args.model, args.threads, args.score)
+        opened = open_engine(args.model, args.threads, args.delegate)
+        return Path(args.model), Detector(opened, score=args.score)
+    if args.delegate is not None:
+        raise InputError("--delegate runs a TFLite file: name one, as in `edgedet run model.tflite --delegate LIB`.")
     exports = [path for path in EXPORTS.glob("*.onnx") if not path.name.startswith(".")]  # not one being written
     for path in sorted(exports, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
