@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgedet.calibration.plan import CENTRED, SAME_SCALE, DensePlan, QuantisedConv, QuantParams, SparsePlan, centre_of
+from edgedet.calibration.plan import (
+    CENTRED,
+    SAME_SCALE,
+    DensePlan,
+    QuantisedConv,
+    QuantParams,
+    SparsePlan,
+    centre_of,
+    quantised_input_indices,
+)
 from edgedet.specs import DetectorSpec
 
 
@@ -88,7 +95,7 @@ def sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelProto:
     for original in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        for index in _quantised_inputs(original, plan):
+        for index in quantised_input_indices(original, plan):
             name = original.input[index]
             if name not in quantised:
                 rewriter.quantiser(name, plan.tensors[name])
@@ -98,9 +105,3 @@ def sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelProto:
             rewriter.integer_conv(node, plan.convs[node.name])
         rewriter.nodes.append(node)
     return rewriter.finish()
-
-
-def _quantised_inputs(node: onnx.NodeProto, plan: SparsePlan) -> Iterable[int]:
-    if node.name in plan.convs:
-        return (0,)
-    return (0, 1) if node.name in plan.sums else ()

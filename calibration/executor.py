@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor
 
-from edgedet.calibration.plan import initializers
+from edgedet.calibration.plan import QuantisedConv, initializers
 from edgedet.errors import UnsupportedError
 
 Visit = Callable[[onnx.NodeProto, Tensor], Tensor]
@@ -35,23 +35,25 @@ class Executor:
 
     @torch.inference_mode()
     def run(
-        self, pixels: np.ndarray, visit: Visit | None = None, constants: Mapping[str, Tensor] | None = None
+        self, pixels: np.ndarray, visit: Visit | None = None, convs: Mapping[str, QuantisedConv] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return class logits (A, C) and box codes (A, 4) of (1, H, W, 3) uint8 BGR pixels.
+        """Return class logits (N, A, C) and box codes (N, A, 4) of (N, H, W, 3) uint8 BGR pixels.
 
-        visit:     is shown each node's output and returns what the nodes behind it shall see.
-        constants: replacements of the graph's own.
+        visit: is shown each node's output and returns what the nodes behind it shall see.
+        convs: integers, by node name, that replace the float weights and biases.
         """
         values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
-        known = {**self.constants, **(constants or {})}
+        known = self.constants
         for index, (node, attributes) in enumerate(zip(self.nodes, self._attributes, strict=True)):
             inputs = [values[name] if name in values else known[name] if name else None for name in node.input]
+            if convs and node.name in convs:
+                inputs = [inputs[0], *_dequantised(convs[node.name])]
             value = compute(node, inputs, attributes)
             values[node.output[0]] = value if visit is None else visit(node, value)
             for name in node.input:
                 if self._last_use[name] == index and name in values:
                     del values[name]
-        logits, codes = (values[name][0].numpy() for name in OUTPUTS)
+        logits, codes = (values[name].numpy() for name in OUTPUTS)
         return logits, codes
 
 
@@ -60,6 +62,11 @@ def compute(node: onnx.NodeProto, inputs: list[Any], attributes: Mapping[str, An
     if node.op_type not in _OPERATORS:
         raise UnsupportedError(f"calibration does not know the operator {node.op_type} (node {node.name}).")
     return _OPERATORS[node.op_type](inputs, attributes)
+
+
+def _dequantised(q: QuantisedConv) -> tuple[Tensor, Tensor | None]:
+    weight = torch.from_numpy(q.weight * q.scales[:, None, None, None])
+    return weight, None if q.bias is None else torch.from_numpy(q.bias)
 
 
 def _conv(inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:
@@ -90,6 +97,6 @@ _OPERATORS: dict[str, Callable[[list[Any], Mapping[str, Any]], Tensor]] = {
     "Resize": lambda i, a: F.interpolate(i[0], tuple(i[3].tolist()[2:]), mode="nearest"),
     "GlobalAveragePool": lambda i, a: i[0].mean((2, 3), keepdim=True),
     "ReduceMean": lambda i, a: i[0].mean(tuple(a["axes"]), keepdim=True),
-    "Reshape": lambda i, a: i[0].reshape(tuple(i[1].tolist())),
+    "Reshape": lambda i, a: i[0].reshape((len(i[0]), *i[1].tolist()[1:])),  # the graph's own batch is 1
     "Concat": lambda i, a: torch.cat(i, a["axis"]),
 }

@@ -158,3 +158,10 @@ def sparse_plan(
     read = [node.input[0] for node in nodes if node.name in convs]
     read += [name for node in nodes if node.name in sums for name in node.input]
     return SparsePlan({name: symmetric(magnitude_of(name)) for name in read}, convs, sums)
+
+
+def quantised_input_indices(node: onnx.NodeProto, plan: SparsePlan) -> tuple[int, ...]:
+    """Return which inputs of a node are read rounded."""
+    if node.name in plan.convs:
+        return (0,)
+    return (0, 1) if node.name in plan.sums else ()
