@@ -20,6 +20,7 @@ MAX_BOXES = 100  # a picture; effdet max_det_per_image, COCO's own limit
 NMS_IOU = 0.5  # hard NMS drops what overlaps a better box of its class by more; effdet anchors.py, automl nms_configs
 SOFT_NMS_SIGMA = 0.5  # gaussian; automl nms_configs.sigma, effdet soft_nms.py
 SOFT_NMS_MIN_SCORE = 0.001  # decayed below this a box is gone; effdet anchors.py
+SMALLEST_SIDE = 1e-3  # pixels: a box of no size has no logarithm
 _SCAN_BLOCK = 1 << 18  # logits compared at a time: the mask stays in the cache and costs no fresh pages
 
 
@@ -78,6 +79,16 @@ def decode(box_codes: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # a huge code becomes an infinite box, and clipping deals with it
         halves_yx = np.exp(box_codes[:, 2:]) * sides_yx / 2
     return np.concatenate([(centres_yx - halves_yx)[:, ::-1], (centres_yx + halves_yx)[:, ::-1]], axis=1)
+
+
+def encode(boxes_xyxy: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
+    """Return the (n, 4) float32 codes that ``decode`` turns into the boxes; sides below SMALLEST_SIDE become that."""
+    lows_yx, highs_yx = boxes_xyxy[:, 1::-1], boxes_xyxy[:, :1:-1]
+    anchor_lows_yx, anchor_highs_yx = anchors_yxyx[:, :2], anchors_yxyx[:, 2:]
+    sides_yx = anchor_highs_yx - anchor_lows_yx
+    shifts_yx = (lows_yx + highs_yx - anchor_lows_yx - anchor_highs_yx) / 2 / sides_yx
+    growths_yx = np.log(np.maximum(highs_yx - lows_yx, SMALLEST_SIDE) / sides_yx)
+    return np.concatenate([shifts_yx, growths_yx], axis=1).astype(np.float32)
 
 
 def _best_above(raw: RawOutputs, threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
 from ..errors import ArtifactError, ShapeError
 from ..files import atomic_path
-from ..postprocess import logit_of
+from ..postprocess import encode, logit_of
 from ..types import RawOutputs
 from .base import Engine
 
@@ -46,17 +46,12 @@ class FakeEngine:
 
     def __init__(self, meta: ArtifactMeta, boxes: Iterable[FakeBox]) -> None:
         anchors_yxyx = anchors_for(meta.spec)
-        sides_yx = anchors_yxyx[:, 2:] - anchors_yxyx[:, :2]
-        centres_yx = (anchors_yxyx[:, 2:] + anchors_yxyx[:, :2]) / 2
         self._input_shape = (1, *meta.spec.input_hw, 3)
         self._logits = np.full((len(anchors_yxyx), meta.spec.num_classes), _NO_LOGIT, dtype=np.float32)
         self._codes = np.zeros((len(anchors_yxyx), 4), dtype=np.float32)
         for anchor, (class_id, score, box_xyxy) in enumerate(boxes):  # any anchor can be told to hold any box
-            x1, y1, x2, y2 = box_xyxy
-            centre_yx, side_yx = np.array([y1 + y2, x1 + x2]) / 2, np.array([y2 - y1, x2 - x1])
             self._logits[anchor, class_id] = logit_of(score)
-            self._codes[anchor, :2] = (centre_yx - centres_yx[anchor]) / sides_yx[anchor]
-            self._codes[anchor, 2:] = np.log(side_yx / sides_yx[anchor])
+            self._codes[anchor] = encode(np.array([box_xyxy], dtype=np.float32), anchors_yxyx[anchor : anchor + 1])[0]
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Return the same outputs every time; raises ShapeError for pixels that a real model would refuse."""

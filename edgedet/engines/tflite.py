@@ -15,18 +15,35 @@ from ..specs import DetectorSpec
 from ..types import LevelScales, RawOutputs
 from .base import Engine
 from .tflite_file import read_trailer
+from .tflite_finished import finished_model, is_finished, probe
 
 _INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
 _TOP_BIT = np.uint8(0x80)  # flipped, a byte's bits are those of int8 byte - 128
 
 
 def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
-    """Open a TFLite file that ``edgedet export`` wrote; see ``open_engine``.
+    """Open a TFLite file that ``edgedet export`` wrote, or one that ends in TFLite_Detection_PostProcess.
+
+    See ``open_engine``.
 
     delegate: shared library that takes over what it can, for example libedgetpu.so.1.
     """
-    meta, flatbuffer = read_trailer(path)
     library = _interpreter_library(path)
+    try:
+        meta, flatbuffer = read_trailer(path)
+    except ArtifactError:
+        if not is_finished(path):
+            raise
+        probe(path, library.__name__)
+        return finished_model(path, _interpreter(library, path, path.read_bytes(), threads, delegate))
+    interpreter = _interpreter(library, path, flatbuffer, threads, delegate)
+    try:
+        return meta, TfliteEngine(interpreter, meta)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, delegate: Optional[str]) -> Any:
     options: Dict[str, Any] = {"num_threads": threads}
     if delegate is not None:
         options["experimental_delegates"] = [_delegate(library, delegate)]
@@ -36,10 +53,7 @@ def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tupl
     except (ValueError, RuntimeError) as error:  # an operator or version that an older runtime does not know
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{library.__name__.split('.')[0]} cannot run {path}: {reason}") from None
-    try:
-        return meta, TfliteEngine(interpreter, meta)
-    except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}") from None
+    return interpreter
 
 
 def _interpreter_library(path: Path) -> Any:

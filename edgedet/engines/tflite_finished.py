@@ -1,0 +1,127 @@
+"""TFLite files of other makers that end in TFLite_Detection_PostProcess, such as efficientdet_lite0.tflite.
+
+They decode and suppress boxes themselves. What they find is put back into the terms of raw outputs, one anchor a box,
+so that everything behind the engine is the same for them. Knows no picture.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import numpy as np
+
+from ..anchors import anchors_for
+from ..artifact import ArtifactMeta
+from ..errors import ArtifactError, ShapeError
+from ..files import sha256_of
+from ..postprocess import encode
+from ..specs import MIN_SIDE, spec_for
+from ..types import RawOutputs
+
+POSTPROCESS = (
+    "TFLite_Detection_PostProcess"  # its outputs in order: boxes y1 x1 y2 x2 in [0, 1], classes, scores, count
+)
+BASE = "tf_efficientdet_lite0"  # anchors to put boxes on, fill and class count where the file does not say
+SUREST = 1.0 - 1e-6  # score 1 has no finite logit
+_NO_LOGIT = -20.0
+_PROBE = """
+import sys
+from importlib import import_module
+interpreter = import_module(sys.argv[2]).Interpreter(model_path=sys.argv[1])
+interpreter.allocate_tensors()
+interpreter.invoke()
+"""
+
+
+def is_finished(path: Path) -> bool:
+    """Return whether the file names the operator, wherever that is."""
+    return os.access(path, os.R_OK) and POSTPROCESS.encode() in path.read_bytes()
+
+
+def probe(path: Path, library: str) -> None:
+    """Run the file once in a process of its own; raises ArtifactError where that fails or dies.
+
+    Such files carry no checksum, and a damaged one can end the process that runs it.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, str(path), library], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        reason = said[-1] if said and done.returncode > 0 else f"it ended the process with signal {-done.returncode}"
+        raise ArtifactError(f"{path} is damaged or needs another runtime: {reason}. Download it again.")
+
+
+def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, FinishedEngine]:
+    """Return an engine for an interpreter that is ready to run; raises ArtifactError for an unknown interface."""
+    inputs = interpreter.get_input_details()
+    shape = tuple(inputs[0]["shape"].tolist()) if len(inputs) == 1 else ()
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or inputs[0]["dtype"] is not np.uint8:
+        raise ArtifactError(
+            f"{path} takes {inputs[0]['dtype'].__name__} {shape}; only uint8 (1, H, W, 3) RGB is known."
+        )
+    if min(shape[1:3]) < MIN_SIDE:
+        raise ArtifactError(f"{path} takes pictures of {shape[1]}x{shape[2]}; at least {MIN_SIDE} a side are known.")
+    operators = [item for item in interpreter._get_ops_details() if item["op_name"] == POSTPROCESS]
+    if len(operators) != 1 or len(operators[0]["outputs"]) != 4:
+        raise ArtifactError(f"{path} does not end in one {POSTPROCESS} with four outputs.")
+    names = _labels(path)
+    base = spec_for(BASE)
+    names = names or [f"class_{index}" for index in range(base.num_classes)]
+    spec = replace(base, name=path.stem, input_hw=(int(shape[1]), int(shape[2])), num_classes=len(names))
+    layout = "uint8 NHWC RGB"
+    meta = ArtifactMeta(
+        spec, tuple(names), "as found", sha256_of(path), layout, ("boxes", "classes", "scores", "count")
+    )
+    return meta, FinishedEngine(interpreter, meta, [int(index) for index in operators[0]["outputs"]])
+
+
+def _labels(path: Path) -> List[str]:
+    """Return the lines of the label file that TensorFlow Lite packs behind the flatbuffer, if there is one."""
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        texts = [name for name in archive.namelist() if name.endswith(".txt")]
+        return archive.read(texts[0]).decode("utf-8").splitlines() if texts else []
+
+
+class FinishedEngine:
+    """One interpreter whose boxes become raw outputs: the n-th box on the n-th anchor."""
+
+    def __init__(self, interpreter: Any, meta: ArtifactMeta, outputs: List[int]) -> None:
+        """``outputs``: tensor numbers of boxes, classes, scores and count."""
+        self._interpreter, self._outputs = interpreter, outputs
+        self._input_index: int = interpreter.get_input_details()[0]["index"]
+        self._input_shape = (1, *meta.spec.input_hw, 3)
+        self._anchors_yxyx = anchors_for(meta.spec)
+        self._num_classes = meta.spec.num_classes
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Run one picture."""
+        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
+            raise ShapeError(f"the model wants {self._input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        self._interpreter.tensor(self._input_index)()[...] = pixels[..., ::-1]
+        self._interpreter.invoke()
+        boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
+        found = int(count.reshape(-1)[0])
+        class_ids = classes.reshape(-1)[:found].astype(np.int64)
+        if found and not 0 <= class_ids.min() <= class_ids.max() < self._num_classes:
+            raise ArtifactError(f"the model found class {class_ids.max()}, but has {self._num_classes} names.")
+        h, w = self._input_shape[1:3]
+        boxes_xyxy = boxes.reshape(-1, 4)[:found][:, [1, 0, 3, 2]] * np.array([w, h, w, h], np.float32)
+        logits = np.full((len(self._anchors_yxyx), self._num_classes), _NO_LOGIT, np.float32)
+        codes = np.zeros((len(self._anchors_yxyx), 4), np.float32)
+        sure = np.clip(scores.reshape(-1)[:found].astype(np.float64), 1.0 - SUREST, SUREST)
+        logits[np.arange(found), class_ids] = np.log(sure / (1.0 - sure))
+        codes[:found] = encode(boxes_xyxy, self._anchors_yxyx[:found])
+        return RawOutputs(logits, codes)
+
+    def close(self) -> None:
+        """Free the interpreter."""
+        del self._interpreter
