@@ -51,4 +51,5 @@ $(VENV)/demo.stamp: $(VENV)/python.stamp setup.py pyproject.toml Makefile
 $(VENV)/dev.stamp: $(VENV)/python.stamp setup.py pyproject.toml Makefile
 	$(PIP) --editable '.[dev]' $(TORCH) $(ORACLE)
 	$(PIP) --no-deps effdet==0.4.1
+	$(PIP) --editable '.[rtx]' || echo "No tensorrt-rtx here (x86-64 only): its tests will be skipped."
 	@touch $(VENV)/demo.stamp $@

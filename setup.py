@@ -30,6 +30,7 @@ setup(
         "bench": BENCH,
         "tflite": TFLITE,
         "tensorrt": ["pycuda>=2022.1"],
+        "rtx": ["tensorrt-rtx>=1.7"],  # tests only: NVIDIA's parser and builder without a GPU; its own licence
         "dev": sorted({*EXPORT, *BENCH, *TFLITE, *DEV}),
         "all": sorted({*EXPORT, *BENCH, *TFLITE}),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },

@@ -24,9 +24,8 @@ LARGEST = float(np.finfo(np.float16).max)
 def typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return ``sparse_graph``'s model in FP16; inputs and outputs keep their names and types.
 
-    Pixels become FP16 behind the mean's subtraction, where FP16 is off by 1/16 of a grey level at most and an INT8 step
-    is about one level; the mean itself would be off by up to 1/32 more. Raises UnsupportedError where a constant is beyond
-    FP16.
+    Pixels become FP16 behind the mean's subtraction, where that rounds by 1/16 of a grey level at most and an INT8 step
+    is about one level; rounding the mean would add up to 1/32. Raises UnsupportedError where a constant is beyond FP16.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

@@ -96,7 +96,7 @@ def test_plain_edgedet_needs_numpy_only_and_extras_bring_the_rest(wheel_of_sdist
     assert needs["pc"] == {"opencv-python", "onnxruntime"}
     assert needs["pc"] | {"torch", "onnx", "safetensors"} <= needs["export"]
     assert needs["tensorrt"] == {"pycuda"}
-    features = set(needs) - {"", "all", "dev", "tensorrt"}  # not tensorrt: pycuda needs CUDA's headers
+    features = set(needs) - {"", "all", "dev", "rtx", "tensorrt"}  # not tensorrt: pycuda needs CUDA's headers
     assert needs["all"] == set.union(*(needs[extra] for extra in features))
     assert needs["all"] | {"pytest", "ruff", "mypy"} <= needs["dev"]
 

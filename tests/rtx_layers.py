@@ -1,0 +1,81 @@
+"""Build an ONNX model with TensorRT-RTX (no GPU needed) and read which layer runs on which types, for tests.
+
+The types stand in the builder's verbose log alone: a list of layers with their inputs, outputs and ONNX nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import onnx
+import tensorrt_rtx as trt
+
+CONVOLUTION = "correlation"  # the builder's name for it
+
+
+class _Log(trt.ILogger):
+    def __init__(self) -> None:
+        trt.ILogger.__init__(self)
+        self.messages: list[str] = []
+
+    def log(self, severity: object, message: str) -> None:
+        self.messages.append(message)
+
+
+LOG = _Log()  # one for the process: later builders write to the first one's
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a built engine; types as the builder spells them: Int8, Half, Float, UInt8.
+
+    inputs, outputs: (tensor name, type). nodes: names of the ONNX nodes that went into it.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+    weight_types: frozenset[str]
+    nodes: frozenset[str]
+
+
+def parse_errors(model: onnx.ModelProto) -> list[str]:
+    """Return what NVIDIA's parser has against a model; empty if it takes it."""
+    return _parsed(model)[1]
+
+
+def built_layers(model: onnx.ModelProto) -> list[Layer]:
+    """Parse with strong typing and build for compute capability 8.6; fail if either refuses."""
+    (builder, network, _parser), errors = _parsed(model)
+    assert not errors, errors
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    LOG.messages.clear()
+    assert builder.build_serialized_network(network, config) is not None, LOG.messages[-3:]
+    dump = next(message for message in LOG.messages if message.startswith("Layers:"))
+    layers = [_layer(line) for line in dump.splitlines() if line.startswith("Name: ")]
+    return [layer for layer in layers if layer.kind not in ("wait", "signal")]
+
+
+def _parsed(model: onnx.ModelProto) -> tuple[tuple, list[str]]:
+    builder = trt.Builder(LOG)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, LOG)
+    parser.parse(model.SerializeToString())
+    return (builder, network, parser), [parser.get_error(index).desc() for index in range(parser.num_errors)]
+
+
+def _layer(line: str) -> Layer:
+    name, kind = re.match(r"Name: (.*?), LayerType: (\w+)", line).groups()
+    tensors = {
+        key: tuple(re.findall(r"Name: ([^,]*), Dimensions.*?Datatype: (\w+)", found[1])) if found else ()
+        for key in ("Inputs", "Constants", "Outputs")
+        for found in [re.search(rf"{key}: \[(.*?)\](?=, (?:Constants|Outputs|TacticName))", line)]
+    }
+    weights = frozenset(kind for _, kind in tensors["Constants"])
+    nodes = frozenset(re.findall(r"\[ONNX Layer: ([^\]]*)\]", line))
+    return Layer(name, kind, tensors["Inputs"], tensors["Outputs"], weights, nodes)
