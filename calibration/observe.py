@@ -1,9 +1,11 @@
 """Frames -> a range for every tensor. Knows the executor and the error that rounding causes; knows no placement.
 
-Where nothing else is said, a range is the one of least mean squared error on a sample of the tensor's values (as the
-MSE observer of Nagel et al., arXiv 2106.08295 section 3.1). Three kinds differ, each by measurement (docs/int8.md):
-- what goes into a swish is judged behind the swish, which flattens everything below about -6;
-- class logits below logit(0.01) become that: no detection is made of them, and the steps are finer for the rest;
+Which observer suits which part was measured at the outputs (docs/int8.md):
+- backbone: the range of least squared error on a sample (as the MSE observer of Nagel et al., arXiv 2106.08295
+  section 3.1). Few channels reach far beyond the rest; covering them costs all others their steps.
+- BiFPN and heads: the observed extremes. What is rare there is the objects, and a clipped object loses its score.
+- before a swish: judged behind the swish, which flattens everything below about -6.
+- class logits: from logit(0.01) on, because detections are scored from 0.01, and the steps are finer for the rest.
 - sigmoids have no range: their scale is fixed.
 """
 
@@ -31,6 +33,7 @@ GRID = 16  # range ends tried: fractions of the observed ones
 SMALLEST_FRACTION = 0.1
 ROUNDS = 2  # of coordinate descent over the two ends
 UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "MaxPool", "Resize")
+BACKBONE = "backbone."
 PREDICTION = "class_net.predict.conv_pw"
 
 
@@ -84,9 +87,9 @@ def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> 
 
 
 def table_from_observed(
-    executor: Executor, seen: dict[str, Observed], hashes: list[str], model_sha256: str, observer: str = "mse"
+    executor: Executor, seen: dict[str, Observed], hashes: list[str], model_sha256: str, observer: str = "mixed"
 ) -> CalibrationTable:
-    """Choose a range for each tensor; ``observer`` "mse", "minmax" or "percentile" (99.99 %)."""
+    """Choose a range for each tensor; ``observer`` "mixed" (as above), "mse", "minmax" or "percentile" (99.99 %)."""
     swished = {node.input[0] for node in executor.nodes if node.op_type == "Sigmoid" and not _is_gate(node)}
     ranges, magnitudes = {}, {}
     for name, item in seen.items():
@@ -97,7 +100,7 @@ def table_from_observed(
         elif observer == "percentile":
             low, high = (float(v) for v in np.quantile(item.sample().numpy(), [1e-4, 1 - 1e-4]))
             magnitude = max(-low, high)
-        elif observer == "mse":
+        elif observer == "mse" or (observer == "mixed" and name.startswith(BACKBONE)):
             low, high = _best_range(item, torch.nn.functional.silu if name in swished else _identity)
             magnitude = _best_magnitude(item)
         ranges[name], magnitudes[name] = (low, high), magnitude
