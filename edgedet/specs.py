@@ -27,10 +27,12 @@ class DetectorSpec:
     fusion:          "fastattn" (fast normalised) or "sum".
     activation:      "swish" or "relu6".
     padding:         "same" (TensorFlow's, asymmetric on stride 2) or "symmetric".
+    pool_padding:    what max-pools see outside the feature: "nothing", or "zeros" (zylo117), which can win.
     mean_rgb/std_rgb: of pixels in [0, 1].
     fill_rgb:        bytes painted right of and below the picture where it does not fill the input.
     aspect_ratios:   (w, h) factors of the anchors.
     backbone_bn_eps: the backbone's BatchNorm epsilon; BiFPN and heads use 1e-3 in every family.
+    family:          the code base that it was trained with: "effdet", "zylo117" or "automl".
     """
 
     name: str
@@ -43,6 +45,7 @@ class DetectorSpec:
     fusion: str = "fastattn"
     activation: str = "swish"
     padding: str = "same"
+    pool_padding: str = "nothing"
     min_level: int = 3
     max_level: int = 7
     anchor_scale: float = 4.0
@@ -52,6 +55,7 @@ class DetectorSpec:
     std_rgb: Tuple[float, float, float] = IMAGENET_STD_RGB
     fill_rgb: Tuple[int, int, int] = (124, 116, 104)  # round(255 x ImageNet mean), as effdet's loader
     backbone_bn_eps: float = 1e-3
+    family: str = "effdet"
 
     @property
     def num_levels(self) -> int:
@@ -123,8 +127,12 @@ _BASE = (
 _ADVPROP = tuple(
     replace(spec, name=spec.name + "_ap", mean_rgb=HALF_RGB, std_rgb=HALF_RGB, fill_rgb=(0, 0, 0)) for spec in _BASE[:6]
 )
+# effdet's own trainings: PyTorch's padding, and timm's BatchNorm epsilon in the backbone.
+_SYMMETRIC = tuple(
+    replace(spec, name=spec.name.replace("tf_", ""), padding="symmetric", backbone_bn_eps=1e-5) for spec in _BASE[:4]
+)
 
-SPECS: Dict[str, DetectorSpec] = {spec.name: spec for spec in _BASE + _ADVPROP}
+SPECS: Dict[str, DetectorSpec] = {spec.name: spec for spec in _BASE + _ADVPROP + _SYMMETRIC}
 
 # compound scaling phi -> model; 8 is D7x, as zylo117 numbers it.
 PHI = {**{phi: f"tf_efficientdet_d{phi}" for phi in range(8)}, 8: "tf_efficientdet_d7x"}

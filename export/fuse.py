@@ -103,25 +103,28 @@ def _lateral(g: GraphBuilder, x: Value, lateral: Lateral, factor: float, name: s
     return _conv(g, x, lateral.conv, folded(lateral.conv, lateral.bn).times(factor), name)
 
 
-def _resized(g: GraphBuilder, x: Value, size_hw: tuple[int, int], padding: str, name: str) -> Value:
+def _resized(g: GraphBuilder, x: Value, op: Resample, size_hw: tuple[int, int], name: str) -> Value:
     if x.size_hw == size_hw:
         return x
     if x.size_hw < size_hw:
         return g.nearest(x, size_hw, f"{name}.upsample")
     kernel, stride = pool_shape(x.size_hw, size_hw)
     (top, bottom), (left, right) = (
-        pads_of(s, k, t, padding) for s, k, t in zip(x.size_hw, kernel, stride, strict=True)
+        pads_of(s, k, t, op.padding) for s, k, t in zip(x.size_hw, kernel, stride, strict=True)
     )
-    return g.max_pool(x, kernel, stride, (top, left, bottom, right), f"{name}.downsample")
+    pads = (top, left, bottom, right)
+    if op.pool_padding == "zeros":
+        x, pads = g.zero_padded(x, pads, f"{name}.pad"), (0, 0, 0, 0)
+    return g.max_pool(x, kernel, stride, pads, f"{name}.downsample")
 
 
 def _edge(g: GraphBuilder, x: Value, op: Resample, factor: float, size_hw: tuple[int, int], name: str) -> Value:
     """Width, weight and size of one edge; the weight where it costs nothing, else on the smaller tensor."""
     if op.conv is not None:
-        return _resized(g, _lateral(g, x, op.conv, factor, f"{name}.conv"), size_hw, op.padding, name)
+        return _resized(g, _lateral(g, x, op.conv, factor, f"{name}.conv"), op, size_hw, name)
     if x.size_hw > size_hw:  # weights are not negative, so they pass through the max-pool
-        return g.scaled(_resized(g, x, size_hw, op.padding, name), factor, f"{name}.weighted")
-    return _resized(g, g.scaled(x, factor, f"{name}.weighted"), size_hw, op.padding, name)
+        return g.scaled(_resized(g, x, op, size_hw, name), factor, f"{name}.weighted")
+    return _resized(g, g.scaled(x, factor, f"{name}.weighted"), op, size_hw, name)
 
 
 def edge_weights(node: Node) -> dict[int, float]:

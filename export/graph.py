@@ -93,6 +93,13 @@ class GraphBuilder:
         rows = self.op("ReduceMean", [x.name], (*x.shape[:3], 1), f"{name}.rows", axes=[3], keepdims=1)
         return self.op("ReduceMean", [rows.name], (*x.shape[:2], 1, 1), name, axes=[2], keepdims=1)
 
+    def zero_padded(self, x: Value, pads: tuple[int, int, int, int], name: str) -> Value:
+        """Zeros at the top, left, bottom and right."""
+        top, left, bottom, right = pads
+        h, w = x.size_hw
+        amounts = self.constant(f"{name}.amounts", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+        return self.op("Pad", [x.name, amounts], (*x.shape[:2], h + top + bottom, w + left + right), name)
+
     def max_pool(
         self, x: Value, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], name: str
     ) -> Value:

@@ -59,20 +59,22 @@ class Lateral(nn.Module):
 class Resample(nn.Module):
     """Bring a feature to the BiFPN's width where it has another, then to the node's size."""
 
-    def __init__(self, channels_in: int, channels_out: int, padding: str) -> None:
-        """``padding`` as in DetectorSpec."""
+    def __init__(self, channels_in: int, spec: DetectorSpec) -> None:
+        """``channels_in``: of the feature."""
         super().__init__()
-        self.conv = Lateral(channels_in, channels_out) if channels_in != channels_out else None
-        self.padding = padding
+        channels = spec.bifpn_channels
+        self.conv = Lateral(channels_in, channels) if channels_in != channels else None
+        self.padding = spec.padding
+        self.pool_padding = spec.pool_padding
 
     def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """(N, channels_in, H, W) -> (N, channels_out, *size_hw): max-pool down, nearest up."""
         if self.conv is not None:
             x = self.conv(x)
-        return resized_to(x, size_hw, self.padding)
+        return resized_to(x, size_hw, self.padding, self.pool_padding)
 
 
-def resized_to(x: Tensor, size_hw: tuple[int, int], padding: str) -> Tensor:
+def resized_to(x: Tensor, size_hw: tuple[int, int], padding: str, pool_padding: str) -> Tensor:
     """Max-pool (3x3, stride 2) where an axis shrinks, nearest where it grows; unchanged axes stay."""
     h, w = x.shape[2:]
     if h < size_hw[0] or w < size_hw[1]:
@@ -81,7 +83,8 @@ def resized_to(x: Tensor, size_hw: tuple[int, int], padding: str) -> Tensor:
         return x
     kernels, strides = pool_shape((h, w), size_hw)
     (top, bottom), (left, right) = (pads_of(s, k, t, padding) for s, k, t in zip((h, w), kernels, strides, strict=True))
-    return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-torch.inf), kernels, strides)
+    border = 0.0 if pool_padding == "zeros" else -torch.inf
+    return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=border), kernels, strides)
 
 
 def pool_shape(from_hw: tuple[int, int], to_hw: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -109,11 +112,11 @@ def node_table(num_levels: int) -> list[tuple[int, tuple[int, ...]]]:
 class Combine(nn.Module):
     """Weighted sum of a node's resampled inputs."""
 
-    def __init__(self, channels_in: dict[int, int], channels: int, fusion: str, padding: str) -> None:
-        """``channels_in``: input number -> channels; ``fusion`` as in DetectorSpec."""
+    def __init__(self, channels_in: dict[int, int], spec: DetectorSpec) -> None:
+        """``channels_in``: input number -> channels."""
         super().__init__()
-        self.resample = nn.ModuleDict({str(key): Resample(c, channels, padding) for key, c in channels_in.items()})
-        self.edge_weights = nn.Parameter(torch.ones(len(channels_in))) if fusion == "fastattn" else None
+        self.resample = nn.ModuleDict({str(key): Resample(channels, spec) for key, channels in channels_in.items()})
+        self.edge_weights = nn.Parameter(torch.ones(len(channels_in))) if spec.fusion == "fastattn" else None
 
     @property
     def edges(self) -> dict[int, Resample]:
@@ -141,7 +144,7 @@ class Node(nn.Module):
         """``level``: index into the pyramid, 0 is P3."""
         super().__init__()
         self.level = level
-        self.combine = Combine(channels_in, spec.bifpn_channels, spec.fusion, spec.padding)
+        self.combine = Combine(channels_in, spec)
         conv = SeparableConv(spec.bifpn_channels, spec.bifpn_channels, spec.padding, with_norm=True)
         self.after_combine = nn.Sequential(OrderedDict(act=activation(spec.activation), conv=conv))
 
@@ -187,7 +190,7 @@ class BiFpn(nn.Module):
         channels = list(feature_channels)
         self.resample = nn.ModuleDict()
         for level in range(len(feature_channels), spec.num_levels):
-            self.resample[str(level)] = Resample(channels[-1], spec.bifpn_channels, spec.padding)
+            self.resample[str(level)] = Resample(channels[-1], spec)
             channels.append(spec.bifpn_channels)
         wide = (spec.bifpn_channels,) * spec.num_levels
         self.cell = nn.ModuleList(Cell(wide if i else tuple(channels), spec) for i in range(spec.bifpn_repeats))

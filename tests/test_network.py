@@ -14,8 +14,9 @@ from models import effdet_model, effdet_outputs, random_network, relative_error 
 
 from edgedet.artifact import ArtifactMeta  # noqa: E402
 from edgedet.export.backbone import same_pads, scaled_channels, stage_shapes  # noqa: E402
+from edgedet.export.families.effdet import canonical_from_effdet  # noqa: E402
 from edgedet.export.fuse import graph_from_network  # noqa: E402
-from edgedet.export.network import Combine, EfficientDet, node_table  # noqa: E402
+from edgedet.export.network import Combine, EfficientDet, node_table, resized_to  # noqa: E402
 from edgedet.export.verify import network_input  # noqa: E402
 from edgedet.specs import SPECS, DetectorSpec  # noqa: E402
 
@@ -51,7 +52,7 @@ def test_network_and_fused_onnx_equal_effdet(name: str) -> None:
     spec = replace(SPECS[name], input_hw=size, num_classes=CLASSES)
     oracle = effdet_model(spec)
     network = EfficientDet(spec).eval()
-    network.load_state_dict(oracle.state_dict())
+    network.load_state_dict(canonical_from_effdet(oracle.state_dict()).state)
     pixels = random_pixels(spec)
     wanted = effdet_outputs(oracle, network_input(pixels, spec), CLASSES)
     for got in (network(network_input(pixels, spec)), run_onnx(network, pixels)):
@@ -71,9 +72,10 @@ def test_fused_onnx_equals_the_network_at_any_size(size: tuple[int, int]) -> Non
         assert relative_error(got, wanted) < TOLERANCE
 
 
+@pytest.mark.parametrize("other", [{"padding": "symmetric"}, {"pool_padding": "zeros"}], ids=str)
 @torch.inference_mode()
-def test_fused_onnx_equals_the_network_with_symmetric_padding() -> None:
-    spec = replace(SPECS["tf_efficientdet_d0"], input_hw=(160, 224), num_classes=2, padding="symmetric")
+def test_fused_onnx_equals_the_network_with_other_padding(other: dict[str, str]) -> None:
+    spec = replace(SPECS["tf_efficientdet_d0"], input_hw=(160, 224), num_classes=2, **other)
     network = random_network(spec)
     pixels = random_pixels(spec)
     for got, wanted in zip(run_onnx(network, pixels), network(network_input(pixels, spec)), strict=True):
@@ -88,6 +90,13 @@ def test_fused_onnx_equals_the_network_where_levels_have_one_cell() -> None:
     pixels = random_pixels(spec)
     for got, wanted in zip(run_onnx(network, pixels), network(network_input(pixels, spec)), strict=True):
         assert relative_error(got, wanted) < TOLERANCE
+
+
+def test_zeros_around_a_max_pool_can_win() -> None:
+    """SAME padding of 4 cells lies right and below."""
+    below_zero = torch.full((1, 1, 4, 4), -1.0)
+    assert resized_to(below_zero, (2, 2), "same", "nothing").tolist() == [[[[-1.0, -1.0], [-1.0, -1.0]]]]
+    assert resized_to(below_zero, (2, 2), "same", "zeros").tolist() == [[[[-1.0, 0.0], [0.0, 0.0]]]]
 
 
 def test_level_sizes_are_halved_upwards() -> None:
@@ -125,7 +134,7 @@ def test_bifpn_nodes_go_down_then_up() -> None:
 
 
 def test_fusion_weights_are_normalised_after_relu() -> None:
-    combine = Combine({0: 8, 1: 8, 2: 8}, 8, "fastattn", "same")
+    combine = Combine({0: 8, 1: 8, 2: 8}, replace(SPECS["tf_efficientdet_d0"], bifpn_channels=8))
     with torch.no_grad():
         combine.edge_weights.copy_(torch.tensor([1.0, -2.0, 3.0]))
     np.testing.assert_allclose(combine.weights().detach().numpy(), [1 / 4.0001, 0.0, 3 / 4.0001], rtol=1e-6)

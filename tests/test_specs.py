@@ -24,7 +24,7 @@ def test_a_spec_is_what_effdet_configures(name):
     inputs = resolve_input_config({}, config)
     spec = SPECS[name]
     assert spec.name == config.name
-    assert spec.backbone == config.backbone_name.removeprefix("tf_efficientnet_").removesuffix("_ap")
+    assert spec.backbone == config.backbone_name.removeprefix("tf_").removeprefix("efficientnet_").removesuffix("_ap")
     assert spec.input_hw == tuple(config.image_size)
     assert spec.num_classes == config.num_classes == 90
     assert (spec.min_level, spec.max_level, spec.num_levels) == (config.min_level, config.max_level, config.num_levels)
@@ -33,16 +33,18 @@ def test_a_spec_is_what_effdet_configures(name):
     assert (spec.anchor_scale, spec.num_scales) == (config.anchor_scale, config.num_scales)
     assert spec.aspect_ratios == tuple(map(tuple, config.aspect_ratios))
     assert spec.fusion == FPN[config.fpn_name]
-    assert (spec.padding, spec.activation) == (config.pad_type, config.act_type)
+    assert (spec.padding, spec.activation) == (config.pad_type or "symmetric", config.act_type)
     assert (spec.mean_rgb, spec.std_rgb) == (tuple(inputs["mean"]), tuple(inputs["std"]))
     assert spec.fill_rgb == resolve_fill_color(inputs["fill_color"], inputs["mean"])
 
 
-def test_every_model_of_effdets_tensorflow_family_is_in_the_table():
+def test_every_efficientdet_of_effdet_whose_padding_is_of_one_kind_is_in_the_table():
+    """D4 and D5 of its own pad symmetrically in the backbone and as TensorFlow behind it."""
     import_effdet()
     from effdet.config.model_config import efficientdet_model_param_dict
 
-    assert {name for name in efficientdet_model_param_dict if name.startswith("tf_efficientdet_")} == set(SPECS)
+    tensorflow = {name for name in efficientdet_model_param_dict if name.startswith("tf_efficientdet_")}
+    assert tensorflow | {f"efficientdet_d{phi}" for phi in range(4)} == set(SPECS)
 
 
 @pytest.mark.parametrize(
