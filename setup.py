@@ -13,7 +13,7 @@ for folder in HOST_FOLDERS:
     PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in find_packages(folder))]
 
 PC = ["opencv-python>=4.8", "onnxruntime>=1.16"]
-EXPORT = [*PC, "torch>=2.4", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
+EXPORT = [*PC, "torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60"]
 TFLITE = ["ai-edge-litert>=1.2", "flatbuffers>=24"]
 DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "setuptools>=70.1", "h5py>=3"]

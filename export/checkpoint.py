@@ -1,4 +1,4 @@
-"""Read a checkpoint and find out which EfficientDet it is. Runs no code from the file; knows no graph.
+"""Find out which EfficientDet a weight file holds, whatever code base it is from. Knows no file format, no graph.
 
 Own format: safetensors in effdet's key layout, with ``{"edgedet": JSON of spec, class_names, sha256}`` as metadata.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from torch import Tensor
 
 from edgedet.artifact import META_KEY
 from edgedet.errors import CheckpointError
+from edgedet.export.families import Converted
+from edgedet.export.families.recognise import canonical_from_any
 from edgedet.export.network import EfficientDet
+from edgedet.export.read_weights import read_weights
 from edgedet.files import atomic_path, sha256_of
 from edgedet.specs import PHI, SPECS, DetectorSpec, spec_for
 
@@ -32,37 +35,53 @@ class Checkpoint:
     spec:        num_classes and structure as the tensors say.
     class_names: one per class.
     sha256:      of the file that the weights came from.
+    notes:       choices that the user should know of, one line each.
     """
 
     state: dict[str, Tensor]
     spec: DetectorSpec
     class_names: tuple[str, ...]
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
-def load_checkpoint(path: Path, wanted: str | None = None, names_file: Path | None = None) -> Checkpoint:
-    """Load a ``.pth``/``.pt`` state dict of effdet or our own ``.safetensors``.
+def load_checkpoint(
+    path: Path, wanted: str | None = None, names_file: Path | None = None, exact: bool = True
+) -> Checkpoint:
+    """Load a weight file of any family that ``edgedet.export.families`` knows, or our own ``.safetensors``.
 
     wanted:     the model's name in the family table, where the user gave one.
     names_file: class names, one a line; default: the file's own, STEM.json's ``classes``, else class_0, class_1, ...
+    exact:      False where ``wanted`` only tells the size (``--phi``), so that effdet's symmetric twin will do as well.
     Raises CheckpointError in one line for whatever is wrong with the file.
     """
-    if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: {path}.")
-    state, embedded = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
-    state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    file = read_weights(path)
     side = _side_json(path)
-    if "spec" in embedded:
-        spec = DetectorSpec.from_dict(embedded["spec"])
+    notes = file.notes
+    if "spec" in file.embedded:
+        state = dict(file.arrays)
+        spec = DetectorSpec.from_dict(file.embedded["spec"])
         if wanted is not None and wanted != spec.name:
             raise CheckpointError(f"{path} holds {spec.name}, not {wanted}: leave the option out or name {spec.name}.")
     else:
-        hint = wanted or _name_hint(path, side)
-        spec = _spec_of(state, hint, named_by_user=wanted is not None, path=path)
+        try:
+            converted = canonical_from_any(file.arrays)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        state = {key: torch.as_tensor(value) for key, value in converted.state.items()}
+        spec = _spec_of(
+            state, converted, wanted, exact, _name_hint(path, file.model or str(side.get("arch", ""))), path
+        )
+        spec = replace(spec, **converted.spec_changes)
+        notes += converted.notes
     _check_tensors(state, spec, path)
-    names = _class_names(spec.num_classes, names_file, embedded.get("class_names") or side.get("classes"), path)
+    known = file.embedded.get("class_names") or side.get("classes")
     return Checkpoint(
-        {key: value.float() for key, value in state.items()}, spec, names, embedded.get("sha256") or sha256_of(path)
+        {key: value.float() for key, value in state.items()},
+        spec,
+        _class_names(spec.num_classes, names_file, known, path),
+        file.embedded.get("sha256") or sha256_of(path),
+        notes,
     )
 
 
@@ -91,36 +110,6 @@ def network_from_checkpoint(checkpoint: Checkpoint) -> EfficientDet:
     return network.eval()
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} is not a plain state dict: it holds Python objects, which could run code. Save one with "
-            "torch.save(model.state_dict(), FILE)."
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is damaged or no PyTorch checkpoint ({reason}): copy or save it again."
-        ) from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
-        raise CheckpointError(f"{path} holds no state dict (name -> tensor); save model.state_dict().")
-    return dict(state)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            embedded = json.loads((file.metadata() or {}).get(META_KEY, "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, embedded  # noqa: SIM118 - safe_open is no dict
-    except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}): copy or save it again.") from None
-
-
 def _side_json(path: Path) -> dict[str, Any]:
     """STEM.json beside the checkpoint: ``classes`` and ``arch``, as effdet trainings leave it."""
     side = path.with_suffix(".json")
@@ -133,16 +122,14 @@ def _side_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _name_hint(path: Path, side: dict[str, Any]) -> str | None:
-    """The model's name as the side file or the file's own name gives it."""
-    arch = side.get("arch")
-    if arch in SPECS:
-        return str(arch)
-    stem = path.stem.lower()
-    found = [name for name in SPECS if stem == name or stem.startswith((name + "_", name + "-", name + "."))]
-    return max(found, key=len) if found else None
+def _name_hint(path: Path, trained_as: str) -> list[str]:
+    """Names that the training or the file's own name may mean, the likelier first."""
+    stem = path.stem.lower().replace("-", "_") + "_"
+    found = [name for name in SPECS if stem.startswith((name + "_", name.removeprefix("tf_") + "_"))]
+    return [name for name in SPECS if name == trained_as] + sorted(found, key=len, reverse=True)
 
 
+@cache
 def _shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         network = EfficientDet(spec)
@@ -153,29 +140,42 @@ def _shapes(spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _spec_of(state: dict[str, Tensor], hint: str | None, named_by_user: bool, path: Path) -> DetectorSpec:
-    """Find the row of the family table that these tensors fit; ``hint`` decides between equal structures."""
+def _spec_of(
+    state: dict[str, Tensor], converted: Converted, wanted: str | None, exact: bool, hints: list[str], path: Path
+) -> DetectorSpec:
+    """Find the row of the family table that these tensors fit; name and options decide between equal structures."""
     classes = _num_classes(state, path)
-    found = [name for name, spec in SPECS.items() if _fits(state, replace(spec, num_classes=classes))]
-    if hint in found:
-        return replace(SPECS[hint], num_classes=classes)
-    if named_by_user and hint is not None:
-        fits = f"these weights fit {' or '.join(found)}" if found else "the weights fit no model of the family"
+
+    def fits(name: str) -> bool:
+        return _fits(state, replace(spec_for(name), num_classes=classes))
+
+    models = converted.models
+    if wanted is not None and not exact and wanted.removeprefix("tf_") in models:
+        wanted = wanted.removeprefix("tf_")
+    names = [wanted] if wanted else [name for name in hints if name.removesuffix("_ap") in models]
+    chosen = [name for name in names if fits(name)]
+    found = [name for name in models if fits(name)]
+    if wanted is not None and not chosen:
+        instead = f"these weights fit {' or '.join(found)}" if found else "the weights fit no model of the family"
         raise CheckpointError(
-            f"{path} does not hold {hint}: {_differences(state, replace(spec_for(hint), num_classes=classes))}; {fits}."
+            f"{path} does not hold {wanted}: {_differences(state, replace(spec_for(wanted), num_classes=classes))}; "
+            f"{instead}."
         )
     if not found:
-        guess = hint or min(SPECS, key=lambda name: len(set(state) ^ set(_shapes(SPECS[name]))))
+        guess = next(iter(hints), None) or min(models, key=lambda name: len(set(state) ^ set(_shapes(SPECS[name]))))
         raise CheckpointError(
             f"{path} fits no EfficientDet of the family; nearest is {guess}, but "
             f"{_differences(state, replace(spec_for(guess), num_classes=classes))}."
         )
-    if len(found) > 1:
+    if not chosen and "anchor_scale" in converted.spec_changes:  # a bench's anchors tell D7 from D6
+        scale = converted.spec_changes["anchor_scale"]
+        found = [name for name in found if SPECS[name].anchor_scale == scale] or found
+    if not chosen and len(found) > 1:
         raise CheckpointError(
             f"{path} may be {' or '.join(found)}: they share all tensors but not anchors, size or normalisation. "
             "Say which with --variant NAME."
         )
-    return replace(SPECS[found[0]], num_classes=classes)
+    return replace(SPECS[(chosen or found)[0]], num_classes=classes)
 
 
 def _num_classes(state: dict[str, Tensor], path: Path) -> int:

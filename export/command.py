@@ -124,7 +124,9 @@ def _load(args: argparse.Namespace) -> Checkpoint:
         spec_for(wanted)
     size = parse_size(args.size) if args.size else None
     path = demo.WEIGHTS if args.weights == DEMO else Path(args.weights)
-    checkpoint = load_checkpoint(path, wanted, args.names)
+    checkpoint = load_checkpoint(path, wanted, args.names, exact=args.variant is not None)
+    for note in checkpoint.notes:
+        print(f"{path}: {note}", file=sys.stderr)
     return replace(checkpoint, spec=resized(checkpoint.spec, size)) if size else checkpoint
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedet.errors import CheckpointError
-from edgedet.export.families.keras_h5 import arrays_from_h5
+pytest.importorskip("torch", reason="needs the export extra")
+h5py = pytest.importorskip("h5py", reason="needs the export extra")
 
-h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+from edgedet.errors import CheckpointError  # noqa: E402
+from edgedet.export.families.keras_h5 import arrays_from_h5  # noqa: E402
 
 
 def test_arrays_of_a_keras_file_are_read_without_the_optimizer(tmp_path):

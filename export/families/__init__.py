@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -26,13 +26,13 @@ class Converted:
 
     state:        canonical name -> array or tensor.
     spec_changes: for ``dataclasses.replace`` on the DetectorSpec that the state's shapes fit.
-    models:       rows of the family table that the code base has; empty: all.
+    models:       rows of the family table that the tensors may be of; AdvProp's (``_ap``) are told by name only.
     notes:        one line for each choice that the user should know of.
     """
 
     state: dict[str, Any]
-    spec_changes: dict[str, Any] = field(default_factory=dict)
-    models: tuple[str, ...] = ()
+    spec_changes: dict[str, Any]
+    models: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 

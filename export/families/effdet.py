@@ -48,13 +48,15 @@ def canonical_from_effdet(state: Mapping[str, Any]) -> Converted:
     changes = spec_changes_from_anchors(state[ANCHORS]) if ANCHORS in state else {}
     before_norm = [match[1] for match in map(_BEFORE_NORM.fullmatch, canonical) if match]
     if any(f"{conv}.bias" in canonical for conv in before_norm):
-        models = tuple(name for name, spec in SPECS.items() if spec.padding == "same")
+        models = tuple(name for name, spec in SPECS.items() if spec.padding == "same" and not name.endswith("_ap"))
         return Converted(canonical, changes, models)
     for conv in before_norm:
         weight = canonical[f"{conv}.weight"]
         canonical[f"{conv}.bias"] = weight.new_zeros(weight.shape[0])
     models = tuple(name for name, spec in SPECS.items() if spec.padding == "symmetric")
-    note = "no biases before the BatchNorms: read as effdet's efficientdet_*, which pads symmetrically"
+    note = (
+        "no biases before BatchNorms: effdet's efficientdet_*, or a tf_ model without redundant_bias (--variant tf_...)"
+    )
     return Converted(canonical, changes, models, (note,))
 
 
