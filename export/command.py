@@ -58,8 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant", metavar="NAME", help="the model's name where phi is not enough, e.g. tf_efficientdet_d0_ap"
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="checkpoint (.pth, .safetensors), or 'demo' for the bundled model"
-    )
+        "--weights", metavar="FILE",
+        help="checkpoint (.pth, .h5, .safetensors), or 'demo' for the bundled model (default: official COCO weights)",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help="folder to write to (default: %(default)s)"
     )
@@ -79,15 +80,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, print what was written and how far it is from the checkpoint."""
-    if args.weights is None:
-        raise InputError("edgedet export needs --weights FILE, or --weights demo for the bundled model.")
+    if args.weights is None and args.phi is None and args.variant is None:
+        raise InputError(
+            "edgedet export needs --weights FILE, or --weights demo for the bundled model, or --phi N (or --variant "
+            "NAME) alone for official COCO weights."
+        )
     for module in ("torch", "onnx", "onnxruntime", "cv2", "safetensors"):
         require(module, "edgedet export")
     if args.tflite:
         for module in ("ai_edge_litert", "flatbuffers"):
             require(module, "edgedet export --tflite")
-    checkpoint = _load(args)
-    name = args.name or (demo.MODEL_NAME if args.weights == DEMO else Path(args.weights).stem)
+    checkpoint, weights = _load(args)
+    name = args.name or (demo.MODEL_NAME if args.weights == DEMO else weights.stem)
     result = export_onnx(checkpoint, args.out / f"{name}.onnx", args.threads, args.tflite)
     text = sys.stderr if args.json == "-" else sys.stdout
     h, w = result.input_hw
@@ -115,19 +119,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(args: argparse.Namespace) -> Checkpoint:
+def _load(args: argparse.Namespace) -> tuple[Checkpoint, Path]:
+    """Return the checkpoint at the wanted size, and the file that it is from."""
     from edgedet.export.checkpoint import load_checkpoint, name_of_phi, parse_size
+    from edgedet.export.download import cache_folder, fetch
+    from edgedet.export.registry import url_of
     from edgedet.specs import resized, spec_for
 
     wanted = args.variant or (None if args.phi is None else name_of_phi(args.phi))
     if wanted is not None:
         spec_for(wanted)
     size = parse_size(args.size) if args.size else None
-    path = demo.WEIGHTS if args.weights == DEMO else Path(args.weights)
+    if args.weights is None:
+        path = fetch(url_of(str(wanted)), cache_folder())
+    else:
+        path = demo.WEIGHTS if args.weights == DEMO else Path(args.weights)
     checkpoint = load_checkpoint(path, wanted, args.names, exact=args.variant is not None)
     for note in checkpoint.notes:
         print(f"{path}: {note}", file=sys.stderr)
-    return replace(checkpoint, spec=resized(checkpoint.spec, size)) if size else checkpoint
+    return (replace(checkpoint, spec=resized(checkpoint.spec, size)) if size else checkpoint), path
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool = False) -> ExportResult:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from edgedet.cli import main
 from edgedet.errors import InputError
-from edgedet.export import download
+from edgedet.export import download, registry
 from edgedet.export.registry import PRETRAINED, hash_prefix, url_of
 from edgedet.specs import SPECS
 
@@ -387,6 +388,56 @@ def test_a_folder_that_cannot_be_written_is_named(serve, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="XDG_CACHE_HOME to another folder"):
         fetch(serve(), tmp_path / "file" / "folder")
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory) -> tuple[str, bytes]:
+    """Name and content of a file like the official ones: Lite0 with random weights."""
+    torch = pytest.importorskip("torch", reason="needs the export extra")
+    from edgedet.export.network import EfficientDet
+
+    path = tmp_path_factory.mktemp("official") / "weights.pth"
+    torch.save(EfficientDet(SPECS["tf_efficientdet_lite0"]).state_dict(), path)
+    body = path.read_bytes()
+    return f"tf_efficientdet_lite0-{hashlib.sha256(body).hexdigest()[:8]}.pth", body
+
+
+def test_export_without_weights_fetches_the_official_ones(serve, tmp_path, monkeypatch, capsys, official):
+    name, body = official
+    server = serve(lambda handler: handler.answer(200, body) or True)
+    monkeypatch.setattr(registry, "RELEASE", f"http://127.0.0.1:{server.server_port}/v0.1")
+    monkeypatch.setitem(registry.PRETRAINED, "tf_efficientdet_lite0", name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = [
+        "export",
+        "--variant",
+        "tf_efficientdet_lite0",
+        "--size",
+        "128x128",
+        "--out",
+        str(tmp_path),
+        "--threads",
+        "1",
+    ]
+    for _ in range(2):  # the second time from the cache
+        assert main(command) == 0
+        assert (
+            f"wrote {tmp_path / name.replace('.pth', '.onnx')}: tf_efficientdet_lite0, 128x128"
+            in capsys.readouterr().out
+        )
+    assert [path for path, _ in server.requests] == [f"/v0.1/{name}"]
+
+
+@pytest.mark.usefixtures("serve")  # takes the proxies out of the environment
+def test_export_without_weights_and_network_exits_with_2_and_one_line(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="needs the export extra")
+    monkeypatch.setattr(registry, "RELEASE", "http://127.0.0.1:1/v0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert main(["export", "--phi", "0", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"edgedet: cannot reach 127\.0\.0\.1 .*--weights FILE, or --weights demo .*\n", said.err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_model_of_the_table_has_official_weights():
