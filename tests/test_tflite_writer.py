@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from models import random_network, relative_error  # noqa: E402
 from test_network import random_pixels  # noqa: E402
 from tflite_models import flat, graph_of, interpreter_of, meta_of, operators_of, outputs_of, outside_xnnpack  # noqa: E402
 
+from edgedet.cli import main  # noqa: E402
 from edgedet.engines.tflite_file import read_trailer  # noqa: E402
 from edgedet.errors import UnsupportedError  # noqa: E402
 from edgedet.export.network import EfficientDet  # noqa: E402
@@ -184,3 +186,14 @@ def test_an_unknown_graph_is_refused_naming_the_node(
     with pytest.raises(UnsupportedError, match=complaint):
         write_tflite(model, meta_of(spec), tmp_path / "x.tflite")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export_writes_and_verifies_the_tflite_file_beside_the_onnx_file(tmp_path: Path) -> None:
+    json_file = tmp_path / "figures.json"
+    command = ["export", "--weights", "demo", "--size", "128x192", "--tflite", "--threads", "1"]
+    assert main([*command, "--out", str(tmp_path), "--name", "small", "--json", str(json_file)]) == 0
+    written = json.loads(json_file.read_text())["tflite"]
+    assert written["path"] == str(tmp_path / "small.tflite")
+    assert written["max_relative_difference"] < TOLERANCE
+    meta, _ = read_trailer(tmp_path / "small.tflite")
+    assert meta.report["verify"]["reference"] == "network in PyTorch"
