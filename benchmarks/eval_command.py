@@ -16,6 +16,7 @@ from edgedet.calibration.dataset import Dataset, LabelledImage, listed, match_cl
 from edgedet.detector import Detector
 from edgedet.engines.base import default_threads
 from edgedet.errors import InputError, PartialFailure, SourceError, require
+from edgedet.export.coco import is_gap
 from edgedet.files import atomic_path, sha256_of
 from edgedet.postprocess import MAX_BOXES
 
@@ -109,7 +110,7 @@ def _left_out(dataset: Dataset, class_map: tuple[int, ...], model_names: tuple[s
     """Return the classes that only one side knows, and say so on stderr in one line."""
     left_out = {
         "data": [name for name, slot in zip(dataset.class_names, class_map, strict=True) if slot < 0],
-        "model": [name for slot, name in enumerate(model_names) if slot not in class_map],
+        "model": [name for slot, name in enumerate(model_names) if slot not in class_map and not is_gap(name)],
     }
     parts = []
     if left_out["data"]:

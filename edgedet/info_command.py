@@ -19,7 +19,7 @@ from .engines.tflite_finished import is_finished
 from .errors import ArtifactError, CheckpointError, InputError, require
 from .files import atomic_path, sha256_of
 from .parity import parity_of
-from .specs import DetectorSpec
+from .specs import DetectorSpec, spec_for
 
 DESCRIPTION = "Say what a model file (.onnx, .tflite) or a checkpoint (.safetensors, .pth, .h5) holds."
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
@@ -182,6 +182,8 @@ def _product(shape: List[int]) -> int:
 
 def _from_checkpoint(path: Path, variant: Optional[str]) -> Info:
     """Read a checkpoint with the half of edgedet that exports; it needs PyTorch."""
+    if variant is not None:
+        spec_for(variant)
     require("torch", f"reading {path.name}")
     found = import_module("edgedet.export.checkpoint").load_checkpoint(path, variant)
     numbers = sum(value.numel() for value in found.state.values())

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edgedet.artifact import META_KEY
 from edgedet.errors import CheckpointError
+from edgedet.export.coco import COCO_SLOTS
 from edgedet.export.families import Converted
 from edgedet.export.families.recognise import canonical_from_any
 from edgedet.export.network import EfficientDet
@@ -51,7 +52,8 @@ def load_checkpoint(
     """Load a weight file of any family that ``edgedet.export.families`` knows, or our own ``.safetensors``.
 
     wanted:     the model's name in the family table, where the user gave one.
-    names_file: class names, one a line; default: the file's own, STEM.json's ``classes``, else class_0, class_1, ...
+    names_file: class names, one a line; default: the file's own, STEM.json's ``classes``, COCO's where there are 90
+                classes as in official models, else class_0, class_1, ...
     exact:      False where ``wanted`` only tells the size (``--phi``), so that effdet's symmetric twin will do as well.
     Raises CheckpointError in one line for whatever is wrong with the file.
     """
@@ -76,6 +78,9 @@ def load_checkpoint(
         notes += converted.notes
     _check_tensors(state, spec, path)
     known = file.embedded.get("class_names") or side.get("classes")
+    if known is None and names_file is None and spec.num_classes == len(COCO_SLOTS):
+        known = list(COCO_SLOTS)
+        notes += (f"{len(known)} classes without names are taken for COCO's: --names FILE for others",)
     return Checkpoint(
         {key: value.float() for key, value in state.items()},
         spec,

@@ -66,8 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="file name without suffix (default: the checkpoint's)")
     parser.add_argument(
-        "--names", type=Path, metavar="FILE", help="class names, one a line (default: STEM.json, else class_0, ...)"
+        "--names", type=Path, metavar="FILE", help="class names, one a line (default: STEM.json, COCO's for 90, else class_0, ...)"
     )
+    parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
@@ -124,6 +125,7 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, Path]:
     from edgedet.export.checkpoint import load_checkpoint, name_of_phi, parse_size
     from edgedet.export.download import cache_folder, fetch
     from edgedet.export.registry import url_of
+    from edgedet.export.select_classes import with_classes
     from edgedet.specs import resized, spec_for
 
     wanted = args.variant or (None if args.phi is None else name_of_phi(args.phi))
@@ -137,6 +139,8 @@ def _load(args: argparse.Namespace) -> tuple[Checkpoint, Path]:
     checkpoint = load_checkpoint(path, wanted, args.names, exact=args.variant is not None)
     for note in checkpoint.notes:
         print(f"{path}: {note}", file=sys.stderr)
+    if args.classes is not None:
+        checkpoint = with_classes(checkpoint, args.classes.split(","))
     return (replace(checkpoint, spec=resized(checkpoint.spec, size)) if size else checkpoint), path
 
 

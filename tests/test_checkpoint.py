@@ -226,7 +226,7 @@ def test_averaged_weights_are_used_and_told(tmp_path):
     saved(loaded, tmp_path / "last.pth.tar")
     checkpoint = load_checkpoint(tmp_path / "last.pth.tar")
     assert torch.equal(checkpoint.state[STEM], d0()[STEM] + 1)
-    assert checkpoint.notes == ("read state_dict_ema (averaged weights)",)
+    assert checkpoint.notes[0] == "read state_dict_ema (averaged weights)"
 
 
 def write_table() -> None:
