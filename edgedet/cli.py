@@ -19,6 +19,7 @@ from .errors import EdgeDetError
 # name -> (module, one line for the overview). Host modules are reached through this table only.
 COMMANDS = {
     "export": ("edgedet.export.command", "turn a checkpoint into a verified, fused model file"),
+    "import": ("edgedet.export.import_command", "turn a checkpoint of any family into edgedet's own format"),
     "info": ("edgedet.info_command", "say what a model file or a checkpoint holds"),
     "run": ("edgedet.stream.command", "detect on a camera, video, stream or images"),
     "eval": ("edgedet.benchmarks.eval_command", "measure a model file's accuracy on labelled images"),

@@ -66,8 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="file name without suffix (default: the checkpoint's)")
     parser.add_argument(
-        "--names", type=Path, metavar="FILE", help="class names, one a line (default: STEM.json, COCO's for 90, else class_0, ...)"
-    )
+        "--names", type=Path, metavar="FILE",
+        help="class names, one a line (default: STEM.json, COCO's for 90 classes, else class_0, ...)",
+    )  # fmt: skip
     parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
