@@ -1,0 +1,265 @@
+"""Whether an INT8 model does what the float model did: verdict and figures. Knows detections and labels; no engine.
+
+Without labels, what the float model finds at the user's score is the truth, and the figure is F1. With labels, it is
+the share of the float model's AP that is kept. Each figure comes with a percentile of the bootstrap over images
+(Efron 1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgedet.anchors import anchors_for
+from edgedet.calibration.dataset import LabelledImage
+from edgedet.calibration.matching import Judged, joined, match
+from edgedet.errors import InputError
+from edgedet.postprocess import DEFAULT_SCORE, postprocess
+from edgedet.specs import DetectorSpec
+from edgedet.types import Detections, ModelInput, RawOutputs
+
+Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw outputs; an engine's ``infer``
+
+MIN_F1 = 0.97  # of the INT8 file's detections against the float model's (docs/int8.md)
+MATCH_IOU = 0.5  # from which on an INT8 box is the float model's
+MIN_BOXES = 50  # of truth; with fewer, one box is more than 2 % and a verdict would be chance
+MAX_DROP_PERCENT = 1.0  # of the float model's AP
+LABELS_SCORE_FLOOR = 0.01  # AP counts what scores more, as effdet's validation does
+FLOOR_SHARE = 0.25  # of the user's score: how far down an INT8 threshold is looked for, without labels
+RESAMPLES = 1000
+LOW_PERCENTILE = 5.0
+
+PASSED, FAILED, UNVERIFIED = "PASSED", "FAILED", "UNVERIFIED"
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The verdict on an INT8 file, for printing and for the file's metadata.
+
+    verdict:     PASSED, FAILED or UNVERIFIED.
+    reason:      why it is UNVERIFIED, else "".
+    figure:      "F1" against the float model's detections, or "share of float AP" against labels.
+    value:       of the figure, in [0, 1] (a share of AP may exceed 1); None where it is undefined.
+    low:         the figure's 5th percentile over resampled pictures; None where it is undefined.
+    required:    the least value that passes.
+    images:      number of pictures.
+    boxes:       number of boxes of truth in them.
+    score:       the user's threshold.
+    score_int8:  threshold for the INT8 file that keeps the float model's precision; None where nothing tells.
+    precision:   of the INT8 file at ``score`` against the truth; None without boxes.
+    recall:      likewise.
+    ap_float:    with labels only, COCO's AP.
+    ap_int8:     with labels only.
+    """
+
+    verdict: str
+    reason: str
+    figure: str
+    value: float | None
+    low: float | None
+    required: float
+    images: int
+    boxes: int
+    score: float
+    score_int8: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    ap_float: float | None = None
+    ap_int8: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """Return the verdict in one line."""
+        parts = [f"{self.figure} {_shown(self.value)}, at least {self.required:.4f} passes"]
+        if self.ap_float is not None and self.ap_int8 is not None:
+            parts[0] = f"AP {self.ap_int8:.4f} of {self.ap_float:.4f}: {parts[0]}"
+        if self.low is not None:
+            parts.append(f"5th percentile {self.low:.4f}")
+        parts.append(f"{self.boxes} boxes in {self.images} images")
+        if self.score_int8 is not None:
+            parts.append(f"score {self.score_int8:.3f} keeps the float model's precision at {self.score:g}")
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.verdict}{reason}: {'; '.join(parts)}"
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def gate(
+    float_runner: Runner,
+    int8_runner: Runner,
+    spec: DetectorSpec,
+    frames: Sequence[ModelInput],
+    score: float = DEFAULT_SCORE,
+    seed: int = 0,
+    min_f1: float = MIN_F1,
+) -> GateReport:
+    """Compare two models on unlabelled frames; see ``compare``."""
+    floor = score * FLOOR_SHARE
+    float_found = find(float_runner, spec, frames, floor)
+    return compare(float_found, find(int8_runner, spec, frames, floor), score, seed, min_f1)
+
+
+def find(runner: Runner, spec: DetectorSpec, frames: Iterable[ModelInput], score: float) -> list[Detections]:
+    """Return what a model finds in each frame, in pixels of its source."""
+    anchors_yxyx = anchors_for(spec)
+    return [
+        postprocess(runner(frame.pixels), anchors_yxyx, frame.scale_to_source, frame.source_hw, score=score)
+        for frame in frames
+    ]
+
+
+# --- without labels ---------------------------------------------------------------------------------------------
+
+
+def compare(
+    float_found: Sequence[Detections],
+    int8_found: Sequence[Detections],
+    score: float = DEFAULT_SCORE,
+    seed: int = 0,
+    min_f1: float = MIN_F1,
+) -> GateReport:
+    """Judge INT8 detections by those of the float model, frame by frame.
+
+    Both may hold detections below ``score``: they do not count in F1, but the INT8 threshold is looked for among them.
+    """
+    truth = [_above(found, score) for found in float_found]
+    counts = np.array(
+        [_counts(_above(got, score), wanted) for got, wanted in zip(int8_found, truth, strict=True)], dtype=np.float64
+    ).reshape(-1, 3)
+    right, found, wanted = counts.sum(0)
+    boxes, value = int(wanted), _f1(counts.sum(0))
+    reason = ""
+    if boxes < MIN_BOXES:
+        reason = (
+            f"the float model finds {boxes} boxes at score {score:g} on the gate's frames, "
+            f"{MIN_BOXES} are needed: give more frames, or a lower --score"
+        )
+    elif len({found.scores.tobytes() for found in truth}) == 1 < len(truth):
+        reason = "the float model finds the same in every frame: it does not look at the picture"
+    return GateReport(
+        verdict=_verdict(reason, value, min_f1),
+        reason=reason,
+        figure="F1",
+        value=value,
+        low=_low(lambda weights: _f1(weights @ counts), len(counts), seed),
+        required=min_f1,
+        images=len(counts),
+        boxes=boxes,
+        score=score,
+        score_int8=_score_of_as_many(int8_found, boxes) if boxes else None,
+        precision=float(right / found) if found else None,
+        recall=float(right / wanted) if wanted else None,
+    )
+
+
+def _above(found: Detections, score: float) -> Detections:
+    there = found.scores >= score
+    return Detections(found.boxes_xyxy[there], found.scores[there], found.class_ids[there])
+
+
+def _counts(found: Detections, wanted: Detections) -> tuple[int, int, int]:
+    """Return the numbers (right, found, wanted) of boxes."""
+    flags = match(found, wanted.boxes_xyxy, wanted.class_ids, np.zeros(len(wanted), dtype=bool), [MATCH_IOU])
+    return int((flags == 1).sum()), len(found), len(wanted)
+
+
+def _f1(counts: np.ndarray) -> float | None:
+    """Return 2 TP / (2 TP + FP + FN) of (TP, TP + FP, TP + FN); None where there is no box at all."""
+    right, found, wanted = counts
+    return float(2.0 * right / (found + wanted)) if found + wanted else None
+
+
+def _score_of_as_many(found: Sequence[Detections], boxes: int) -> float | None:
+    """Return the threshold at which there are as many boxes as the float model finds.
+
+    Extra boxes then balance missed ones: against the float model's, precision equals recall. It lies halfway between
+    two scores; None where there are too few boxes.
+    """
+    scores = np.sort(joined([one.scores for one in found]))[::-1].astype(np.float64)
+    if len(scores) < boxes:
+        return None
+    return float((scores[boxes - 1] + scores[boxes]) / 2) if len(scores) > boxes else float(scores[-1])
+
+
+# --- with labels ------------------------------------------------------------------------------------------------
+
+
+def compare_on_labels(
+    images: Sequence[LabelledImage],
+    float_found: Sequence[Detections],
+    int8_found: Sequence[Detections],
+    class_map: Sequence[int],
+    score: float = DEFAULT_SCORE,
+    seed: int = 0,
+    max_drop_percent: float = MAX_DROP_PERCENT,
+) -> GateReport:
+    """Judge both models' detections, above LABELS_SCORE_FLOOR, by the labels of the same images.
+
+    class_map: the model's class id for each class of the labels, -1 for labels to leave out (``match_classes``).
+    Raises InputError where the drop allowed is no percentage.
+    """
+    if not 0.0 <= max_drop_percent < 100.0:
+        raise InputError(f"the drop of AP that is allowed lies between 0 and 100 percent; got {max_drop_percent}.")
+    wanted, got = (Judged.of(images, found, class_map) for found in (float_found, int8_found))
+    everything = np.ones(len(images))
+    boxes = int(wanted.truths.sum())
+    ap_float, ap_int8 = wanted.average_precision(everything), got.average_precision(everything)
+
+    def kept(weights: np.ndarray) -> float | None:
+        before, after = wanted.average_precision(weights), got.average_precision(weights)
+        return after / before if before and after is not None else None
+
+    reason = ""
+    if boxes < MIN_BOXES:
+        reason = f"{boxes} labelled boxes, {MIN_BOXES} are needed: give more labelled images"
+    elif not ap_float:
+        reason = "the float model's own AP is 0"
+    required = 1.0 - max_drop_percent / 100.0
+    value = kept(everything)
+    right, found = got.at_score(score)
+    return GateReport(
+        verdict=_verdict(reason, value, required),
+        reason=reason,
+        figure="share of float AP",
+        value=value,
+        low=_low(kept, len(images), seed),
+        required=required,
+        images=len(images),
+        boxes=boxes,
+        score=score,
+        score_int8=got.score_of_precision(*wanted.at_score(score)),
+        precision=right / found if found else None,
+        recall=right / boxes if boxes else None,
+        ap_float=ap_float,
+        ap_int8=ap_int8,
+    )
+
+
+# --- shared -----------------------------------------------------------------------------------------------------
+
+
+def _verdict(reason: str, value: float | None, required: float) -> str:
+    if reason:
+        return UNVERIFIED
+    return PASSED if value is not None and value >= required else FAILED
+
+
+def _low(figure: Callable[[np.ndarray], float | None], images: int, seed: int) -> float | None:
+    """Return the figure's LOW_PERCENTILE over RESAMPLES draws of as many images, with replacement.
+
+    ``figure`` is given how often each image was drawn: the same for both models, which makes the comparison paired.
+    """
+    if not images:
+        return None
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1.0 / images), size=RESAMPLES)
+    values = [value for value in map(figure, draws.astype(np.float64)) if value is not None and math.isfinite(value)]
+    return float(np.percentile(values, LOW_PERCENTILE)) if values else None

@@ -1,0 +1,128 @@
+"""Detections against boxes of truth, as COCO matches and counts them. Knows labels and boxes; no model, no verdict.
+
+As pycocotools (cocoeval.py ``evaluateImg`` and ``accumulate``, area range "all"), but with a weight an image, so that a
+bootstrap sorts detections once and not once a resample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedet.calibration.dataset import LabelledImage
+from edgedet.types import Detections
+
+COCO_IOUS = np.linspace(0.5, 0.95, 10)
+COCO_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+def match(
+    found: Detections,
+    boxes_xyxy: np.ndarray,
+    class_ids: np.ndarray,
+    ignored: np.ndarray,
+    ious: Sequence[float] | np.ndarray,
+) -> np.ndarray:
+    """Return (len(ious), n) int8 for n detections, best score first: 1 right, 0 wrong, -1 not counted.
+
+    Each takes the box of its class that it overlaps most and that none before it took. Where no such box overlaps by
+    the IoU, an ignored one may, by its share of the detection's own area; a detection in it is not counted.
+    """
+    flags = np.zeros((len(ious), len(found)), dtype=np.int8)
+    overlap = _overlap(found.boxes_xyxy, boxes_xyxy, ignored)
+    overlap[found.class_ids[:, None] != class_ids[None, :]] = -1.0
+    for row, iou in zip(flags, ious, strict=True):
+        free = ~ignored
+        least = min(iou, 1 - 1e-10)  # as COCOeval: an exact fit passes at IoU 1
+        for at in np.flatnonzero((overlap >= least).any(1)):
+            candidates = np.where(free, overlap[at], -1.0)
+            best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))  # the last of equals, as COCOeval
+            if candidates[best] >= least:
+                row[at], free[best] = 1, False
+            elif (overlap[at][ignored] >= least).any():
+                row[at] = -1
+    return flags
+
+
+def _overlap(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Return (n, m) float64 IoU; with an ignored box the intersection's share of the found one."""
+    a, b = found_xyxy.astype(np.float64)[:, None], np.asarray(boxes_xyxy, dtype=np.float64)[None]
+    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
+    inter = sides.prod(-1)
+    area_a, area_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
+    whole = np.where(ignored[None], area_a, area_a + area_b - inter)
+    return np.divide(inter, whole, out=np.zeros_like(inter), where=whole > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """All detections of a set of images, matched to the labels; best score first.
+
+    image_ids: (n,) position of the image.
+    class_ids: (n,) the model's.
+    scores:    (n,) float64.
+    flags:     (T, n) int8, at each of COCO_IOUS: 1 right, 0 wrong, -1 not counted.
+    truths:    (images, classes) number of labelled boxes that count.
+    """
+
+    image_ids: np.ndarray
+    class_ids: np.ndarray
+    scores: np.ndarray
+    flags: np.ndarray
+    truths: np.ndarray
+
+    @staticmethod
+    def of(images: Sequence[LabelledImage], found: Sequence[Detections], class_map: Sequence[int]) -> Judged:
+        """Match each image's detections; those of classes without a label class are left out."""
+        slots = np.asarray(class_map, dtype=np.int64)
+        truths = np.zeros((len(images), int(slots.max(initial=-1)) + 1), dtype=np.int64)
+        kept, flags = [], [np.zeros((len(COCO_IOUS), 0), dtype=np.int8)]
+        for at, (image, detections) in enumerate(zip(images, found, strict=True)):
+            known = np.isin(detections.class_ids, slots)
+            detections = Detections(detections.boxes_xyxy[known], detections.scores[known], detections.class_ids[known])
+            labels = slots[image.class_ids]
+            np.add.at(truths[at], labels[(labels >= 0) & ~image.ignored], 1)
+            flags.append(match(detections, image.boxes_xyxy, labels, image.ignored, COCO_IOUS))
+            kept.append(detections)
+        scores = joined([one.scores for one in kept]).astype(np.float64)
+        order = np.argsort(-scores, kind="stable")
+        image_ids = np.repeat(np.arange(len(kept)), [len(one) for one in kept])
+        class_ids = joined([one.class_ids for one in kept]).astype(np.int64)
+        return Judged(image_ids[order], class_ids[order], scores[order], np.concatenate(flags, 1)[:, order], truths)
+
+    def average_precision(self, weights: np.ndarray) -> float | None:
+        """Return COCO's AP over classes and IoUs where each image counts ``weights`` times; None without labels."""
+        labelled = weights @ self.truths
+        per_class = []
+        for slot in np.flatnonzero(labelled):
+            there = self.class_ids == slot
+            flags, weight = self.flags[:, there], weights[self.image_ids[there]]
+            right = np.cumsum((flags == 1) * weight, axis=1)
+            recall = right / labelled[slot]
+            precision = right / (np.cumsum((flags >= 0) * weight, axis=1) + np.spacing(1))
+            precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            for row_recall, row_precision in zip(recall, precision, strict=True):
+                at = np.searchsorted(row_recall, COCO_RECALLS, side="left")
+                per_class.append(np.append(row_precision, 0.0)[at].mean())
+        return float(np.mean(per_class)) if per_class else None
+
+    def at_score(self, score: float) -> tuple[int, int]:
+        """Return the numbers (right, right or wrong) of detections from ``score`` up, at IoU 0.5."""
+        flags = self.flags[0, self.scores >= np.float32(score)]
+        return int((flags == 1).sum()), int((flags >= 0).sum())
+
+    def score_of_precision(self, right: int, found: int) -> float | None:
+        """Return the lowest threshold at which the precision at IoU 0.5 is at least right / found; None if none is."""
+        if not found:
+            return None
+        rights, founds = np.cumsum(self.flags[0] == 1), np.cumsum(self.flags[0] >= 0)
+        last_of_score = np.append(self.scores[1:] != self.scores[:-1], True)[: len(self.scores)]
+        good = np.flatnonzero((rights * found >= right * founds) & (founds > 0) & last_of_score)
+        return float(self.scores[good[-1]]) if len(good) else None
+
+
+def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate; no array gives an empty one."""
+    return np.concatenate(arrays) if arrays else np.zeros(0)
