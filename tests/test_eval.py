@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from media import SIZE_WH, SOURCE_BOXES_XYXY, picture, write_fake_model
+from media import META, SIZE_WH, SOURCE_BOXES_XYXY, picture, write_fake_model
 
 from edgedet import cli
 from edgedet.benchmarks.accuracy import FIGURES, average_precision
 from edgedet.calibration.dataset import LabelledImage, match_classes, read_dataset
+from edgedet.engines.fake import save_fake
 from edgedet.types import Detections
 
 cv2 = pytest.importorskip("cv2", reason="edgedet eval reads images by OpenCV")
@@ -208,6 +212,25 @@ def test_classes_that_one_side_lacks_are_told_in_one_line(folder, capsys):
     assert (found["boxes"], found["AP"]) == (1, pytest.approx(1))
 
 
+def test_a_model_of_90_unnamed_slots_is_judged_by_category_ids(folder, capsys):
+    """COCO's dog is category 18: slot 17. The table says its name."""
+    meta = replace(
+        META, spec=replace(META.spec, num_classes=90), class_names=tuple(f"class_{slot}" for slot in range(90))
+    )
+    save_fake("model.fake", meta, [(17, 0.9, [16, 8, 48, 72])])
+    labels = coco_labels([(0, PERSON)], categories=("dog",))
+    labels["categories"][0]["id"] = labels["annotations"][0]["category_id"] = 18
+    found = figures(labels)
+    assert found["per_class"] == pytest.approx({"dog": 1})
+    assert len(found["left_out"]["model"]) == 89
+
+
+def test_progress_says_the_time_left(folder, capsys):
+    """tqdm's bar: done/all, then [time gone<time left."""
+    figures(coco_labels([(0, PERSON)], [], []))
+    assert re.search(r"eval: .* 0/3 \[00:00<", capsys.readouterr().err)
+
+
 # --- what fails -------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +287,14 @@ def test_bad_input_is_one_line(folder, capsys, options, says):
     (line,) = output.err.splitlines()
     assert line.startswith("edgedet: ")
     assert says in line
+
+
+@pytest.mark.parametrize("module", ["pycocotools", "tqdm"])
+def test_a_package_that_is_not_installed_is_named(folder, capsys, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    Path("labels.json").write_text(json.dumps(coco_labels([(0, PERSON)])))
+    assert run_eval() == 2
+    assert f"edgedet eval needs {module}, which is not installed: pip install 'edgedet[" in error_line(capsys)
 
 
 @pytest.mark.parametrize("option", ["--threads", "--limit"])
