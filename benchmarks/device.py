@@ -13,8 +13,8 @@ import numpy as np
 _BOARD = Path("/proc/device-tree/model")  # "NVIDIA Jetson Orin Nano Developer Kit", "Raspberry Pi 5 Model B Rev 1.0"
 _CPUINFO = Path("/proc/cpuinfo")
 _CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
-# suffix of a model file -> package of its engine
-_ENGINES = {".onnx": "onnxruntime"}
+# suffix of a model file -> packages of its engines, of which one is imported once such a file is open
+_ENGINES = {".onnx": ("onnxruntime",), ".tflite": ("ai_edge_litert", "tflite_runtime")}
 
 
 def device_figures() -> dict[str, Any]:
@@ -36,9 +36,10 @@ def device_figures() -> dict[str, Any]:
 
 def engine_version(model: Path) -> str:
     """Return name and version of the engine package that runs ``model``, which is open."""
-    package = _ENGINES.get(model.suffix.lower())
-    version = getattr(sys.modules.get(package or ""), "__version__", None)
-    return f"{package} {version}" if version else model.suffix.lstrip(".")
+    for package in _ENGINES.get(model.suffix.lower(), ()):
+        if package in sys.modules:
+            return f"{package} {getattr(sys.modules[package], '__version__', '')}".strip()
+    return model.suffix.lstrip(".")
 
 
 def _board() -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,15 +114,24 @@ def test_a_model_that_fails_is_dropped_and_the_rest_goes_on(fails_at):
     assert (len(log), latencies["good"].runs) == (6, 5)
 
 
-def test_the_device_is_described_and_the_engine_named():
+def test_the_device_is_described():
     figures = device_figures()
     assert figures["device"]
     assert figures["cores"] >= 1
     assert figures["numpy"] == np.__version__
-    pytest.importorskip("onnxruntime")
-    import onnxruntime
 
-    assert engine_version(Path("model.onnx")) == f"onnxruntime {onnxruntime.__version__}"
+
+@pytest.mark.parametrize(
+    ("suffix", "package"), [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert"), ("tflite", "tflite_runtime")]
+)
+def test_the_engine_is_named_with_the_version_that_is_loaded(monkeypatch, suffix, package):
+    for other in ("onnxruntime", "ai_edge_litert", "tflite_runtime"):
+        monkeypatch.delitem(sys.modules, other, raising=False)
+    monkeypatch.setitem(sys.modules, package, SimpleNamespace(__version__="1.2.3"))
+    assert engine_version(Path(f"model.{suffix}")) == f"{package} 1.2.3"
+
+
+def test_an_engine_without_a_package_is_named_by_its_suffix():
     assert engine_version(Path("model.fake")) == "fake"
 
 
