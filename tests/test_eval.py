@@ -22,7 +22,9 @@ cv2 = pytest.importorskip("cv2", reason="edgedet eval reads images by OpenCV")
 pytest.importorskip("pycocotools", reason="needs the bench extra")
 
 PERSON, CAR = SOURCE_BOXES_XYXY  # what the fake model finds in every picture: 0.9 sure of the person, 0.6 of the car
-README_TOLERANCE = 0.005  # pre-processing as in training
+README_TOLERANCE = (
+    0.001  # of each figure, pre-processing as in training; 0.0002 was seen, for the order of float32 sums
+)
 SHIPPED_TOLERANCE = 0.01  # as the runtime does it
 
 
@@ -364,7 +366,7 @@ def readme_detections(network, spec, bgr):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_network_has_the_published_ap_where_pictures_are_prepared_as_in_training(shared_dir, name, capsys):
+def test_the_network_has_the_published_ap_where_pictures_are_prepared_as_in_training(shared_dir, name):
     """All twelve figures and not AP alone, because nothing differs but the order of float32 sums."""
     torch = pytest.importorskip("torch", reason="needs the export extra")
     from edgedet.benchmarks.accuracy import detect_images
@@ -379,6 +381,4 @@ def test_the_network_has_the_published_ap_where_pictures_are_prepared_as_in_trai
     class_map = match_classes(dataset, checkpoint.class_names)
     accuracy = average_precision(found, class_map, checkpoint.class_names)
     stats = [-1.0 if value is None else value for value in accuracy.figures.values()]
-    with capsys.disabled():
-        print(f"\n{name}: AP {accuracy.figures['AP']:.5f}, published {published(shared_dir, name)['AP']:.5f}")
     assert stats == pytest.approx(published(shared_dir, name)["stats"], abs=README_TOLERANCE)
