@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class FrameSets:
     calibrate:  ranges are taken from these.
     select:     choices between ways to quantise are made on these.
     gate:       the written file is judged on these, which nothing else saw.
-    source:     where they come from.
+    source:     where they come from, fit to be published: a file's or folder's name, a URL without its password.
     asked:      number of frames that was wanted.
     duplicates: number of frames left out because they show what another one shows.
     blank:      number of frames left out because they are evenly one colour.
@@ -70,7 +71,7 @@ class FrameSets:
     notes: tuple[str, ...] = ()
 
     def report(self) -> dict[str, Any]:
-        """Return what a model file says of its frames, for JSON."""
+        """Return what a model file says of its frames, for JSON; failures as a number, since their lines name paths."""
         return {
             "source": self.source,
             "asked": self.asked,
@@ -79,7 +80,7 @@ class FrameSets:
             "gate": len(self.gate),
             "duplicates": self.duplicates,
             "blank": self.blank,
-            "failures": list(self.failures),
+            "failures": len(self.failures),
             "gate_sha256": hashlib.sha256("".join(map(sha256_of_frame, self.gate)).encode()).hexdigest(),
         }
 
@@ -131,7 +132,7 @@ def calibration_frames(
         purpose: tuple(taken[at] for at in positions) for purpose, positions in split_blocks(len(taken), seed).items()
     }
     return FrameSets(
-        split["C"], split["S"], split["G"], opened.name, count,
+        split["C"], split["S"], split["G"], _public_name(opened.name), count,
         picker.duplicates, picker.blank, failures, tuple(notes),
     )  # fmt: skip
 
@@ -304,6 +305,14 @@ def _of_live(source: Source, picker: _Picker, every_s: float) -> Iterator[ModelI
         if taken is not None:
             due_s = max(due_s + every_s, frame.captured_s) if due_s >= 0 else frame.captured_s + every_s
             yield taken
+
+
+def _public_name(name: str) -> str:
+    """Return what a model file may tell of a source: no folders of this machine, no password, no token."""
+    if "://" not in name:
+        return Path(name).name or name
+    address = urlsplit(name)
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
 
 
 def _photographs() -> ImageSource:

@@ -245,7 +245,7 @@ def test_a_camera_that_ends_gives_what_came(monkeypatch):
 def test_without_a_source_the_demo_takes_its_clip():
     sets = calibration_frames(None, SPEC, count=20, is_demo=True)
     assert (len(sets.calibrate), len(sets.select), len(sets.gate)) == (10, 4, 6)
-    assert sets.source.endswith("street.mp4")
+    assert sets.source == "street.mp4"
     assert sets.notes == ()
 
 
@@ -255,6 +255,17 @@ def test_without_a_source_other_models_take_photographs_and_say_so():
     assert len(everything(sets)) == len(PHOTOGRAPHS)
     assert sets.report()["source"] == "scikit-image's photographs"
     assert any("frames of the scene that the camera will see are better" in note for note in sets.notes)
+
+
+def test_the_report_tells_no_password_and_no_folder(tmp_path, monkeypatch):
+    url = "rtsp://user:secret@10.0.0.5:554/live?token=abc"
+    assert calibration_frames(write_images(tmp_path / "x", range(3)), SPEC).report()["source"] == "x"
+    monkeypatch.setattr(
+        frames_module, "open_source", lambda text, stopped: LiveSource(text, FakeCamera(10), lambda: False)
+    )
+    report = calibration_frames(url, SPEC, count=2, live_seconds=0.01).report()
+    assert report["source"] == "rtsp://10.0.0.5:554/live"
+    assert "secret" not in str(report)
 
 
 def test_no_frame_wanted_is_refused():
