@@ -78,6 +78,12 @@ def _conv(inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, strides, groups=groups)
 
 
+def _pad(inputs: list[Any], _attributes: Mapping[str, Any]) -> Tensor:
+    x, amounts = inputs
+    _, _, top, left, _, _, bottom, right = amounts.tolist()  # ONNX: the starts of N, C, H and W, then their ends
+    return F.pad(x, (left, right, top, bottom))
+
+
 def _max_pool(inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:
     top, left, bottom, right = attributes["pads"]
     padded = F.pad(inputs[0], (left, right, top, bottom), value=-torch.inf)  # never wins, never seen by an observer
@@ -93,6 +99,7 @@ _OPERATORS: dict[str, Callable[[list[Any], Mapping[str, Any]], Tensor]] = {
     "Mul": lambda i, a: i[0] * i[1],
     "Add": lambda i, a: i[0] + i[1],
     "Clip": lambda i, a: torch.clamp(i[0], float(i[1]), float(i[2])),
+    "Pad": _pad,
     "MaxPool": _max_pool,
     "Resize": lambda i, a: F.interpolate(i[0], tuple(i[3].tolist()[2:]), mode="nearest"),
     "GlobalAveragePool": lambda i, a: i[0].mean((2, 3), keepdim=True),

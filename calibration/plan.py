@@ -20,7 +20,7 @@ from edgedet.specs import DetectorSpec
 LOGISTIC_SCALE, LOGISTIC_ZERO = 1.0 / 256.0, -128  # fixed by TensorFlow Lite's INT8 specification
 INT8_MIN, INT8_MAX = -128, 127
 SMALLEST_SCALE = 1e-8  # a dead tensor (range zero) still needs a positive scale
-SAME_SCALE = ("MaxPool", "Resize", "Reshape", "Transpose", "Concat")  # integers pass through unchanged
+SAME_SCALE = ("Pad", "MaxPool", "Resize", "Reshape", "Transpose", "Concat")  # integers pass; a Pad's 0 is exact
 CENTRED = "pixels.centred"
 
 

@@ -172,6 +172,15 @@ def integer_conv(
     return weight, fitting, integers.astype(np.int32)
 
 
+def pad(w: OpWriter, node: onnx.NodeProto) -> None:
+    """Pad with the real number 0 -> PAD, which fills an INT8 tensor with its zero point."""
+    if attributes(node).get("mode", b"constant") != b"constant" or len(node.input) != 2:
+        raise UnsupportedError(f"Pad {node.name} fills in something else than 0, the only one that this writer knows.")
+    starts, ends = w.constants[node.input[1]].reshape(2, 4)[:, list(_NHWC)]
+    amounts = w.integers(f"{node.output[0]}.pads", np.stack([starts, ends], axis=1))
+    w.builder.op("PAD", [w.tensors[node.input[0]], amounts], [w.output(node.output[0])[0]])
+
+
 def max_pool(w: OpWriter, node: onnx.NodeProto) -> None:
     """MaxPool -> MAX_POOL_2D; padding never wins."""
     x, padding, (stride_h, stride_w) = _window(w, node, float(np.finfo(np.float32).min))
@@ -259,6 +268,7 @@ WRITERS: dict[str, Callable[[OpWriter, onnx.NodeProto], None]] = {
     "GlobalAveragePool": mean,
     "MaxPool": max_pool,
     "Mul": binary("MUL"),
+    "Pad": pad,
     "ReduceMean": mean,
     "Resize": resize,
     "Sigmoid": logistic,

@@ -26,8 +26,14 @@ D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
 LITE0 = replace(SPECS["tf_efficientdet_lite0"], num_classes=3, input_hw=(160, 128))
 SPECS_HERE = pytest.mark.parametrize(
     "spec",
-    [D0, LITE0, replace(D0, input_hw=(200, 133)), replace(D0, padding="symmetric")],
-    ids=["d0", "lite0", "d0 of an odd size", "d0 padded symmetrically"],
+    [
+        D0,
+        LITE0,
+        replace(D0, input_hw=(200, 133)),
+        replace(D0, padding="symmetric"),
+        replace(D0, input_hw=(200, 133), pool_padding="zeros"),
+    ],
+    ids=["d0", "lite0", "d0 of an odd size", "d0 padded symmetrically", "d0 with zeros around max-pools"],
 )
 
 

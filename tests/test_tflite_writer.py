@@ -56,8 +56,16 @@ def check_against_network(network: EfficientDet) -> bytes:
             D0, input_hw=(128, 160), padding="symmetric"
         ),  # stride 2 pads before and after: TFLite has no such word
         replace(LITE0, input_hw=(192, 128), fusion="fastattn"),
+        replace(D0, input_hw=(200, 133), pool_padding="zeros"),  # as zylo117
     ],
-    ids=["d0", "d0 of an odd size", "lite0", "d0 padded symmetrically", "lite0 with fusion weights"],
+    ids=[
+        "d0",
+        "d0 of an odd size",
+        "lite0",
+        "d0 padded symmetrically",
+        "lite0 with fusion weights",
+        "d0 with zeros around max-pools",
+    ],
 )
 def test_the_float_file_equals_the_network(spec: DetectorSpec) -> None:
     check_against_network(random_network(spec))

@@ -59,6 +59,9 @@ def integer_values(model: onnx.ModelProto, plan: DensePlan, pixels: np.ndarray) 
         elif node.op_type in ("GlobalAveragePool", "ReduceMean"):
             total = (x - q.zero_point).sum((2, 3), keepdims=True)
             y = _rounded(total, F32(q.scale) / (F32(to.scale) * F32(x.shape[2] * x.shape[3])), to)
+        elif node.op_type == "Pad":
+            starts, ends = constants[node.input[1]].reshape(2, 4)
+            y = np.pad(x, list(zip(starts, ends, strict=True)), constant_values=q.zero_point)
         elif node.op_type == "MaxPool":
             top, left, bottom, right = attributes["pads"]
             padded = F.pad(torch.from_numpy(x).double(), (left, right, top, bottom), value=-128)

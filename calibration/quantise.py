@@ -1,0 +1,105 @@
+"""Float graph and frames -> INT8 graphs. The order of the steps; each step is in its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import onnx
+
+from edgedet.calibration.emit import sparse_graph
+from edgedet.calibration.executor import Executor
+from edgedet.calibration.observe import observe, table_from_observed
+from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
+from edgedet.calibration.recover import corrected, equalised
+from edgedet.calibration.table import CalibrationTable
+from edgedet.errors import InputError
+from edgedet.specs import DetectorSpec
+
+RECOVERIES = ("none", "fast")
+RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    """INT8 forms of one model, from one calibration table.
+
+    model:      the float graph that the plans belong to (equalised, where that was asked for).
+    table:      ranges of every tensor.
+    dense:      for the TFLite writer.
+    sparse:     for TensorRT.
+    mac_shares: share of the multiply-accumulates that are INT8: "dense" and "sparse".
+    """
+
+    model: onnx.ModelProto
+    table: CalibrationTable
+    dense: DensePlan
+    sparse: SparsePlan
+    mac_shares: dict[str, float]
+
+    def sparse_model(self) -> onnx.ModelProto:
+        """Return the Q/DQ graph for TensorRT."""
+        return sparse_graph(self.model, self.sparse)
+
+
+def quantise(
+    model: onnx.ModelProto,
+    spec: DetectorSpec,
+    pixels: Sequence[np.ndarray],
+    model_sha256: str,
+    recovery: str = "fast",
+    table: CalibrationTable | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Quantised:
+    """Quantise a fused float graph.
+
+    pixels:   calibration frames, (1, H, W, 3) uint8 each.
+    recovery: "none", or "fast": equalisation and bias correction.
+    table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
+    progress: told each step as it begins.
+    Raises InputError where the table is another model's or the model computes no finite numbers.
+    """
+    if not pixels:
+        raise InputError("calibration needs at least one frame.")
+    batch = np.concatenate(list(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES]))
+    if recovery == "fast":
+        progress("equalising depthwise channels")
+        model = equalised(model, batch)
+    executor = Executor(model)
+    if table is None:
+        progress(f"observing {len(pixels)} frames")
+        seen, hashes = observe(executor, pixels)
+        progress("choosing ranges")
+        table = table_from_observed(executor, seen, hashes, model_sha256)
+    elif table.model_sha256 != model_sha256:
+        raise InputError("the calibration table belongs to another checkpoint: calibrate again without --table.")
+    try:
+        dense, sparse = dense_plan(model, spec, table), sparse_plan(model, table)
+    except KeyError as error:
+        raise InputError(f"the calibration table lacks the tensor {error}: calibrate again without --table.") from None
+    if recovery == "fast":
+        progress("correcting biases")
+        dense = cast(DensePlan, corrected(executor, dense, batch))
+        sparse = cast(SparsePlan, corrected(executor, sparse, batch))
+    macs = conv_macs(model)
+    total = sum(macs.values())
+    shares = {
+        name: sum(macs[conv] for conv in plan.convs) / total for name, plan in (("dense", dense), ("sparse", sparse))
+    }
+    return Quantised(model, table, dense, sparse, shares)
+
+
+def conv_macs(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the multiply-accumulates of each Conv node, by its name."""
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.value_info, *model.graph.output)
+    }
+    weights = {item.name: list(item.dims) for item in model.graph.initializer}
+    return {
+        node.name: int(np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]][1:]))
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
