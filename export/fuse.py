@@ -5,7 +5,7 @@
 - SAME padding into the attributes of convolutions and pools.
 - Fusion weights normalised to constants. A weight goes into the lateral convolution where there is one; else a node's
   output is scaled by the weight of its costliest edge, the other edges multiply by the ratio, and the heads' first
-  depthwise convolution divides by it. An edge of weight 0 is dropped. (docs/decisions/0002-fusion-weights.md)
+  depthwise convolution divides by it. An edge of weight 0 is dropped. (docs/decisions/0003-fusion-weights.md)
 """
 
 from __future__ import annotations
