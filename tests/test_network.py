@@ -24,6 +24,7 @@ TOLERANCE = 1e-4  # of the largest magnitude
 STRUCTURES = [name for name in SPECS if not name.endswith("_ap")]  # AdvProp models differ in normalisation only
 LARGE = ("tf_efficientdet_d6", "tf_efficientdet_d7", "tf_efficientdet_d7x")  # half a minute each
 CLASSES = 3
+SENSITIVITY = 0.1  # another picture must change outputs by this much, or agreement on one proves nothing
 
 
 def run_onnx(network: EfficientDet, pixels: np.ndarray) -> list[np.ndarray]:
@@ -54,11 +55,21 @@ def test_network_and_fused_onnx_equal_effdet(name: str) -> None:
     network = EfficientDet(spec).eval()
     network.load_state_dict(canonical_from_effdet(oracle.state_dict()).state)
     pixels = random_pixels(spec)
-    wanted = effdet_outputs(oracle, network_input(pixels, spec), CLASSES)
+    wanted = effdet_outputs(oracle.double(), network_input(pixels, spec).double(), CLASSES)
+    other = network(network_input(random_pixels(spec, seed=2), spec))
+    assert all(relative_error(a, b) > SENSITIVITY for a, b in zip(other, wanted, strict=True))
     for got in (network(network_input(pixels, spec)), run_onnx(network, pixels)):
         for ours, theirs in zip(got, wanted, strict=True):
             assert ours.shape == theirs.shape
             assert relative_error(ours, theirs) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_random_networks_depend_on_their_picture() -> None:
+    spec = replace(SPECS["tf_efficientdet_d0"], input_hw=(128, 192), num_classes=CLASSES)
+    network = random_network(spec)
+    outputs = [network(network_input(random_pixels(spec, seed), spec)) for seed in (1, 2)]
+    assert all(relative_error(a, b) > SENSITIVITY for a, b in zip(*outputs, strict=True))
 
 
 @pytest.mark.parametrize("size", [(128, 128), (129, 131), (200, 333), (383, 128), (512, 288)])

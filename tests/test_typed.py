@@ -82,8 +82,8 @@ def test_each_weight_moves_by_the_rounding_of_its_scale(graphs) -> None:
 def test_outputs_equal_the_sparse_graph_s_to_fp16_and_as_near_the_float_graph(graphs) -> None:
     """A value beside a rounding boundary falls to the other side, a whole step off; so compare in the mean.
 
-    The typed graph may be at most a tenth farther from the float graph than the sparse one is, and nearer to the sparse
-    graph than that is to the float one.
+    The typed graph may be at most a tenth farther from the float graph than the sparse one is. From each other the two
+    may be as far as two independent roundings of the same size: sqrt(2) times that.
     """
     model, sparse, pixels, typed = graphs
     for exact, wide, half in zip(*(outputs_of(g, pixels) for g in (model, sparse, typed)), strict=True):
@@ -93,7 +93,7 @@ def test_outputs_equal_the_sparse_graph_s_to_fp16_and_as_near_the_float_graph(gr
             return float(np.sqrt(np.mean((a.astype(np.float64) - b) ** 2)))
 
         assert distance(half, exact) < 1.1 * distance(wide, exact)
-        assert distance(half, wide) < 0.8 * distance(wide, exact)
+        assert distance(half, wide) < 1.5 * distance(wide, exact)
 
 
 def test_a_dead_channel_and_a_dead_tensor_keep_scales_above_zero(graphs) -> None:
