@@ -3,7 +3,8 @@
 Which observer suits which part was measured at the outputs (docs/int8.md):
 - backbone: the range of least squared error on a sample (as the MSE observer of Nagel et al., arXiv 2106.08295
   section 3.1). Few channels reach far beyond the rest; covering them costs all others their steps.
-- BiFPN and heads: the observed extremes. What is rare there is the objects, and a clipped object loses its score.
+- BiFPN and class head: the observed extremes. What is rare there is the objects, and a clipped object loses its score.
+- box head: least squared error. Its extremes are what it says of places without an object.
 - before a swish: judged behind the swish, which flattens everything below about -6.
 - class logits: from logit(0.01) on, because detections are scored from 0.01, and the steps are finer for the rest.
 - sigmoids have no range: their scale is fixed.
@@ -33,7 +34,7 @@ GRID = 16  # range ends tried: fractions of the observed ones
 SMALLEST_FRACTION = 0.1
 ROUNDS = 2  # of coordinate descent over the two ends
 UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "Pad", "MaxPool", "Resize")
-BACKBONE = "backbone."
+LEAST_ERROR = ("backbone.", "box_net.")
 PREDICTION = "class_net.predict.conv_pw"
 
 
@@ -100,7 +101,7 @@ def table_from_observed(
         elif observer == "percentile":
             low, high = (float(v) for v in np.quantile(item.sample().numpy(), [1e-4, 1 - 1e-4]))
             magnitude = max(-low, high)
-        elif observer == "mse" or (observer == "mixed" and name.startswith(BACKBONE)):
+        elif observer == "mse" or (observer == "mixed" and name.startswith(LEAST_ERROR)):
             low, high = _best_range(item, torch.nn.functional.silu if name in swished else _identity)
             magnitude = _best_magnitude(item)
         ranges[name], magnitudes[name] = (low, high), magnitude

@@ -7,7 +7,7 @@ resize and reshape). Sparse placement: only what TensorRT fuses with a convoluti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,10 +137,17 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
     return DensePlan(tensors, convs)
 
 
-def sparse_plan(
-    model: onnx.ModelProto, table: CalibrationTable, keep_float: frozenset[str] = frozenset()
-) -> SparsePlan:
-    """Quantise the inputs of convolutions and sums, symmetric; squeeze-excite and the nodes ``keep_float`` stay float.
+# What can be kept float, by the name of the switch.
+OP_CLASSES: dict[str, Callable[[onnx.NodeProto], bool]] = {
+    "stem": lambda node: node.name == "backbone.conv_stem",
+    "depthwise": lambda node: ".conv_dw" in node.name and node.op_type == "Conv",
+    "se": lambda node: ".se." in node.name,
+    "heads": lambda node: node.name.startswith(("class_net.", "box_net.")),
+}
+
+
+def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Collection[str] = ("se",)) -> SparsePlan:
+    """Quantise the inputs of convolutions and sums, symmetric; the classes ``keep_float`` of OP_CLASSES stay float.
 
     Nothing stands between a convolution and its swish. Raises KeyError where the table lacks a tensor.
     """
@@ -152,7 +159,8 @@ def sparse_plan(
             name = source[name].input[0]
         return table.magnitudes[name]
 
-    nodes = [node for node in model.graph.node if node.name not in keep_float and ".se." not in node.name]
+    kept = [OP_CLASSES[name] for name in keep_float]
+    nodes = [node for node in model.graph.node if not any(is_kept(node) for is_kept in kept)]
     convs = {node.name: quantised_conv(*conv_constants(node, constants)) for node in nodes if node.op_type == "Conv"}
     sums = frozenset(node.name for node in nodes if node.op_type == "Add")
     read = [node.input[0] for node in nodes if node.name in convs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +19,9 @@ from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
 RECOVERIES = ("none", "fast")
+# TensorRT pads each depthwise group to four channels in INT8, so FP16 moves fewer bytes there (docs/int8.md); the stem
+# and the squeeze-excite are a few per cent of the work and lose most.
+KEEP_FLOAT = ("stem", "depthwise", "se")
 RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
 
 
@@ -51,6 +54,7 @@ def quantise(
     model_sha256: str,
     recovery: str = "fast",
     table: CalibrationTable | None = None,
+    keep_float: Collection[str] = KEEP_FLOAT,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Quantised:
     """Quantise a fused float graph.
@@ -58,6 +62,7 @@ def quantise(
     pixels:   calibration frames, (1, H, W, 3) uint8 each.
     recovery: "none", or "fast": equalisation and bias correction.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
+    keep_float: classes of operators that the sparse form leaves float, of ``plan.OP_CLASSES``.
     progress: told each step as it begins.
     Raises InputError where the table is another model's or the model computes no finite numbers.
     """
@@ -76,7 +81,7 @@ def quantise(
     elif table.model_sha256 != model_sha256:
         raise InputError("the calibration table belongs to another checkpoint: calibrate again without --table.")
     try:
-        dense, sparse = dense_plan(model, spec, table), sparse_plan(model, table)
+        dense, sparse = dense_plan(model, spec, table), sparse_plan(model, table, keep_float)
     except KeyError as error:
         raise InputError(f"the calibration table lacks the tensor {error}: calibrate again without --table.") from None
     if recovery == "fast":
