@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edgedet import __version__, demo
 from edgedet.artifact import ArtifactMeta
@@ -17,9 +17,11 @@ from edgedet.files import atomic_path, sha256_of
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoint import Checkpoint
+    from edgedet.export.int8 import Int8Options, Int8Result
 
 DESCRIPTION = "Turn an EfficientDet checkpoint into a fused ONNX file and verify it against the checkpoint."
-EXAMPLE = """  edgedet export --phi 0 --weights tf_efficientdet_d0_cards.pth
+EXAMPLE = """  edgedet export --phi 0 --int8 --weights demo
+  edgedet export --phi 0 --weights tf_efficientdet_d0_cards.pth
   edgedet export --phi 0 --weights demo --size 384x512"""
 DEFAULT_OUT = Path("edgedet-out")
 DEMO = "demo"
@@ -49,6 +51,7 @@ class ExportResult:
     max_relative_difference: float
     frames: int
     tflite: TfliteResult | None = None
+    int8: list[Int8Result] | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +75,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
+    int8 = parser.add_argument_group("INT8, with --int8")
+    int8.add_argument(
+        "--int8", action="store_true", help="also write NAME_int8.onnx for TensorRT and NAME_int8.tflite for ARM"
+    )
+    int8.add_argument(
+        "--calib", metavar="SRC", help="video, folder, image or camera of the scene (default: bundled photographs)"
+    )
+    int8.add_argument(
+        "--frames", type=int, default=128, metavar="N", help="frames to take of it (default: %(default)s)"
+    )
+    int8.add_argument(
+        "--table", type=Path, metavar="FILE", help="use the ranges of an earlier export's NAME.table.json"
+    )
+    int8.add_argument(
+        "--recover", choices=("none", "fast"), default="fast", help="equalise and correct biases (default: %(default)s)"
+    )
+    int8.add_argument(
+        "--keep-float", default="stem,depthwise,se", metavar="A,B",
+        help="classes left float for TensorRT, of stem, depthwise, se, heads (default: %(default)s)",
+    )  # fmt: skip
+    int8.add_argument("--data", type=Path, metavar="X", help="judge by labels: COCO JSON or Pascal VOC folder")
+    int8.add_argument("--images", type=Path, metavar="DIR", help="where the images of --data are")
+    int8.add_argument(
+        "--score", type=float, default=0.4, help="score that the files are judged at (default: %(default)s)"
+    )
+    int8.add_argument(
+        "--max-drop",
+        type=float,
+        default=1.0,
+        metavar="PERCENT",
+        help="share of AP that may be lost (default: %(default)s)",
+    )
+    int8.add_argument("--force", action="store_true", help="keep files whose accuracy could not be verified")
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, help="threads of the verification (default: %(default)s)"
     )
@@ -92,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
     if args.tflite:
         for module in ("ai_edge_litert", "flatbuffers"):
             require(module, "edgedet export --tflite")
+    options = _int8_options(args) if args.int8 else None
     checkpoint, weights = _load(args)
     name = args.name or (demo.MODEL_NAME if args.weights == DEMO else weights.stem)
     result = export_onnx(checkpoint, args.out / f"{name}.onnx", args.threads, args.tflite)
@@ -113,12 +150,52 @@ def run(args: argparse.Namespace) -> int:
             f"{result.tflite.max_relative_difference:.1e}",
             file=text,
         )
+    if options is not None:
+        int8 = _export_int8(Path(result.onnx), options, text)
+        result = replace(result, int8=int8)
     if args.json == "-":
         print(json.dumps(asdict(result)))
     elif args.json:
         with atomic_path(args.json) as temporary:
             temporary.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
     return 0
+
+
+def _int8_options(args: argparse.Namespace) -> Int8Options:
+    """Check the options of --int8 before anything is computed."""
+    from edgedet.calibration.dataset import read_dataset
+    from edgedet.calibration.plan import OP_CLASSES
+    from edgedet.export.int8 import Int8Options
+    from edgedet.postprocess import logit_of
+
+    keep_float = tuple(name for name in args.keep_float.split(",") if name)
+    unknown = [name for name in keep_float if name not in OP_CLASSES]
+    if unknown:
+        raise InputError(f"--keep-float takes {', '.join(OP_CLASSES)}; got {unknown[0]!r}.")
+    logit_of(args.score)
+    return Int8Options(
+        args.calib, args.frames, recovery=args.recover, keep_float=keep_float, table=args.table,
+        labels=None if args.data is None else read_dataset(args.data, args.images), score=args.score,
+        max_drop=args.max_drop, force=args.force, threads=args.threads, is_demo=args.weights == DEMO,
+    )  # fmt: skip
+
+
+def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> list[Int8Result]:
+    import onnx
+
+    from edgedet.artifact import META_KEY
+    from edgedet.export.int8 import export_int8
+
+    model = onnx.load(float_path)
+    meta = ArtifactMeta.from_json({item.key: item.value for item in model.metadata_props}[META_KEY])
+    written = export_int8(float_path, model, meta, options, lambda line: print(line, file=sys.stderr, flush=True))
+    for result in written:
+        print(
+            f"wrote {result.path}: {result.bytes / 1e6:.1f} MB, {100 * result.int8_mac_share:.1f} % of the MACs in "
+            f"INT8, {result.gate['verdict']}",
+            file=text,
+        )
+    return written
 
 
 def _load(args: argparse.Namespace) -> tuple[Checkpoint, Path]:

@@ -28,10 +28,17 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     options.log_severity_level = _LOG_FATAL
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get(META_KEY)
+        if text is not None and ArtifactMeta.from_json(text).precision == "int8":
+            # Fused INT8 kernels saturate on CPUs without VNNI (onnxruntime#12088). INT8 ONNX files are for TensorRT;
+            # here they are run to know what they find, so in float arithmetic between Q and DQ.
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
     except Exception as error:  # onnxruntime has a class per status, all plain Exceptions
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{path} is damaged or no ONNX file: {reason}. Export it again.") from None
-    text = session.get_modelmeta().custom_metadata_map.get(META_KEY)
     if text is None:
         raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.")
     try:

@@ -156,18 +156,28 @@ def _save_sink(save: str, source: Source, annotate: Annotate) -> ContextManager[
 
 
 def _open_detector(args: argparse.Namespace) -> Tuple[Path, Detector]:
-    """Return the model to use: the one named, else the newest export that opens, else the demo."""
+    """Return the model to use: the one named, else the newest export that opens, else the demo.
+
+    INT8 ONNX files are TensorRT's and slow on a CPU, so they are left out; an INT8 TFLite file is written after its
+    float ONNX file, so it comes first where LiteRT is installed: 34 against 84 ms, D0, one x86 thread (docs/tflite.md).
+    """
     require("cv2", "edgedet run").setNumThreads(args.threads)
     if args.model is not None:
         opened = open_engine(args.model, args.threads, args.delegate)
         return Path(args.model), Detector(opened, score=args.score)
     if args.delegate is not None:
         raise InputError("--delegate runs a TFLite file: name one, as in `edgedet run model.tflite --delegate LIB`.")
-    exports = [path for path in EXPORTS.glob("*.onnx") if not path.name.startswith(".")]  # not one being written
+    exports = [
+        path
+        for path in EXPORTS.glob("*")
+        if path.suffix in (".onnx", ".tflite")
+        and not path.name.startswith(".")  # not one being written
+        and (path.suffix == ".tflite" or not path.stem.endswith(("_int8", "_int8_fp16")))
+    ]
     for path in sorted(exports, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             return path, Detector(path, args.threads, args.score)
-        except ArtifactError as error:
+        except (ArtifactError, MissingDependency) as error:
             print(f"edgedet: passed over: {error}", file=sys.stderr)
     if exports:
         raise ArtifactError(f"no model in {EXPORTS}/ can be used: name one, or run `edgedet export` again.")

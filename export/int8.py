@@ -1,0 +1,203 @@
+"""Float ONNX file -> INT8 files that passed the gate. Knows which file serves which engine; knows no argv.
+
+NAME_int8.onnx: sparse Q/DQ for TensorRT up to 10. NAME_int8_fp16.onnx: the same for strong typing (TensorRT 11), with
+FP16 scales. NAME_int8.tflite: full INT8 for ARM. Each file is judged as it was written, by its own engine; a file that
+fails is not kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.calibration.dataset import Dataset, match_classes
+from edgedet.calibration.frames import FrameSets, calibration_frames
+from edgedet.calibration.gate import (
+    FLOOR_SHARE,
+    LABELS_SCORE_FLOOR,
+    PASSED,
+    UNVERIFIED,
+    GateReport,
+    compare,
+    compare_on_labels,
+    find,
+)
+from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
+from edgedet.calibration.table import CalibrationTable
+from edgedet.calibration.typed import typed_graph
+from edgedet.detector import Detector
+from edgedet.engines.base import open_engine
+from edgedet.errors import VerificationError
+from edgedet.files import atomic_path, sha256_of
+from edgedet.types import Detections
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How to quantise and how to judge, as the command line says.
+
+    calib:      source of frames; None: the demo's clip for the demo, else scikit-image's photographs.
+    frames:     number of them.
+    recovery:   "none" or "fast".
+    keep_float: classes of operators that TensorRT's files leave float.
+    table:      an earlier table to use instead of new ranges.
+    labels:     labelled images to judge on; None: the float model's detections are the truth.
+    score:      the user's score threshold.
+    max_drop:   per cent of float AP that may be lost, with labels.
+    force:      keep files whose verdict is UNVERIFIED.
+    """
+
+    calib: str | None = None
+    frames: int = 128
+    seed: int = 0
+    recovery: str = "fast"
+    keep_float: tuple[str, ...] = KEEP_FLOAT
+    table: Path | None = None
+    labels: Dataset | None = None
+    score: float = 0.4
+    max_drop: float = 1.0
+    force: bool = False
+    threads: int = 1
+    is_demo: bool = False
+
+
+@dataclass(frozen=True)
+class Int8Result:
+    """One INT8 file that was written, as ``--json`` prints it."""
+
+    path: str
+    bytes: int
+    sha256: str
+    int8_mac_share: float
+    gate: dict[str, Any]
+
+
+def export_int8(
+    float_path: Path, model: onnx.ModelProto, meta: ArtifactMeta, options: Int8Options, say: Callable[[str], None]
+) -> list[Int8Result]:
+    """Write the INT8 files beside the float one; ``model`` is the float graph and ``meta`` its metadata.
+
+    say: told each step and each verdict, a line each.
+    Raises VerificationError, with every verdict, where a file failed; files that passed stay.
+    """
+    frames = calibration_frames(
+        options.calib, meta.spec, options.frames, options.seed, options.is_demo and options.calib is None
+    )
+    for note in frames.notes:
+        print(f"edgedet: {note}", file=sys.stderr)
+    table = None if options.table is None else CalibrationTable.load(options.table)
+    pixels = [frame.pixels for frame in frames.calibrate]
+    quantised = quantise(
+        model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, progress=say
+    )
+    quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
+    judge = _Judge(float_path, meta, frames, options)
+    written, refused = [], []
+    for suffix, share, write in _writers(quantised):
+        path = float_path.with_name(f"{float_path.stem}_int8{suffix}")
+        result, verdict = _write_and_judge(path, meta, quantised.mac_shares[share], write, judge, frames, options)
+        say(f"{path}: {verdict.line()}")
+        if result is None:
+            refused.append(f"{path.name} {verdict.verdict}: {verdict.figure} {verdict.value}")
+        else:
+            written.append(result)
+    if refused:
+        hint = "; give more frames of the scene (--calib, --frames) or labels (--data)"
+        raise VerificationError(f"refused and not kept: {'; '.join(refused)}{hint}, or --force where unverified.")
+    return written
+
+
+Writer = Callable[[ArtifactMeta, Path], None]
+
+
+def _writers(quantised: Quantised) -> list[tuple[str, str, Writer]]:
+    """Return (suffix of the name, placement, how it is written)."""
+    sparse = quantised.sparse_model()
+    typed = typed_graph(sparse)
+    writers: list[tuple[str, str, Writer]] = [
+        (".onnx", "sparse", lambda meta, path: _write_onnx(sparse, meta, path)),
+        ("_fp16.onnx", "sparse", lambda meta, path: _write_onnx(typed, meta, path)),
+    ]
+    if find_spec("ai_edge_litert") is None:
+        print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
+        return writers
+
+    def write_tflite(meta: ArtifactMeta, path: Path) -> None:
+        from edgedet.export.tflite_writer import write_tflite as write
+
+        write(quantised.model, meta, path, quantised.dense)
+
+    return [*writers, (".tflite", "dense", write_tflite)]
+
+
+def _write_onnx(model: onnx.ModelProto, meta: ArtifactMeta, path: Path) -> None:
+    helper.set_model_props(model, {META_KEY: meta.to_json()})
+    path.write_bytes(model.SerializeToString())
+
+
+def _write_and_judge(
+    path: Path, meta: ArtifactMeta, share: float, write: Writer, judge: _Judge, frames: FrameSets, options: Int8Options
+) -> tuple[Int8Result | None, GateReport]:
+    int8_meta = replace(meta, precision="int8", report={})
+    keep = False
+    try:
+        with atomic_path(path) as temporary:
+            write(int8_meta, temporary)
+            verdict = judge(temporary)
+            report = {
+                "gate": verdict.to_dict(),
+                "frames": frames.report(),
+                "int8_mac_share": share,
+                "recovery": options.recovery,
+            }
+            write(replace(int8_meta, report=report), temporary)
+            keep = verdict.verdict == PASSED or (verdict.verdict == UNVERIFIED and options.force)
+            if not keep:
+                raise _Refused
+    except _Refused:
+        return None, verdict
+    return Int8Result(str(path), path.stat().st_size, sha256_of(path), share, verdict.to_dict()), verdict
+
+
+class _Refused(Exception):
+    """Leaves ``atomic_path`` without keeping the file."""
+
+
+class _Judge:
+    """Holds what the float file finds, so that it runs once."""
+
+    def __init__(self, float_path: Path, meta: ArtifactMeta, frames: FrameSets, options: Int8Options) -> None:
+        self._frames, self._meta, self._options = frames, meta, options
+        self._found = self._detect(float_path)
+
+    def __call__(self, path: Path) -> GateReport:
+        found = self._detect(path)
+        options = self._options
+        if options.labels is None:
+            return compare(self._found, found, options.score, options.seed)
+        class_map = match_classes(options.labels, self._meta.class_names)
+        return compare_on_labels(
+            options.labels.images, self._found, found, class_map, options.score, options.seed, options.max_drop
+        )
+
+    def _detect(self, path: Path) -> Sequence[Detections]:
+        meta, engine = open_engine(path, self._options.threads)
+        with closing(engine):
+            if self._options.labels is None:
+                return find(engine.infer, meta.spec, self._frames.gate, self._options.score * FLOOR_SHARE)
+            from edgedet.benchmarks.accuracy import detect_images
+
+            detector = Detector((meta, engine), self._options.threads, LABELS_SCORE_FLOOR)
+            done, failures = detect_images(detector, self._options.labels.images)
+            if failures:
+                raise VerificationError(f"{len(failures)} labelled images cannot be judged: {failures[0]}.")
+            return [found for _, found in done]

@@ -1,0 +1,87 @@
+"""`edgedet export --int8`: files that passed their gate, and none that did not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the export extra")
+pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
+
+from edgedet import demo  # noqa: E402
+from edgedet.calibration import quantise as steps  # noqa: E402
+from edgedet.cli import main  # noqa: E402
+from edgedet.engines.base import open_engine  # noqa: E402
+
+INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "2"]
+FILES = ("_int8.onnx", "_int8_fp16.onnx", "_int8.tflite")
+
+
+def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """12 gate frames hold some 75 boxes; at least 85 % of the MACs are INT8 for TensorRT and all for TFLite."""
+    assert main([*INT8, "--frames", "40", "--out", str(tmp_path), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)["int8"]
+    assert [Path(item["path"]).name for item in written] == [demo.MODEL_NAME + suffix for suffix in FILES]
+    for item, share in zip(written, (0.85, 0.85, 0.99), strict=True):
+        meta, engine = open_engine(item["path"], threads=1)
+        engine.close()
+        assert item["int8_mac_share"] >= share
+        assert meta.precision == "int8"
+        assert meta.report["gate"]["verdict"] == "PASSED"
+        assert meta.report["gate"]["value"] >= 0.97
+        assert meta.report["frames"]["gate"] == 12
+
+
+def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
+    common = [*INT8, "--frames", "10", "--force", "--out"]
+    assert main([*common, str(tmp_path / "a")]) == 0
+    table = tmp_path / "a" / f"{demo.MODEL_NAME}_int8.table.json"
+    assert main([*common, str(tmp_path / "b"), "--table", str(table)]) == 0
+    first, second = (tmp_path / folder / f"{demo.MODEL_NAME}_int8.tflite" for folder in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*INT8, "--frames", "6", "--out", str(tmp_path)]) == 3
+    assert "UNVERIFIED" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
+
+
+def test_a_ruined_file_is_refused_and_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges ten times too narrow clip nearly everything."""
+    honest = steps.table_from_observed
+
+    def narrow(*arguments: object) -> object:
+        table = honest(*arguments)  # type: ignore[arg-type]
+        ranges = {name: (low / 10, high / 10) for name, (low, high) in table.ranges.items()}
+        return replace(table, ranges=ranges, magnitudes={name: m / 10 for name, m in table.magnitudes.items()})
+
+    monkeypatch.setattr(steps, "table_from_observed", narrow)
+    assert main([*INT8, "--frames", "30", "--out", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert error.count(": FAILED: F1") == 3
+    assert "Traceback" not in error
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keep-float", "stem,neck"], "--keep-float takes stem, depthwise, se, heads; got 'neck'"),
+        (["--score", "1.5"], "between 0 and 1"),
+        (["--table", "nowhere.json"], "nowhere.json is no calibration table"),
+        (["--data", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_wrong_options_give_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*INT8, "--frames", "6", "--out", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
