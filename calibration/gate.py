@@ -49,7 +49,8 @@ class GateReport:
     images:      number of pictures.
     boxes:       number of boxes of truth in them.
     score:       the user's threshold.
-    score_int8:  threshold for the INT8 file that keeps the float model's precision; None where nothing tells.
+    score_int8:  threshold for the INT8 file that keeps the float model's precision, or, without labels, that gives as
+                 many boxes (its precision and recall are then equal); None where nothing tells.
     precision:   of the INT8 file at ``score`` against the truth; None without boxes.
     recall:      likewise.
     ap_float:    with labels only, COCO's AP.
@@ -84,7 +85,10 @@ class GateReport:
             parts.append(f"5th percentile {self.low:.4f}")
         parts.append(f"{self.boxes} boxes in {self.images} images")
         if self.score_int8 is not None:
-            parts.append(f"score {self.score_int8:.3f} keeps the float model's precision at {self.score:g}")
+            effect = (
+                "keeps the float model's precision" if self.ap_float is not None else "finds as many boxes as float"
+            )
+            parts.append(f"score {self.score_int8:.3f} {effect} at {self.score:g}")
         reason = f" ({self.reason})" if self.reason else ""
         return f"{self.verdict}{reason}: {'; '.join(parts)}"
 

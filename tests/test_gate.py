@@ -307,6 +307,6 @@ def test_reports_are_frozen_and_printable():
     report = compare([found(*row_of_boxes(60)), found()], [found(*row_of_boxes(60)), found()])
     assert report.line() == (
         "PASSED: F1 1.0000, at least 0.9700 passes; 5th percentile 1.0000; 60 boxes in 2 images; "
-        f"score {report.score_int8:.3f} keeps the float model's precision at 0.4"
+        f"score {report.score_int8:.3f} finds as many boxes as float at 0.4"
     )
     assert replace(report, score_int8=None).line().endswith("60 boxes in 2 images")
