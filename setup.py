@@ -12,10 +12,11 @@ PACKAGES = find_packages(include=["edgedet", "edgedet.*"], exclude=[f"edgedet.{n
 for folder in HOST_FOLDERS:
     PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in find_packages(folder))]
 
-PC = ["opencv-python>=4.8", "onnxruntime>=1.16"]
-EXPORT = [*PC, "torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
+LITERT = "ai-edge-litert>=1.2"
+PC = ["opencv-python>=4.8", "onnxruntime>=1.16", f"{LITERT}; python_version >= '3.10'"]
+TFLITE = [LITERT, "flatbuffers>=24"]
+EXPORT = [*PC, *TFLITE, "torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60"]
-TFLITE = ["ai-edge-litert>=1.2", "flatbuffers>=24"]
 DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "setuptools>=70.1", "h5py>=3"]
 
 setup(
@@ -31,7 +32,7 @@ setup(
         "tflite": TFLITE,
         "tensorrt": ["pycuda>=2022.1"],
         "rtx": ["tensorrt-rtx>=1.7"],  # tests only: NVIDIA's parser and builder without a GPU; its own licence
-        "dev": sorted({*EXPORT, *BENCH, *TFLITE, *DEV}),
-        "all": sorted({*EXPORT, *BENCH, *TFLITE}),  # every feature but tensorrt: pycuda builds against CUDA's headers
+        "dev": sorted({*EXPORT, *BENCH, *DEV}),
+        "all": sorted({*EXPORT, *BENCH}),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )

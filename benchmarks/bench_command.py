@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -19,7 +18,7 @@ from edgedet.benchmarks.latency import PERCENTILES, Latency, measure, rounds
 from edgedet.detector import Detector
 from edgedet.engines.base import default_threads
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, SourceError, require
-from edgedet.files import atomic_path, sha256_of
+from edgedet.files import sha256_of, write_json
 from edgedet.postprocess import DEFAULT_SCORE, logit_of
 from edgedet.stream.sources import open_source
 from edgedet.types import Frame
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "models": rows,
         "failures": failures,
     }
-    _write_json(args.json, figures)
+    write_json(args.json or "-", figures)  # without --json it follows the table
     if failures:
         raise PartialFailure(f"{len(failures)} failed, {len(rows)} models measured: {'; '.join(failures)}.")
     return 0
@@ -171,12 +170,3 @@ def _print_table(
         print("stage       " + "".join(f"  p{p:<2} ms  " for p in PERCENTILES).rstrip(), file=text)
         for stage, values in row["ms"].items():
             print(f"{stage:<12}" + "  ".join(f"{value:>7.2f}" for value in values.values()), file=text)
-
-
-def _write_json(where: str | None, figures: dict[str, Any]) -> None:
-    line = json.dumps(figures)
-    if where in (None, "-"):
-        print(line)
-    else:
-        with atomic_path(str(where)) as temporary:
-            temporary.write_text(line + "\n", encoding="utf-8")

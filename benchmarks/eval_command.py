@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from edgedet.benchmarks.accuracy import FIGURES, SCORE_FLOOR, Accuracy, average_precision, detect_images
 from edgedet.calibration.dataset import Dataset, LabelledImage, listed, match_classes, read_dataset
@@ -17,7 +16,7 @@ from edgedet.detector import Detector
 from edgedet.engines.base import default_threads
 from edgedet.errors import InputError, PartialFailure, SourceError, require
 from edgedet.export.coco import is_gap
-from edgedet.files import atomic_path, sha256_of
+from edgedet.files import sha256_of, write_json
 from edgedet.postprocess import MAX_BOXES
 
 DESCRIPTION = "Measure a model file's average precision (AP) on labelled images, by pycocotools."
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             "left_out": left_out,
             "failures": failures,
         }
-        _write_json(args.json, figures)
+        write_json(args.json, figures)
     if failures:
         raise PartialFailure(_failure_line(failures, accuracy.images))
     return 0
@@ -151,12 +150,3 @@ def _failure_line(failures: list[str], done: int) -> str:
     more = len(failures) - _NAMED_FAILURES
     rest = f"; and {more} more" if more > 0 else ""
     return f"{len(failures)} failed, {done} images done: {'; '.join(failures[:_NAMED_FAILURES])}{rest}."
-
-
-def _write_json(where: str, figures: dict[str, Any]) -> None:
-    line = json.dumps(figures)
-    if where == "-":
-        print(line)
-    else:
-        with atomic_path(where) as temporary:
-            temporary.write_text(line + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ class Executor:
     """A fused graph, ready to run on pixels."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        """Constants become float tensors that ``run`` may be given replacements for."""
+        """Constants become tensors of the type that they have in the graph."""
         self.nodes = list(model.graph.node)
         self.constants = {name: torch.from_numpy(array.copy()) for name, array in initializers(model).items()}
         self._attributes = [{a.name: helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes]
@@ -43,9 +43,8 @@ class Executor:
         convs: integers, by node name, that replace the float weights and biases.
         """
         values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
-        known = self.constants
         for index, (node, attributes) in enumerate(zip(self.nodes, self._attributes, strict=True)):
-            inputs = [values[name] if name in values else known[name] if name else None for name in node.input]
+            inputs = [values[name] if name in values else self.constants[name] if name else None for name in node.input]
             if convs and node.name in convs:
                 inputs = [inputs[0], *_dequantised(convs[node.name])]
             value = compute(node, inputs, attributes)

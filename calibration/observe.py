@@ -33,6 +33,7 @@ LOWEST_LOGIT = math.log(0.01 / 0.99)  # detections are scored from 0.01 on
 GRID = 16  # range ends tried: fractions of the observed ones
 SMALLEST_FRACTION = 0.1
 ROUNDS = 2  # of coordinate descent over the two ends
+OBSERVERS = ("mixed", "mse", "minmax", "percentile")
 UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "Pad", "MaxPool", "Resize")
 LEAST_ERROR = ("backbone.", "box_net.")
 PREDICTION = "class_net.predict.conv_pw"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import onnx
+from tqdm import tqdm
 
 from edgedet.calibration.emit import sparse_graph
 from edgedet.calibration.executor import Executor
@@ -18,10 +20,10 @@ from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
-RECOVERIES = ("none", "fast")
 # TensorRT pads each depthwise group to four channels in INT8, so FP16 moves fewer bytes there (docs/int8.md); the stem
 # and the squeeze-excite are a few per cent of the work and lose most.
 KEEP_FLOAT = ("stem", "depthwise", "se")
+BAR_DELAY_S = 2.0
 RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
 
 
@@ -55,6 +57,7 @@ def quantise(
     recovery: str = "fast",
     table: CalibrationTable | None = None,
     keep_float: Collection[str] = KEEP_FLOAT,
+    observer: str = "mixed",
     progress: Callable[[str], None] = lambda step: None,
 ) -> Quantised:
     """Quantise a fused float graph.
@@ -63,7 +66,8 @@ def quantise(
     recovery: "none", or "fast": equalisation and bias correction.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
     keep_float: classes of operators that the sparse form leaves float, of ``plan.OP_CLASSES``.
-    progress: told each step as it begins.
+    observer:   of ``table_from_observed``.
+    progress:   told each step as it begins.
     Raises InputError where the table is another model's or the model computes no finite numbers.
     """
     if not pixels:
@@ -75,9 +79,10 @@ def quantise(
     executor = Executor(model)
     if table is None:
         progress(f"observing {len(pixels)} frames")
-        seen, hashes = observe(executor, pixels)
+        bar = tqdm(pixels, desc="observing", unit="frame", file=sys.stderr, leave=False, delay=BAR_DELAY_S)
+        seen, hashes = observe(executor, bar)
         progress("choosing ranges")
-        table = table_from_observed(executor, seen, hashes, model_sha256)
+        table = table_from_observed(executor, seen, hashes, model_sha256, observer)
     elif table.model_sha256 != model_sha256:
         raise InputError("the calibration table belongs to another checkpoint: calibrate again without --table.")
     try:

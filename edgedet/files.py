@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 from .errors import InputError
 
@@ -47,3 +48,15 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     finally:
         if temporary != path and temporary.exists():
             temporary.unlink()
+
+
+def write_json(where: Optional[str], figures: Dict[str, Any]) -> None:
+    """Write a command's figures as one line of JSON, as its ``--json`` option says.
+
+    where: a file's path, "-" for stdout, None for nowhere. Raises InputError where the file cannot be written.
+    """
+    if where == "-":
+        print(json.dumps(figures))
+    elif where is not None:
+        with atomic_path(where) as temporary:
+            temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from .engines.base import default_threads, open_engine
 from .engines.tflite_file import read_trailer
 from .engines.tflite_finished import is_finished
 from .errors import ArtifactError, CheckpointError, InputError, require
-from .files import atomic_path, sha256_of
+from .files import sha256_of, write_json
 from .parity import parity_of
 from .specs import DetectorSpec, spec_for
 
@@ -77,11 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the file holds."""
     info = info_of(args.file, args.variant)
     _print(info, sys.stderr if args.json == "-" else sys.stdout)
-    if args.json == "-":
-        print(json.dumps(asdict(info)))
-    elif args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(asdict(info)) + "\n", encoding="utf-8")
+    write_json(args.json, asdict(info))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from edgedet import __version__, demo
 from edgedet.artifact import ArtifactMeta
 from edgedet.errors import InputError, require
-from edgedet.files import atomic_path, sha256_of
+from edgedet.files import atomic_path, sha256_of, write_json
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoint import Checkpoint
@@ -92,6 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recover", choices=("none", "fast"), default="fast", help="equalise and correct biases (default: %(default)s)"
     )
     int8.add_argument(
+        "--observer", default="mixed", metavar="NAME",
+        help="how ranges are chosen: mixed, mse, minmax or percentile (default: %(default)s, by part of the network)",
+    )  # fmt: skip
+    int8.add_argument(
         "--keep-float", default="stem,depthwise,se", metavar="A,B",
         help="classes left float for TensorRT, of stem, depthwise, se, heads (default: %(default)s)",
     )  # fmt: skip
@@ -153,17 +156,14 @@ def run(args: argparse.Namespace) -> int:
     if options is not None:
         int8 = _export_int8(Path(result.onnx), options, text)
         result = replace(result, int8=int8)
-    if args.json == "-":
-        print(json.dumps(asdict(result)))
-    elif args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
+    write_json(args.json, asdict(result))
     return 0
 
 
 def _int8_options(args: argparse.Namespace) -> Int8Options:
     """Check the options of --int8 before anything is computed."""
     from edgedet.calibration.dataset import read_dataset
+    from edgedet.calibration.observe import OBSERVERS
     from edgedet.calibration.plan import OP_CLASSES
     from edgedet.export.int8 import Int8Options
     from edgedet.postprocess import logit_of
@@ -172,9 +172,11 @@ def _int8_options(args: argparse.Namespace) -> Int8Options:
     unknown = [name for name in keep_float if name not in OP_CLASSES]
     if unknown:
         raise InputError(f"--keep-float takes {', '.join(OP_CLASSES)}; got {unknown[0]!r}.")
+    if args.observer not in OBSERVERS:
+        raise InputError(f"--observer takes {', '.join(OBSERVERS)}; got {args.observer!r}.")
     logit_of(args.score)
     return Int8Options(
-        args.calib, args.frames, recovery=args.recover, keep_float=keep_float, table=args.table,
+        args.calib, args.frames, recovery=args.recover, observer=args.observer, keep_float=keep_float, table=args.table,
         labels=None if args.data is None else read_dataset(args.data, args.images), score=args.score,
         max_drop=args.max_drop, force=args.force, threads=args.threads, is_demo=args.weights == DEMO,
     )  # fmt: skip

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgedet.errors import InputError, require
-from edgedet.files import atomic_path, sha256_of
+from edgedet.files import sha256_of, write_json
 from edgedet.parity import parity_of
 
 DESCRIPTION = "Turn a checkpoint of effdet, zylo117 or google/automl into edgedet's own .safetensors file."
@@ -63,11 +62,7 @@ def run(args: argparse.Namespace) -> int:
         file=text,
     )
     print(f"wrote {result.file}: {result.bytes / 1e6:.1f} MB", file=text)
-    if args.json == "-":
-        print(json.dumps(asdict(result)))
-    elif args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(asdict(result)) + "\n", encoding="utf-8")
+    write_json(args.json, asdict(result))
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import onnx
 from onnx import helper
+from tqdm import tqdm
 
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.dataset import Dataset, match_classes
@@ -31,12 +32,12 @@ from edgedet.calibration.gate import (
     compare_on_labels,
     find,
 )
-from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
+from edgedet.calibration.quantise import BAR_DELAY_S, KEEP_FLOAT, Quantised, quantise
 from edgedet.calibration.table import CalibrationTable
 from edgedet.calibration.typed import typed_graph
 from edgedet.detector import Detector
 from edgedet.engines.base import open_engine
-from edgedet.errors import VerificationError
+from edgedet.errors import InputError, VerificationError
 from edgedet.files import atomic_path, sha256_of
 from edgedet.types import Detections
 
@@ -48,6 +49,7 @@ class Int8Options:
     calib:      source of frames; None: the demo's clip for the demo, else scikit-image's photographs.
     frames:     number of them.
     recovery:   "none" or "fast".
+    observer:   how ranges are chosen, of ``observe.OBSERVERS``.
     keep_float: classes of operators that TensorRT's files leave float.
     table:      an earlier table to use instead of new ranges.
     labels:     labelled images to judge on; None: the float model's detections are the truth.
@@ -60,6 +62,7 @@ class Int8Options:
     frames: int = 128
     seed: int = 0
     recovery: str = "fast"
+    observer: str = "mixed"
     keep_float: tuple[str, ...] = KEEP_FLOAT
     table: Path | None = None
     labels: Dataset | None = None
@@ -87,20 +90,21 @@ def export_int8(
     """Write the INT8 files beside the float one; ``model`` is the float graph and ``meta`` its metadata.
 
     say: told each step and each verdict, a line each.
-    Raises VerificationError, with every verdict, where a file failed; files that passed stay.
+    Raises VerificationError, with every verdict, where a file failed; files that passed stay, and of a file that failed
+    not even an earlier one stays. Raises InputError where labels or frames cannot be used.
     """
+    table = None if options.table is None else CalibrationTable.load(options.table)
     frames = calibration_frames(
         options.calib, meta.spec, options.frames, options.seed, options.is_demo and options.calib is None
     )
     for note in frames.notes:
         print(f"edgedet: {note}", file=sys.stderr)
-    table = None if options.table is None else CalibrationTable.load(options.table)
+    judge = _Judge(float_path, meta, frames, options)
     pixels = [frame.pixels for frame in frames.calibrate]
     quantised = quantise(
-        model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, progress=say
+        model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, options.observer, say
     )
     quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
-    judge = _Judge(float_path, meta, frames, options)
     written, refused = [], []
     for suffix, share, write in _writers(quantised):
         path = float_path.with_name(f"{float_path.stem}_int8{suffix}")
@@ -148,7 +152,6 @@ def _write_and_judge(
     path: Path, meta: ArtifactMeta, share: float, write: Writer, judge: _Judge, frames: FrameSets, options: Int8Options
 ) -> tuple[Int8Result | None, GateReport]:
     int8_meta = replace(meta, precision="int8", report={})
-    keep = False
     try:
         with atomic_path(path) as temporary:
             write(int8_meta, temporary)
@@ -160,10 +163,10 @@ def _write_and_judge(
                 "recovery": options.recovery,
             }
             write(replace(int8_meta, report=report), temporary)
-            keep = verdict.verdict == PASSED or (verdict.verdict == UNVERIFIED and options.force)
-            if not keep:
+            if not (verdict.verdict == PASSED or (verdict.verdict == UNVERIFIED and options.force)):
                 raise _Refused
     except _Refused:
+        path.unlink(missing_ok=True)  # an earlier export's: it belongs to other weights or frames
         return None, verdict
     return Int8Result(str(path), path.stat().st_size, sha256_of(path), share, verdict.to_dict()), verdict
 
@@ -176,7 +179,8 @@ class _Judge:
     """Holds what the float file finds, so that it runs once."""
 
     def __init__(self, float_path: Path, meta: ArtifactMeta, frames: FrameSets, options: Int8Options) -> None:
-        self._frames, self._meta, self._options = frames, meta, options
+        self._frames, self._options = frames, options
+        self._class_map = match_classes(options.labels, meta.class_names) if options.labels else ()
         self._found = self._detect(float_path)
 
     def __call__(self, path: Path) -> GateReport:
@@ -184,20 +188,25 @@ class _Judge:
         options = self._options
         if options.labels is None:
             return compare(self._found, found, options.score, options.seed)
-        class_map = match_classes(options.labels, self._meta.class_names)
         return compare_on_labels(
-            options.labels.images, self._found, found, class_map, options.score, options.seed, options.max_drop
+            options.labels.images, self._found, found, self._class_map, options.score, options.seed, options.max_drop
         )
 
     def _detect(self, path: Path) -> Sequence[Detections]:
         meta, engine = open_engine(path, self._options.threads)
         with closing(engine):
-            if self._options.labels is None:
-                return find(engine.infer, meta.spec, self._frames.gate, self._options.score * FLOOR_SHARE)
+            labels = self._options.labels
+            pictures = self._frames.gate if labels is None else labels.images
+            bar = tqdm(pictures, desc="judging", unit="frame", file=sys.stderr, leave=False, delay=BAR_DELAY_S)
+            if labels is None:
+                return find(engine.infer, meta.spec, bar, self._options.score * FLOOR_SHARE)
             from edgedet.benchmarks.accuracy import detect_images
 
             detector = Detector((meta, engine), self._options.threads, LABELS_SCORE_FLOOR)
-            done, failures = detect_images(detector, self._options.labels.images)
+            done, failures = detect_images(detector, bar)
+            failures = [*labels.failures, *failures]
             if failures:
-                raise VerificationError(f"{len(failures)} labelled images cannot be judged: {failures[0]}.")
+                raise InputError(
+                    f"{len(failures)} labelled images cannot be judged: {failures[0]}; mend or remove them."
+                )
             return [found for _, found in done]

@@ -45,6 +45,8 @@ def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
 
 
 def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even an earlier export's: it would be taken for this one."""
+    (tmp_path / f"{demo.MODEL_NAME}_int8.tflite").write_bytes(b"of other weights")
     assert main([*INT8, "--frames", "6", "--out", str(tmp_path)]) == 3
     assert "UNVERIFIED" in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
@@ -73,6 +75,7 @@ def test_a_ruined_file_is_refused_and_not_kept(
     ("arguments", "message"),
     [
         (["--keep-float", "stem,neck"], "--keep-float takes stem, depthwise, se, heads; got 'neck'"),
+        (["--observer", "best"], "--observer takes mixed, mse, minmax, percentile; got 'best'"),
         (["--score", "1.5"], "between 0 and 1"),
         (["--table", "nowhere.json"], "nowhere.json is no calibration table"),
         (["--data", "nowhere.json"], "nowhere.json"),

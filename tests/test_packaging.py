@@ -93,7 +93,7 @@ def requirements(wheel: Path) -> dict[str, set[str]]:
 def test_plain_edgedet_needs_numpy_only_and_extras_bring_the_rest(wheel_of_sdist: Path):
     needs = requirements(wheel_of_sdist)
     assert needs[""] == {"numpy"}
-    assert needs["pc"] == {"opencv-python", "onnxruntime"}
+    assert needs["pc"] == {"opencv-python", "onnxruntime", "ai-edge-litert"}
     assert needs["pc"] | {"torch", "onnx", "safetensors"} <= needs["export"]
     assert needs["tensorrt"] == {"pycuda"}
     features = set(needs) - {"", "all", "dev", "rtx", "tensorrt"}  # not tensorrt: pycuda needs CUDA's headers

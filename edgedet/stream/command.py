@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from contextlib import ExitStack, closing
@@ -14,7 +13,7 @@ from typing import Any, ContextManager, Dict, List, TextIO, Tuple
 from ..detector import Detector
 from ..engines.base import default_threads, open_engine
 from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
-from ..files import atomic_path
+from ..files import write_json
 from ..postprocess import DEFAULT_SCORE, logit_of
 from .draw import draw
 from .loop import RunSummary, run_frames
@@ -232,11 +231,7 @@ def _report(
         "interrupted": bool(signum),
         **asdict(summary),
     }
-    if args.json == "-":
-        print(json.dumps(figures))
-    elif args.json:
-        with atomic_path(args.json) as temporary:
-            temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+    write_json(args.json, figures)
 
 
 def _failure_line(summary: RunSummary) -> str:
