@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from edgedet.benchmarks.accuracy import FIGURES, SCORE_FLOOR, Accuracy, average_precision, detect_images
-from edgedet.calibration.dataset import Dataset, LabelledImage, listed, match_classes, read_dataset
+from edgedet.calibration.dataset import Dataset, listed, match_classes, read_dataset
+from edgedet.calibration.progress import with_progress
 from edgedet.detector import Detector
 from edgedet.engines.base import default_threads
 from edgedet.errors import InputError, PartialFailure, SourceError, require
@@ -23,7 +23,6 @@ DESCRIPTION = "Measure a model file's average precision (AP) on labelled images,
 EXAMPLE = """  edgedet eval edgedet-out/my.onnx --data test.json --images photos/
   edgedet eval edgedet-out/my.onnx --data VOC2007/ --json accuracy.json"""
 
-_TERMINAL_EVERY_S, _LOG_EVERY_S = 0.25, 10.0
 _NAMED_FAILURES = 5  # in the closing line; --json has all
 
 
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     with Detector(args.model, args.threads, SCORE_FLOOR, args.soft_nms) as detector:
         class_map = match_classes(dataset, detector.class_names)
         left_out = _left_out(dataset, class_map, detector.class_names)
-        found, failures = detect_images(detector, _with_progress(dataset.images))
+        found, failures = detect_images(detector, with_progress(dataset.images, "eval", "image"))
         failures = [*dataset.failures, *failures]
         if not found:
             raise SourceError(_failure_line(failures, 0))
@@ -87,13 +86,6 @@ def run(args: argparse.Namespace) -> int:
     if failures:
         raise PartialFailure(_failure_line(failures, accuracy.images))
     return 0
-
-
-def _with_progress(images: Iterable[LabelledImage]) -> Iterable[LabelledImage]:
-    from tqdm import tqdm
-
-    every_s = _TERMINAL_EVERY_S if sys.stderr.isatty() else _LOG_EVERY_S
-    return tqdm(images, desc="eval", unit="image", file=sys.stderr, leave=False, mininterval=every_s)
 
 
 def _names(dataset: Dataset, class_map: tuple[int, ...], model_names: tuple[str, ...]) -> list[str]:

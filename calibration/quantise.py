@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import onnx
-from tqdm import tqdm
 
 from edgedet.calibration.emit import sparse_graph
 from edgedet.calibration.executor import Executor
 from edgedet.calibration.observe import observe, table_from_observed
 from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
+from edgedet.calibration.progress import with_progress
 from edgedet.calibration.recover import corrected, equalised
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
@@ -23,7 +22,6 @@ from edgedet.specs import DetectorSpec
 # TensorRT pads each depthwise group to four channels in INT8, so FP16 moves fewer bytes there (docs/int8.md); the stem
 # and the squeeze-excite are a few per cent of the work and lose most.
 KEEP_FLOAT = ("stem", "depthwise", "se")
-BAR_DELAY_S = 2.0
 RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
 
 
@@ -79,8 +77,7 @@ def quantise(
     executor = Executor(model)
     if table is None:
         progress(f"observing {len(pixels)} frames")
-        bar = tqdm(pixels, desc="observing", unit="frame", file=sys.stderr, leave=False, delay=BAR_DELAY_S)
-        seen, hashes = observe(executor, bar)
+        seen, hashes = observe(executor, with_progress(pixels, "observing", "frame"))
         progress("choosing ranges")
         table = table_from_observed(executor, seen, hashes, model_sha256, observer)
     elif table.model_sha256 != model_sha256:

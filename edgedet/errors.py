@@ -82,7 +82,7 @@ _PIP = {
 
 
 def require(module: str, purpose: str) -> ModuleType:
-    """Import ``module``, or say in one line which command installs it.
+    """Import ``module``, or say in one line which command installs it, or why it does not load.
 
     Raises MissingDependency naming ``purpose`` (for example "edgedet export").
     """
@@ -94,3 +94,6 @@ def require(module: str, purpose: str) -> ModuleType:
             raise
         how = _PIP.get(root, f"pip install {root}")
         raise MissingDependency(f"{purpose} needs {root}, which is not installed: {how}") from None
+    except ImportError as error:  # a shared library is missing, as libGL.so.1 of pip's OpenCV where no screen is
+        reason = str(error).splitlines()[0]
+        raise MissingDependency(f"{purpose} needs {module}, which is installed but does not load: {reason}.") from None

@@ -22,6 +22,7 @@ from edgedet.export.families import Converted
 from edgedet.export.families.recognise import canonical_from_any
 from edgedet.export.network import EfficientDet
 from edgedet.export.read_weights import read_weights
+from edgedet.export.registry import PRETRAINED, hash_prefix
 from edgedet.files import atomic_path, sha256_of
 from edgedet.specs import PHI, SPECS, DetectorSpec, spec_for
 
@@ -58,6 +59,7 @@ def load_checkpoint(
     Raises CheckpointError in one line for whatever is wrong with the file.
     """
     file = read_weights(path)
+    sha256 = sha256_of(path)
     side = _side_json(path)
     notes = file.notes
     if "spec" in file.embedded:
@@ -71,9 +73,8 @@ def load_checkpoint(
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         state = {key: torch.as_tensor(value) for key, value in converted.state.items()}
-        spec = _spec_of(
-            state, converted, wanted, exact, _name_hint(path, file.model or str(side.get("arch", ""))), path
-        )
+        hints = _name_hints(path, sha256, file.model or str(side.get("arch", "")))
+        spec = _spec_of(state, converted, wanted, exact, hints, path)
         spec = replace(spec, **converted.spec_changes)
         notes += converted.notes
     _check_tensors(state, spec, path)
@@ -85,7 +86,7 @@ def load_checkpoint(
         {key: value.float() for key, value in state.items()},
         spec,
         _class_names(spec.num_classes, names_file, known, path),
-        file.embedded.get("sha256") or sha256_of(path),
+        file.embedded.get("sha256") or sha256,
         notes,
     )
 
@@ -127,11 +128,12 @@ def _side_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _name_hint(path: Path, trained_as: str) -> list[str]:
-    """Names that the training or the file's own name may mean, the likelier first."""
+def _name_hints(path: Path, sha256: str, trained_as: str) -> list[str]:
+    """Names that the file's hash, the training or the file's own name may mean, the likelier first."""
     stem = path.stem.lower().replace("-", "_") + "_"
     found = [name for name in SPECS if stem.startswith((name + "_", name.removeprefix("tf_") + "_"))]
-    return [name for name in SPECS if name == trained_as] + sorted(found, key=len, reverse=True)
+    official = [name for name, file in PRETRAINED.items() if hash_prefix(file) == sha256[: len(hash_prefix(file))]]
+    return official + [name for name in SPECS if name == trained_as] + sorted(found, key=len, reverse=True)
 
 
 @cache
@@ -157,9 +159,13 @@ def _spec_of(
     models = converted.models
     if wanted is not None and not exact and wanted.removeprefix("tf_") in models:
         wanted = wanted.removeprefix("tf_")
+    if not exact and hints and hints[0] == f"{wanted}_ap":
+        wanted = hints[0]  # --phi names the size; the file says that it was trained with AdvProp
     names = [wanted] if wanted else [name for name in hints if name.removesuffix("_ap") in models]
     chosen = [name for name in names if fits(name)]
     found = [name for name in models if fits(name)]
+    if converted.spec_changes.get("family", "effdet") == "effdet":  # the only code base with AdvProp weights
+        found += [f"{name}_ap" for name in found if f"{name}_ap" in SPECS]
     if wanted is not None and not chosen:
         instead = f"these weights fit {' or '.join(found)}" if found else "the weights fit no model of the family"
         raise CheckpointError(
@@ -176,6 +182,7 @@ def _spec_of(
         scale = converted.spec_changes["anchor_scale"]
         found = [name for name in found if SPECS[name].anchor_scale == scale] or found
     if not chosen and len(found) > 1:
+        _check_tensors(state, replace(SPECS[found[0]], num_classes=classes), path)  # damage goes before doubt
         raise CheckpointError(
             f"{path} may be {' or '.join(found)}: they share all tensors but not anchors, size or normalisation. "
             "Say which with --variant NAME."

@@ -17,7 +17,6 @@ from typing import Any
 
 import onnx
 from onnx import helper
-from tqdm import tqdm
 
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.dataset import Dataset, match_classes
@@ -32,7 +31,8 @@ from edgedet.calibration.gate import (
     compare_on_labels,
     find,
 )
-from edgedet.calibration.quantise import BAR_DELAY_S, KEEP_FLOAT, Quantised, quantise
+from edgedet.calibration.progress import with_progress
+from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
 from edgedet.calibration.table import CalibrationTable
 from edgedet.calibration.typed import typed_graph
 from edgedet.detector import Detector
@@ -197,7 +197,7 @@ class _Judge:
         with closing(engine):
             labels = self._options.labels
             pictures = self._frames.gate if labels is None else labels.images
-            bar = tqdm(pictures, desc="judging", unit="frame", file=sys.stderr, leave=False, delay=BAR_DELAY_S)
+            bar = with_progress(pictures, "judging", "frame")
             if labels is None:
                 return find(engine.infer, meta.spec, bar, self._options.score * FLOOR_SHARE)
             from edgedet.benchmarks.accuracy import detect_images

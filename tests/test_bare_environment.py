@@ -16,6 +16,7 @@ from installs import HOST_FOLDERS, ROOT, build, copy_sources, make_bare_venv, ru
 
 from edgedet import demo
 from edgedet.cli import COMMANDS
+from edgedet.errors import MissingDependency, require
 
 OLDEST_NUMPY = "numpy==1.17.4"  # of JetPack 5, with Python 3.8
 HOST_MODULES = tuple(f"edgedet.{name}" for name in HOST_FOLDERS)
@@ -139,3 +140,13 @@ def test_run_answers_help_on_python_3_8(python38: str, tmp_path: Path):
     done = run([python38, "-m", "edgedet", "run", "--help"], tmp_path, PYTHONPATH=tree)
     assert done.returncode == 0, done.stderr
     assert "example:\nedgedet run " in done.stdout.replace("example:\n  ", "example:\n")
+
+
+def test_a_package_that_does_not_load_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As pip's OpenCV without libGL.so.1: installed, but its shared library is not there."""
+    (tmp_path / "half_there.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        MissingDependency, match=r"^edgedet run needs half_there, which is installed but does not load: lib"
+    ):
+        require("half_there", "edgedet run")

@@ -16,9 +16,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-from edgedet.errors import EdgeDetError  # noqa: E402
+from edgedet.errors import CheckpointError, EdgeDetError  # noqa: E402
+from edgedet.export import checkpoint as checkpoint_module  # noqa: E402
 from edgedet.export.checkpoint import load_checkpoint  # noqa: E402
 from edgedet.export.network import EfficientDet  # noqa: E402
+from edgedet.files import sha256_of  # noqa: E402
 from edgedet.specs import SPECS, resized  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "checkpoints.md"
@@ -85,7 +87,7 @@ def _(path):
     saved(weights_of("tf_efficientdet_d1"), path)
 
 
-@case("91 names for 90 classes")
+@case("91 names for 90 classes", "tf_efficientdet_d0")
 def _(path):
     saved(d0(), path)
     path.with_suffix(".json").write_text('{"classes": [' + ", ".join(f'"{i}"' for i in range(91)) + "]}")
@@ -175,7 +177,8 @@ def test_the_documented_table_has_these_cases_and_no_others():
         ("tf_efficientdet_d0_34-f153e0cf.pth", "tf_efficientdet_d0", None, True, "tf_efficientdet_d0"),
         ("tf_efficientdet_d0_ap-d0cdbd0a.pth", "tf_efficientdet_d0", None, True, "tf_efficientdet_d0_ap"),
         ("mine.pth", "tf_efficientdet_d0", "tf_efficientdet_d0_ap", True, "tf_efficientdet_d0_ap"),
-        ("mine.pth", "tf_efficientdet_d0", None, True, "tf_efficientdet_d0"),
+        ("mine.pth", "tf_efficientdet_d0", "tf_efficientdet_d0", False, "tf_efficientdet_d0"),  # --phi 0
+        ("tf_efficientdet_d0_ap-mine.pth", "tf_efficientdet_d0", "tf_efficientdet_d0", False, "tf_efficientdet_d0_ap"),
         ("efficientdet-d7_3_400.pth", "tf_efficientdet_d6", None, True, "tf_efficientdet_d7"),
         ("tf_efficientdet_d7.pth", "tf_efficientdet_d6", "tf_efficientdet_d6", False, "tf_efficientdet_d6"),
         ("tf_efficientdet_d1.pth", "tf_efficientdet_lite3", None, True, "tf_efficientdet_lite3"),
@@ -185,6 +188,20 @@ def test_option_then_name_decide_between_models_of_equal_tensors(tmp_path, file,
     saved(weights_of(holds), tmp_path / file)
     spec = load_checkpoint(tmp_path / file, wanted, exact=exact).spec
     assert spec == SPECS[found]
+
+
+def test_a_model_that_may_have_been_trained_with_advprop_is_refused_without_a_name(tmp_path):
+    """Its normalisation differs, and nothing in the tensors tells: a guess would lose accuracy in silence."""
+    saved(weights_of("tf_efficientdet_d0"), tmp_path / "mine.pth")
+    with pytest.raises(CheckpointError, match="may be tf_efficientdet_d0 or tf_efficientdet_d0_ap: .* --variant NAME"):
+        load_checkpoint(tmp_path / "mine.pth")
+
+
+def test_an_official_file_is_known_by_its_hash_under_any_name(tmp_path, monkeypatch):
+    saved(weights_of("tf_efficientdet_d0"), tmp_path / "mine.pth")
+    name = f"tf_efficientdet_d0_ap-{sha256_of(tmp_path / 'mine.pth')[:8]}.pth"
+    monkeypatch.setitem(checkpoint_module.PRETRAINED, "tf_efficientdet_d0_ap", name)
+    assert load_checkpoint(tmp_path / "mine.pth").spec.name == "tf_efficientdet_d0_ap"
 
 
 def without_redundant_biases(name: str) -> dict[str, torch.Tensor]:

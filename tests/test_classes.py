@@ -44,19 +44,19 @@ def test_a_slot_is_the_label_id_less_one_and_gaps_are_named_so():
 
 
 def test_ninety_classes_without_names_are_cocos_and_this_is_said(tmp_path: Path):
-    saved(EfficientDet(D0).state_dict(), tmp_path / "mine.pth")
-    checkpoint = load_checkpoint(tmp_path / "mine.pth")
+    saved(EfficientDet(D0).state_dict(), tmp_path / "tf_efficientdet_d0_mine.pth")
+    checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth")
     assert checkpoint.class_names == COCO_SLOTS
     assert checkpoint.notes == ("90 classes without names are taken for COCO's: --names FILE for others",)
     (tmp_path / "own.names").write_text("\n".join(f"card {number}" for number in range(90)))
-    named = load_checkpoint(tmp_path / "mine.pth", names_file=tmp_path / "own.names")
+    named = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth", names_file=tmp_path / "own.names")
     assert named.class_names[:2] == ("card 0", "card 1")
     assert named.notes == ()
 
 
 def test_eighty_classes_without_names_stay_numbers(tmp_path: Path):
-    saved(EfficientDet(replace(D0, num_classes=80)).state_dict(), tmp_path / "mine.pth")
-    checkpoint = load_checkpoint(tmp_path / "mine.pth")
+    saved(EfficientDet(replace(D0, num_classes=80)).state_dict(), tmp_path / "tf_efficientdet_d0_mine.pth")
+    checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth")
     assert checkpoint.class_names[79] == "class_79"
     assert checkpoint.notes == ()
 

@@ -74,3 +74,11 @@ def test_bad_input_gives_one_line_and_exit_code_2(
     assert error.count("\n") == 1
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_full_disk_gives_one_line_and_no_file(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DEMO, "--out", str(small_disk), "--size", "128x128"]) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    assert not [path for path in small_disk.rglob("*") if path.suffix == ".onnx"]

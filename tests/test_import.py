@@ -64,10 +64,11 @@ def test_a_zylo117_file_keeps_its_familys_ways(zylo117: Path, tmp_path: Path, ca
 
 
 def test_an_effdet_file_and_its_names(tmp_path: Path):
-    saved(EfficientDet(SPECS["tf_efficientdet_d0"]).state_dict(), tmp_path / "a.pth")
-    result = import_checkpoint(tmp_path / "a.pth", tmp_path / "a.safetensors")
+    source = tmp_path / "tf_efficientdet_d0_a.pth"
+    saved(EfficientDet(SPECS["tf_efficientdet_d0"]).state_dict(), source)
+    result = import_checkpoint(source, tmp_path / "a.safetensors")
     assert (result.family, result.variant, result.compared) == ("effdet", "tf_efficientdet_d0", "numbers")
-    check_same_as_source(tmp_path / "a.pth", tmp_path / "a.safetensors")
+    check_same_as_source(source, tmp_path / "a.safetensors")
     assert load_checkpoint(tmp_path / "a.safetensors").class_names == COCO_SLOTS
     assert load_checkpoint(tmp_path / "a.safetensors").notes == ()  # the names are the file's own now
 

@@ -116,7 +116,7 @@ def test_a_checkpoint_of_another_code_base(tmp_path: Path):
     from edgedet.export.network import EfficientDet
 
     spec = replace(SPECS["tf_efficientdet_d0"], num_classes=2)
-    path = tmp_path / "mine.pth"
+    path = tmp_path / "tf_efficientdet_d0_mine.pth"
     torch.save({"state_dict_ema": EfficientDet(spec).state_dict()}, path)
     info = info_of(path)
     assert (info.family, info.variant, info.classes) == ("effdet", "tf_efficientdet_d0", 2)

@@ -26,7 +26,8 @@ class Converted:
 
     state:        canonical name -> array or tensor.
     spec_changes: for ``dataclasses.replace`` on the DetectorSpec that the state's shapes fit.
-    models:       rows of the family table that the tensors may be of; AdvProp's (``_ap``) are told by name only.
+    models:       rows of the family table that the tensors may be of, without AdvProp's (``_ap``), which share the
+                  tensors of their twins.
     notes:        one line for each choice that the user should know of.
     """
 
