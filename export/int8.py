@@ -196,14 +196,13 @@ class _Judge:
         meta, engine = open_engine(path, self._options.threads)
         with closing(engine):
             labels = self._options.labels
-            pictures = self._frames.gate if labels is None else labels.images
-            bar = with_progress(pictures, "judging", "frame")
             if labels is None:
-                return find(engine.infer, meta.spec, bar, self._options.score * FLOOR_SHARE)
+                frames = with_progress(self._frames.gate, "judging", "frame")
+                return find(engine.infer, meta.spec, frames, self._options.score * FLOOR_SHARE)
             from edgedet.benchmarks.accuracy import detect_images
 
             detector = Detector((meta, engine), self._options.threads, LABELS_SCORE_FLOOR)
-            done, failures = detect_images(detector, bar)
+            done, failures = detect_images(detector, with_progress(labels.images, "judging", "image"))
             failures = [*labels.failures, *failures]
             if failures:
                 raise InputError(
