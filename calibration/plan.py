@@ -7,6 +7,7 @@ resize and reshape). Sparse placement: only what TensorRT fuses with a convoluti
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ INT8_MIN, INT8_MAX = -128, 127
 SMALLEST_SCALE = 1e-8  # a dead tensor (range zero) still needs a positive scale
 SAME_SCALE = ("Pad", "MaxPool", "Resize", "Reshape", "Transpose", "Concat")  # integers pass; a Pad's 0 is exact
 CENTRED = "pixels.centred"
+RELU6_LIMITS = (0.0, 6.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class QuantisedConv:
 class DensePlan:
     """Everything that a writer of full-INT8 graphs needs beside the float graph.
 
-    tensors: for each tensor from "pixels.centred" to the prediction convolutions' outputs.
+    tensors: for each tensor from "pixels.centred" to the prediction convolutions' outputs, but for what a ReLU6 that
+             is part of the operator reads (``fused_clips``).
     convs:   for each Conv node, by its name.
     """
 
@@ -97,6 +100,27 @@ def conv_constants(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) ->
     return constants[node.input[1]], constants[node.input[2]] if len(node.input) > 2 else None
 
 
+def clip_limits(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+    """Return (low, high) of a Clip whose limits are constants."""
+    if len(node.input) != 3 or any(name not in constants for name in node.input[1:]):
+        return None
+    return float(constants[node.input[1]]), float(constants[node.input[2]])
+
+
+def fused_clips(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return value -> output of the ReLU6 that alone reads it, where TFLite's operator writes that at once."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    fusing = {node.output[0] for node in graph.node if node.op_type in ("Conv", "Add")}
+    return {
+        node.input[0]: node.output[0]
+        for node in graph.node
+        if node.op_type == "Clip"
+        and node.input[0] in fusing
+        and readers[node.input[0]] == 1
+        and clip_limits(node, constants) == RELU6_LIMITS
+    }
+
+
 def centre_of(spec: DetectorSpec) -> int:
     """Return the byte that stands for zero at the network's input.
 
@@ -115,8 +139,13 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
     constants = initializers(model)
     tensors: dict[str, QuantParams] = {CENTRED: QuantParams(1.0, centre_of(spec) + INT8_MIN)}
     convs: dict[str, QuantisedConv] = {}
+    before_relu6 = fused_clips(model.graph, constants)
     for node in model.graph.node:
         name = node.output[0]
+        if node.op_type == "Conv":
+            convs[name] = quantised_conv(*conv_constants(node, constants))
+        if name in before_relu6:
+            continue  # never rounded: the ReLU6 is part of the operator
         if name in tensors or node.op_type in ("Cast", "Concat") or name.endswith(".rows"):
             continue  # .rows: the first half of a mean that is one operator in INT8
         if node.op_type == "Sigmoid":
@@ -126,8 +155,6 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
                 tensors[name] = tensors[node.input[0]]
         else:
             tensors[name] = asymmetric(*table.ranges[name])
-        if node.op_type == "Conv":
-            convs[name] = quantised_conv(*conv_constants(node, constants))
     stem = next(node for node in model.graph.node if node.op_type == "Conv")
     shift_bgr = centre_of(spec) - 255.0 * np.asarray(spec.mean_rgb[::-1])
     q = convs[stem.output[0]]

@@ -14,12 +14,11 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import helper
 
-from edgedet.calibration.plan import DensePlan, QuantParams, conv_constants
+from edgedet.calibration.plan import RELU6_LIMITS, DensePlan, QuantParams, clip_limits, conv_constants
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite_builder import Scales, TfliteBuilder
 
 BYTE_TO_INT8 = QuantParams(1.0, -128)  # of camera bytes with their top bit flipped
-RELU6_LIMITS = (0.0, 6.0)
 LARGEST_BIAS = 2**30  # int32, and room for the sum of products beside it
 SMALLEST_SCALE = 1e-8  # of a constant that is zero
 _NHWC = (0, 2, 3, 1)  # ONNX axis of each TFLite axis
@@ -223,13 +222,6 @@ def relu6(w: OpWriter, node: onnx.NodeProto) -> None:
     if clip_limits(node, w.constants) != RELU6_LIMITS:
         raise UnsupportedError(f"Clip {node.name} is not from 0 to 6, the only one that this writer knows.")
     w.builder.op("RELU6", [w.tensors[node.input[0]]], [w.output(node.output[0])[0]])
-
-
-def clip_limits(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> tuple[float, float] | None:
-    """Return (low, high) of a Clip whose limits are constants."""
-    if len(node.input) != 3 or any(name not in constants for name in node.input[1:]):
-        return None
-    return float(constants[node.input[1]]), float(constants[node.input[2]])
 
 
 def mean(w: OpWriter, node: onnx.NodeProto) -> None:

@@ -7,7 +7,6 @@ ONNX graph's reshaping and joining of levels is left out: on the device it is a 
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +14,14 @@ import numpy as np
 import onnx
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.calibration.plan import CENTRED, DensePlan, QuantParams, initializers
+from edgedet.calibration.plan import CENTRED, DensePlan, QuantParams, fused_clips, initializers
 from edgedet.engines.tflite_file import with_trailer
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite_builder import TfliteBuilder
 from edgedet.export.tflite_ops import (
     BYTE_TO_INT8,
-    RELU6_LIMITS,
     WRITERS,
     OpWriter,
-    clip_limits,
     scales_of,
 )
 from edgedet.files import atomic_path
@@ -61,7 +58,7 @@ def tflite_from_graph(
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
-    w = OpWriter(TfliteBuilder(), constants, shapes, plan, _fused_clips(graph, constants))
+    w = OpWriter(TfliteBuilder(), constants, shapes, plan, fused_clips(graph, constants))
     image, rest = _image(w, graph)
     for node in rest:
         if node.op_type in _TAIL or node.output[0] in w.tensors:  # the latter: a ReLU6 that is part of a convolution
@@ -85,20 +82,6 @@ def _levels(output: str, maker: dict[str, onnx.NodeProto]) -> list[str]:
     if node.op_type == "Concat":
         return [name for value in node.input for name in _levels(value, maker)]
     return _levels(node.input[0], maker) if node.op_type in _TAIL else [output]
-
-
-def _fused_clips(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> dict[str, str]:
-    """Return value -> output of the ReLU6 that alone reads it, where the value's operator can fuse one."""
-    readers = Counter(name for node in graph.node for name in node.input)
-    fusing = {node.output[0] for node in graph.node if node.op_type in ("Conv", "Add")}
-    return {
-        node.input[0]: node.output[0]
-        for node in graph.node
-        if node.op_type == "Clip"
-        and node.input[0] in fusing
-        and readers[node.input[0]] == 1
-        and clip_limits(node, constants) == RELU6_LIMITS
-    }
 
 
 def _image(w: OpWriter, graph: onnx.GraphProto) -> tuple[int, list[onnx.NodeProto]]:

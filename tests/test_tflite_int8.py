@@ -16,6 +16,7 @@ from test_network import random_pixels  # noqa: E402
 from tflite_arithmetic import integer_values  # noqa: E402
 from tflite_models import flat, graph_of, operators_of, outputs_of, outside_xnnpack, plan_for  # noqa: E402
 
+from edgedet.calibration.emit import dense_graph  # noqa: E402
 from edgedet.calibration.plan import DensePlan  # noqa: E402
 from edgedet.errors import UnsupportedError  # noqa: E402
 from edgedet.export.tflite_ops import integer_conv  # noqa: E402
@@ -51,6 +52,20 @@ def test_every_value_is_the_exact_integer(spec: DetectorSpec) -> None:
             np.testing.assert_array_equal(got.transpose(0, 3, 1, 2), wanted[name], err_msg=name)
             compared += 1
     assert compared > len(model.graph.node) / 2
+
+
+def test_what_a_fused_relu6_reads_is_never_rounded() -> None:
+    """Neither the plan nor the Q/DQ reference has a scale between an operator and the ReLU6 that is part of it."""
+    model = graph_of(random_network(LITE0))
+    plan = plan_for(model, LITE0, random_pixels(LITE0))
+    clips = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Clip"}
+    assert len(clips) == 86
+    assert not clips.keys() & plan.tensors.keys()
+    assert set(clips.values()) <= plan.tensors.keys()
+    assert all(plan.tensors[name].zero_point == -128 for name in clips.values())
+    reference = dense_graph(model, LITE0, plan)
+    read_by_clips = {node.input[0] for node in reference.graph.node if node.op_type == "Clip"}
+    assert read_by_clips == clips.keys()
 
 
 def test_the_file_as_it_is_shipped_gives_the_same_outputs() -> None:
