@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("edgedet.export.command", "turn a checkpoint into a verified, fused model file"),
     "import": ("edgedet.export.import_command", "turn a checkpoint of any family into edgedet's own format"),
     "info": ("edgedet.info_command", "say what a model file or a checkpoint holds"),
+    "doctor": ("edgedet.doctor_command", "say what can run on this machine, and what brings what is missing"),
     "run": ("edgedet.stream.command", "detect on a camera, video, stream or images"),
     "eval": ("edgedet.benchmarks.eval_command", "measure a model file's accuracy on labelled images"),
     "bench": ("edgedet.benchmarks.bench_command", "measure the latency of model files, stage by stage"),

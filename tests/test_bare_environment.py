@@ -112,6 +112,16 @@ def test_run_without_a_model_or_torch_names_what_would_export_the_demo(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_doctor_says_what_to_type_first_and_exits_with_1(bare: Path, tmp_path: Path):
+    done = run([str(bare / "edgedet"), "doctor"], tmp_path)
+    assert done.returncode == 1, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first == "No model can run here yet. Type:"
+    assert rest[0].startswith(("  pip install opencv-python", "  sudo apt install python3-opencv", "  python3 -m venv"))
+    assert rest[2] == "  pip install ai-edge-litert"
+    assert done.stderr == ""
+
+
 @pytest.fixture(scope="module")
 def python38(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python 3.8 with the oldest numpy that edgedet admits; skips where there is no such Python."""
@@ -140,6 +150,13 @@ def test_run_answers_help_on_python_3_8(python38: str, tmp_path: Path):
     done = run([python38, "-m", "edgedet", "run", "--help"], tmp_path, PYTHONPATH=tree)
     assert done.returncode == 0, done.stderr
     assert "example:\nedgedet run " in done.stdout.replace("example:\n  ", "example:\n")
+
+
+def test_doctor_answers_on_python_3_8(python38: str, tmp_path: Path):
+    tree = str(copy_sources(tmp_path / "tree", links=False))
+    done = run([python38, "-m", "edgedet", "doctor"], tmp_path, PYTHONPATH=tree)
+    assert done.returncode == 1, done.stderr
+    assert "  pip install onnxruntime\n" in done.stdout
 
 
 def test_a_package_that_does_not_load_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
