@@ -40,7 +40,9 @@ class Preprocessor:
             canvas[:, w:] = self._fill_bgr
             self._painted_hw = (h, w)
         # The picture's corner of the buffer is written in place; cv2 copies where the size is already right.
-        self._cv2.resize(bgr, (w, h), dst=canvas[:h, :w], interpolation=self._cv2.INTER_LINEAR)
+        # INTER_LINEAR is a level off at 3 of 10 values on ARM. EXACT gives the same pixels everywhere, so that figures
+        # of a PC hold on a board; it costs 0.35 ms more (x86, 768 x 576 to 512 x 384).
+        self._cv2.resize(bgr, (w, h), dst=canvas[:h, :w], interpolation=self._cv2.INTER_LINEAR_EXACT)
         return ModelInput(self._pixels, 1.0 / scale, source_hw)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -21,13 +23,33 @@ def street():
     return np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
 
+def exact_resize(bgr: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(bgr, size_wh, interpolation=cv2.INTER_LINEAR_EXACT)
+
+
+def test_resized_pixels_are_bilinear_to_half_a_level(street):
+    """Against float64: pixel (y, x) is read at ((y + 0.5) x 480 / 384 - 0.5, (x + 0.5) x 640 / 512 - 0.5)."""
+    at_y, at_x = ((np.arange(n) + 0.5) * 1.25 - 0.5 for n in (384, 512))
+    y, x = at_y.astype(int), at_x.astype(int)
+    dy, dx = (at_y - y)[:, None, None], (at_x - x)[None, :, None]
+    real = street.astype(np.float64)
+    rows = real[y] * (1 - dy) + real[np.minimum(y + 1, 479)] * dy
+    expected = rows[:, x] * (1 - dx) + rows[:, np.minimum(x + 1, 639)] * dx
+    assert np.abs(Preprocessor(D0)(street).pixels[0, :384] - expected).max() <= 0.5
+
+
+def test_resized_pixels_are_the_same_bytes_on_every_cpu(street):
+    """The hash was the same on x86-64 and on aarch64 (scripts/check_aarch64.py compares whole frames)."""
+    assert hashlib.sha256(Preprocessor(D0)(street).pixels.tobytes()).hexdigest()[:16] == "5c1a44e73424925f"
+
+
 def test_landscape_is_scaled_by_its_width(street):
     """640 -> 512 is a factor of 0.8, so 480 rows become 384 and 128 are left to the fill."""
     found = Preprocessor(D0)(street)
     assert found.pixels.shape == (1, 512, 512, 3)
     assert found.scale_to_source == 1.25
     assert found.source_hw == (480, 640)
-    expected = cv2.resize(street, (512, 384), interpolation=cv2.INTER_LINEAR)
+    expected = exact_resize(street, (512, 384))
     np.testing.assert_array_equal(found.pixels[0, :384], expected)
     assert (found.pixels[0, 384:] == FILL_BGR).all()
 
@@ -36,7 +58,7 @@ def test_portrait_leaves_the_right_side(street):
     """Rows of the picture's corner are not contiguous in the buffer; they are written all the same."""
     portrait = np.ascontiguousarray(street.transpose(1, 0, 2))
     found = Preprocessor(D0)(portrait)
-    np.testing.assert_array_equal(found.pixels[0, :, :384], cv2.resize(portrait, (384, 512)))
+    np.testing.assert_array_equal(found.pixels[0, :, :384], exact_resize(portrait, (384, 512)))
     assert (found.pixels[0, :, 384:] == FILL_BGR).all()
 
 
@@ -75,7 +97,7 @@ def test_input_need_not_be_square(street):
     """480 x 640 into 256 x 640: the height decides, 341 columns are filled."""
     found = Preprocessor(resized(D0, (256, 640)))(street)
     assert found.pixels.shape == (1, 256, 640, 3)
-    np.testing.assert_array_equal(found.pixels[0, :, :341], cv2.resize(street, (341, 256)))
+    np.testing.assert_array_equal(found.pixels[0, :, :341], exact_resize(street, (341, 256)))
     assert (found.pixels[0, :, 341:] == FILL_BGR).all()
 
 
