@@ -8,32 +8,36 @@ the share of the float model's AP that is kept. Each figure comes with a percent
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from edgedet.anchors import anchors_for
+from edgedet.agreement import (
+    FAILED,
+    MIN_BOXES,
+    MIN_F1,
+    PASSED,
+    UNVERIFIED,
+    Runner,
+    above,
+    counts_of,
+    f1_of,
+    find,
+)
 from edgedet.calibration.dataset import LabelledImage
-from edgedet.calibration.matching import Judged, joined, match
+from edgedet.calibration.matching import Judged, joined
 from edgedet.errors import InputError
-from edgedet.postprocess import DEFAULT_SCORE, postprocess
+from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.specs import DetectorSpec
-from edgedet.types import Detections, ModelInput, RawOutputs
+from edgedet.types import Detections, ModelInput
 
-Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw outputs; an engine's ``infer``
-
-MIN_F1 = 0.97  # of the INT8 file's detections against the float model's (docs/int8.md)
-MATCH_IOU = 0.5  # from which on an INT8 box is the float model's
-MIN_BOXES = 50  # of truth; with fewer, one box is more than 2 % and a verdict would be chance
 MAX_DROP_PERCENT = 1.0  # of the float model's AP
 LABELS_SCORE_FLOOR = 0.01  # AP counts what scores more, as effdet's validation does
 FLOOR_SHARE = 0.25  # of the user's score: how far down an INT8 threshold is looked for, without labels
 RESAMPLES = 1000
 LOW_PERCENTILE = 5.0
-
-PASSED, FAILED, UNVERIFIED = "PASSED", "FAILED", "UNVERIFIED"
 
 
 @dataclass(frozen=True)
@@ -112,15 +116,6 @@ def gate(
     return compare(float_found, find(int8_runner, spec, frames, floor), score, seed, min_f1)
 
 
-def find(runner: Runner, spec: DetectorSpec, frames: Iterable[ModelInput], score: float) -> list[Detections]:
-    """Return what a model finds in each frame, in pixels of its source."""
-    anchors_yxyx = anchors_for(spec)
-    return [
-        postprocess(runner(frame.pixels), anchors_yxyx, frame.scale_to_source, frame.source_hw, score=score)
-        for frame in frames
-    ]
-
-
 # --- without labels ---------------------------------------------------------------------------------------------
 
 
@@ -135,12 +130,12 @@ def compare(
 
     Both may hold detections below ``score``: they do not count in F1, but the INT8 threshold is looked for among them.
     """
-    truth = [_above(found, score) for found in float_found]
+    truth = [above(found, score) for found in float_found]
     counts = np.array(
-        [_counts(_above(got, score), wanted) for got, wanted in zip(int8_found, truth, strict=True)], dtype=np.float64
+        [counts_of(above(got, score), wanted) for got, wanted in zip(int8_found, truth, strict=True)], dtype=np.float64
     ).reshape(-1, 3)
     right, found, wanted = counts.sum(0)
-    boxes, value = int(wanted), _f1(counts.sum(0))
+    boxes, value = int(wanted), f1_of(counts.sum(0))
     reason = ""
     if boxes < MIN_BOXES:
         reason = (
@@ -154,7 +149,7 @@ def compare(
         reason=reason,
         figure="F1",
         value=value,
-        low=_low(lambda weights: _f1(weights @ counts), len(counts), seed),
+        low=_low(lambda weights: f1_of(weights @ counts), len(counts), seed),
         required=min_f1,
         images=len(counts),
         boxes=boxes,
@@ -163,23 +158,6 @@ def compare(
         precision=float(right / found) if found else None,
         recall=float(right / wanted) if wanted else None,
     )
-
-
-def _above(found: Detections, score: float) -> Detections:
-    there = found.scores >= score
-    return Detections(found.boxes_xyxy[there], found.scores[there], found.class_ids[there])
-
-
-def _counts(found: Detections, wanted: Detections) -> tuple[int, int, int]:
-    """Return the numbers (right, found, wanted) of boxes."""
-    flags = match(found, wanted.boxes_xyxy, wanted.class_ids, np.zeros(len(wanted), dtype=bool), [MATCH_IOU])
-    return int((flags == 1).sum()), len(found), len(wanted)
-
-
-def _f1(counts: np.ndarray) -> float | None:
-    """Return 2 TP / (2 TP + FP + FN) of (TP, TP + FP, TP + FN); None where there is no box at all."""
-    right, found, wanted = counts
-    return float(2.0 * right / (found + wanted)) if found + wanted else None
 
 
 def _score_of_as_many(found: Sequence[Detections], boxes: int) -> float | None:

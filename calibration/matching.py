@@ -11,49 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgedet.agreement import match
 from edgedet.calibration.dataset import LabelledImage
 from edgedet.types import Detections
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 COCO_RECALLS = np.linspace(0.0, 1.0, 101)
-
-
-def match(
-    found: Detections,
-    boxes_xyxy: np.ndarray,
-    class_ids: np.ndarray,
-    ignored: np.ndarray,
-    ious: Sequence[float] | np.ndarray,
-) -> np.ndarray:
-    """Return (len(ious), n) int8 for n detections, best score first: 1 right, 0 wrong, -1 not counted.
-
-    Each takes the box of its class that it overlaps most and that none before it took. Where no such box overlaps by
-    the IoU, an ignored one may, by its share of the detection's own area; a detection in it is not counted.
-    """
-    flags = np.zeros((len(ious), len(found)), dtype=np.int8)
-    overlap = _overlap(found.boxes_xyxy, boxes_xyxy, ignored)
-    overlap[found.class_ids[:, None] != class_ids[None, :]] = -1.0
-    for row, iou in zip(flags, ious, strict=True):
-        free = ~ignored
-        least = min(iou, 1 - 1e-10)  # as COCOeval: an exact fit passes at IoU 1
-        for at in np.flatnonzero((overlap >= least).any(1)):
-            candidates = np.where(free, overlap[at], -1.0)
-            best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))  # the last of equals, as COCOeval
-            if candidates[best] >= least:
-                row[at], free[best] = 1, False
-            elif (overlap[at][ignored] >= least).any():
-                row[at] = -1
-    return flags
-
-
-def _overlap(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Return (n, m) float64 IoU; with an ignored box the intersection's share of the found one."""
-    a, b = found_xyxy.astype(np.float64)[:, None], np.asarray(boxes_xyxy, dtype=np.float64)[None]
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
-    inter = sides.prod(-1)
-    area_a, area_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-    whole = np.where(ignored[None], area_a, area_a + area_b - inter)
-    return np.divide(inter, whole, out=np.zeros_like(inter), where=whole > 0)
 
 
 @dataclass(frozen=True, eq=False)

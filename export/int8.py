@@ -18,19 +18,11 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from edgedet.agreement import PASSED, UNVERIFIED, find
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.dataset import Dataset, match_classes
 from edgedet.calibration.frames import FrameSets, calibration_frames
-from edgedet.calibration.gate import (
-    FLOOR_SHARE,
-    LABELS_SCORE_FLOOR,
-    PASSED,
-    UNVERIFIED,
-    GateReport,
-    compare,
-    compare_on_labels,
-    find,
-)
+from edgedet.calibration.gate import FLOOR_SHARE, LABELS_SCORE_FLOOR, GateReport, compare, compare_on_labels
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
 from edgedet.calibration.table import CalibrationTable

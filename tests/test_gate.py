@@ -10,18 +10,11 @@ import numpy as np
 import pytest
 from media import META
 
+from edgedet.agreement import FAILED, MIN_BOXES, PASSED, UNVERIFIED, match
 from edgedet.anchors import anchors_for
 from edgedet.calibration.dataset import LabelledImage
-from edgedet.calibration.gate import (
-    FAILED,
-    MIN_BOXES,
-    PASSED,
-    UNVERIFIED,
-    compare,
-    compare_on_labels,
-    gate,
-)
-from edgedet.calibration.matching import Judged, match
+from edgedet.calibration.gate import compare, compare_on_labels, gate
+from edgedet.calibration.matching import Judged
 from edgedet.engines.fake import FakeEngine
 from edgedet.errors import InputError
 from edgedet.types import Detections, ModelInput, RawOutputs
