@@ -1,0 +1,199 @@
+"""Prove the device wheel on aarch64: installed in an emulated system, it finds what this machine finds, bit for bit.
+
+python scripts/check_aarch64.py [--env DIR] [--model FILE]
+
+Builds the wheel and, without --env, an emulated system (scripts/make_aarch64_env.sh) in a temporary folder; runs
+`edgedet run` and the engine on frames of the demo clip here and there, on two kinds of ARM core, and compares
+detections, pixels and raw outputs. Then `edgedet doctor` there. Exit code 0 also where packages cannot be had: the line
+says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5: without and with dot product instructions
+FRAMES = 2
+CANNOT = 77  # make_aarch64_env.sh: packages cannot be had
+LIMIT_S = 360
+ENV_LIMIT_S = 180  # packages that have not come by then do not come
+
+RAW_OUTPUTS = """
+import sys, cv2, numpy as np
+from edgedet.engines.base import open_engine
+from edgedet.preprocess import Preprocessor
+model, target, *paths = sys.argv[1:]
+meta, engine = open_engine(model, 1)
+fit = Preprocessor(meta.spec)
+arrays = {}
+for index, path in enumerate(paths):
+    pixels = fit(cv2.imread(path)).pixels
+    raw = engine.infer(pixels)
+    for name, array in (("pixels", pixels), ("class_logits", raw.class_logits), ("box_codes", raw.box_codes)):
+        arrays[f"frame {index} {name}"] = array.copy()
+np.savez(target, **arrays)
+"""
+
+
+class Failed(Exception):
+    """A step that did not do what it should."""
+
+
+def main() -> int:
+    """Run all steps; return 0 where everything is equal or packages cannot be had, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", type=Path, help="folder of make_aarch64_env.sh, instead of a temporary one")
+    parser.add_argument("--model", type=Path, help="INT8 .tflite (default: the demo's)")
+    args = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="edgedet-aarch64-") as temporary:
+        try:
+            return check(args, Path(temporary), started)
+        except subprocess.TimeoutExpired as error:
+            print(f"aarch64: FAILED: not done within {LIMIT_S} s; it was at {error.cmd[:4]}")
+        except Failed as error:
+            print(f"aarch64: FAILED: {error}")
+    return 1
+
+
+def check(args: argparse.Namespace, folder: Path, started: float) -> int:
+    """Build, run and compare in ``folder``; see ``main``."""
+
+    def run(command: list[str], **environment: str) -> str:
+        left_s = LIMIT_S - (time.monotonic() - started)
+        env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SITE", "QEMU_OPTIONS")}
+        done = subprocess.run(
+            command, cwd=folder, env={**env, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=max(left_s, 1),
+        )  # fmt: skip
+        if done.returncode:
+            raise Failed(f"{command[:6]} exited with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    emulated = args.env or folder / "env"
+    if args.env is None:
+        reason = make_env(emulated)
+        if reason:
+            print(f"aarch64: skipped: {reason}")
+            return 0
+    print(f"aarch64: {time.monotonic() - started:.0f} s: the emulated system is there")
+    site = folder / "site"
+    wheel = build_wheel(folder, run)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    run([*pip, "--target", str(site), str(wheel)])
+    model = args.model.resolve() if args.model else demo_model(folder, run)
+    frames = save_frames(folder / "frames")
+
+    def both_runs(python: str, name: str, **environment: str) -> tuple[list, dict[str, np.ndarray]]:
+        jsonl, arrays = folder / f"{name}.jsonl", folder / f"{name}.npz"
+        edgedet = [python, "-m", "edgedet"]
+        run(
+            [*edgedet, "run", str(model), "--source", str(frames[0].parent), "--jsonl", str(jsonl), "--threads", "1"],
+            **environment,
+        )
+        run([python, "-c", RAW_OUTPUTS, str(model), str(arrays), *map(str, frames)], **environment)
+        found = [json.loads(line)["detections"] for line in jsonl.read_text().splitlines()]
+        return found, dict(np.load(arrays))
+
+    guest = str(emulated / "python")
+    with ThreadPoolExecutor(len(CPUS)) as pool:
+        there = {cpu: pool.submit(both_runs, guest, cpu, SITE=str(site), CPU=cpu) for cpu in CPUS}
+        found, arrays = both_runs(sys.executable, "host", PYTHONPATH=str(ROOT))
+    if not all(found):
+        raise Failed(f"the demo's frames hold people, but the numbers found here are {[len(boxes) for boxes in found]}")
+    for cpu, result in there.items():
+        compare(cpu, result.result(), (found, arrays))
+    doctor = run([guest, "-m", "edgedet", "doctor"], SITE=str(site), CPU=CPUS[-1])
+    for line in ("Models that can run here: .tflite, .onnx", "Cortex-A76, aarch64", "INT8: yes, checked here"):
+        if line not in doctor:
+            raise Failed(f"edgedet doctor does not say {line!r}:\n{doctor}")
+    print(doctor.strip())
+    print(f"aarch64: passed in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def make_env(target: Path) -> str | None:
+    """Build the emulated system with the versions of this Python's packages; return why it cannot be had, or None."""
+    try:
+        wanted = [
+            "numpy==1.26.4",
+            f"opencv-python-headless=={metadata.version('opencv-python')}",
+            *(f"{name}=={metadata.version(name)}" for name in ("ai-edge-litert", "onnxruntime")),
+        ]
+    except metadata.PackageNotFoundError as error:
+        return f"{error.name} is not installed here, so there is nothing to compare with"
+    command = [str(ROOT / "scripts/make_aarch64_env.sh"), str(target)]
+    env = {**os.environ, "PYTHON": sys.executable, "PACKAGES": " ".join(wanted)}
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=ENV_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return f"Debian's and Python's packages did not come within {ENV_LIMIT_S} s"
+    if done.returncode == CANNOT:
+        return done.stderr.strip().splitlines()[-1]
+    if done.returncode:
+        raise Failed(f"make_aarch64_env.sh exited with {done.returncode}:\n{done.stderr[-2000:]}")
+    return None
+
+
+def build_wheel(folder: Path, run) -> Path:
+    """Return edgedet's wheel, built as for a release, from a copy of the sources."""
+    code = (
+        "import sys; from pathlib import Path; from installs import build, copy_sources; folder = Path(sys.argv[1]);"
+        "print(build(copy_sources(folder / 'tree', links=True), 'wheel', folder / 'wheel'))"
+    )
+    return Path(run([sys.executable, "-c", code, str(folder)], PYTHONPATH=str(ROOT / "tests")).strip())
+
+
+def demo_model(folder: Path, run) -> Path:
+    """Return the bundled INT8 model, or export it."""
+    bundled = sorted((ROOT / "edgedet/demo").glob("*_int8.tflite"))
+    if bundled:
+        return bundled[0]
+    options = ["--phi", "0", "--int8", "--weights", "demo", "--out", str(folder / "out")]
+    run([sys.executable, "-m", "edgedet", "export", *options], PYTHONPATH=str(ROOT))
+    return next((folder / "out").glob("*_int8.tflite"))
+
+
+def save_frames(folder: Path) -> list[Path]:
+    """Save frames of the demo clip as PNG, which every decoder reads alike."""
+    import cv2
+
+    from edgedet import demo
+
+    folder.mkdir()
+    paths = [folder / f"{index}.png" for index in range(FRAMES)]
+    for path, bgr in zip(paths, demo.clip_frames(FRAMES), strict=True):
+        cv2.imwrite(str(path), bgr)
+    return paths
+
+
+def compare(cpu: str, there: tuple[list, dict[str, np.ndarray]], here: tuple[list, dict[str, np.ndarray]]) -> None:
+    """Print that both found the same; raise Failed where they did not."""
+    for name, array in here[1].items():
+        other = there[1][name]
+        if array.dtype != other.dtype or array.shape != other.shape:
+            raise Failed(f"{cpu}: {name} is {other.shape} {other.dtype}, here {array.shape} {array.dtype}")
+        if not np.array_equal(array, other):
+            raise Failed(f"{cpu}: {(array != other).sum()} of {array.size} elements of {name} differ")
+    if there[0] != here[0]:
+        raise Failed(f"{cpu}: detections differ:\n{json.dumps(there[0])}\nhere:\n{json.dumps(here[0])}")
+    elements = sum(array.size for array in here[1].values())
+    boxes = ", ".join(str(len(found)) for found in here[0])
+    print(f"aarch64: {cpu}: {elements} pixels and raw outputs, and {boxes} boxes in {FRAMES} frames: equal")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())
