@@ -8,6 +8,7 @@
     |   `-- ShapeError         arrays whose shapes do not belong together
     |-- MissingDependency      a package that is not installed; the message names the pip command
     |-- UnsupportedError       something that this engine, board or version cannot do
+    |-- DeviceError            a GPU that is not there, failed, or has no memory left
     |-- VerificationError      exit code 3   a produced file was refused because it does not do what the model did
     `-- PartialFailure         exit code 1   the rest was done; the message counts and names the failures
 
@@ -54,6 +55,10 @@ class UnsupportedError(EdgeDetError):
     """Something that this engine, board or version cannot do."""
 
 
+class DeviceError(EdgeDetError):
+    """A GPU that is not there, failed, or has no memory left."""
+
+
 class VerificationError(EdgeDetError):
     """A produced file was refused because it does not do what the model did."""
 
@@ -78,6 +83,7 @@ _PIP = {
     "ai_edge_litert": "pip install 'edgedet[tflite]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
+    "tensorrt": "JetPack brings it (apt install python3-libnvinfer), for a venv made with --system-site-packages",
 }
 
 

@@ -60,3 +60,9 @@ def write_json(where: Optional[str], figures: Dict[str, Any]) -> None:
     elif where is not None:
         with atomic_path(where) as temporary:
             temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """Return where edgedet keeps what it can get again: $XDG_CACHE_HOME/edgedet, else ~/.cache/edgedet."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "edgedet"

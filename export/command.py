@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from edgedet import __version__, demo
 from edgedet.artifact import ArtifactMeta
 from edgedet.errors import InputError, require
-from edgedet.files import atomic_path, sha256_of, write_json
+from edgedet.files import atomic_path, cache_folder, sha256_of, write_json
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoint import Checkpoint
@@ -203,7 +203,7 @@ def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> list[I
 def _load(args: argparse.Namespace) -> tuple[Checkpoint, Path]:
     """Return the checkpoint at the wanted size, and the file that it is from."""
     from edgedet.export.checkpoint import load_checkpoint, name_of_phi, parse_size
-    from edgedet.export.download import cache_folder, fetch
+    from edgedet.export.download import fetch
     from edgedet.export.registry import url_of
     from edgedet.export.select_classes import with_classes
     from edgedet.specs import resized, spec_for

@@ -36,12 +36,6 @@ class _Broken(Exception):
     """The transfer stopped early; what came is kept and another attempt may go on from there."""
 
 
-def cache_folder() -> Path:
-    """Return where downloads are kept: $XDG_CACHE_HOME/edgedet, else ~/.cache/edgedet."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "edgedet"
-
-
 def fetch(url: str, folder: Path, timeout_s: float = TIMEOUT_S, pause_s: float = PAUSE_S) -> Path:
     """Return the file of ``url`` in ``folder``; download it where it is not there yet or is damaged.
 

@@ -18,6 +18,7 @@ from edgedet.cli import main
 from edgedet.errors import InputError
 from edgedet.export import download, registry
 from edgedet.export.registry import PRETRAINED, hash_prefix, url_of
+from edgedet.files import cache_folder
 from edgedet.specs import SPECS
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
@@ -378,10 +379,10 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_continues(serve, tmp_p
 
 def test_the_cache_lies_where_xdg_says(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", os.sep + "somewhere")
-    assert download.cache_folder() == Path("/somewhere/edgedet")
+    assert cache_folder() == Path("/somewhere/edgedet")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # the specification says: ignore it
     monkeypatch.setenv("HOME", "/home/me")
-    assert download.cache_folder() == Path("/home/me/.cache/edgedet")
+    assert cache_folder() == Path("/home/me/.cache/edgedet")
 
 
 def test_a_folder_that_cannot_be_written_is_named(serve, tmp_path):

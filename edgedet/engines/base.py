@@ -17,6 +17,8 @@ from ..types import RawOutputs
 _OPENERS = {
     ".onnx": "ort",
     ".tflite": "tflite",
+    ".engine": "trt",
+    ".plan": "trt",
     ".fake": "fake",
 }
 

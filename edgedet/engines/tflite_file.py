@@ -1,4 +1,4 @@
-"""What edgedet appends to a .tflite file: metadata and a checksum, as a ZIP behind the flatbuffer.
+"""What edgedet appends to a .tflite or .engine file: metadata and a checksum, as a ZIP behind the flatbuffer or plan.
 
 TensorFlow Lite's own metadata does the same, so interpreters ignore what follows the flatbuffer, and `unzip -p
 model.tflite edgedet.json` shows it. A damaged flatbuffer can end the whole process that runs it; hence the checksum.
@@ -42,6 +42,11 @@ def read_trailer(path: Union[str, Path]) -> Tuple[ArtifactMeta, bytes]:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}.") from None
     if data[4:8] != IDENTIFIER:
         raise ArtifactError(f"{path} is damaged or no TFLite file. Export it again.")
+    return split_trailer(path, data)
+
+
+def split_trailer(path: Union[str, Path], data: bytes) -> Tuple[ArtifactMeta, bytes]:
+    """Return the metadata and what stands before it in the bytes of a file; see ``read_trailer``."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             start = min(info.header_offset for info in archive.infolist())

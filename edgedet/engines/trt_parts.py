@@ -1,0 +1,90 @@
+"""Edits of a parsed TensorRT network: parts of it go back from INT8 to float, or a float one to FP16.
+
+By TensorRT's own network interface, so that a board without an onnx package can try placements. Knows no file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, List, Tuple
+
+import numpy as np
+
+from ..errors import UnsupportedError
+
+# What can be taken back to float, by the ONNX node's name, as edgedet names them; the first four as --keep-float.
+PARTS: Dict[str, Callable[[str], bool]] = {
+    "stem": lambda name: name == "backbone.conv_stem",
+    "depthwise": lambda name: ".conv_dw" in name,
+    "heads": lambda name: name.startswith(("class_net.", "box_net.")),
+    "everything": lambda name: True,
+}
+
+
+def layers_of(network: Any) -> List[Any]:
+    """Return all layers, in order."""
+    return [network.get_layer(index) for index in range(network.num_layers)]
+
+
+class _Graph:
+    """The network's layers by what they make."""
+
+    def __init__(self, trt: Any, network: Any) -> None:
+        self.trt, self.network = trt, network
+        self.layers = layers_of(network)
+        self.maker = {
+            layer.get_output(index).name: layer for layer in self.layers for index in range(layer.num_outputs)
+        }  # fmt: skip
+
+    def maker_of(self, layer: Any, index: int, kind: Any) -> Any:
+        """Return the layer of type ``kind`` that makes an input, or None."""
+        tensor = layer.get_input(index) if index < layer.num_inputs else None
+        made = self.maker.get(tensor.name) if tensor is not None else None
+        return made if made is not None and made.type == kind else None
+
+    def constant(self, layer: Any, index: int) -> np.ndarray:
+        """Return the values of an input that is a constant; raises UnsupportedError where it is none."""
+        made = self.maker_of(layer, index, self.trt.LayerType.CONSTANT)
+        if made is None:
+            raise UnsupportedError(f"the layer {layer.name} reads no constant: export the model with edgedet again.")
+        made.__class__ = self.trt.IConstantLayer  # the bindings give ILayer; this is how they want it narrowed
+        values: np.ndarray = np.array(made.weights).reshape(tuple(made.shape))
+        return values
+
+
+def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np.ndarray]]:
+    """Let convolutions and sums of ``parts`` read what their quantisers read, and give them float weights.
+
+    Returns how many inputs were moved, and arrays that must live until the engine is built. Moving the activation alone
+    is not enough: the builder then leaves a layer for each convolution that dequantises its weights in every frame
+    (seen with TensorRT-RTX 1.7).
+    """
+    graph = _Graph(trt, network)
+    chosen = [PARTS[part] for part in parts]
+    kinds = (trt.LayerType.CONVOLUTION, trt.LayerType.ELEMENTWISE)
+    moved, alive = 0, []
+    for layer in graph.layers:
+        if layer.type not in kinds or not any(is_part(layer.name) for is_part in chosen):
+            continue
+        for index in range(layer.num_inputs):
+            dequantiser = graph.maker_of(layer, index, trt.LayerType.DEQUANTIZE)
+            if dequantiser is None:
+                continue
+            quantiser = graph.maker_of(dequantiser, 0, trt.LayerType.QUANTIZE)
+            if quantiser is not None:
+                layer.set_input(index, quantiser.get_input(0))
+                moved += 1
+                continue
+            weights = _dequantised(graph, dequantiser)
+            alive.append(weights)
+            constant = network.add_constant(weights.shape, weights)
+            constant.name = f"{layer.name}.weight.float"
+            layer.set_input(index, constant.get_output(0))
+    return moved, alive
+
+
+def _dequantised(graph: _Graph, dequantiser: Any) -> np.ndarray:
+    """Return a weight as the graph's float type holds it: integers (O, ...) times scales (O,)."""
+    integers, scales = graph.constant(dequantiser, 0), graph.constant(dequantiser, 1)
+    per_channel = scales.reshape((-1,) + (1,) * (integers.ndim - 1))
+    real = integers.astype(np.float64) * per_channel.astype(np.float64)
+    return np.ascontiguousarray(real.astype(scales.dtype))
