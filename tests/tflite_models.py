@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from ai_edge_litert.interpreter import Interpreter
 
 from edgedet.artifact import ArtifactMeta
+from edgedet.benchmarks.tflite_profile import interpreter_of, operators_of, outside_xnnpack
 from edgedet.calibration.executor import Executor
 from edgedet.calibration.plan import DensePlan, dense_plan
 from edgedet.calibration.table import CalibrationTable
 from edgedet.export.fuse import graph_from_network
 from edgedet.export.network import EfficientDet
 from edgedet.specs import DetectorSpec
+
+__all__ = ["interpreter_of", "operators_of", "outside_xnnpack"]  # tests take them from here
 
 LOWEST_LOGIT = -4.6  # logit(0.01): what is surely nothing shares the smallest integer
 
@@ -44,12 +45,6 @@ def plan_for(model: onnx.ModelProto, spec: DetectorSpec, pixels: np.ndarray) -> 
     return dense_plan(model, spec, CalibrationTable(ranges, {}))
 
 
-def interpreter_of(flatbuffer: bytes) -> Interpreter:
-    interpreter = Interpreter(model_content=flatbuffer, num_threads=1)
-    interpreter.allocate_tensors()
-    return interpreter
-
-
 def outputs_of(flatbuffer: bytes, pixels: np.ndarray) -> list[np.ndarray]:
     """Run camera bytes (1, H, W, 3) through a written file and return its outputs as they are."""
     interpreter = interpreter_of(flatbuffer)
@@ -57,30 +52,6 @@ def outputs_of(flatbuffer: bytes, pixels: np.ndarray) -> list[np.ndarray]:
     interpreter.set_tensor(image["index"], (pixels.astype(np.int16) - 128).astype(np.int8))
     interpreter.invoke()
     return [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]
-
-
-def operators_of(flatbuffer: bytes) -> Counter[str]:
-    """Count the operators as written, by kind; "DELEGATE" counts XNNPACK's partitions."""
-    return Counter(item["op_name"] for item in interpreter_of(flatbuffer)._get_ops_details())
-
-
-def outside_xnnpack(flatbuffer: bytes) -> Counter[str]:
-    """Count the operators that TFLite's own kernels run, because XNNPACK did not take them.
-
-    Their outputs are no partition's outputs, but a partition or another such operator reads them, or they leave.
-    """
-    interpreter = interpreter_of(flatbuffer)
-    operators = interpreter._get_ops_details()
-    partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
-    made = {int(tensor) for item in partitions for tensor in item["outputs"]}
-    read = {int(tensor) for item in partitions for tensor in item["inputs"]}
-    read |= {item["index"] for item in interpreter.get_output_details()}
-    outside: Counter[str] = Counter()
-    for item in reversed(operators):  # in the graph's order, so that readers come before makers
-        if item["op_name"] != "DELEGATE" and int(item["outputs"][0]) in read - made:
-            outside[item["op_name"]] += 1
-            read |= {int(tensor) for tensor in item["inputs"]}
-    return outside
 
 
 def flat(outputs: list[Any], num_classes: int) -> tuple[np.ndarray, np.ndarray]:

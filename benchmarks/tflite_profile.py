@@ -1,0 +1,152 @@
+"""What a .tflite file is made of and where its time goes, as LiteRT sees it. Knows no detector.
+
+Operators are counted by the interpreter. Times are of LiteRT's own profiler, which XNNPACK tells each of its operators:
+it is reached through the C interface of libLiteRt (litert/c/litert_profiler.h), because the Python package hides it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgedet.errors import UnsupportedError, require
+
+_CPU = 1  # kLiteRtHwAcceleratorCpu
+# identifier -> TOML, as litert/c/options/ writes them
+_OPTIONS = {"runtime_options_string": "enable_profiling = true\n", "xnnpack": "num_threads = 1\n"}
+# node types of XNNPACK that are convolutions; a 1 x 1 convolution is a fully connected layer to it
+_CONVOLUTIONS = ("Convolution", "Fully Connected")
+_WARMUP = 3
+_LIBRARY = "libLiteRt.so"
+_C = ctypes.CDLL(None)
+_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_TENSOR_TYPE_BYTES = 512  # LiteRtRankedTensorType has about 72
+
+
+def interpreter_of(flatbuffer: bytes, threads: int = 1) -> Any:
+    """Return LiteRT's interpreter, ready to run."""
+    interpreter = require("ai_edge_litert.interpreter", "reading a .tflite file").Interpreter(
+        model_content=flatbuffer, num_threads=threads
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def operators_of(flatbuffer: bytes) -> Counter[str]:
+    """Count the operators as written, by kind; "DELEGATE" counts XNNPACK's partitions."""
+    return Counter(item["op_name"] for item in interpreter_of(flatbuffer)._get_ops_details())
+
+
+def outside_xnnpack(flatbuffer: bytes) -> Counter[str]:
+    """Count the operators that TFLite's own kernels run, because XNNPACK did not take them.
+
+    Their outputs are no partition's outputs, but a partition or another such operator reads them, or they leave.
+    """
+    interpreter = interpreter_of(flatbuffer)
+    operators = interpreter._get_ops_details()
+    partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
+    made = {int(tensor) for item in partitions for tensor in item["outputs"]}
+    read = {int(tensor) for item in partitions for tensor in item["inputs"]}
+    read |= {item["index"] for item in interpreter.get_output_details()}
+    outside: Counter[str] = Counter()
+    for item in reversed(operators):  # in the graph's order, so that readers come before makers
+        if item["op_name"] != "DELEGATE" and int(item["outputs"][0]) in read - made:
+            outside[item["op_name"]] += 1
+            read |= {int(tensor) for tensor in item["inputs"]}
+    return outside
+
+
+def outside_convolutions(times_ms: Mapping[str, float]) -> float:
+    """Return the sum of ``Profile.run``'s times without the convolutions'."""
+    return sum(ms for kind, ms in times_ms.items() if not any(name in kind for name in _CONVOLUTIONS))
+
+
+class Profile:
+    """One model with LiteRT's profiler on, one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Compile the model; raises UnsupportedError where this LiteRT's C interface is another."""
+        self._library = ctypes.CDLL(str(Path(require("ai_edge_litert", "profiling").__file__ or "").parent / _LIBRARY))
+        self._held: list[Any] = []  # what the library keeps pointers to
+        self._before: dict[str, float] = {}
+        environment = self._made("LiteRtCreateEnvironment", ctypes.c_int(0), None)
+        model = self._made("LiteRtCreateModelFromFile", environment, str(path).encode())
+        options = self._made("LiteRtCreateOptions")
+        self._call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(_CPU))
+        for identifier, text in _OPTIONS.items():
+            payload, keep = ctypes.create_string_buffer(text.encode()), _Deleter(lambda pointer: None)
+            self._held += [payload, keep]
+            option = self._made("LiteRtCreateOpaqueOptions", identifier.encode(), payload, keep)
+            self._call("LiteRtAddOpaqueOptions", options, option)
+        self._model = self._made("LiteRtCreateCompiledModel", environment, model, options)
+        self._profiler = self._made("LiteRtCompiledModelGetProfiler", self._model)
+        signature = self._made("LiteRtGetModelSignature", model, ctypes.c_size_t(0))
+        self._buffers = [self._buffers_of(environment, signature, side) for side in ("Input", "Output")]
+        for _ in range(_WARMUP):
+            self._run()
+
+    def run(self) -> dict[str, float]:
+        """Run the model once, on whatever is in its input; return milliseconds by node type.
+
+        "Delegate/..." are XNNPACK's operators. "Invalid Unary Op" is its name for a look-up table, such as a swish.
+        """
+        self._call("LiteRtResetProfiler", self._profiler)  # without this the next run is not added
+        self._call("LiteRtStartProfiler", self._profiler)
+        self._run()
+        self._call("LiteRtStopProfiler", self._profiler)
+        summary = self._made("LiteRtGetProfileSummary", self._profiler, self._model)
+        text = ctypes.string_at(summary)
+        _C.free(summary)
+        total, before = parsed(text), self._before  # over all runs so far
+        self._before = total
+        return {name: ms - before.get(name, 0.0) for name, ms in total.items()}
+
+    def _buffers_of(self, environment: Any, signature: Any, side: str) -> Any:
+        count = ctypes.c_size_t()
+        self._call(f"LiteRtGetNumSignature{side}s", signature, ctypes.byref(count))
+        buffers = (ctypes.c_void_p * count.value)()
+        for index in range(count.value):
+            number = ctypes.c_size_t(index)
+            tensor = self._made(f"LiteRtGetSignature{side}TensorByIndex", signature, number)
+            kind = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
+            self._call("LiteRtGetRankedTensorType", tensor, kind)
+            wanted = self._made(
+                f"LiteRtGetCompiledModel{side}BufferRequirements", self._model, ctypes.c_size_t(0), number
+            )
+            buffers[index] = self._made("LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, wanted)
+        return buffers
+
+    def _run(self) -> None:
+        given = [argument for side in self._buffers for argument in (ctypes.c_size_t(len(side)), side)]
+        self._call("LiteRtRunCompiledModel", self._model, ctypes.c_size_t(0), *given)
+
+    def _made(self, function: str, *arguments: Any) -> ctypes.c_void_p:
+        """Call a function whose last argument receives a handle."""
+        handle = ctypes.c_void_p()
+        self._call(function, *arguments, ctypes.byref(handle))
+        return handle
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._library, function, lambda *_: "missing")(*arguments)
+        if status:
+            raise UnsupportedError(f"LiteRT's {function} says {status}: profiling is known to work with version 2.3.")
+
+
+def parsed(summary: bytes) -> dict[str, float]:
+    """Return node type -> milliseconds, from the profiler's text about the runs so far.
+
+    Delegates' operators have their totals in the last table, in microseconds; of the interpreter's own operators the
+    table by node type gives the mean of a call and the number of calls.
+    """
+    by_type, _, of_delegates = summary.decode().partition("Summary by node type")[2].partition("Delegate Statistics")
+    own = re.findall(r"^ *(\S.*?) +\d+ +([\d.]+) +[\d.]+% +[\d.]+% +[\d.]+ +(\d+)$", by_type, re.MULTILINE)
+    times = {name: float(mean) * int(calls) for name, mean, calls in own if not name.startswith("Delegate/")}
+    totals = re.findall(r"^(Delegate/.*?) +\d+ +[\d.]+ +\d+ +\d+ +(\d+)$", of_delegates, re.MULTILINE)
+    times.update({name: float(total) / 1e3 for name, total in totals})
+    if not times:
+        raise UnsupportedError("LiteRT's profile has an unknown form: it is known of version 2.3.")
+    return times
