@@ -13,7 +13,12 @@ import numpy as np
 from edgedet.machine import clock_mhz, governor, machine_of
 
 # suffix of a model file -> packages of its engines, of which one is imported once such a file is open
-_ENGINES = {".onnx": ("onnxruntime",), ".tflite": ("ai_edge_litert", "tflite_runtime")}
+_ENGINES = {
+    ".onnx": ("onnxruntime",),
+    ".tflite": ("ai_edge_litert", "tflite_runtime"),
+    ".engine": ("tensorrt",),
+    ".plan": ("tensorrt",),
+}
 
 
 def device_figures() -> dict[str, Any]:

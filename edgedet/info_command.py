@@ -16,12 +16,13 @@ from .artifact import MAX_META_BYTES, META_KEY, ArtifactMeta
 from .engines.base import default_threads, open_engine
 from .engines.tflite_file import read_trailer
 from .engines.tflite_finished import is_finished
+from .engines.trt_file import read_engine
 from .errors import ArtifactError, CheckpointError, InputError, require
 from .files import sha256_of, write_json
 from .parity import parity_of
 from .specs import DetectorSpec, spec_for
 
-DESCRIPTION = "Say what a model file (.onnx, .tflite) or a checkpoint (.safetensors, .pth, .h5) holds."
+DESCRIPTION = "Say what a model file (.onnx, .tflite, .engine) or a checkpoint (.safetensors, .pth, .h5) holds."
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
   edgedet info my.pth --json"""
 
@@ -124,6 +125,11 @@ def _from_tflite(path: Path, variant: Optional[str]) -> Info:
     return _from_model(path, variant)
 
 
+def _from_engine(path: Path, variant: Optional[str]) -> Info:
+    """Needs no TensorRT, and says where the engine belongs."""
+    return _from_meta(path, read_engine(path)[0])
+
+
 def _from_safetensors(path: Path, variant: Optional[str]) -> Info:
     """Our own files are read with the standard library; those that others saved, as any checkpoint."""
     header = _safetensors_header(path)
@@ -189,6 +195,8 @@ def _from_checkpoint(path: Path, variant: Optional[str]) -> Info:
 _READERS: Dict[str, Callable[[Path, Optional[str]], Info]] = {
     ".onnx": _from_model,
     ".tflite": _from_tflite,
+    ".engine": _from_engine,
+    ".plan": _from_engine,
     ".safetensors": _from_safetensors,
     ".h5": _from_checkpoint,
     **dict.fromkeys(_TORCH_SUFFIXES, _from_checkpoint),

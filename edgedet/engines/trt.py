@@ -138,7 +138,8 @@ class TrtEngine:
     def _recorded(self) -> Optional[Graph]:
         """Return a frame's work as a graph; None, with a line on stderr, where CUDA cannot record it."""
         try:
-            return Graph(self._cuda.stream, self._enqueue)
+            with self._cuda.current():
+                return Graph(self._cuda.stream, self._enqueue)
         except (DeviceError, OSError) as error:  # some kernels cannot be recorded; libcuda.so.1 may have another name
             print(f"edgedet: no CUDA graph, frames are launched layer by layer: {error}", file=sys.stderr)
             return None

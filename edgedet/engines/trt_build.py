@@ -105,7 +105,9 @@ def build_plan(
         said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx.path}: {said or log.reason()}.")
     all_float = recipe.precision == "fp16" and onnx.meta.precision == "int8"
-    _, alive = to_float(trt, network, ("everything",) if all_float else recipe.to_float)
+    moved, alive = to_float(trt, network, ("everything",) if all_float else recipe.to_float)
+    if recipe.to_float and not moved:
+        raise UnsupportedError(f"{onnx.path.name} has {' and '.join(recipe.to_float)} in float already")
     config = builder.create_builder_config()
     _configure(trt, config, recipe, options, typed)
     cache = _with_timing_cache(config, options.timing_cache)

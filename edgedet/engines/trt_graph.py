@@ -6,19 +6,24 @@ pycuda has no graphs, and cuda-python need not be there, so neither is used.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ..errors import DeviceError
 
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
 
 
+def driver() -> Any:
+    """Return the driver's library; raises OSError where there is none."""
+    return ctypes.CDLL("libcuda.so.1")
+
+
 class Graph:
     """A recording; its hundreds of small kernels then cost the CPU one call a frame."""
 
-    def __init__(self, stream: int, work: Callable[[], None], library: Optional[Any] = None) -> None:
+    def __init__(self, stream: int, work: Callable[[], None]) -> None:
         """Record ``work``, which must queue on ``stream`` only and must have run once; raises DeviceError."""
-        self._driver = library or ctypes.CDLL("libcuda.so.1")
+        self._driver = driver()
         self._stream = ctypes.c_void_p(stream)
         self._exec = ctypes.c_void_p()
         graph = ctypes.c_void_p()

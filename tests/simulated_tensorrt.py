@@ -1,0 +1,369 @@
+"""A SIMULATION of NVIDIA's `tensorrt` module, for machines without a GPU. It is no TensorRT and proves no speed.
+
+It exposes exactly the members that the real bindings of one version have (golden/trt_api.json), so that a call which a
+version lacks fails here too. Its "plans" are ONNX files, and its engines run them by onnxruntime on memory addresses,
+when the simulated CUDA stream gets there. FP16 flags change nothing; typed networks compute what their file says.
+
+SIMULATED_TENSORRT names the version, SIMULATED_FAULT one fault: parse, build, memory, slow, load, context, int8,
+enqueue.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from enum import IntEnum
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import trt_api
+from onnx import numpy_helper
+
+TYPES = {"Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Cast": "CAST"}
+TYPES.update(dict.fromkeys(("Add", "Sub", "Mul", "Div"), "ELEMENTWISE"))
+PLAN = b"simulated plan of TensorRT "
+RULED_BY_FLAGS = ("INT8", "FP16")
+STREAMS: dict[int, object] = {}  # handle -> simulated CUDA stream, which queues
+
+
+def fault() -> str:
+    return os.environ.get("SIMULATED_FAULT", "")
+
+
+class Native:
+    """As a class of the bindings: nothing can be set that is not there."""
+
+    _members: frozenset[str] = frozenset()
+
+    def __setattr__(self, name, value):
+        if not name.startswith("_") and name not in self._members:
+            raise AttributeError(f"{type(self).__name__} has no member {name} in this version (simulation)")
+        object.__setattr__(self, name, value)
+
+
+class HostMemory(bytes):
+    """IHostMemory: a buffer."""
+
+
+def module_for(version: str) -> ModuleType:
+    """Return a module of the version's surface."""
+    surface = trt_api.members(version)
+    module = ModuleType("tensorrt")
+    module.__version__ = version
+    enums = SimpleNamespace(
+        **{
+            name: IntEnum(name, [m for m in sorted(surface[name]) if m not in ("name", "value")], start=0)
+            for name in (
+                "BuilderFlag", "DataType", "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag",
+                "TacticSource", "TensorIOMode",
+            )
+        }
+    )  # fmt: skip
+    severity = IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
+
+    class ILogger(Native):
+        Severity = severity
+        INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = severity
+        __setattr__ = object.__setattr__  # Python classes that inherit may hold what they like
+
+    class IProgressMonitor(Native):
+        __setattr__ = object.__setattr__
+
+    class ITensor(Native):
+        def __init__(self, network, value):
+            self._network, self._value = network, value
+
+        @property
+        def name(self):
+            return self._value
+
+    class ILayer(Native):
+        def __init__(self, network, node, inputs):
+            self._network, self._node, self._at = network, node, inputs
+
+        @property
+        def type(self):
+            return enums.LayerType[TYPES.get(self._node.op_type, "SHUFFLE")]
+
+        @property
+        def name(self):
+            return self._node.name
+
+        @name.setter
+        def name(self, text):
+            self._node.name = text
+
+        @property
+        def num_inputs(self):
+            return len(self._at)
+
+        @property
+        def num_outputs(self):
+            return len(self._node.output)
+
+        def get_input(self, index):
+            return ITensor(self._network, self._node.input[self._at[index]])
+
+        def get_output(self, index):
+            return ITensor(self._network, self._node.output[index])
+
+        def set_input(self, index, tensor):
+            self._node.input[self._at[index]] = tensor._value
+
+    class IConstantLayer(ILayer):
+        """Its node is a stand-in that is not written."""
+
+        type = enums.LayerType.CONSTANT
+
+        @property
+        def weights(self):
+            return self._network._constants[self._node.output[0]].reshape(-1)
+
+        @property
+        def shape(self):
+            return self._network._constants[self._node.output[0]].shape
+
+    class WideConstant(ILayer):
+        """As ``get_layer`` gives it: an ILayer until it is narrowed by ``__class__``."""
+
+        type = enums.LayerType.CONSTANT
+
+    class INetworkDefinition(Native):
+        def __init__(self, typed):
+            self._typed, self._layers, self._constants, self._model = typed, [], {}, None
+
+        def _load(self, model):
+            self._model = model
+            self._constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+            for name in self._constants:
+                self._layers.append(WideConstant(self, onnx.NodeProto(name=name, output=[name]), []))
+            for node in model.graph.node:
+                kernels = node.op_type == "Conv"  # constants of a convolution are its kernel and bias, not inputs
+                inputs = [i for i, name in enumerate(node.input) if not (kernels and name in self._constants)]
+                self._layers.append(ILayer(self, node, inputs))
+
+        @property
+        def num_layers(self):
+            return len(self._layers)
+
+        def get_layer(self, index):
+            return self._layers[index]
+
+        def add_constant(self, shape, weights):
+            name = f"added.{len(self._layers)}"
+            self._constants[name] = weights.reshape(shape)
+            self._model.graph.initializer.append(numpy_helper.from_array(self._constants[name], name))
+            self._layers.append(IConstantLayer(self, onnx.NodeProto(name=name, output=[name]), []))
+            return self._layers[-1]
+
+    class IBuilderConfig(Native):
+        def __init__(self):
+            self._flags, self._cache, self._limits, self._sources = {"TF32"}, None, {}, None
+            self.progress_monitor = None
+            self.builder_optimization_level = 3
+
+        def __setattr__(self, name, value):
+            if name in ("progress_monitor", "builder_optimization_level") and name not in self._members and not value:
+                return
+            super().__setattr__(name, value)
+
+        def set_flag(self, flag):
+            self._flags.add(flag.name)
+
+        def clear_flag(self, flag):
+            self._flags.discard(flag.name)
+
+        def set_memory_pool_limit(self, pool, size):
+            self._limits[pool.name] = size
+
+        def set_tactic_sources(self, sources):
+            self._sources = sources
+            return True
+
+        def create_timing_cache(self, data):
+            return ITimingCache(data)
+
+        def set_timing_cache(self, cache, ignore_mismatch):
+            if cache._data and not cache._data.startswith(version.encode()):
+                return False
+            self._cache = cache
+            return True
+
+        def get_timing_cache(self):
+            return self._cache
+
+    class ITimingCache(Native):
+        def __init__(self, data):
+            self._data = bytes(data)
+
+        def serialize(self):
+            return HostMemory(self._data or version.encode() + b" timings")
+
+    class Builder(Native):
+        def __init__(self, log):
+            self._log = log
+
+        platform_has_fast_fp16 = True
+
+        @property
+        def platform_has_fast_int8(self):
+            return fault() != "int8"
+
+        def create_network(self, flags):
+            kinds = enums.NetworkDefinitionCreationFlag
+            typed = "STRONGLY_TYPED" in kinds.__members__ and bool(flags & 1 << int(kinds["STRONGLY_TYPED"]))
+            if "EXPLICIT_BATCH" in kinds.__members__ and not typed and version.startswith("8."):
+                assert flags & 1 << int(kinds["EXPLICIT_BATCH"]), "8.x parses ONNX into explicit batches only"
+            return INetworkDefinition(typed)
+
+        def create_builder_config(self):
+            return IBuilderConfig()
+
+        def build_serialized_network(self, network, config):
+            flags = config._flags.intersection(RULED_BY_FLAGS)
+            quantised = [layer for layer in network._layers if layer.type == enums.LayerType.QUANTIZE]
+            if network._typed and flags:
+                self._log.log(severity.ERROR, f"strongly typed networks take no {' '.join(sorted(flags))} flag")
+                return None
+            if quantised and not network._typed and "INT8" not in flags and _feeds_a_conv(network):
+                self._log.log(severity.ERROR, "Q/DQ layers need the INT8 builder flag")
+                return None
+            if fault() == "build":
+                self._log.log(severity.ERROR, "Could not find any implementation for node fpn.cell.0")
+                return None
+            if fault() == "memory":
+                self._log.log(severity.ERROR, "[defaultAllocator.cpp] Cuda Runtime (out of memory)")
+                self._log.log(severity.ERROR, "[builder.cpp] error code 2")
+                return None
+            if fault() == "slow":
+                time.sleep(60)
+            monitor = config.progress_monitor
+            if monitor is not None:
+                monitor.phase_start("Building Engine", None, 2)
+                monitor.phase_start("Tactics", "Building Engine", 1)
+                for step in range(2):
+                    assert monitor.step_complete("Building Engine", step)
+                monitor.phase_finish("Building Engine")
+            return HostMemory(PLAN + version.encode() + b"\n" + network._model.SerializeToString())
+
+    class ParserError(Native):
+        def __init__(self, text):
+            self._text = text
+
+        def desc(self):
+            return self._text
+
+    class OnnxParser(Native):
+        def __init__(self, network, log):
+            self._network, self._errors = network, []
+
+        def parse(self, data):
+            model = onnx.load_from_string(data)
+            opset = model.opset_import[0].version
+            if fault() == "parse" or (version.startswith("8.") and opset > 17):
+                self._errors.append(ParserError(f"No importer registered for op in opset {opset}"))
+                return False
+            self._network._load(model)
+            return True
+
+        @property
+        def num_errors(self):
+            return len(self._errors)
+
+        def get_error(self, index):
+            return self._errors[index]
+
+    class Runtime(Native):
+        def __init__(self, log):
+            self._log = log
+
+        def deserialize_cuda_engine(self, plan):
+            head, _, model = bytes(plan).partition(b"\n")
+            if fault() == "load" or head != PLAN + version.encode():
+                self._log.log(severity.ERROR, "Version tag does not match. Current Version: 0, Serialized: 1")
+                return None
+            return ICudaEngine(model, self._log)
+
+    class ICudaEngine(Native):
+        def __init__(self, model, log):
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = 1
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._log = log
+            self._inputs = [value.name for value in self._session.get_inputs()]
+            self._values = {v.name: v for v in (*self._session.get_inputs(), *self._session.get_outputs())}
+
+        @property
+        def num_io_tensors(self):
+            return len(self._values)
+
+        def get_tensor_name(self, index):
+            return list(self._values)[index]
+
+        def get_tensor_mode(self, name):
+            return enums.TensorIOMode["INPUT" if name in self._inputs else "OUTPUT"]
+
+        def get_tensor_shape(self, name):
+            return self._values[name].shape
+
+        def get_tensor_dtype(self, name):
+            return enums.DataType["UINT8" if "uint8" in self._values[name].type else "FLOAT"]
+
+        def create_execution_context(self):
+            return None if fault() == "context" else IExecutionContext(self)
+
+    class IExecutionContext(Native):
+        def __init__(self, engine):
+            self._engine, self._addresses = engine, {}
+
+        def set_tensor_address(self, name, address):
+            self._addresses[name] = address
+            return name in self._engine._values
+
+        def execute_async_v3(self, stream):
+            if fault() == "enqueue":
+                self._engine._log.log(severity.ERROR, "[cudaDriverHelpers] device is lost")
+                return False
+            STREAMS[stream].queue(self._run)
+            return True
+
+        def _run(self):
+            engine = self._engine
+            feeds = {name: _at(self._addresses[name], engine._values[name].shape, np.uint8) for name in engine._inputs}
+            names = [name for name in engine._values if name not in engine._inputs]
+            for name, value in zip(names, engine._session.run(names, feeds), strict=True):
+                np.copyto(_at(self._addresses[name], value.shape, np.float32), value)
+
+    made = {
+        "ILogger": ILogger, "IProgressMonitor": IProgressMonitor, "ITensor": ITensor, "ILayer": ILayer,
+        "IConstantLayer": IConstantLayer, "INetworkDefinition": INetworkDefinition, "IBuilderConfig": IBuilderConfig,
+        "ITimingCache": ITimingCache, "Builder": Builder, "ParserError": ParserError, "OnnxParser": OnnxParser,
+        "Runtime": Runtime, "ICudaEngine": ICudaEngine, "IExecutionContext": IExecutionContext,
+    }  # fmt: skip
+    for name, kind in made.items():
+        kind._members = surface.get(name, frozenset())
+        for member in [key for key in vars(kind) if not key.startswith("_") and key not in kind._members]:
+            delattr(kind, member)
+        if name in surface:
+            setattr(module, name, kind)
+    WideConstant._members = ILayer._members
+    for name, kind in vars(enums).items():
+        setattr(module, name, kind)
+    return module
+
+
+def _feeds_a_conv(network) -> bool:
+    read = {name for layer in network._layers if layer.type.name == "CONVOLUTION" for name in layer._node.input}
+    return any(
+        layer._node.output[0] in read for layer in network._layers if layer._node.op_type == "DequantizeLinear"
+    )  # fmt: skip
+
+
+def _at(address: int, shape, dtype) -> np.ndarray:
+    count = int(np.prod(shape))
+    memory = (ctypes.c_uint8 * (count * np.dtype(dtype).itemsize)).from_address(address)
+    return np.frombuffer(memory, dtype).reshape(shape)
