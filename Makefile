@@ -15,13 +15,17 @@ TORCH := torch==2.13.0
 # The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
 ORACLE := timm==1.0.19 omegaconf==2.4.0
 
-.PHONY: demo test slow check clean
+.PHONY: demo demo-int8 test slow check clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
 	$(BIN)/edgedet run $(MODEL) --source edgedet/demo/street.mp4 --save $(OUT)/demo.mp4 --jsonl $(OUT)/demo.jsonl
 	@echo "The clip with boxes: $(CURDIR)/$(OUT)/demo.mp4"
 	@echo "A line a frame:      $(CURDIR)/$(OUT)/demo.jsonl"
+
+# The INT8 model inside the package, after a change of calibration or of the TFLite writer.
+demo-int8: $(VENV)/demo.stamp
+	$(BIN)/python scripts/make_demo_int8.py
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest

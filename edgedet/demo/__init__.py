@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 
@@ -13,6 +14,16 @@ FOLDER = Path(__file__).resolve().parent
 CLIP = FOLDER / "street.mp4"  # 15 s of pedestrians that the weights did not see in training
 WEIGHTS = FOLDER / "efficientdet_d0_street.safetensors"  # EfficientDet-D0, one class: person
 MODEL_NAME = WEIGHTS.stem
+INT8 = FOLDER / f"{MODEL_NAME}_int8.tflite"  # of the same weights, by scripts/make_demo_int8.py
+
+
+def int8_model() -> Optional[Path]:
+    """Return the bundled INT8 file if there is a package that runs it, else None.
+
+    It needs no export, and no other file runs faster on a CPU (docs/tflite.md).
+    """
+    installed = any(find_spec(name) is not None for name in ("ai_edge_litert", "tflite_runtime"))
+    return INT8 if installed and INT8.is_file() else None
 
 
 def clip_frames(count: int) -> List[np.ndarray]:
