@@ -236,7 +236,8 @@ def test_exports_that_are_all_damaged_are_not_replaced_by_the_demo(exports, caps
     assert "no model in edgedet-out/ can be used" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_without_any_export_the_demo_is_exported(folder, capsys, monkeypatch):
+def test_without_any_export_and_without_litert_the_demo_is_exported(folder, capsys, monkeypatch):
+    monkeypatch.setattr(command, "int8_model", lambda: None)
     host = pytest.importorskip("edgedet.export.command", reason="the demo is exported by host code")
     monkeypatch.setattr(host, "export_demo", lambda out: write_fake_model(out / "demo.fake"))
     assert run("--source", "clip.avi", "--limit", 1, model=None) == 0
@@ -246,6 +247,7 @@ def test_without_any_export_the_demo_is_exported(folder, capsys, monkeypatch):
 
 
 def test_without_the_export_packages_one_line_tells_how(folder, capsys, monkeypatch):
+    monkeypatch.setattr(command, "int8_model", lambda: None)
     host = pytest.importorskip("edgedet.export.command", reason="the demo is exported by host code")
 
     def needs_torch(out):

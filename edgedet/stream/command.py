@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ContextManager, Dict, List, TextIO, Tuple
 
+from ..demo import int8_model
 from ..detector import Detector
 from ..engines.base import default_threads, open_engine
 from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
@@ -180,7 +181,7 @@ def _open_detector(args: argparse.Namespace) -> Tuple[Path, Detector]:
             print(f"edgedet: passed over: {error}", file=sys.stderr)
     if exports:
         raise ArtifactError(f"no model in {EXPORTS}/ can be used: name one, or run `edgedet export` again.")
-    demo = _export_demo()
+    demo = int8_model() or _export_demo()
     return demo, Detector(demo, args.threads, args.score)
 
 
