@@ -12,7 +12,6 @@ import pytest
 
 from edgedet import demo
 from edgedet.engines.tflite_file import read_trailer
-from edgedet.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_BYTES = 5_500_000
