@@ -62,13 +62,15 @@ make_apt guest arm64
 apt_of guest -y install --download-only python3-minimal libpython3.11-stdlib libstdc++6 libgcc-s1 libatomic1 > /dev/null 2>&1 ||
 	cannot "Debian's packages for arm64"
 for deb in "$DIR"/apt-guest/cache/archives/*.deb; do dpkg-deb -x "$deb" "$DIR/system"; done
-# Each processor gets its own /proc/cpuinfo: qemu 7.2 shows the guest the host's, at which onnxruntime dies.
+# Each processor gets files of its own on what it is, four cores like a Raspberry Pi: qemu 7.2 shows the guest the
+# host's, at which onnxruntime dies.
 for cpu in "cortex-a72 0xd08 fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid" \
 	"cortex-a76 0xd0b fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs"; do
 	read -r name part flags <<< "$cpu"
-	mkdir -p "$DIR/$name/proc"
+	mkdir -p "$DIR/$name/proc" "$DIR/$name/sys/devices/system/cpu"
 	for entry in "$DIR"/system/*; do ln -sfn "$entry" "$DIR/$name/"; done
-	for core in 0 1; do
+	for file in possible present online; do echo 0-3 > "$DIR/$name/sys/devices/system/cpu/$file"; done
+	for core in 0 1 2 3; do
 		printf 'processor\t: %d\nBogoMIPS\t: 108.00\nFeatures\t: %s\nCPU implementer\t: 0x41\nCPU architecture: 8\n' $core "$flags"
 		printf 'CPU variant\t: 0x0\nCPU part\t: %s\nCPU revision\t: 3\n\n' "$part"
 	done > "$DIR/$name/proc/cpuinfo"

@@ -1,0 +1,135 @@
+"""A .tflite file as many small ones, to find out what each part costs. Knows TFLite's schema; measures nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SWISH = "LOGISTIC and MUL"
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One operator as a model of its own, or the two of a swish, which XNNPACK runs as one.
+
+    kind:       its name in the schema, "CONV_2D", or SWISH.
+    operators:  how many it is in the file.
+    shapes:     of its inputs and outputs, as text.
+    flatbuffer: the model.
+    key:        the same for parts that cost the same: kind, options, types and shapes.
+    """
+
+    kind: str
+    operators: int
+    shapes: str
+    flatbuffer: bytes
+    key: str
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it multiplies by weights."""
+        return self.kind in CONVOLUTIONS
+
+
+def parts_of(path: Path) -> Iterator[Part]:
+    """Yield the parts of a file in order."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = path.read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    (graph,) = model.subgraphs
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    kinds = [names[codes[operator.opcodeIndex]] for operator in graph.operators]
+    second_of = _swishes(graph.operators, kinds)
+    for index, operator in enumerate(graph.operators):
+        if index in second_of:
+            both = [operator, graph.operators[second_of[index]]]
+            yield _part(schema, model, graph, both, SWISH, data)
+        elif index not in second_of.values():
+            yield _part(schema, model, graph, [operator], kinds[index], data)
+
+
+def _swishes(operators: list[Any], kinds: list[str]) -> dict[int, int]:
+    """Return LOGISTIC -> MUL where the MUL alone reads the LOGISTIC, and multiplies it with what that reads."""
+    readers: dict[int, list[int]] = defaultdict(list)
+    for index, operator in enumerate(operators):
+        for tensor in _list(operator.inputs):
+            readers[tensor].append(index)
+    found = {}
+    for index, (operator, kind) in enumerate(zip(operators, kinds, strict=True)):
+        if kind == "LOGISTIC":
+            x, y = int(operator.inputs[0]), int(operator.outputs[0])
+            last = readers[y][0] if len(readers[y]) == 1 else index
+            if kinds[last] == "MUL" and set(_list(operators[last].inputs)) == {x, y}:
+                found[index] = last
+    return found
+
+
+def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, data: bytes) -> Part:
+    """Return operators as a model: what they read and do not make is its input, the last one's outputs its outputs."""
+    alone, sub = schema.ModelT(), schema.SubGraphT()
+    alone.version, alone.operatorCodes, alone.buffers, alone.subgraphs = model.version, [], [schema.BufferT()], [sub]
+    sub.tensors, sub.operators, sub.inputs = [], [], []
+    made = {tensor for operator in operators for tensor in _list(operator.outputs)}
+    numbers: dict[int, int] = {}
+    described, same = [], [kind]
+
+    def take(index: int) -> int:
+        if index < 0:  # an input that is left out
+            return index
+        if index not in numbers:
+            old, new = graph.tensors[index], schema.TensorT()
+            new.__dict__.update(old.__dict__)
+            constant = _constant(model.buffers[old.buffer], data)
+            new.buffer, new.shapeSignature = 0, None
+            if constant:
+                buffer = schema.BufferT()
+                buffer.data = list(constant)
+                alone.buffers.append(buffer)
+                new.buffer = len(alone.buffers) - 1
+            numbers[index] = len(sub.tensors)
+            sub.tensors.append(new)
+            described.append(f"{'x'.join(map(str, _list(new.shape)))}{' constant' if constant else ''}")
+            same.append(f"{described[-1]} {new.type}")
+            if not constant and index not in made:
+                sub.inputs.append(numbers[index])
+        return numbers[index]
+
+    for operator in operators:
+        single = schema.OperatorT()
+        single.opcodeIndex = len(alone.operatorCodes)
+        alone.operatorCodes.append(model.operatorCodes[operator.opcodeIndex])
+        single.builtinOptionsType, single.builtinOptions = operator.builtinOptionsType, operator.builtinOptions
+        single.inputs = [take(int(index)) for index in _list(operator.inputs)]
+        single.outputs = [take(int(index)) for index in _list(operator.outputs)]
+        sub.operators.append(single)
+        sub.outputs = list(single.outputs)
+        options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
+        same.append(f"{sorted(options.items())} {single.inputs} {single.outputs}")
+    key = hashlib.sha256("\n".join(same).encode()).hexdigest()
+    return Part(kind, len(operators), ", ".join(described), _packed(alone), key)
+
+
+def _packed(model: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _constant(buffer: Any, data: bytes) -> bytes:
+    """Return a buffer's bytes, which may lie behind the flatbuffer."""
+    if buffer.data is not None and len(buffer.data):
+        return bytes(bytearray(buffer.data))
+    return data[buffer.offset : buffer.offset + buffer.size] if buffer.size else b""
+
+
+def _list(values: Any) -> list[int]:
+    return [] if values is None else [int(value) for value in values]
