@@ -102,11 +102,13 @@ def test_run_names_the_pip_command_for_opencv(bare: Path, tmp_path: Path):
 
 
 def test_run_without_a_model_or_torch_names_what_would_export_the_demo(tmp_path: Path):
-    """OpenCV and onnxruntime are there, nothing has been exported, and torch is hidden."""
+    """OpenCV and onnxruntime are there, nothing has been exported; torch and what runs the bundled INT8 file is not."""
     command = ["run", "--source", str(demo.CLIP), "--save", "out.mp4"]
-    code = f"import sys; sys.modules['torch'] = None; from edgedet.cli import main; sys.exit(main({command!r}))"
+    hidden = {"torch": None, "ai_edge_litert": None, "tflite_runtime": None}
+    code = f"import sys; sys.modules.update({hidden}); from edgedet.cli import main; sys.exit(main({command!r}))"
     done = run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 2, done.stderr
+    assert "pip install 'edgedet[tflite]' runs the bundled one" in done.stderr.splitlines()[-1]
     assert "needs torch, which is not installed: pip install 'edgedet[export]'" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

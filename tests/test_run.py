@@ -258,6 +258,7 @@ def test_without_the_export_packages_one_line_tells_how(folder, capsys, monkeypa
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
         "edgedet: no model was named and edgedet-out/ holds none; "
+        "pip install 'edgedet[tflite]' runs the bundled one, or: "
         "exporting the demo model needs torch, which is not installed: pip install X"
     )
 

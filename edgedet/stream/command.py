@@ -192,7 +192,9 @@ def _export_demo() -> Path:
     try:
         return export_demo(EXPORTS)
     except MissingDependency as error:
-        raise MissingDependency(f"no model was named and {EXPORTS}/ holds none; {error}") from None
+        raise MissingDependency(
+            f"no model was named and {EXPORTS}/ holds none; pip install 'edgedet[tflite]' runs the bundled one, or: {error}"
+        ) from None
 
 
 def _description_of(model: Path, detector: Detector, threads: int) -> str:
