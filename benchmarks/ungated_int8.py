@@ -1,0 +1,72 @@
+"""Write an INT8 .tflite of a network that learned nothing, to measure what such a file costs; it finds nothing of use.
+
+    python -m edgedet.benchmarks.ungated_int8 --variant tf_efficientdet_lite0 --classes 6 --out lite0_int8.tflite
+
+``edgedet export`` judges every INT8 file by what it finds, so it refuses this one. Ranges are those of one random
+picture. Weights are random too, unless ``--weights`` names a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedet.artifact import ArtifactMeta
+from edgedet.specs import spec_for
+
+NO_SOURCE = "0" * 64  # there is no checkpoint
+
+
+def write_ungated(variant: str, num_classes: int, weights: Path | None, out: Path) -> None:
+    """Write the file; see the module."""
+    import torch
+
+    from edgedet.calibration.executor import Executor
+    from edgedet.calibration.plan import dense_plan
+    from edgedet.calibration.table import CalibrationTable
+    from edgedet.export.checkpoint import load_checkpoint, network_from_checkpoint
+    from edgedet.export.fuse import graph_from_network
+    from edgedet.export.network import EfficientDet
+    from edgedet.export.tflite_writer import write_tflite
+
+    torch.manual_seed(0)
+    if weights is None:
+        spec = replace(spec_for(variant), num_classes=num_classes)
+        network = EfficientDet(spec).eval()
+        names = tuple(f"class_{index}" for index in range(num_classes))
+    else:
+        checkpoint = load_checkpoint(weights, variant)
+        spec, names, network = checkpoint.spec, checkpoint.class_names, network_from_checkpoint(checkpoint)
+    meta = ArtifactMeta(spec, names, "fp32", NO_SOURCE, report={"gate": "none: for measuring cost only"})
+    model = graph_from_network(network, meta)
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def observe(node: Any, value: Any) -> Any:
+        ranges[node.output[0]] = (float(value.min()), float(value.max()))
+        return value
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *spec.input_hw, 3), dtype=np.uint8)
+    Executor(model).run(pixels, observe)
+    write_tflite(model, meta, out, dense_plan(model, spec, CalibrationTable(ranges, {})))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write one file and say so."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", required=True, help="a model of the family, such as tf_efficientdet_lite0")
+    parser.add_argument("--classes", type=int, default=90, help="without --weights (default: %(default)s)")
+    parser.add_argument("--weights", type=Path, help="checkpoint (default: random)")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    write_ungated(args.variant, args.classes, args.weights, args.out)
+    print(f"wrote {args.out}: for measuring cost only")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
