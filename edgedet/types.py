@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from .errors import ShapeError
 
 INT8_MIN = -128
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time in which a camera gave nothing new.
+
+    reason:  what was noticed, in words.
+    seconds: from the last picture before it to the first one after it.
+    """
+
+    reason: str
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +33,16 @@ class Frame:
     captured_s: seconds; media time for files, ``time.monotonic()`` at capture for live sources.
     index:      position in the source, from 0.
     name:       the image's path, "" for videos and cameras.
+    camera:     the camera's name, "" for files; no password is in it.
+    gap:        cameras only: what was missed since the frame before, None for nothing.
     """
 
     bgr: np.ndarray
     captured_s: float
     index: int
     name: str = ""
+    camera: str = ""
+    gap: Optional[Gap] = None
 
     def __post_init__(self) -> None:
         if self.bgr.ndim != 3 or self.bgr.shape[2] != 3 or self.bgr.dtype != np.uint8:
@@ -151,8 +167,45 @@ class FrameResult:
     """One frame with what was found in it.
 
     timings_ms: milliseconds per stage: "preprocess", "network", "postprocess".
+    age_ms:     live sources only: milliseconds from the frame's capture until its detections were there.
     """
 
     frame: Frame
     detections: Detections
     timings_ms: Dict[str, float] = field(default_factory=dict)
+    age_ms: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class CameraStats:
+    """What one camera has done so far.
+
+    captured = processed + dropped + skipped + stale, and at most one frame more that waits for the detector.
+
+    name:      as in ``Frame.camera``.
+    state:     "opening", "live", "lost" (being reopened) or "ended" (given up, or closed).
+    reason:    why it is lost or ended, "" while it is not.
+    size_wh:   of the newest picture, (0, 0) before the first.
+    captured:  frames that the camera delivered.
+    processed: frames handed to the detector.
+    dropped:   frames that a newer one replaced before the detector was free.
+    skipped:   frames left out by choice (--every, --max-fps).
+    stale:     frames of a frozen or looping camera, not handed over.
+    gaps:      times that the camera was lost; gap_s is their sum in seconds, an open one included.
+    age_ms:    of the newest result (see FrameResult), None before the first; age_p50_ms and age_p99_ms of the last ones.
+    """
+
+    name: str
+    state: str
+    reason: str
+    size_wh: Tuple[int, int]
+    captured: int
+    processed: int
+    dropped: int
+    skipped: int
+    stale: int
+    gaps: int
+    gap_s: float
+    age_ms: Optional[float]
+    age_p50_ms: Optional[float]
+    age_p99_ms: Optional[float]

@@ -19,6 +19,7 @@ from edgedet.calibration.frames import (
 )
 from edgedet.errors import InputError, SourceError
 from edgedet.preprocess import Preprocessor
+from edgedet.stream.camera import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.sources import read_image
 
@@ -225,18 +226,21 @@ class FakeCamera:
         pass
 
 
+def live(name, camera, stopped):
+    """Return a source of one fake camera that is not opened again."""
+    return LiveSource([(name, lambda: camera)], stopped, recovery=Recovery(retries=0))
+
+
 def test_a_camera_is_watched_for_some_seconds(monkeypatch):
     monkeypatch.setattr(
-        frames_module, "open_source", lambda text, stopped: LiveSource("camera 0", FakeCamera(10_000), stopped)
+        frames_module, "open_source", lambda text, stopped: live("camera 0", FakeCamera(10_000), stopped)
     )
     sets = calibration_frames("0", SPEC, count=8, live_seconds=0.8)
     assert 3 <= len(everything(sets)) <= 8  # a frame each 0.1 s, on a busy machine fewer
 
 
 def test_a_camera_that_ends_gives_what_came(monkeypatch):
-    monkeypatch.setattr(
-        frames_module, "open_source", lambda text, stopped: LiveSource("camera 0", FakeCamera(20), stopped)
-    )
+    monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: live("camera 0", FakeCamera(20), stopped))
     sets = calibration_frames("0", SPEC, count=1000, live_seconds=10.0)
     assert 2 <= len(everything(sets)) <= 20
     assert sets.failures == ("camera 0 stopped delivering: no frame came.",)
@@ -260,9 +264,7 @@ def test_without_a_source_other_models_take_photographs_and_say_so():
 def test_the_report_tells_no_password_and_no_folder(tmp_path, monkeypatch):
     url = "rtsp://user:secret@10.0.0.5:554/live?token=abc"
     assert calibration_frames(write_images(tmp_path / "x", range(3)), SPEC).report()["source"] == "x"
-    monkeypatch.setattr(
-        frames_module, "open_source", lambda text, stopped: LiveSource(text, FakeCamera(10), lambda: False)
-    )
+    monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: live(text, FakeCamera(10), lambda: False))
     report = calibration_frames(url, SPEC, count=2, live_seconds=0.01).report()
     assert report["source"] == "rtsp://10.0.0.5:554/live"
     assert "secret" not in str(report)

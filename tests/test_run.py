@@ -156,9 +156,18 @@ def test_nothing_readable_is_bad_input(folder, capsys):
         (["--source", "clip.avi", "--limit", "0"], "--limit wants a number from 1 up; got 0."),
         (["--source", "clip.avi", "--threads", "0"], "--threads wants a number from 1 up; got 0."),
         (["--source", "clip.avi", "--score", "40"], "between 0 and 1, both excluded; got 40.0."),
-        (["--source", "clip.avi", "--save", "out.avi"], "saved as MP4: wanted --save NAME.mp4, got out.avi."),
-        (["--source", "clip.avi", "--save", "out.txt"], "saved as MP4: wanted --save NAME.mp4, got out.txt."),
-        (["--source", "clip.avi", "--save", "folder"], "saved as MP4: wanted --save NAME.mp4, got folder."),
+        (
+            ["--source", "clip.avi", "--save", "out.avi"],
+            "saved as .mp4, .webm, .mkv: wanted --save NAME.mp4, got out.avi.",
+        ),
+        (
+            ["--source", "clip.avi", "--save", "out.txt"],
+            "wanted --save NAME.mp4, got out.txt.",
+        ),
+        (
+            ["--source", "clip.avi", "--save", "folder"],
+            "wanted --save NAME.mp4, got folder.",
+        ),
         (["--source", "clip.avi", "--save", "model.fake/out.mp4"], "cannot write model.fake/out.mp4: "),
         (["--source", "clip.avi", "--jsonl", "model.fake/out.jsonl"], "cannot write model.fake/out.jsonl: "),
         (["--source", "photos", "--save", "out.mp4"], "saved into a folder: wanted --save DIR, got out.mp4."),
@@ -354,7 +363,7 @@ def test_progress_rewrites_one_line_on_a_terminal(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     terminal = Terminal()
-    progress = Progress(200, terminal)
+    progress = Progress(terminal, 200)
     for frames in range(1, 21):  # 20 frames at 10 a second, printed once a quarter of a second has passed
         now[0] = frames / 10
         progress.update(frames, 3)
@@ -369,7 +378,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     log = io.StringIO()
-    progress = Progress(None, log)
+    progress = Progress(log)
     for frames in range(1, 250):
         now[0] = frames / 10
         progress.update(frames, 0)

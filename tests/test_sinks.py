@@ -14,9 +14,10 @@ from conftest import SMALL_DISK_BYTES
 from media import FPS, frames_of, picture
 
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError
-from edgedet.stream.mp4 import is_whole_mp4
-from edgedet.stream.sinks import image_sink, jsonl_sink, video_sink, window_sink
+from edgedet.stream.jsonl import jsonl_sink
+from edgedet.stream.sinks import image_sink, video_sink, window_sink
 from edgedet.stream.stop import Stop
+from edgedet.stream.video_file import is_whole
 from edgedet.types import Detections, Frame, FrameResult
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV writes videos and images")
@@ -42,7 +43,7 @@ def annotate(one):
 
 def test_a_video_has_the_sources_frames_and_rate(tmp_path):
     path = tmp_path / "new" / "out.mp4"
-    with video_sink(path, FPS, live=False, annotate=annotate) as write:
+    with video_sink(path, FPS, annotate) as write:
         for index in range(7):
             write(result(index, index / FPS, level=20 * index))
             assert not path.exists()  # not under its name before it plays
@@ -52,40 +53,30 @@ def test_a_video_has_the_sources_frames_and_rate(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_live_video_keeps_real_time(tmp_path):
-    """At 10 frames a second, captures at 0, 0.3 and 0.5 s fill slots 0, 1 to 3, 4 and 5; one at 0.52 s adds none."""
-    path = tmp_path / "out.mp4"
-    with video_sink(path, 10.0, live=True, annotate=annotate) as write:
-        for level, captured_s in ((50, 100.0), (100, 100.3001), (150, 100.5001), (200, 100.52)):
-            write(result(captured_s=captured_s, level=level))
-    levels = [frame.mean() for frame in frames_of(path)[0]]
-    np.testing.assert_allclose(levels, [50, 100, 100, 100, 150, 150], atol=CODEC_ERROR)
-
-
 def test_a_video_of_odd_size_plays(tmp_path):
     path = tmp_path / "out.mp4"
-    with video_sink(path, FPS, live=False, annotate=annotate) as write:
+    with video_sink(path, FPS, annotate) as write:
         write(result(size_wh=(101, 75)))
     assert frames_of(path)[0][0].mean() == pytest.approx(100, abs=CODEC_ERROR)
 
 
 def test_a_stream_that_changes_its_size_keeps_the_first(tmp_path):
     path = tmp_path / "out.mp4"
-    with video_sink(path, FPS, live=False, annotate=annotate) as write:
+    with video_sink(path, FPS, annotate) as write:
         write(result(size_wh=(256, 192)))
         write(result(size_wh=(128, 96)))
     assert [frame.shape for frame in frames_of(path)[0]] == [(192, 256, 3)] * 2
 
 
 def test_an_error_leaves_no_video(tmp_path):
-    with suppress(RuntimeError), video_sink(tmp_path / "out.mp4", FPS, live=False, annotate=annotate) as write:
+    with suppress(RuntimeError), video_sink(tmp_path / "out.mp4", FPS, annotate) as write:
         write(result())
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_frame_makes_no_video(tmp_path):
-    with video_sink(tmp_path / "out.mp4", FPS, live=False, annotate=annotate):
+    with video_sink(tmp_path / "out.mp4", FPS, annotate):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -96,7 +87,7 @@ def test_a_full_disk_ends_a_video_in_one_line(small_disk):
     frame = FrameResult(Frame(noise, 0.0, 0), result().detections)
 
     def record():
-        with video_sink(small_disk / "out.mp4", FPS, live=False, annotate=annotate) as write:
+        with video_sink(small_disk / "out.mp4", FPS, annotate) as write:
             for _ in range(1000):
                 write(frame)
 
@@ -111,17 +102,17 @@ def test_a_video_cut_by_a_size_limit_is_noticed(tmp_path):
 import resource, sys
 import numpy as np
 from edgedet.errors import InputError
-from edgedet.stream.mp4 import mp4_file
+from edgedet.stream.video_file import video_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 try:
-    with mp4_file({str(tmp_path / "out.mp4")!r}, 10.0, (640, 480)) as write:
+    with video_file({str(tmp_path / "out.mp4")!r}, 10.0, (640, 480)) as write:
         for _ in range(30):
             write(noise)
 except InputError as error:
     sys.exit(f"refused: {{error}}")
 """
-    code = code.replace("with mp4_file(", "with mp4_file(__import__('pathlib').Path(").replace(".mp4'", ".mp4')")
+    code = code.replace("with video_file(", "with video_file(__import__('pathlib').Path(").replace(".mp4'", ".mp4')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert "refused: cannot write" in done.stderr
     assert "is cut" in done.stderr
@@ -131,15 +122,15 @@ except InputError as error:
 @pytest.mark.parametrize("cut", [1, 100, 3000])
 def test_a_cut_mp4_is_not_whole(tmp_path, cut):
     path = tmp_path / "out.mp4"
-    with video_sink(path, FPS, live=False, annotate=annotate) as write:
+    with video_sink(path, FPS, annotate) as write:
         for index in range(5):
             write(result(index))
-    assert is_whole_mp4(path)
+    assert is_whole(path)
     data = path.read_bytes()
     path.write_bytes(data[:-cut])
-    assert not is_whole_mp4(path)
+    assert not is_whole(path)
     path.write_bytes(b"")
-    assert not is_whole_mp4(path)
+    assert not is_whole(path)
 
 
 # --- images -----------------------------------------------------------------------------------------------------
@@ -212,7 +203,7 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path, sink):
     (tmp_path / "file").touch()
     name = tmp_path / "file" / "out"
     opened = {
-        "video": lambda: video_sink(name.with_suffix(".mp4"), FPS, False, annotate),
+        "video": lambda: video_sink(name.with_suffix(".mp4"), FPS, annotate),
         "images": lambda: image_sink(lambda _: name.with_suffix(".png"), annotate),
         "jsonl": lambda: jsonl_sink(name.with_suffix(".jsonl"), ["person", "car"], False),
     }[sink]
@@ -228,7 +219,7 @@ def test_a_read_only_folder_is_one_line(tmp_path):
     try:
         with (
             pytest.raises(InputError, match="Permission denied"),
-            video_sink(tmp_path / "out.mp4", FPS, False, annotate) as write,
+            video_sink(tmp_path / "out.mp4", FPS, annotate) as write,
         ):
             write(result())
     finally:

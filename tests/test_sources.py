@@ -13,8 +13,9 @@ import pytest
 from media import FPS, picture, write_clip
 
 from edgedet.errors import SourceError
+from edgedet.stream.camera import Recovery
 from edgedet.stream.live import LiveSource
-from edgedet.stream.sources import ImageSource, VideoSource, is_cut, open_source, read_image
+from edgedet.stream.sources import ImageSource, SourceOptions, VideoSource, is_cut, open_source, read_image
 
 cv2 = pytest.importorskip("cv2", reason="sources are read by OpenCV")
 
@@ -200,6 +201,11 @@ def test_stopping_early_is_no_failure(tmp_path):
 # --- live sources -----------------------------------------------------------------------------------------------
 
 
+def live(name, camera, stopped=lambda: False):
+    """Return a source of one fake camera that is not opened again."""
+    return LiveSource([(name, lambda: camera)], stopped, recovery=Recovery(retries=0))
+
+
 class FakeCamera:
     """A capture whose n-th frame has level n; ``step`` lets the next ``count`` frames through."""
 
@@ -238,10 +244,10 @@ def wait_until(condition):
 def test_a_slow_reader_gets_the_newest_frame():
     """Ten frames come while nobody looks: the reader gets the tenth, and then the eleventh."""
     camera = FakeCamera()
-    with closing(LiveSource("camera", camera, stopped=lambda: False)) as source:
+    with closing(live("camera", camera, lambda: False)) as source:
         frames = iter(source)
         camera.step(10)
-        wait_until(lambda: source._newest is not None and source._newest.index == 9)
+        wait_until(lambda: source.cameras[0]._newest is not None and source.cameras[0]._newest.index == 9)
         frame = next(frames)
         assert (frame.index, int(frame.bgr[0, 0, 0])) == (9, 10)
         camera.step(1)
@@ -251,7 +257,7 @@ def test_a_slow_reader_gets_the_newest_frame():
 
 def test_a_frame_is_given_once():
     camera = FakeCamera(ends_after=2)
-    source = LiveSource("camera", camera, stopped=lambda: False)
+    source = live("camera", camera, lambda: False)
     camera.step(1)
     frames = iter(source)
     assert next(frames).index == 0
@@ -266,7 +272,7 @@ def test_a_live_frame_carries_the_time_of_its_capture():
     camera = FakeCamera(ends_after=1)
     before = time.monotonic()
     camera.step(1)
-    source = LiveSource("camera", camera, stopped=lambda: False)
+    source = live("camera", camera, lambda: False)
     (frame,) = source
     assert before <= frame.captured_s <= time.monotonic()
     assert (source.live, source.fps, source.total) == (True, 30.0, None)
@@ -276,7 +282,7 @@ def test_a_live_frame_carries_the_time_of_its_capture():
 def test_waiting_for_a_silent_camera_can_be_stopped():
     camera = FakeCamera()
     stop = threading.Event()
-    source = LiveSource("camera", camera, stopped=stop.is_set)
+    source = live("camera", camera, stop.is_set)
     threading.Timer(0.2, stop.set).start()
     assert list(source) == []
     assert source.failures == []
@@ -289,7 +295,7 @@ def test_a_camera_that_raises_ends_the_source():
         def read(self):
             raise OSError("unplugged")
 
-    source = LiveSource("camera 0", Broken(), stopped=lambda: False)
+    source = live("camera 0", Broken(), lambda: False)
     assert list(source) == []
     assert source.failures == ["camera 0 stopped delivering: unplugged."]
     source.close()
@@ -297,7 +303,7 @@ def test_a_camera_that_raises_ends_the_source():
 
 def test_closing_releases_the_camera():
     camera = FakeCamera()
-    source = LiveSource("camera", camera, stopped=lambda: False)
+    source = live("camera", camera, lambda: False)
     camera.step(3)
     wait_until(lambda: camera.delivered == 3)
     threading.Timer(0.1, camera.step, [1]).start()
@@ -333,7 +339,7 @@ def mjpeg_url():
 
 
 def test_a_network_stream_is_read_until_it_ends(mjpeg_url):
-    source = opened(mjpeg_url)
+    source = open_source(mjpeg_url, lambda: False, SourceOptions(recovery=Recovery(retries=0)))
     assert isinstance(source, LiveSource)
     frames = list(source)
     assert 1 <= len(frames) <= 20

@@ -1,16 +1,49 @@
-"""Open what OpenCV calls a capture: a video file, a camera, a network stream. Knows no frame's time and no thread."""
+"""Open what gives frames: a video file, a network stream, a GStreamer pipeline. Knows no frame's time and no thread.
+
+Cameras that sit on the board itself are in ``devices``.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Tuple, Union
+from typing import Any, List, Optional, Protocol, Tuple
 
 from ..errors import SourceError, require
+from .address import public_name
+from .pipelines import file_pipeline, is_gstreamer, require_gstreamer, stream_pipeline
 
-OPEN_TIMEOUT_MS = 10_000  # for a host that does not answer; OpenCV's own default is 30 s
-READ_TIMEOUT_MS = 10_000
+TIMEOUT_S = 10.0  # a camera that gives nothing for so long is lost; OpenCV's own timeouts are 30 s
 FALLBACK_FPS = 25.0  # where a container or camera names none; only times and the saved video's speed depend on it
 MAX_FPS = 1000.0  # more is a broken header
+TRANSPORTS = ("tcp", "udp")
+PIXEL_FORMATS = ("auto", "MJPG", "YUYV", "NV12", "GREY", "H264")
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # OpenCV takes FFmpeg's options from here alone, at each opening
+_opening = threading.Lock()  # the environment belongs to all threads
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """How sources are opened.
+
+    size_wh:      wanted of a camera, None for its own choice; fps likewise.
+    pixel_format: one of PIXEL_FORMATS, of V4L2 cameras.
+    transport:    of RTSP: "tcp" loses nothing, "udp" delays nothing.
+    timeout_s:    until a network host, or a camera that runs, is taken for lost.
+    decoder:      one of ``pipelines.DECODERS``.
+    """
+
+    size_wh: Optional[Tuple[int, int]] = None
+    fps: Optional[float] = None
+    pixel_format: str = "auto"
+    transport: str = "tcp"
+    timeout_s: float = TIMEOUT_S
+    decoder: str = "software"
+
+
+DEFAULTS = CaptureOptions()
 
 
 class Capture(Protocol):
@@ -18,6 +51,10 @@ class Capture(Protocol):
 
     def read(self) -> Tuple[bool, Any]:
         """Return (True, (H, W, 3) uint8 BGR), or (False, None) where no frame comes any more."""
+        ...
+
+    def grab(self) -> bool:
+        """Pass over one frame, at less cost than reading it; False where no frame comes any more."""
         ...
 
     def get(self, prop: int) -> float:
@@ -29,43 +66,72 @@ class Capture(Protocol):
         ...
 
 
-def open_video(path: Path) -> Capture:
+def open_video(path: Path, options: CaptureOptions = DEFAULTS) -> Capture:
     """Open a video file; raises SourceError where it is empty or no video."""
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes).")
+    if is_gstreamer(options.decoder):
+        return open_pipeline(file_pipeline(str(path), options.decoder), str(path))
     cv2 = require("cv2", "reading a video")
-    return _opened(cv2.VideoCapture(str(path)), f"{path} is damaged or no video that this OpenCV reads.")
+    if options.decoder == "software":
+        capture = cv2.VideoCapture(str(path))
+    else:
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, _hardware(cv2))
+    return opened(capture, f"{path} is damaged or no video that this OpenCV reads.")
 
 
-def open_camera(device: Union[int, str]) -> Capture:
-    """Open a camera by its number or device path; raises SourceError where there is none."""
-    cv2 = require("cv2", "reading a camera")
-    capture = cv2.VideoCapture(device)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # drivers that know it keep no queue of old frames
-    return _opened(
-        capture,
-        f"camera {device} cannot be opened: is it connected (ls /dev/video*), free, and may this user read it "
-        "(group video)?",
+def open_url(url: str, options: CaptureOptions = DEFAULTS) -> Capture:
+    """Open a network stream; raises SourceError where it cannot be opened in time."""
+    name = public_name(url)
+    if is_gstreamer(options.decoder):
+        pipeline = stream_pipeline(url, options.decoder, options.transport, options.timeout_s)
+        return open_pipeline(pipeline, name)
+    cv2 = require("cv2", "reading a stream")
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+        return opened(cv2.VideoCapture(url), _unreachable(name))
+    timeout_ms = round(options.timeout_s * 1000)
+    # FFmpeg takes timeouts in the constructor only
+    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
+    if options.decoder != "software":
+        parameters += _hardware(cv2)
+    with _opening:
+        before = os.environ.get(_FFMPEG_OPTIONS)
+        if before is None:  # what the user set wins
+            os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{options.transport}"
+        try:
+            capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters)
+        finally:
+            if before is None:
+                del os.environ[_FFMPEG_OPTIONS]
+    return opened(capture, _unreachable(name))
+
+
+def _unreachable(name: str) -> str:
+    return f"{name} cannot be opened: is the address right, and does the stream run?"
+
+
+def _hardware(cv2: Any) -> List[int]:
+    """Return what lets FFmpeg take a hardware decoder (VAAPI, D3D11, ...); it falls back to software by itself."""
+    return [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_ANY]
+
+
+def open_pipeline(pipeline: str, name: str) -> Capture:
+    """Open a GStreamer pipeline that ends in an appsink of BGR pictures; ``name`` is what errors call it."""
+    require_gstreamer(name)
+    cv2 = require("cv2", name)
+    return opened(
+        cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER),
+        f"{name} cannot be opened by GStreamer: does the camera or stream run, and are the elements installed? "
+        "GST_DEBUG=2 and OPENCV_LOG_LEVEL=WARNING in the environment say more.",
     )
 
 
-def open_url(url: str) -> Capture:
-    """Open a network stream; raises SourceError where it cannot be opened in time."""
-    cv2 = require("cv2", "reading a stream")
-    if cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
-        # FFmpeg takes timeouts in the constructor only
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
-    else:
-        capture = cv2.VideoCapture(url)
-    return _opened(capture, f"{url} cannot be opened: is the address right, and does the stream run?")
-
-
-def _opened(capture: Any, complaint: str) -> Capture:
+def opened(capture: Any, complaint: str) -> Capture:
+    """Return the capture; raises SourceError with the complaint where it is not open."""
     if not capture.isOpened():
         raise SourceError(complaint)
-    opened: Capture = capture
-    return opened
+    checked: Capture = capture
+    return checked
 
 
 def fps_of(capture: Capture) -> float:

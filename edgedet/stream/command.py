@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, TextIO, Tuple
+from typing import Any, Dict, List, TextIO, Tuple
 
 from ..demo import int8_model
 from ..detector import Detector
@@ -16,20 +16,25 @@ from ..engines.base import default_threads, open_engine
 from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
 from ..files import write_json
 from ..postprocess import DEFAULT_SCORE, logit_of
-from .draw import draw
+from ..types import CameraStats
+from .live import Say
 from .loop import RunSummary, run_frames
+from .outputs import check_save, sinks_of
 from .progress import Progress
-from .sinks import Annotate, Write, image_sink, jsonl_sink, video_sink, window_sink
-from .sources import IMAGE_SUFFIXES, ImageSource, Source, open_source
+from .run_options import add_output_arguments, add_source_arguments, check_at_least, keeper_of, source_options
+from .sources import Source, SourceOptions, open_cameras, open_source
 from .stop import Stop
 
 DESCRIPTION = "Detect on a camera, a video, a stream or images; save, log or show what was found."
 EXAMPLE = """  edgedet run --source street.mp4 --save out.mp4 --jsonl out.jsonl
   edgedet run edgedet-out/model.onnx --source photos/ --save annotated/
-  edgedet run --camera 0 --show"""
+  edgedet run --camera 0 --show
+  edgedet run --camera door=rtsp://10.0.0.7/stream --camera 0 --save recordings/ --keep 10GB"""
 
 EXPORTS = Path("edgedet-out")  # where `edgedet export` writes by default
 _NAMED_FAILURES = 5  # in the closing line; --json has all
+_CPU_SUFFIXES = (".onnx", ".tflite", ".fake")  # of models that may run twice at the same time
+_FILE_DETECTORS = 2  # copies that work side by side on a file, so that no core waits for another one's step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", metavar="MODEL", help=f"model file (default: the newest in {EXPORTS}/, else the demo)"
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--source", metavar="X", help="image, folder, 'glob*', video, camera number, or URL")
-    where.add_argument("--camera", type=int, metavar="N", help="camera number, same as --source N")
-    parser.add_argument("--save", metavar="OUT", help="annotated copy: NAME.mp4 for videos and cameras, DIR for images")
+    add_source_arguments(parser)
+    parser.add_argument(
+        "--save", metavar="OUT", help="annotated copy: NAME.mp4, .webm or .mkv for videos and cameras, DIR for images "
+        "and cameras; of cameras in segments"
+    )  # fmt: skip
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write the detections, one JSON line a frame")
     parser.add_argument("--show", action="store_true", help="show frames in a window; Esc or q ends")
     parser.add_argument(
@@ -49,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=default_threads(), help="CPU threads (default: %(default)s)")
     parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
+    add_output_arguments(parser)
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the summary as JSON to FILE, or to stdout"
     )
@@ -59,25 +66,30 @@ def run(args: argparse.Namespace) -> int:
 
     Raises PartialFailure where some inputs could not be read, SourceError where none could.
     """
-    where = _source_of(args)
-    for option, value in (("--threads", args.threads), ("--limit", args.limit)):
-        if value is not None and value < 1:
-            raise InputError(f"{option} wants a number from 1 up; got {value}.")
+    check_at_least(args, 1, "--threads", "--limit")
+    options = source_options(args)
+    keeper = keeper_of(args)
     logit_of(args.score)
     _quieten_opencv()
     text = sys.stderr if args.json == "-" else sys.stdout
     stop = Stop()
     with ExitStack() as held:
-        source = held.enter_context(closing(open_source(where, stop)))
+        progress = Progress(sys.stderr)
+        held.callback(progress.close)
+        source = held.enter_context(closing(_open_source(args, stop, options, progress.say)))
         check_save(args.save, source)
-        model, detector = _open_detector(args)
-        held.enter_context(closing(detector))
-        print(_description_of(model, detector, args.threads), file=text, flush=True)
-        expected = min((n for n in (source.total, args.limit) if n is not None), default=None)
-        progress = held.enter_context(closing(Progress(expected, sys.stderr)))
+        if args.keep is not None and not source.live:
+            raise InputError("--keep is for cameras: files end by themselves.")
+        model, detectors = _open_detectors(args, source)
+        for detector in detectors:
+            held.enter_context(closing(detector))
+        print(_description_of(model, detectors[0], args.threads), file=text, flush=True)
+        progress.expect(min((n for n in (source.total, args.limit) if n is not None), default=None))
         held.enter_context(stop.on_signals())
-        sinks = [held.enter_context(sink) for sink in _sinks(args, source, detector, stop)]
-        summary = run_frames(source, detector.detect, sinks, stop, args.limit, progress.update)
+        wanted = sinks_of(args, source, detectors[0].class_names, keeper, progress.say, stop)
+        sinks = [held.enter_context(sink) for sink in wanted]
+        detect = [detector.detect for detector in detectors]
+        summary = run_frames(source, detect, sinks, stop, args.limit, progress.update)
     if summary.failures and not summary.frames:
         raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))
     _report(args, model, source, summary, stop.signum, text)
@@ -88,14 +100,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _source_of(args: argparse.Namespace) -> str:
-    if args.camera is not None:
-        if args.camera < 0:
-            raise InputError(f"--camera wants a number from 0 up; got {args.camera}.")
-        return str(args.camera)
+def _open_source(args: argparse.Namespace, stop: Stop, options: SourceOptions, report: Say) -> Source:
+    for camera in args.camera or ():
+        if camera.lstrip("-").isdigit() and int(camera) < 0:
+            raise InputError(f"--camera wants a number from 0 up; got {camera}.")
+    if args.camera:
+        return open_cameras(args.camera, stop, options, report)
     if args.source is None:
         raise InputError("nothing to look at: name --source FILE, FOLDER or URL, or --camera 0.")
-    return str(args.source)
+    return open_source(args.source, stop, options, report)
 
 
 def _quieten_opencv() -> None:
@@ -108,62 +121,24 @@ def _quieten_opencv() -> None:
     os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # pip's OpenCV has a Qt without fonts, and says so
 
 
-def check_save(save: Any, source: Source) -> None:
-    """Raise InputError where ``--save`` does not fit the source, or would overwrite it."""
-    if save is None:
-        return
-    path = Path(save)
-    if isinstance(source, ImageSource):
-        one_file = len(source.paths) == 1 and path.suffix.lower() in IMAGE_SUFFIXES
-        if not (_is_folder(save) or one_file):
-            raise InputError(f"images are saved into a folder: wanted --save DIR, got {save}.")
-        same = source.root if _is_folder(save) else source.paths[0]
-    else:
-        if _is_folder(save) or path.suffix.lower() != ".mp4":
-            raise InputError(f"a video or camera is saved as MP4: wanted --save NAME.mp4, got {save}.")
-        same = Path(source.name)
-    if path.exists() and same.exists() and path.samefile(same):
-        raise InputError(f"--save {save} would overwrite its own source: choose another name.")
+def _open_detectors(args: argparse.Namespace, source: Source) -> Tuple[Path, List[Detector]]:
+    """Return the model and its detector, or for a file copies of it, which share the threads."""
+    on_cpu = args.delegate is None and (args.model is None or Path(args.model).suffix.lower() in _CPU_SUFFIXES)
+    copies = _FILE_DETECTORS if on_cpu and not source.live and args.threads >= _FILE_DETECTORS else 1
+    threads = args.threads // copies
+    path, detector = _open_detector(args, threads)
+    return path, [detector, *(Detector(path, threads, args.score) for _ in range(copies - 1))]
 
 
-def _is_folder(save: str) -> bool:
-    return save.endswith(os.sep) or not Path(save).suffix or Path(save).is_dir()
-
-
-def _sinks(args: argparse.Namespace, source: Source, detector: Detector, stop: Stop) -> List[ContextManager[Write]]:
-    def annotate(result: Any) -> Any:
-        return draw(result.frame.bgr, result.detections, detector.class_names)
-
-    sinks: List[ContextManager[Write]] = []
-    if args.show:
-        sinks.append(window_sink(annotate, isinstance(source, ImageSource), stop))
-    if args.save is not None:
-        sinks.append(_save_sink(args.save, source, annotate))
-    if args.jsonl is not None:
-        sinks.append(jsonl_sink(args.jsonl, detector.class_names, source.live))
-    return sinks
-
-
-def _save_sink(save: str, source: Source, annotate: Annotate) -> ContextManager[Write]:
-    path = Path(save)
-    if not isinstance(source, ImageSource):
-        assert source.fps is not None  # every source but images has a rate
-        return video_sink(path, source.fps, source.live, annotate)
-    if not _is_folder(save):
-        return image_sink(lambda name: path, annotate)
-    root = source.root
-    return image_sink(lambda name: path / Path(name).relative_to(root), annotate)
-
-
-def _open_detector(args: argparse.Namespace) -> Tuple[Path, Detector]:
+def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detector]:
     """Return the model to use: the one named, else the newest export that opens, else the demo.
 
     INT8 ONNX files are TensorRT's and slow on a CPU, so they are left out; an INT8 TFLite file is written after its
     float ONNX file, so it comes first where LiteRT is installed: 34 against 84 ms, D0, one x86 thread (docs/tflite.md).
     """
-    require("cv2", "edgedet run").setNumThreads(args.threads)
+    require("cv2", "edgedet run").setNumThreads(threads)
     if args.model is not None:
-        opened = open_engine(args.model, args.threads, args.delegate)
+        opened = open_engine(args.model, threads, args.delegate)
         return Path(args.model), Detector(opened, score=args.score)
     if args.delegate is not None:
         raise InputError("--delegate runs a TFLite file: name one, as in `edgedet run model.tflite --delegate LIB`.")
@@ -176,13 +151,13 @@ def _open_detector(args: argparse.Namespace) -> Tuple[Path, Detector]:
     ]
     for path in sorted(exports, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            return path, Detector(path, args.threads, args.score)
+            return path, Detector(path, threads, args.score)
         except (ArtifactError, MissingDependency) as error:
             print(f"edgedet: passed over: {error}", file=sys.stderr)
     if exports:
         raise ArtifactError(f"no model in {EXPORTS}/ can be used: name one, or run `edgedet export` again.")
     demo = int8_model() or _export_demo()
-    return demo, Detector(demo, args.threads, args.score)
+    return demo, Detector(demo, threads, args.score)
 
 
 def _export_demo() -> Path:
@@ -193,7 +168,8 @@ def _export_demo() -> Path:
         return export_demo(EXPORTS)
     except MissingDependency as error:
         raise MissingDependency(
-            f"no model was named and {EXPORTS}/ holds none; pip install 'edgedet[tflite]' runs the bundled one, or: {error}"
+            f"no model was named and {EXPORTS}/ holds none; pip install 'edgedet[tflite]' runs the bundled one, or: "
+            f"{error}"
         ) from None
 
 
@@ -220,9 +196,13 @@ def _report(
         file=text,
     )
     if summary.frames:
-        print("stage         p50 ms   p90 ms", file=text)
+        print("stage         p50 ms   p90 ms   p99 ms", file=text)
         for stage, p50_ms in summary.p50_ms.items():
-            print(f"{stage:<12} {p50_ms:>7.2f}  {summary.p90_ms[stage]:>7.2f}", file=text)
+            print(
+                f"{stage:<12} {p50_ms:>7.2f}  {summary.p90_ms[stage]:>7.2f}  {summary.p99_ms[stage]:>7.2f}", file=text
+            )
+        for camera in summary.cameras:
+            print(_camera_line(camera), file=text)
         for written in (args.save, args.jsonl):
             if written is not None:
                 print(f"wrote {written}", file=text)
@@ -235,6 +215,17 @@ def _report(
         **asdict(summary),
     }
     write_json(args.json, figures)
+
+
+def _camera_line(camera: CameraStats) -> str:
+    age = f", age p50 {camera.age_p50_ms:.0f} ms, p99 {camera.age_p99_ms:.0f} ms" if camera.processed else ""
+    left_out = "".join(
+        f", {number} {what}" for what, number in (("skipped", camera.skipped), ("stale", camera.stale)) if number
+    )
+    return (
+        f"{camera.name}: {camera.captured} captured, {camera.processed} processed, {camera.dropped} dropped{left_out}, "
+        f"{_counted(camera.gaps, 'gap')} ({camera.gap_s:.1f} s){age}"
+    )
 
 
 def _failure_line(summary: RunSummary) -> str:

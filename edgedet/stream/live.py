@@ -1,82 +1,135 @@
-"""Cameras and network streams: a thread of its own takes every frame and hands over the newest only.
-
-A reader slower than the camera thus sees the present, not a queue of the past. Knows no model and no output.
-"""
+"""Several cameras as one source of their newest frames, one frame each in turn. Knows no model and no output."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
-import numpy as np
+from ..errors import SourceError
+from ..types import CameraStats, Frame, FrameResult
+from .camera import Camera, Recovery
+from .capture import Capture
+from .pace import Pace
 
-from ..types import Frame
-from .capture import Capture, fps_of
-
-_LONGEST_CLOSE_S = 2.0  # a read that hangs in the driver is left behind: the thread is a daemon
 _STOP_POLL_S = 0.1  # how long an interrupt may go unseen while no frame comes
+_LONGEST_OPENING = 1.5  # timeouts, for the first opening: a driver that hangs knows none
+
+Say = Callable[[str], None]
+NamedOpener = Tuple[str, Callable[[], Capture]]
+
+
+def say_nothing(line: str) -> None:
+    """Report to nobody."""
 
 
 class LiveSource:
-    """A running capture as a source of its newest frame.
-
-    Each Frame's index counts what the camera delivered, so a gap shows what was passed over; ``captured_s`` is
-    ``time.monotonic()`` when its read returned.
-    """
+    """Cameras that run until they are stopped; a reader that is slower than they are sees each of them in turn."""
 
     live = True
     total: Optional[int] = None
 
-    def __init__(self, name: str, capture: Capture, stopped: Callable[[], bool]) -> None:
-        """Start taking frames; ``stopped`` is asked while waiting, and its True ends the iteration."""
-        self.name = name
-        self.fps: Optional[float] = fps_of(capture)
-        self.failures: List[str] = []
-        self._capture = capture
-        self._stopped = stopped
-        self._newest: Optional[Frame] = None  # guarded by _changed, like _end
-        self._end: Optional[str] = None  # why no more frames will come
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._take_frames, name=f"capture of {name}", daemon=True)
-        self._thread.start()
+    def __init__(
+        self,
+        openers: Sequence[NamedOpener],
+        stopped: Callable[[], bool],
+        report: Say = say_nothing,
+        pace: Callable[[], Pace] = Pace,
+        recovery: Optional[Recovery] = None,
+    ) -> None:
+        """Start taking frames.
 
-    def _take_frames(self) -> None:
-        index = 0
-        end = "no frame came"
-        try:
-            while not self._closing.is_set():
-                ok, bgr = self._capture.read()
-                if not ok:
+        openers: each camera's name, which must be its own, and how it is opened.
+        stopped: asked while waiting; its True ends the iteration.
+        report:  called with a line when a camera is lost or is back, from any thread.
+        pace:    makes the Pace of each camera.
+        """
+        self._stopped = stopped
+        self._report = report
+        self._recovery = recovery or Recovery()
+        self._closed = False
+        self._changed = threading.Condition()
+        with self._changed:
+            self.cameras = [
+                Camera(name, opener, self._changed, report, pace(), self._recovery) for name, opener in openers
+            ]
+        self.name = ", ".join(camera.name for camera in self.cameras)
+
+    @property
+    def fps(self) -> Optional[float]:
+        """Frames a second of the fastest camera, as it claims."""
+        return max(camera.fps for camera in self.cameras)
+
+    @property
+    def failures(self) -> List[str]:
+        """A line for each camera that was given up."""
+        return [f"{camera.name} stopped delivering: {camera.reason}." for camera in self.cameras if camera.given_up]
+
+    def wait_until_open(self) -> None:
+        """Wait until each camera was opened once or failed to.
+
+        Raises the first camera's error where none could be opened; else those that failed are reported, and tried on.
+        """
+        deadline = time.monotonic() + _LONGEST_OPENING * self._recovery.timeout_s
+        cameras = self.cameras
+        with self._changed:
+            while any(camera.state == "opening" and not camera.opened for camera in cameras):
+                if self._stopped() or time.monotonic() > deadline:
                     break
-                frame = Frame(np.asarray(bgr), captured_s=time.monotonic(), index=index)
-                index += 1
-                with self._changed:
-                    self._newest = frame
-                    self._changed.notify_all()
-        except Exception as error:  # whatever a driver does: the reader must learn of it, or it waits for ever
-            end = str(error)
-        finally:
-            self._capture.release()  # here, because releasing under a read that still runs may crash
-            with self._changed:
-                self._end = end
-                self._changed.notify_all()
+                self._changed.wait(_STOP_POLL_S)
+            if self._stopped() or all(camera.opened for camera in cameras):
+                return
+            if not any(camera.opened for camera in cameras):
+                first = cameras[0]
+                raise first.error or SourceError(f"{first.name} does not answer.")
+            for camera in cameras:
+                if not camera.opened:
+                    why = camera.reason or "no answer yet"
+                    self._report(f"{camera.name}: lost: {why}; opening it again")
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the newest frame, each once, until stopped; a camera that ends by itself is noted as a failure."""
-        while not self._stopped():
+        """Yield the newest frames, each once, until stopped or until every camera was given up."""
+        cameras = self.cameras
+        turn = 0
+        while not self._stopped() and not self._closed:
             with self._changed:
-                self._changed.wait_for(lambda: self._newest is not None or self._end is not None, _STOP_POLL_S)
-                frame, self._newest = self._newest, None
-                end = self._end
+                self._changed.wait_for(self._has_news, _STOP_POLL_S)
+                for camera in cameras:
+                    camera.look_after()
+                frame = None
+                for number in (*range(turn, len(cameras)), *range(turn)):  # each in turn, or a fast one would take all
+                    frame = cameras[number].take()
+                    if frame is not None:
+                        turn = (number + 1) % len(cameras)
+                        break
+                ended = all(camera.state == "ended" for camera in cameras)
             if frame is not None:
                 yield frame
-            elif end is not None:
-                self.failures.append(f"{self.name} stopped delivering: {end}.")
+            elif ended:
                 return
 
+    def _has_news(self) -> bool:
+        cameras = self.cameras
+        return any(camera.waiting for camera in cameras) or all(camera.state == "ended" for camera in cameras)
+
+    def note(self, result: FrameResult) -> None:
+        """Take a result's age into its camera's figures."""
+        with self._changed:
+            for camera in self.cameras:
+                if camera.name == result.frame.camera and result.age_ms is not None:
+                    camera.note_age(result.age_ms)
+
+    def stats(self) -> List[CameraStats]:
+        """Return each camera's figures so far; may be called from any thread."""
+        with self._changed:
+            return [camera.stats() for camera in self.cameras]
+
     def close(self) -> None:
-        """Stop the thread and let go of the camera."""
-        self._closing.set()
-        self._thread.join(_LONGEST_CLOSE_S)
+        """Stop the threads and let go of the cameras; the iteration ends."""
+        if self._closed:
+            return
+        self._closed = True
+        for camera in self.cameras:
+            camera.ask_to_close()
+        for camera in self.cameras:
+            camera.close()

@@ -1,28 +1,40 @@
-"""The run: frames from a source through a detector to the sinks, and what to say of it. Knows no file and no option."""
+"""The run: frames from a source through a detector to the sinks, and what to say of it. Knows no file and no option.
+
+Reading, detecting and writing run beside each other. Of a file, the next frames are decoded ahead and several copies of
+the detector may work; a live source is asked for its newest frame when its one detector is free, so that no frame ages
+in a queue. Sinks are called in the main thread, where windows must be.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass
-from typing import Callable, Deque, Dict, List, Optional, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..types import Frame, FrameResult
+from ..types import CameraStats, Frame, FrameResult
+from .overlap import Beside, in_order
 from .sinks import Write
 from .sources import Source
 
 _TIMINGS_KEPT = 10_000  # a camera runs for months: percentiles are those of the last frames
+_READ_AHEAD = 2  # frames of a file: one that is taken, one that is decoded
+_WRITE_BEHIND = 1  # results that may wait for the sinks
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """What a run did.
 
-    seconds:       of wall time, from before the first read to after the last write; fps is frames by these.
-    p50_ms/p90_ms: per stage: "read" (for live sources: waiting for a frame), those of FrameResult, and "write".
-    failures:      a line for each input that could not be read.
+    seconds:  of wall time, from before the first read to after the last write; fps is frames by these.
+    p50_ms:   per stage, likewise p90_ms and p99_ms: "read" (for live sources: waiting for a frame), those of
+              FrameResult, and "write". Stages overlap, so their sum may be more than the time between two frames.
+    failures: a line for each input that could not be read.
+    cameras:  the figures of each camera, none for files.
     """
 
     frames: int
@@ -31,47 +43,89 @@ class RunSummary:
     detections: int
     p50_ms: Dict[str, float]
     p90_ms: Dict[str, float]
+    p99_ms: Dict[str, float]
     failures: List[str]
+    cameras: List[CameraStats]
 
 
 def run_frames(
     source: Source,
-    detect: Callable[[Frame], FrameResult],
+    detectors: Sequence[Callable[[Frame], FrameResult]],
     sinks: Sequence[Write],
     stopped: Callable[[], bool],
     limit: Optional[int] = None,
     progress: Callable[[int, int], None] = lambda frames, found: None,
 ) -> RunSummary:
-    """Take frames until the source ends, ``stopped`` says so, or ``limit`` frames are done.
+    """Take frames until the source ends, ``stopped`` says so, or ``limit`` frames are done; then close the source.
 
-    progress: called after each frame with the number of frames so far and the detections in this one.
+    detectors: one, or copies of one that work side by side on the frames of a file. They are called in other threads
+               than this one, each always in the same.
+    progress:  called after each frame with the number of frames so far and the detections in this one.
     """
     timings_ms: Dict[str, Deque[float]] = defaultdict(lambda: deque(maxlen=_TIMINGS_KEPT))
     frames = detections = 0
-    started = read_from = time.perf_counter()
-    for frame in source:
-        read = time.perf_counter()
-        result = detect(frame)
-        detected = time.perf_counter()
-        for write in sinks:
-            write(result)
-        written = time.perf_counter()
-        frames += 1
-        detections += len(result.detections)
-        stages_ms = {"read": (read - read_from) * 1e3, **result.timings_ms, "write": (written - detected) * 1e3}
-        for stage, ms in stages_ms.items():
-            timings_ms[stage].append(ms)
-        progress(frames, len(result.detections))
-        if stopped() or frames == limit:
-            break
-        read_from = time.perf_counter()
+    started = time.perf_counter()
+    with ExitStack() as held:
+        for result, read_ms in _results(source, detectors, limit, held):
+            detected = time.perf_counter()
+            for write in sinks:
+                write(result)
+            write_ms = (time.perf_counter() - detected) * 1e3
+            frames += 1
+            detections += len(result.detections)
+            for stage, ms in {"read": read_ms, **result.timings_ms, "write": write_ms}.items():
+                timings_ms[stage].append(ms)
+            progress(frames, len(result.detections))
+            if stopped():
+                break
     seconds = time.perf_counter() - started
+
+    def percentile(share: int) -> Dict[str, float]:
+        return {stage: float(np.percentile(values, share)) for stage, values in timings_ms.items()}
+
     return RunSummary(
         frames=frames,
         seconds=seconds,
         fps=frames / seconds if frames else 0.0,
         detections=detections,
-        p50_ms={stage: float(np.percentile(values, 50)) for stage, values in timings_ms.items()},
-        p90_ms={stage: float(np.percentile(values, 90)) for stage, values in timings_ms.items()},
+        p50_ms=percentile(50),
+        p90_ms=percentile(90),
+        p99_ms=percentile(99),
         failures=list(source.failures),
+        cameras=source.stats(),
     )
+
+
+def _results(
+    source: Source, detectors: Sequence[Callable[[Frame], FrameResult]], limit: Optional[int], held: ExitStack
+) -> Iterator[Tuple[FrameResult, float]]:
+    """Yield each result with the milliseconds that reading its frame took; ``held`` ends the threads."""
+    frames: Iterator[Tuple[Frame, float]] = islice(_timed(source), limit)
+    if not source.live:
+        ahead = held.enter_context(closing(Beside(frames, _READ_AHEAD, "reading")))
+        frames = iter(ahead)
+    stages = [_with_age(detect, source) for detect in detectors]
+    results = held.enter_context(closing(Beside(in_order(stages, frames), _WRITE_BEHIND, "detecting")))
+    held.callback(source.close)  # first of all, so that nobody waits for a frame
+    return iter(results)
+
+
+def _timed(source: Source) -> Iterator[Tuple[Frame, float]]:
+    began = time.perf_counter()
+    for frame in source:
+        yield frame, (time.perf_counter() - began) * 1e3
+        began = time.perf_counter()
+
+
+def _with_age(
+    detect: Callable[[Frame], FrameResult], source: Source
+) -> Callable[[Tuple[Frame, float]], Tuple[FrameResult, float]]:
+    def stage(read: Tuple[Frame, float]) -> Tuple[FrameResult, float]:
+        frame, read_ms = read
+        result = detect(frame)
+        if source.live:
+            result = replace(result, age_ms=(time.monotonic() - frame.captured_s) * 1e3)
+            source.note(result)
+        return result, read_ms
+
+    return stage

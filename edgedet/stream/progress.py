@@ -12,14 +12,18 @@ _LOG_EVERY_S = 10.0
 class Progress:
     """Prints frames done and the frames a second since the last print."""
 
-    def __init__(self, total: Optional[int], stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, total: Optional[int] = None) -> None:
         """Count from now; ``total`` is None where nobody knows it."""
-        self._of_total = f"/{total}" if total else ""
+        self.expect(total)
         self._stream = stream
         self._terminal = stream.isatty()
         self._every_s = _TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S
         self._printed_at_s = time.monotonic()
         self._printed_frames = 0
+
+    def expect(self, total: Optional[int]) -> None:
+        """Say how many frames there will be, None where nobody knows it."""
+        self._of_total = f"/{total}" if total else ""
 
     def update(self, frames: int, found: int) -> None:
         """Note that ``frames`` are done, with ``found`` detections in the last one."""
@@ -33,6 +37,11 @@ class Progress:
         print(f"\r{text}\x1b[K" if self._terminal else text, end="" if self._terminal else "\n", file=self._stream)
         self._stream.flush()
         self._printed_at_s, self._printed_frames = now, frames
+
+    def say(self, line: str) -> None:
+        """Print a line of its own; may be called from any thread."""
+        start = "\r\x1b[K" if self._terminal else ""
+        print(f"{start}edgedet: {line}", file=self._stream, flush=True)
 
     def close(self) -> None:
         """Clear the line on a terminal."""

@@ -8,18 +8,26 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from ..errors import SourceError, require
-from ..types import Frame
-from .capture import fps_of, open_camera, open_url, open_video
-from .live import LiveSource
+from ..errors import InputError, SourceError, require
+from ..types import CameraStats, Frame, FrameResult
+from .address import is_pipeline, is_url, public_name, split_camera
+from .camera import Recovery
+from .capture import Capture, CaptureOptions, fps_of, open_pipeline, open_url, open_video
+from .devices import open_csi, open_v4l2
+from .live import LiveSource, NamedOpener, Say, say_nothing
+from .pace import Pace
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts")  # of an URL that is a file, not a stream
 _WHOLE_SHARE = 0.9  # frame counts are estimates in some containers; a video that ends before this share is cut
 
 
@@ -35,43 +43,135 @@ class Source(Protocol):
 
     name: str
     live: bool
-    fps: Optional[float]
     total: Optional[int]
-    failures: List[str]
+
+    @property
+    def fps(self) -> Optional[float]:
+        """As above."""
+        ...
+
+    @property
+    def failures(self) -> List[str]:
+        """As above."""
+        ...
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; a failure is noted and the rest goes on."""
         ...
 
+    def note(self, result: FrameResult) -> None:
+        """Take the age of a live frame's result into the figures."""
+        ...
+
+    def stats(self) -> List[CameraStats]:
+        """Return the figures of each camera, none for files."""
+        ...
+
     def close(self) -> None:
-        """Let go of the camera or file."""
+        """Let go of the camera or file; an iteration that runs in another thread ends."""
         ...
 
 
-def open_source(text: str, stopped: Callable[[], bool]) -> Source:
-    """Open an image, a folder or glob of images, a video file, a camera (its number or /dev/videoN), or a URL.
+@dataclass(frozen=True)
+class SourceOptions:
+    """How sources are opened, read and kept alive.
+
+    every, max_fps: as in Pace, for each camera or file.
+    """
+
+    capture: CaptureOptions = field(default_factory=CaptureOptions)
+    recovery: Recovery = field(default_factory=Recovery)
+    every: int = 1
+    max_fps: Optional[float] = None
+
+    def pace(self) -> Pace:
+        """Return a Pace for one source."""
+        return Pace(self.every, self.max_fps)
+
+
+DEFAULTS = SourceOptions()
+
+
+def open_source(
+    text: str,
+    stopped: Callable[[], bool],
+    options: SourceOptions = DEFAULTS,
+    report: Say = say_nothing,
+) -> Source:
+    """Open an image, a folder or glob of images, a video file, or what ``open_cameras`` opens.
 
     stopped: asked by live sources while they wait; its True ends their iteration.
+    report:  called with a line when a camera is lost or is back, from any thread.
     Raises SourceError in one line where there is nothing to read.
     """
-    if text.isdigit():
-        return LiveSource(f"camera {text}", open_camera(int(text)), stopped)
-    if "://" in text:
-        return LiveSource(text, open_url(text), stopped)
+    if is_url(text) and urlsplit(text).path.lower().endswith(_VIDEO_SUFFIXES) and text.startswith("http"):
+        return VideoSource(public_name(text), open_url(text, options.capture), options.pace())
+    if _is_live(text):
+        return open_cameras([text], stopped, options, report)
     path = Path(text)
     if os.path.isdir(text):  # unlike Path.is_dir, False for a name that is too long or has a NUL
         return ImageSource(text, path, _images_among(_listed(path), f"folder {text}"))
     if os.path.isfile(text):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return ImageSource(text, path.parent, [path])
-        return VideoSource(path)
-    if os.path.exists(text) and stat.S_ISCHR(os.stat(text).st_mode):
-        return LiveSource(f"camera {text}", open_camera(text), stopped)
+        return VideoSource(str(path), open_video(path, options.capture), options.pace())
     if glob.has_magic(text):
         found = [Path(name) for name in glob.glob(text, recursive=True)]
         images = _images_among(found, f"pattern {text}")
         return ImageSource(text, Path(os.path.commonpath([image.parent for image in images])), images)
     raise SourceError(f"there is no {text}: wanted an image, a folder, a video, a camera's number or a URL.")
+
+
+def open_cameras(
+    texts: Sequence[str],
+    stopped: Callable[[], bool],
+    options: SourceOptions = DEFAULTS,
+    report: Say = say_nothing,
+) -> LiveSource:
+    """Open cameras: a number or /dev/videoN, csi:N, an RTSP or HTTP URL, or a GStreamer pipeline; NAME=X names it.
+
+    Raises the first one's error where none can be opened; else those that failed are reported and tried again.
+    """
+    openers: List[NamedOpener] = []
+    for text in texts:
+        name, opener = _camera_of(text, options.capture)
+        same = sum(name == other or other.startswith(f"{name} (") for other, _ in openers)
+        openers.append((f"{name} ({same + 1})" if same else name, opener))
+    source = LiveSource(openers, stopped, report, options.pace, options.recovery)
+    try:
+        source.wait_until_open()
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _is_live(text: str) -> bool:
+    if text.isdigit() or text.startswith("csi:") or is_pipeline(text) or is_url(text):
+        return True
+    return os.path.exists(text) and stat.S_ISCHR(os.stat(text).st_mode)
+
+
+def _camera_of(text: str, options: CaptureOptions) -> NamedOpener:
+    """Return what a camera is called in public, and how it is opened."""
+    name, text = split_camera(text)
+    if not _is_live(text):
+        raise SourceError(
+            f"{text} is no camera: wanted a number, /dev/videoN, csi:N, a URL or a GStreamer pipeline; "
+            "files go by --source."
+        )
+    public = public_name(text)
+    if is_pipeline(text):
+        return name or public, lambda: open_pipeline(text, name or public)
+    if is_url(text):
+        return name or public, lambda: open_url(text, options)
+    name = name or f"camera {text}"
+    if text.startswith("csi:"):
+        number = text[len("csi:") :]
+        if not number.isdigit():
+            raise InputError(f"csi:N wants the number of a connector, as csi:0; got {text}.")
+        return name, lambda: open_csi(int(number), options)
+    return name, lambda: open_v4l2(int(text) if text.isdigit() else text, options)
 
 
 def _images_among(paths: Iterable[Path], where: str) -> List[Path]:
@@ -88,10 +188,22 @@ def _listed(folder: Path) -> List[Path]:
         raise SourceError(f"folder {folder} cannot be read: {error.strerror or error}.") from None
 
 
-class ImageSource:
-    """Image files, turned upright where their EXIF data says so."""
+class _Files:
+    """What all files share: nothing is lost, and there is no camera to tell of."""
 
     live = False
+
+    def note(self, result: FrameResult) -> None:
+        """Keep no figures."""
+
+    def stats(self) -> List[CameraStats]:
+        """Return none."""
+        return []
+
+
+class ImageSource(_Files):
+    """Image files, turned upright where their EXIF data says so."""
+
     fps: Optional[float] = None
 
     def __init__(self, name: str, root: Path, paths: Sequence[Path]) -> None:
@@ -148,32 +260,42 @@ def is_cut(data: bytes) -> bool:
     return b"\xff\xd9" not in data[at:]
 
 
-class VideoSource:
-    """A video file, every frame."""
+class VideoSource(_Files):
+    """A video file, every frame, or those that its Pace takes."""
 
-    live = False
-
-    def __init__(self, path: Path) -> None:
-        """Open the file; raises SourceError where it is empty or no video."""
-        self.name = str(path)
+    def __init__(self, name: str, capture: Capture, pace: Optional[Pace] = None) -> None:
+        """Take over an open capture; ``name`` is the file's path or public address."""
+        self.name = name
         self.failures: List[str] = []
-        self._capture = open_video(path)
-        self._fps = fps_of(self._capture)
+        self._capture = capture
+        self._pace = pace or Pace()
+        self._fps = fps_of(capture)
         self.fps: Optional[float] = self._fps
-        count = self._capture.get(require("cv2", "reading a video").CAP_PROP_FRAME_COUNT)
+        count = capture.get(require("cv2", "reading a video").CAP_PROP_FRAME_COUNT)
         self.total: Optional[int] = int(count) if count > 0 else None
+        self._reading = threading.Lock()  # the capture must not be let go under a read
+        self._closed = False
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield every frame; media times count from 0 at the file's constant rate. A cut file is noted as a failure."""
+        """Yield the frames; media times count from 0 at the file's constant rate. A cut file is noted as a failure."""
         index = 0
-        ok, bgr = self._capture.read()
-        while ok:
-            yield Frame(bgr, captured_s=index / self._fps, index=index)
+        while True:
+            captured_s = index / self._fps
+            taken = self._pace.takes(index, captured_s)
+            with self._reading:
+                if self._closed:
+                    return
+                ok, bgr = self._capture.read() if taken else (self._capture.grab(), None)
+            if not ok:
+                break
+            if bgr is not None:
+                yield Frame(bgr, captured_s, index)
             index += 1
-            ok, bgr = self._capture.read()
         if index < _WHOLE_SHARE * (self.total or 1):
             self.failures.append(f"{self.name} is cut or damaged: {index} of {self.total or 'its'} frames can be read.")
 
     def close(self) -> None:
         """Let go of the file."""
-        self._capture.release()
+        with self._reading:
+            self._closed = True
+            self._capture.release()

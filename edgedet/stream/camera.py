@@ -1,0 +1,282 @@
+"""One camera or network stream that is kept alive: a thread of its own takes every frame and keeps the newest only.
+
+A reader slower than the camera thus sees the present, not a queue of the past. A camera that ends, hangs, freezes or
+loops is noticed within the timeout, reported once, and opened again and again. Knows no model and no output.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Callable, Deque, Dict, Optional, Tuple
+
+import numpy as np
+
+from ..errors import EdgeDetError
+from ..types import CameraStats, Frame, Gap
+from .capture import FALLBACK_FPS, TIMEOUT_S, Capture, fps_of
+from .novelty import Novelty
+from .pace import Pace
+
+LONGEST_CLOSE_S = 2.0  # a read that hangs in the driver is left behind: the thread is a daemon
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # between two openings: doubled from the first to the longest
+_HUNG = 3.0  # timeouts; a read or an opening that takes longer hangs in the driver, and another thread takes over
+_MOST_HUNG = 3  # threads left behind in a driver; a camera that hangs more often is waited for
+_LONGEST_PATIENCE_S = 3600.0  # between two openings of a camera whose picture stands still
+_COUNTED = ("captured", "processed", "dropped", "skipped", "stale", "gaps")
+_AGES_KEPT = 10_000  # a camera runs for months: percentiles are those of the last frames
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """When a camera is taken for lost, and how often it is opened again.
+
+    timeout_s:     without a frame, or without a new picture, until it is lost.
+    retries:       openings in a row that may fail before the camera is given up; None for no end.
+    allow_repeats: a picture that stands still or comes again is no fault (a test pattern, a demo in a loop).
+    first_wait_s:  before the second opening; doubled each time, up to LONGEST_WAIT_S.
+    """
+
+    timeout_s: float = TIMEOUT_S
+    retries: Optional[int] = None
+    allow_repeats: bool = False
+    first_wait_s: float = FIRST_WAIT_S
+
+
+class Camera:
+    """A camera's capture thread and its newest frame.
+
+    Each Frame's index counts what the camera delivered, so a jump shows what was passed over; ``captured_s`` is
+    ``time.monotonic()`` when its read returned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opener: Callable[[], Capture],
+        changed: threading.Condition,
+        report: Callable[[str], None],
+        pace: Optional[Pace] = None,
+        recovery: Optional[Recovery] = None,
+    ) -> None:
+        """Start taking frames.
+
+        changed: notified at each new frame; guards what the capture thread and the reader share.
+        report:  called with a line when the camera is lost, is back, or is given up; not from the main thread.
+        """
+        self.name = name
+        self.fps = FALLBACK_FPS
+        self.opened = False  # at least once
+        self.given_up = False
+        self.error: Optional[EdgeDetError] = None  # of the first opening that failed
+        self._opener = opener
+        self._changed = changed
+        self._report = report
+        self._pace = pace or Pace()
+        self._recovery = recovery or Recovery()
+        self._novelty = Novelty()
+        self._closing = threading.Event()
+        # Guarded by ``changed``:
+        self._state = "opening"
+        self._reason = ""
+        self._still = False  # lost because the picture stands still
+        self._newest: Optional[Frame] = None
+        self._missed: Optional[Gap] = None  # to be told with the next frame that is handed over
+        self._counts: Dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        self._gap_s = 0.0
+        self._size_wh = (0, 0)
+        self._ages_ms: Deque[float] = deque(maxlen=_AGES_KEPT)
+        # Last sign of life, frame, frame that was no stale one, new picture:
+        self._active_s = self._frame_s = self._given_s = self._new_s = time.monotonic()
+        self._patience_s = self._recovery.timeout_s
+        self._hung = 0
+        self._start()
+
+    # --- the reader's side, called with ``changed`` held ---------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame waits to be taken."""
+        return self._newest is not None
+
+    @property
+    def state(self) -> str:
+        """As in CameraStats."""
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why the camera is lost or ended."""
+        return self._reason
+
+    def take(self) -> Optional[Frame]:
+        """Return the newest frame, each once."""
+        frame, self._newest = self._newest, None
+        if frame is None:
+            return None
+        self._counts["processed"] += 1
+        gap, self._missed = self._missed, None
+        return replace(frame, gap=gap) if gap else frame
+
+    def look_after(self) -> None:
+        """Notice a read that hangs; call this at least every tenth of a second or after each inference."""
+        now = time.monotonic()
+        timeout_s = self._recovery.timeout_s
+        if self._state in ("opening", "live") and now - self._frame_s > timeout_s:
+            self._lose(f"no frame for {timeout_s:g} s")
+        if self._state == "lost" and now - self._active_s > _HUNG * timeout_s and self._hung < _MOST_HUNG:
+            self._hung += 1
+            self._start()
+
+    def note_age(self, age_ms: float) -> None:
+        """Remember the age of a result."""
+        self._ages_ms.append(age_ms)
+
+    def stats(self) -> CameraStats:
+        """Return the figures so far."""
+        open_gap_s = self._gap_until(time.monotonic()) if self._state == "lost" else 0.0
+        p50_ms, p99_ms = np.percentile(self._ages_ms, (50, 99)).tolist() if self._ages_ms else (None, None)
+        return CameraStats(
+            name=self.name, state=self._state, reason=self._reason, size_wh=self._size_wh, **self._counts,
+            gap_s=self._gap_s + open_gap_s, age_ms=self._ages_ms[-1] if self._ages_ms else None,
+            age_p50_ms=p50_ms, age_p99_ms=p99_ms,
+        )  # fmt: skip
+
+    # --- both sides ---------------------------------------------------------------------------------------------
+
+    def ask_to_close(self) -> None:
+        """Let the thread end after the read in hand."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Stop the thread and let go of the camera."""
+        self._closing.set()
+        self._thread.join(LONGEST_CLOSE_S)
+        with self._changed:
+            if self._newest is not None:  # nobody will take it
+                self._newest = None
+                self._counts["dropped"] += 1
+            self._state, self._reason = "ended", self._reason or "closed"
+
+    # --- the capture thread -------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._active_s = time.monotonic()
+        self._thread = threading.Thread(target=self._keep_alive, name=f"capture of {self.name}", daemon=True)
+        self._thread.start()
+
+    def _mine(self) -> bool:
+        """Return whether this thread still is the camera's; one that hung too long was replaced."""
+        return threading.current_thread() is self._thread
+
+    def _keep_alive(self) -> None:
+        attempts = 0  # since the camera last ran for a timeout or more
+        wait_s = 0.0
+        retries, first_wait_s = self._recovery.retries, self._recovery.first_wait_s
+        while not self._closing.wait(wait_s):
+            steady, reason = self._one_life()
+            with self._changed:
+                self._changed.notify_all()
+                if not self._mine():
+                    self._hung -= 1
+                    return
+                if self._closing.is_set():
+                    return
+                self._active_s = time.monotonic()
+                attempts = 0 if steady else attempts
+                if retries is not None and attempts >= retries:
+                    self._state, self._reason, self.given_up = "ended", reason, True
+                    return
+                if self._state in ("opening", "live"):
+                    self._lose(reason)
+            wait_s = min(first_wait_s * 2.0 ** min(attempts - 1, 30), LONGEST_WAIT_S) if attempts else 0.0
+            attempts += 1
+
+    def _one_life(self) -> Tuple[bool, str]:
+        """Open the camera and take frames to the end; return (whether it ran for a timeout or more, why it ended)."""
+        try:
+            capture = self._opener()
+        except EdgeDetError as error:
+            self.error = self.error or error
+            return False, str(error).rstrip(".")
+        except Exception as error:  # whatever a driver does: it may be better the next time
+            return False, f"{type(error).__name__}: {error}"
+        began = time.monotonic()
+        try:
+            reason = self._take_frames(capture, began)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+        finally:
+            capture.release()  # here, because releasing under a read that still runs may crash
+        return self._frame_s - began > self._recovery.timeout_s, reason
+
+    def _take_frames(self, capture: Capture, opened_s: float) -> str:
+        with self._changed:
+            if not self._mine():
+                return "replaced"
+            self.opened = True
+            self.fps = fps_of(capture)
+            self._active_s = self._frame_s = opened_s
+            self._changed.notify_all()
+        while not self._closing.is_set():
+            began = time.monotonic()
+            index = self._counts["captured"]
+            taken = self._pace.takes(index, began)
+            ok, bgr = capture.read() if taken else (capture.grab(), None)
+            now = time.monotonic()
+            new = ok and bgr is not None and (self._recovery.allow_repeats or self._novelty.is_new(bgr))
+            with self._changed:
+                if not self._mine():
+                    return "replaced"
+                if not ok:
+                    return "no frame came"
+                # FFmpeg hands out an old frame when its read timed out, so how long the read took counts too.
+                if now - began >= self._recovery.timeout_s:
+                    return f"no frame for {now - began:.0f} s"
+                self._counts["captured"] += 1
+                self._active_s = self._frame_s = now
+                if bgr is None:
+                    self._counts["skipped"] += 1
+                elif new or not self._stands_still(opened_s, now):
+                    self._publish(Frame(np.asarray(bgr), now, index, camera=self.name), new)
+                elif now - opened_s > self._patience_s:
+                    self._patience_s = min(2 * self._patience_s, _LONGEST_PATIENCE_S)
+                    return self._reason
+        return "closed"
+
+    def _stands_still(self, opened_s: float, now: float) -> bool:
+        """Return True for an old picture of a frozen or looping camera; count it, since it is not handed over."""
+        if self._state == "live" and now - max(opened_s, self._new_s) > self._recovery.timeout_s:
+            self._lose(f"the picture stands still or repeats for {self._recovery.timeout_s:g} s")
+            self._still = True
+        if self._still:
+            self._counts["stale"] += 1
+        return self._still
+
+    def _publish(self, frame: Frame, new: bool) -> None:
+        if self._state == "lost":
+            seconds = self._gap_until(frame.captured_s)
+            self._missed = Gap(self._reason, seconds + (self._missed.seconds if self._missed else 0.0))
+            self._gap_s += seconds
+            self._report(f"{self.name}: back after {seconds:.1f} s")
+        if new:
+            self._new_s = frame.captured_s
+            self._patience_s = self._recovery.timeout_s
+        self._state, self._reason, self._still = "live", "", False
+        self._given_s = frame.captured_s
+        self._size_wh = (frame.bgr.shape[1], frame.bgr.shape[0])
+        if self._newest is not None:
+            self._counts["dropped"] += 1
+        self._newest = frame
+        self._changed.notify_all()
+
+    def _lose(self, reason: str) -> None:
+        self._state, self._reason = "lost", reason
+        self._counts["gaps"] += 1
+        if self.opened:  # else whoever waits for the first opening speaks
+            self._report(f"{self.name}: lost: {reason}; opening it again")
+
+    def _gap_until(self, now: float) -> float:
+        return now - (self._new_s if self._still else self._given_s)

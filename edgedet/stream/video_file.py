@@ -1,0 +1,148 @@
+"""Write video files that play: which codec a container gets, whole files, files that are there while they grow.
+
+Knows pictures and sizes; knows no detection and no time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Iterator, Tuple
+
+import numpy as np
+
+from ..errors import InputError, require
+from ..files import atomic_path
+
+# Container -> codecs, best first, as FourCC. Browsers play H.264 in MP4 and VP8 in WebM; MPEG-4 part 2 ("mp4v") is what
+# every OpenCV writes, at a tenth of VP8's work. Milliseconds of one core for a 1280x720 frame on a PC: mp4v 4.4,
+# H.264 (x264) 32, VP8 60, VP9 280, Motion JPEG 7 at six times the bytes.
+CODECS = {".mp4": ("avc1", "mp4v"), ".webm": ("VP80",), ".mkv": ("mp4v",)}
+_BROWSER = ((".mp4", "avc1"), (".webm", "VP80"))
+# Room for the index that closes an MP4 file (16 bytes a frame: days of video) and what the encoder still holds.
+MIN_FREE_BYTES = 8 << 20
+_PROBE_WH = (320, 240)
+
+
+@lru_cache(maxsize=None)
+def codec_of(suffix: str) -> str:
+    """Return the codec that this OpenCV writes into a container; raises InputError where it writes none."""
+    for codec in CODECS[suffix]:
+        if _writes(suffix, codec):
+            return codec
+    raise InputError(f"this OpenCV writes no {suffix} video: choose one of {', '.join(CODECS)}.")
+
+
+@lru_cache(maxsize=None)
+def recording_suffix() -> str:
+    """Return the container for recordings that nobody named: one that browsers play, where this OpenCV writes one."""
+    return next((suffix for suffix, codec in _BROWSER if _writes(suffix, codec)), ".mkv")
+
+
+@lru_cache(maxsize=None)
+def _writes(suffix: str, codec: str) -> bool:
+    """Try it: a build may name an encoder whose hardware is not there."""
+    cv2 = require("cv2", "writing a video")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"probe{suffix}"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10.0, _PROBE_WH)
+        if writer.isOpened():
+            for level in (0, 128, 255):
+                writer.write(np.full((_PROBE_WH[1], _PROBE_WH[0], 3), level, np.uint8))
+        writer.release()
+        return path.exists() and is_whole(path)
+
+
+@contextmanager
+def video_file(
+    path: Path, fps: float, size_wh: Tuple[int, int], grows: bool = False
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield ``write(picture)`` for (H, W, 3) uint8 BGR; ``path`` is playable when the block ends.
+
+    grows: a Matroska or WebM file is there under its name from the beginning, and plays as far as it goes, also after
+           a power cut. Else, and always for MP4, it appears whole when the block ends well, or not at all.
+    OpenCV's writer reports nothing, so the disk is watched while writing and the file is checked at the end.
+    Raises InputError in one line where the file cannot be written or the disk fills up.
+    """
+    codec = codec_of(path.suffix)
+    if not grows or path.suffix == ".mp4":
+        with atomic_path(path) as temporary, _writer(path, temporary, codec, fps, size_wh) as write:
+            yield write
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Choose another folder or free space."
+        ) from error
+    with _writer(path, path, codec, fps, size_wh) as write:
+        yield write
+
+
+@contextmanager
+def _writer(
+    path: Path, written: Path, codec: str, fps: float, size_wh: Tuple[int, int]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    cv2 = require("cv2", "writing a video")
+    writer = cv2.VideoWriter(str(written), cv2.VideoWriter_fourcc(*codec), fps, size_wh)
+    if not writer.isOpened():
+        raise InputError(f"cannot write {path}: this OpenCV writes no {codec} video of {size_wh[0]}x{size_wh[1]}.")
+
+    def write(picture: np.ndarray) -> None:
+        free = shutil.disk_usage(written.parent).free
+        if free < MIN_FREE_BYTES:
+            raise InputError(
+                f"cannot write {path}: the disk is full ({free / 1e6:.1f} MB free, {MIN_FREE_BYTES / 1e6:.0f} MB "
+                "are kept for closing the file). Choose another folder or free space."
+            )
+        if (picture.shape[1], picture.shape[0]) != size_wh:  # a stream may change its size; a file cannot
+            picture = cv2.resize(picture, size_wh)
+        writer.write(picture)
+
+    try:
+        yield write
+    finally:
+        writer.release()
+    if not is_whole(written):
+        raise InputError(f"cannot write {path}: the written file is cut. Is there a quota or a size limit?")
+
+
+def is_whole(path: Path) -> bool:
+    """Return True for a video file that was closed as it should, by its suffix."""
+    with open(path, "rb") as file:
+        return is_whole_mp4(file, path.stat().st_size) if path.suffix == ".mp4" else is_whole_matroska(file)
+
+
+def is_whole_mp4(file: Any, end: int) -> bool:
+    """Return True where the boxes of an MP4 file follow one another to its very end and an index is among them.
+
+    A box is 4 bytes of size and 4 of type; size 1 means 8 more bytes of size (ISO/IEC 14496-12, 4.2).
+    """
+    types = set()
+    at = 0
+    while at < end:
+        file.seek(at)
+        header = file.read(16)
+        size = int.from_bytes(header[:4], "big")
+        if size == 1:
+            size = int.from_bytes(header[8:], "big")
+        if size < 8:
+            return False
+        types.add(header[4:8])
+        at += size
+    return at == end and {b"moov", b"mdat"} <= types
+
+
+def is_whole_matroska(file: Any) -> bool:
+    """Return True where the segment's size was filled in, which is the last thing that a writer does.
+
+    Of an element, the size follows its id; all ones stand for "not known" (RFC 8794, 6.2; RFC 8794 figure 1: the EBML
+    header comes first, then the segment, id 18 53 80 67).
+    """
+    head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67")
+    return bool(head[:4] == b"\x1a\x45\xdf\xa3" and at > 0 and head[at + 4 : at + 12] != b"\x01" + b"\xff" * 7)
