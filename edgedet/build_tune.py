@@ -43,8 +43,6 @@ NOT_BUILT = "NOT BUILT"
 RUNS, WARMUP = 50, 10  # of the network alone, a recipe
 INT8_SUFFIX = "_int8"
 
-Measure = Callable[[Engine, Sequence[ModelInput]], List[float]]  # milliseconds of each run
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -179,7 +177,6 @@ def build_best(
     out: Path,
     force: bool,
     say: Callable[[str], None],
-    timer: Measure = measure,
 ) -> List[Trial]:
     """Build every recipe, keep the fastest engine that passed at ``out``, and return all trials.
 
@@ -193,7 +190,7 @@ def build_best(
         for recipe in tried:
             path = out.with_name(f".{out.stem}-{os.getpid()}-{len(trials)}{out.suffix}")
             made.append(path)
-            trial = _try(trt, board, recipe, options, reference, path, timer)
+            trial = _try(trt, board, recipe, options, reference, path)
             trials.append(trial)
             say(line_of(trial))
             usable = trial.verdict == PASSED or (force and trial.verdict == UNVERIFIED)
@@ -215,14 +212,12 @@ def _p50(trial: Trial) -> float:
     return float("inf") if trial.p50_ms is None else trial.p50_ms
 
 
-def _try(
-    trt: Any, board: Board, recipe: Recipe, options: BuildOptions, reference: Reference, path: Path, timer: Measure
-) -> Trial:
+def _try(trt: Any, board: Board, recipe: Recipe, options: BuildOptions, reference: Reference, path: Path) -> Trial:
     try:
         meta, built = build_engine(trt, board, recipe, options, path, {})
         with closing(opened(trt, path)) as engine:
             trial = reference.judge(engine, meta.spec)
-            times_ms = timer(engine, reference.frames)
+            times_ms = measure(engine, reference.frames)
     except (UnsupportedError, DeviceError) as error:  # no kernel, no memory, or the same as another: others may go
         return Trial(recipe.name, NOT_BUILT, str(error))
     p50, p90 = (float(np.percentile(times_ms, share)) for share in (50, 90))

@@ -162,13 +162,23 @@ def module_for(version: str) -> ModuleType:
     class IBuilderConfig(Native):
         def __init__(self):
             self._flags, self._cache, self._limits, self._sources = {"TF32"}, None, {}, None
-            self.progress_monitor = None
-            self.builder_optimization_level = 3
+            self._monitor, self._effort = None, 3
 
-        def __setattr__(self, name, value):
-            if name in ("progress_monitor", "builder_optimization_level") and name not in self._members and not value:
-                return
-            super().__setattr__(name, value)
+        @property
+        def progress_monitor(self):
+            return self._monitor
+
+        @progress_monitor.setter
+        def progress_monitor(self, monitor):
+            self._monitor = monitor
+
+        @property
+        def builder_optimization_level(self):
+            return self._effort
+
+        @builder_optimization_level.setter
+        def builder_optimization_level(self, level):
+            self._effort = level
 
         def set_flag(self, flag):
             self._flags.add(flag.name)
@@ -240,7 +250,7 @@ def module_for(version: str) -> ModuleType:
                 return None
             if fault() == "slow":
                 time.sleep(60)
-            monitor = config.progress_monitor
+            monitor = config._monitor
             if monitor is not None:
                 monitor.phase_start("Building Engine", None, 2)
                 monitor.phase_start("Tactics", "Building Engine", 1)

@@ -6,6 +6,7 @@ that float and INT8 differ by the rounding of activations only.
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedet import demo
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.plan import CENTRED
 from edgedet.calibration.typed import typed_graph
@@ -24,6 +26,7 @@ NAMES = ("cat", "dog")
 SPEC = replace(SPECS["tf_efficientdet_d0"], num_classes=len(NAMES), input_hw=(128, 128))
 WIDTH = 8
 CONVS = 4  # of which each is one part or none: stem, depthwise, and a head for classes and one for boxes
+CLIP_FRAMES = functools.lru_cache(maxsize=None)(demo.clip_frames)  # decoded once
 SHIM = "import os, sys\nsys.path.insert(0, {tests!r})\nfrom {module} import {make}\nsys.modules[__name__] = {call}\n"
 
 
@@ -83,7 +86,9 @@ def _model(quantised: bool) -> onnx.ModelProto:
     levels = [x]
     for level in range(4, 8):
         levels.append(add("MaxPool", [levels[-1]], f"p{level}", kernel_shape=[2, 2], strides=[2, 2]))
-    for output, head, width in (("class_logits", "class_net", len(NAMES)), ("box_codes", "box_net", 4)):
+    widths = {"class_logits": len(NAMES), "box_codes": 4}
+    for output, width in widths.items():
+        head = {"class_logits": "class_net", "box_codes": "box_net"}[output]
         flat = []
         for level, feature in enumerate(levels, 3):
             name = f"{head}.predict.{level}"
@@ -97,7 +102,7 @@ def _model(quantised: bool) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes, "tiny", [value("pixels", TensorProto.UINT8, [1, *SPEC.input_hw, 3])],
-        [value("class_logits", TensorProto.FLOAT, [1, anchors, 2]), value("box_codes", TensorProto.FLOAT, [1, anchors, 4])],
+        [value(name, TensorProto.FLOAT, [1, anchors, width]) for name, width in widths.items()],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -112,8 +117,12 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, cuda: 
     """
     from simulated_cuda import LibCuda
 
+    from edgedet import build_tune
     from edgedet.engines import trt_graph
 
+    monkeypatch.setattr(demo, "clip_frames", CLIP_FRAMES)
+    monkeypatch.setattr(build_tune, "RUNS", 2)
+    monkeypatch.setattr(build_tune, "WARMUP", 0)
     tests = str(Path(__file__).parent)
     shims = folder / "shims"
     shims.mkdir(parents=True, exist_ok=True)

@@ -46,4 +46,4 @@ class Graph:
     def _call(self, function: str, *values: Any) -> None:
         status = getattr(self._driver, function)(*values)
         if status:
-            raise DeviceError(f"the GPU failed ({function}: CUDA error {status}): start again.")
+            raise DeviceError(f"the GPU failed ({function} gave CUDA error {status}).")

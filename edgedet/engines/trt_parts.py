@@ -43,11 +43,13 @@ class _Graph:
 
     def constant(self, layer: Any, index: int) -> np.ndarray:
         """Return the values of an input that is a constant; raises UnsupportedError where it is none."""
-        made = self.maker_of(layer, index, self.trt.LayerType.CONSTANT)
-        if made is None:
+        constant_layer = self.maker_of(layer, index, self.trt.LayerType.CONSTANT)
+        if constant_layer is None:
             raise UnsupportedError(f"the layer {layer.name} reads no constant: export the model with edgedet again.")
-        made.__class__ = self.trt.IConstantLayer  # the bindings give ILayer; this is how they want it narrowed
-        values: np.ndarray = np.array(made.weights).reshape(tuple(made.shape))
+        constant_layer.__class__ = (
+            self.trt.IConstantLayer
+        )  # the bindings give ILayer; this is how they want it narrowed
+        values: np.ndarray = np.array(constant_layer.weights).reshape(tuple(constant_layer.shape))
         return values
 
 

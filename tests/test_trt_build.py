@@ -1,0 +1,325 @@
+"""Building engines, against a SIMULATED TensorRT of each version (simulated_tensorrt.py): what is asked of it, and what
+comes of its refusals. Nothing here is TensorRT's own behaviour.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import trt_api
+from onnx import numpy_helper
+from trt_models import simulate, write_models
+
+from edgedet.engines import trt_board, trt_child
+from edgedet.engines.trt_board import Board, Identity, import_tensorrt
+from edgedet.engines.trt_build import LOW_MEMORY_BYTES, BuildOptions, Recipe, build_plan, file_for, options_for
+from edgedet.engines.trt_child import build
+from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
+
+OPTIONS = BuildOptions(64 << 20)
+VERSIONS = trt_api.versions()
+WEAK = [version for version in VERSIONS if not version.startswith("11.")]
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(params=VERSIONS)
+def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, request.param)
+    return importlib.import_module("tensorrt")
+
+
+@pytest.fixture
+def trt10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, "10.3.0")
+    return importlib.import_module("tensorrt")
+
+
+def planned(trt, recipe: Recipe, options: BuildOptions = OPTIONS) -> onnx.ModelProto:
+    """Build in this process and return the network that was built."""
+    plan, layers = build_plan(trt, recipe, options, lambda phase, done, steps: None)
+    assert layers > 20
+    return onnx.load_from_string(plan.partition(b"\n")[2])
+
+
+def quantised_convs(model: onnx.ModelProto) -> set[str]:
+    made = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {n.name for n in model.graph.node if n.op_type == "Conv" and made.get(n.input[0]) == "DequantizeLinear"}
+
+
+def all_convs(model: onnx.ModelProto) -> set[str]:
+    return {node.name for node in model.graph.node if node.op_type == "Conv"}
+
+
+def test_an_int8_file_is_built_as_it_is_written(trt, int8: Path):
+    model = planned(trt, Recipe("int8", str(int8), "int8"))
+    assert quantised_convs(model) == all_convs(model)
+    typed = trt.__version__.startswith("11.")
+    assert model.opset_import[0].version == (19 if typed else 17)
+
+
+@pytest.mark.parametrize(
+    ("parts", "taken"),
+    [
+        (("depthwise",), lambda name: "conv_dw" in name),
+        (("stem", "heads"), lambda name: "stem" in name or "_net." in name),
+    ],
+)
+def test_parts_are_taken_back_to_float_with_their_weights(trt, parts, taken, int8: Path):
+    model = planned(trt, Recipe("some", str(int8), "int8", parts))
+    everything = all_convs(model)
+    assert quantised_convs(model) == {name for name in everything if not taken(name)}
+    made = {name: node for node in model.graph.node for name in node.output}
+    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and taken(node.name):
+            assert node.input[1] not in made  # a constant: nothing is dequantised while frames run
+            weight, scales = constants[f"{node.name}.weight.int8"], constants[f"{node.name}.weight.scales"]
+            wanted = (weight * scales.astype(np.float64).reshape(-1, 1, 1, 1)).astype(scales.dtype)
+            np.testing.assert_array_equal(constants[node.input[1]], wanted)
+
+
+def test_fp16_of_an_int8_file_has_no_int8_left(trt, int8: Path):
+    assert quantised_convs(planned(trt, Recipe("fp16", str(int8), "fp16"))) == set()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_float_file_is_built_in_fp16_and_fp32(trt, precision: str, int8: Path):
+    recipe = Recipe(precision, str(int8.with_name("tiny.onnx")), precision)
+    if trt.__version__.startswith("11.") and precision == "fp16":
+        with pytest.raises(UnsupportedError, match=r"takes precisions from the file alone, and .*tiny\.onnx is FP32"):
+            planned(trt, recipe)
+    else:
+        assert len(all_convs(planned(trt, recipe))) == 12
+
+
+def test_parts_that_the_file_has_in_float_are_told(trt10, int8: Path, tmp_path: Path):
+    """As files of `edgedet export` have depthwise: building the same engine again would cost minutes."""
+    model = onnx.load(int8)
+    for node in model.graph.node:
+        if ".conv_dw" in node.name and node.op_type == "Conv":
+            node.name = "renamed"
+    onnx.save(model, tmp_path / "some_int8.onnx")
+    with pytest.raises(UnsupportedError, match=r"^some_int8\.onnx has depthwise in float already$"):
+        planned(trt10, Recipe("x", str(tmp_path / "some_int8.onnx"), "int8", ("depthwise",)))
+
+
+# --- which file -------------------------------------------------------------------------------------------------
+
+
+def test_strong_typing_alone_takes_the_fp16_emission_beside_the_file(trt, int8: Path):
+    typed = trt.__version__.startswith("11.")
+    assert file_for(trt, int8).path.name == ("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx")
+
+
+def test_a_missing_fp16_emission_is_told(monkeypatch, tmp_path: Path, int8: Path):
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    alone = tmp_path / "alone_int8.onnx"
+    alone.write_bytes(int8.read_bytes())
+    with pytest.raises(UnsupportedError, match=r"needs alone_int8_fp16\.onnx beside .*copy it too\.$"):
+        file_for(importlib.import_module("tensorrt"), alone)
+
+
+def test_tensorrt_8_refuses_the_fp16_emission(monkeypatch, tmp_path: Path, int8: Path):
+    simulate(monkeypatch, tmp_path, "8.6.1")
+    with pytest.raises(
+        UnsupportedError, match=r"opset 19\), which TensorRT 8\.6\.1 does not read: name the file without"
+    ):
+        file_for(importlib.import_module("tensorrt"), int8.with_name("tiny_int8_fp16.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "said"),
+    [("tiny.onnx", "int8", "is a float model"), ("tiny_int8.onnx", "fp32", "is an INT8 model; --fp32 wants the float")],
+)
+def test_a_precision_that_the_file_does_not_have_is_told(trt10, name: str, precision: str, said: str, int8: Path):
+    with pytest.raises(InputError, match=said):
+        planned(trt10, Recipe("x", str(int8.with_name(name)), precision))
+
+
+# --- memory and timing cache ------------------------------------------------------------------------------------
+
+
+def board(free: int, total: int) -> Board:
+    return Board(Identity("10.3.0", "Orin Nano", "8.7", ""), free, total, integrated=True)
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "workspace"),
+    [(12 << 30, 16 << 30, 2 << 30), (3 << 30, 8 << 30, 1536 << 20), (50 << 20, 8 << 30, 64 << 20)],
+)
+def test_the_workspace_is_half_of_what_is_free_within_limits(free: int, total: int, workspace: int):
+    options = options_for(board(free, total))
+    assert (options.workspace_bytes, options.low_memory) == (workspace, False)
+
+
+def test_small_boards_build_carefully():
+    options = options_for(board(3 << 30, 4 << 30))
+    assert (options.workspace_bytes, options.low_memory) == (LOW_MEMORY_BYTES, True)
+    assert options_for(board(3 << 30, 4 << 30), workspace_mb=100).workspace_bytes == 100 << 20
+
+
+def test_low_memory_leaves_cudnn_and_cublas_out(trt, int8: Path):
+    seen = []
+    original = trt.IBuilderConfig.set_tactic_sources
+    trt.IBuilderConfig.set_tactic_sources = lambda self, sources: seen.append(sources) or original(self, sources)
+    planned(trt, Recipe("int8", str(int8), "int8"), BuildOptions(64 << 20, low_memory=True))
+    kinds = trt.TacticSource
+    assert seen == [1 << int(kinds.JIT_CONVOLUTIONS) | 1 << int(kinds.EDGE_MASK_CONVOLUTIONS)]
+
+
+def test_measured_kernels_are_kept_for_the_next_build(trt, int8: Path, tmp_path: Path):
+    cache = tmp_path / "deep" / "x.timing"
+    options = BuildOptions(64 << 20, timing_cache=str(cache))
+    planned(trt, Recipe("int8", str(int8), "int8"), options)
+    assert cache.read_bytes() == trt.__version__.encode() + b" timings"
+    cache.write_bytes(trt.__version__.encode() + b" more timings")
+    planned(trt, Recipe("int8", str(int8), "int8"), options)
+    assert cache.read_bytes().endswith(b" more timings")
+
+
+def test_a_timing_cache_of_another_version_is_replaced(trt10, int8: Path, tmp_path: Path):
+    cache = tmp_path / "x.timing"
+    cache.write_bytes(b"8.6.1 timings")
+    planned(trt10, Recipe("int8", str(int8), "int8"), BuildOptions(64 << 20, timing_cache=str(cache)))
+    assert cache.read_bytes() == b"10.3.0 timings"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ("parse", ArtifactError, r"cannot read .*tiny_int8.*\.onnx: No importer registered for op in opset \d+\.$"),
+        (
+            "build",
+            UnsupportedError,
+            r"could not build int8: Could not find any implementation for node fpn",
+        ),
+        (
+            "memory",
+            DeviceError,
+            r"^no memory to build int8: .*\(out of memory\)\. Close the desktop.* --low-memory\.$",
+        ),
+    ],
+)
+def test_what_tensorrt_refuses_is_told_in_one_line(trt, fault: str, kind, said: str, int8: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", fault)
+    with pytest.raises(kind, match=said):
+        planned(trt, Recipe("int8", str(int8), "int8"))
+
+
+@pytest.mark.parametrize("version", WEAK)
+def test_a_gpu_without_int8_is_told_before_the_build(version: str, int8: Path, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, version)
+    monkeypatch.setenv("SIMULATED_FAULT", "int8")
+    trt = importlib.import_module("tensorrt")
+    with pytest.raises(
+        UnsupportedError, match=r"no INT8 arithmetic \(Jetson Nano, TX1 and TX2 have none\): use --fp16"
+    ):
+        planned(trt, Recipe("int8", str(int8), "int8"))
+    planned(trt, Recipe("fp16", str(int8), "fp16"))
+
+
+def test_no_tensorrt_is_told_with_where_it_comes_from(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingDependency, match=r"^edgedet build needs tensorrt, .*JetPack brings it .*system-site"):
+        import_tensorrt("edgedet build")
+
+
+def test_a_tensorrt_before_8_5_is_told(trt10, monkeypatch):
+    monkeypatch.delattr(trt10.ICudaEngine, "num_io_tensors")
+    monkeypatch.setattr(trt10, "__version__", "8.2.1")
+    with pytest.raises(UnsupportedError, match=r"needs TensorRT 8\.5 or newer; this is 8\.2\.1\. JetPack 4 boards"):
+        import_tensorrt("edgedet build")
+
+
+# --- in a process of its own ------------------------------------------------------------------------------------
+
+
+def test_a_child_builds_and_tells_how_far_it_is(trt10, int8: Path, tmp_path: Path, capsys):
+    built = build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+    assert (tmp_path / "plan").stat().st_size == built.bytes > 1000
+    assert built.layers > 20
+    assert "building int8: 0 s" in capsys.readouterr().err
+
+
+def test_what_a_child_refuses_comes_back_as_it_was(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", "build")
+    with pytest.raises(UnsupportedError, match=r"^TensorRT could not build int8: Could not find any"):
+        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+
+
+def test_a_child_that_the_system_kills_is_told(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", "slow")
+    started = []
+    popen = subprocess.Popen
+
+    def spy(*args, **kwargs):
+        started.append(popen(*args, **kwargs))
+        threading.Timer(0.5, started[0].kill).start()
+        return started[0]
+
+    monkeypatch.setattr(trt_child.subprocess, "Popen", spy)
+    with pytest.raises(
+        DeviceError, match=r"^the system killed the build of int8, most likely for want of memory\. Close"
+    ):
+        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+
+
+def test_a_child_that_ends_without_a_word_is_told(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_TENSORRT", "no such version")
+    with pytest.raises(DeviceError, match=r"the build of int8 ended without a result: ValueError: "):
+        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+
+
+def test_ctrl_c_ends_the_build_at_once_and_leaves_nothing(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    """Also in TensorRT 8, which has no monitor to cancel by."""
+    monkeypatch.setenv("SIMULATED_FAULT", "slow")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    code = "import sys; from edgedet.cli import main; sys.exit(main(sys.argv[1:]))"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in ("tiny_int8.onnx", "tiny.onnx"):
+        (folder / name).write_bytes(int8.with_name(name).read_bytes())
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "build", str(folder / "tiny_int8.onnx")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("building int8"):
+            break
+    time.sleep(0.5)
+    started = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and child
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 5
+    assert "Traceback" not in stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny.onnx", "tiny_int8.onnx"]
+
+
+def test_the_board_s_system_is_read_from_jetson_linux(tmp_path: Path, monkeypatch):
+    release = tmp_path / "nv_tegra_release"
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed\n")
+    monkeypatch.setattr(trt_board, "_L4T", release)
+    assert trt_board._system() == "Jetson Linux 36.4.3 (JetPack 6)"
+    release.write_text("# R99 (release), REVISION: 1.0\n")
+    assert trt_board._system() == "Jetson Linux 99.1.0"
+    monkeypatch.setattr(trt_board, "_L4T", tmp_path / "none")
+    assert trt_board._system() == ""
