@@ -6,6 +6,7 @@ The types stand in the builder's verbose log alone: a list of layers with their 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
@@ -46,16 +47,21 @@ def parse_errors(model: onnx.ModelProto) -> list[str]:
     return _parsed(model)[1]
 
 
-def built_layers(model: onnx.ModelProto) -> list[Layer]:
-    """Parse with strong typing and build for compute capability 8.6; fail if either refuses."""
+def built_layers(model: onnx.ModelProto, edit: Callable[[object], object] = lambda network: None) -> list[Layer]:
+    """Parse with strong typing and build for compute capability 8.6; fail if either refuses.
+
+    edit: what is done to the parsed network before; what it returns lives until the engine is built.
+    """
     (builder, network, _parser), errors = _parsed(model)
     assert not errors, errors
+    alive = edit(network)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM86, 0)
     LOG.messages.clear()
     assert builder.build_serialized_network(network, config) is not None, LOG.messages[-3:]
+    del alive
     dump = next(message for message in LOG.messages if message.startswith("Layers:"))
     layers = [_layer(line) for line in dump.splitlines() if line.startswith("Name: ")]
     return [layer for layer in layers if layer.kind not in ("wait", "signal")]
