@@ -51,6 +51,7 @@ class ExportResult:
     frames: int
     tflite: TfliteResult | None = None
     int8: list[Int8Result] | None = None
+    engine: dict[str, Any] | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
+    parser.add_argument(
+        "--target", choices=("tensorrt",), help="also build an engine where TensorRT is, as `edgedet build` does"
+    )
     int8 = parser.add_argument_group("INT8, with --int8")
     int8.add_argument(
         "--int8", action="store_true", help="also write NAME_int8.onnx for TensorRT and NAME_int8.tflite for ARM"
@@ -156,8 +160,27 @@ def run(args: argparse.Namespace) -> int:
     if options is not None:
         int8 = _export_int8(Path(result.onnx), options, text)
         result = replace(result, int8=int8)
+    if args.target is not None:
+        result = replace(result, engine=_build_engine(result, args, text))
     write_json(args.json, asdict(result))
     return 0
+
+
+def _build_engine(result: ExportResult, args: argparse.Namespace, text: TextIO) -> dict[str, Any] | None:
+    """Build an engine of the INT8 file, else of the float one; say where to do it if TensorRT is not here."""
+    from importlib.util import find_spec
+
+    path = next((one.path for one in result.int8 or () if one.path.endswith("_int8.onnx")), result.onnx)
+    if find_spec("tensorrt") is None:
+        print(
+            f"edgedet: no engine: TensorRT is not on this machine; copy {Path(path).parent}/*.onnx to the board "
+            f"and run `edgedet build {Path(path).name}` there",
+            file=sys.stderr,
+        )
+        return None
+    from edgedet.build_command import build_model
+
+    return build_model(Path(path), source=args.calib, score=args.score, text=text)
 
 
 def _int8_options(args: argparse.Namespace) -> Int8Options:

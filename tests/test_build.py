@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -20,6 +23,7 @@ from edgedet.cli import main
 from edgedet.engines.base import open_engine
 from edgedet.engines.trt_file import read_engine
 from edgedet.engines.trt_onnx import read_onnx
+from edgedet.export import command as export_command
 
 V = "10.3.0"
 RECIPES = ["int8", "int8, depthwise fp16", "int8, stem and heads fp16", "fp16"]
@@ -204,6 +208,26 @@ def test_fp16_is_built_from_the_float_file_of_the_same_checkpoint_only(int8: Pat
     model.metadata_props[0].value = model.metadata_props[0].value.replace("5" * 64, "6" * 64)
     onnx.save(model, int8.with_name("tiny.onnx"))
     assert recipes(read_onnx(int8), "fp16", True)[0].onnx == str(int8)
+
+
+@pytest.mark.parametrize("int8_too", [True, False])
+def test_export_builds_an_engine_where_tensorrt_is(int8_too: bool, int8: Path, capsys):
+    float_path = int8.with_name("tiny.onnx")
+    written = [SimpleNamespace(path=str(int8)), SimpleNamespace(path=str(int8.with_suffix(".tflite")))]
+    result = SimpleNamespace(onnx=str(float_path), int8=written if int8_too else None)
+    args = argparse.Namespace(calib=None, score=0.4)
+    found = export_command._build_engine(result, args, sys.stdout)
+    assert found["engine"] == str((int8 if int8_too else float_path).with_suffix(".engine"))
+    assert left(int8) == [Path(found["engine"]).name]
+
+
+def test_export_says_where_to_build_where_tensorrt_is_not(int8: Path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = SimpleNamespace(onnx=str(int8), int8=None)
+    assert export_command._build_engine(result, argparse.Namespace(calib=None, score=0.4), sys.stdout) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edgedet: no engine: TensorRT is not on this machine; copy ")
+    assert line.endswith("to the board and run `edgedet build tiny_int8.onnx` there")
 
 
 def test_the_simulation_is_in_use(int8: Path):
