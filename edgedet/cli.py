@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("edgedet.export.command", "turn a checkpoint into a verified, fused model file"),
     "import": ("edgedet.export.import_command", "turn a checkpoint of any family into edgedet's own format"),
     "build": ("edgedet.build_command", "build a TensorRT engine on the board that will run it"),
+    "selftest": ("edgedet.selftest_command", "show that edgedet works on this board; a result to send"),
     "info": ("edgedet.info_command", "say what a model file or a checkpoint holds"),
     "doctor": ("edgedet.doctor_command", "say what can run on this machine, and what brings what is missing"),
     "run": ("edgedet.stream.command", "detect on a camera, video, stream or images"),
