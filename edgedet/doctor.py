@@ -18,6 +18,7 @@ _APT = {
     "picamera2": "sudo apt install python3-picamera2",
     "tensorrt": "sudo apt install python3-libnvinfer",
 }
+_JETPACK_4 = "R32"  # its release of Jetson Linux; TensorRT 8.2
 # suffix -> packages that run it; edgedet takes the first that is installed
 _ENGINES_OF = {".tflite": ("ai_edge_litert", "tflite_runtime"), ".onnx": ("onnxruntime",)}
 
@@ -75,7 +76,9 @@ def report_of(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -
     """Return what the facts mean."""
     video = video_of(probes["cv2"].build)
     able = probes["numpy"].works and probes["cv2"].works
-    runs = tuple(suffix for suffix in _ENGINES_OF if able and _engine_works(suffix, probes))
+    runs = [suffix for suffix in _ENGINES_OF if able and _engine_works(suffix, probes)]
+    if able and probes["tensorrt"].works and probes["cuda"].works:
+        runs.append(".engine")
     findings = [
         *_numpy(probes["numpy"]),
         *_opencv(machine, python, probes, video),
@@ -83,7 +86,7 @@ def report_of(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -
         *_board(machine, python, probes),
     ]
     findings.sort(key=lambda finding: not finding.blocks)
-    return Report(machine, python, probes, video, runs, int8_of(machine, probes), tuple(findings))
+    return Report(machine, python, probes, video, tuple(runs), int8_of(machine, probes), tuple(findings))
 
 
 def video_of(build: str) -> Dict[str, bool]:
@@ -169,7 +172,7 @@ def _opencv_fix(python: PythonFacts, probes: Dict[str, Probe]) -> str:
 
 def _engines(python: PythonFacts, probes: Dict[str, Probe]) -> List[Finding]:
     works = {suffix: _engine_works(suffix, probes) for suffix in _ENGINES_OF}
-    nothing = not any(works.values())
+    nothing = not (any(works.values()) or (probes["tensorrt"].works and probes["cuda"].works))
     wanted = ("ai_edge_litert", "onnxruntime") if python.version >= LITERT_PYTHON else ("onnxruntime",)
     missing = [name for name in wanted if probes[name].state == "missing"]
     findings = []
@@ -200,10 +203,17 @@ def _package(module: str) -> str:
 
 def _board(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -> List[Finding]:
     findings = []
-    if machine.gpu and not probes["tensorrt"].works:
-        there = "does not load" if probes["tensorrt"].state == "broken" else "is not installed"
+    trt, cuda = probes["tensorrt"], probes["cuda"]
+    if machine.gpu and not trt.works:
+        why = f"does not work: {trt.reason}" if trt.state == "broken" else "is not installed"
         fix = _from_system("tensorrt", python) if machine.jetpack else "pip install tensorrt"
-        findings.append(Finding(f"TensorRT, for the GPU, {there}", fix))
+        if (machine.jetpack or "").startswith(_JETPACK_4):
+            why, fix = "of JetPack 4 is too old", "run .onnx or .tflite files: this board gets no newer one"
+        findings.append(Finding(f"TensorRT, for the GPU, {why}", fix))
+    elif machine.gpu and not cuda.works:
+        why = f"does not work: {cuda.reason}" if cuda.state == "broken" else "is not installed"
+        fix = "CPATH=/usr/local/cuda/include pip install pycuda" if machine.jetpack else "pip install cuda-python"
+        findings.append(Finding(f"CUDA for Python, which TensorRT needs, {why}", fix))
     if machine.is_raspberry_pi and (hidden(python, "picamera2") or "picamera2" not in python.system_has):
         findings.append(Finding("picamera2, for the ribbon cameras, is not there", _from_system("picamera2", python)))
     if machine.cameras and not any(machine.cameras.values()):

@@ -53,6 +53,7 @@ class Probe:
     file:    where it was imported from.
     off_by:  engines: largest difference from the right numbers, in levels of INT8 or units of the float sums.
     build:   OpenCV: its build information.
+    gpu:     CUDA: name of the GPU that the driver sees.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Probe:
     reason: Optional[str] = None
     off_by: Optional[float] = None
     build: str = ""
+    gpu: Optional[str] = None
 
     @property
     def works(self) -> bool:
@@ -71,7 +73,7 @@ class Probe:
 
 def probe(name: str) -> Probe:
     """Return what is found out about the package ``name``, of CHECKS."""
-    if find_spec(name) is None:
+    if all(find_spec(package) is None for package in _PACKAGES.get(name, (name,))):
         return Probe(name, "missing")
     code = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import main; main({name!r})"
     command = [sys.executable, "-c", code, str(Path(__file__).resolve().parents[1])]
@@ -103,7 +105,7 @@ def main(name: str) -> None:
     """Print one line of JSON on the package; runs in the process that it may end."""
     found: Dict[str, Any] = {}
     try:
-        module = import_module(name)
+        module = import_module(_MODULES.get(name, name))
         found["version"] = getattr(module, "__version__", None)
         found["file"] = getattr(module, "__file__", None)
         found.update(CHECKS[name](module))
@@ -149,8 +151,16 @@ def _check_tflite(package: Any) -> Dict[str, Any]:
     return {"off_by": int(np.abs(found - np.rint(np.array(exact_sums()) * (WEIGHT_SCALE / OUTPUT_SCALE))).max())}
 
 
-def _check_import(module: Any) -> Dict[str, Any]:
+def _check_tensorrt(tensorrt: Any) -> Dict[str, Any]:
+    import_module("edgedet.engines.trt_board").import_tensorrt("running .engine files")  # refuses versions before 8.5
     return {}
+
+
+def _check_cuda(trt_cuda: Any) -> Dict[str, Any]:
+    cuda = trt_cuda.open_cuda()
+    found = {"version": cuda.package, "file": None, "gpu": cuda.gpu().name}
+    cuda.close()
+    return found
 
 
 def _unpacked(text: str) -> bytes:
@@ -163,6 +173,10 @@ CHECKS: Dict[str, Callable[[Any], Dict[str, Any]]] = {
     "ai_edge_litert": _check_tflite,
     "tflite_runtime": _check_tflite,
     "onnxruntime": _check_onnxruntime,
-    "tensorrt": _check_import,  # running it is the GPU's affair
+    "tensorrt": _check_tensorrt,
+    "cuda": _check_cuda,
 }
+# The way to the GPU is either of two packages, and edgedet's own module knows which works.
+_PACKAGES = {"cuda": ("pycuda", "cuda")}
+_MODULES = {"cuda": "edgedet.engines.trt_cuda"}
 _ALLOWED = {"tflite_runtime": 1}  # levels: its own kernels round in two steps

@@ -139,7 +139,8 @@ PC = Machine(None, "AMD EPYC", "x86_64", 2, {"AVX2": True, "VNNI": True}, None, 
 PI = Machine(
     "Raspberry Pi 5 Model B", "Cortex-A76", "aarch64", 4, {"dot product": True, "i8mm": False}, None, None, None, {}
 )
-NANO = Machine("NVIDIA Jetson Nano", "Cortex-A57", "aarch64", 4, {}, "NVIDIA Jetson Nano", "R32.7.1", False, {})
+ORIN = Machine("NVIDIA Jetson Orin", "Cortex-A78AE", "aarch64", 8, {}, "NVIDIA Jetson Orin", "R36.4.0", True, {})
+NANO = replace(ORIN, board="NVIDIA Jetson Nano", gpu="NVIDIA Jetson Nano", jetpack="R32.7.1", gpu_int8=False)
 CLOSED_VENV = PythonFacts((3, 11, 2), "/v/bin/python", "/v", False, ("cv2", "picamera2"))
 OPEN_VENV = replace(CLOSED_VENV, sees_system=True)
 NO_VENV = replace(OPEN_VENV, venv=None)
@@ -240,15 +241,34 @@ def test_an_engine_that_computes_wrong_numbers_does_not_count_even_beside_anothe
     ]
 
 
-def test_tensorrt_is_missed_where_a_gpu_is_only():
+def test_tensorrt_and_a_way_to_the_gpu_are_missed_where_a_gpu_is_only():
     has = dict(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0", onnxruntime="1.32.0")
-    assert fixes(NANO, replace(CLOSED_VENV, system_has=("cv2", "tensorrt")), **has) == [
-        ("python3 -m venv --system-site-packages /v", False)
-    ]
+    hidden = replace(CLOSED_VENV, system_has=("cv2", "tensorrt"))
+    assert fixes(ORIN, hidden, **has) == [("python3 -m venv --system-site-packages /v", False)]
     assert fixes(replace(PC, gpu="NVIDIA T4"), OPEN_VENV, **has) == [("pip install tensorrt", False)]
-    report = report_of(NANO, OPEN_VENV, probes(**has, tensorrt="8.2.1"))
-    assert report.findings == ()
-    assert report.int8["tensorrt"] == "no: NVIDIA Jetson Nano has none, take FP16"
+    assert fixes(replace(PC, gpu="NVIDIA T4"), OPEN_VENV, **has, tensorrt="10.3.0") == [
+        ("pip install cuda-python", False)
+    ]
+    assert fixes(ORIN, OPEN_VENV, **has, tensorrt="10.3.0") == [
+        ("CPATH=/usr/local/cuda/include pip install pycuda", False)
+    ]
+    assert fixes(PC, OPEN_VENV, **has) == []
+
+
+def test_tensorrt_with_a_way_to_the_gpu_runs_engines_and_needs_no_other():
+    report = report_of(ORIN, OPEN_VENV, probes(cv2=SYSTEM_CV2, tensorrt="10.3.0", cuda="pycuda"))
+    assert report.runs == (".engine",)
+    assert [finding for finding in report.findings if finding.blocks] == []
+    assert report.int8["tensorrt"] == "yes, NVIDIA Jetson Orin"
+
+
+def test_a_jetson_nano_is_not_sent_for_a_tensorrt_that_it_cannot_have():
+    old = Probe("tensorrt", "broken", "8.2.1", reason="UnsupportedError: needs TensorRT 8.5 or newer")
+    has = dict(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0", onnxruntime="1.32.0")
+    assert fixes(NANO, OPEN_VENV, **has, tensorrt=old) == [
+        ("run .onnx or .tflite files: this board gets no newer one", False)
+    ]
+    assert report_of(NANO, OPEN_VENV, probes(tensorrt="10.3.0")).int8["tensorrt"].startswith("no: NVIDIA Jetson Nano")
 
 
 def test_a_camera_that_this_user_may_not_open_is_named():
@@ -293,7 +313,7 @@ FAKES = {
     "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)": ("broken", "it ended the process with SIGSEGV"),
     "import os; os._exit(7)": ("broken", "it ended the process with exit code 7"),
     "import sys; print('noise'); sys.exit('no GPU')": ("broken", "no GPU"),
-    "__version__ = '8.5'": ("works", None),
+    "__version__ = '8.5'\nclass ICudaEngine: num_io_tensors = 0": ("works", None),
 }
 
 
@@ -335,6 +355,7 @@ def test_the_command_prints_what_is_there_and_writes_json(tmp_path: Path, capsys
     assert figures["runs"] == [".tflite", ".onnx"]
     assert figures["probes"]["numpy"]["version"] == np.__version__
     assert figures["video"]["FFMPEG"]
+    assert figures["probes"]["cuda"]["state"] in ("missing", "broken", "works")
 
 
 def test_the_figures_are_json():
