@@ -22,11 +22,12 @@ from . import __version__, build_tune, demo
 from .build_command import build_model
 from .build_tune import opened
 from .detector import Detector
-from .engines.base import default_threads, open_engine
+from .engines.base import open_engine
 from .engines.trt import TrtEngine
 from .engines.trt_board import import_tensorrt
 from .engines.trt_file import BUILT_ON, REPORT, read_engine, with_report
 from .errors import EdgeDetError, require
+from .machine import clock_mhz, governor, machine_of
 from .types import Frame, ModelInput
 
 SUSTAINED_S = 60.0  # a passively cooled board is warm by then
@@ -34,7 +35,6 @@ FRAMES = 30
 SAME_SHARE = (
     1e-3  # of the largest logit: copies, zero-copy and graphs run the same kernels; atomics may add in any order
 )
-_BOARD = Path("/proc/device-tree/model")
 _THERMAL = Path("/sys/class/thermal")
 _PACKAGES = ("numpy", "cv2", "onnxruntime", "tensorrt", "pycuda", "cuda.bindings")
 
@@ -118,13 +118,18 @@ def _system() -> Tuple[Dict[str, Any], str]:
             versions[name] = f"not here ({type(error).__name__})"
     cv2 = require("cv2", "edgedet selftest")
     gstreamer = [line.split(":", 1)[1] for line in cv2.getBuildInformation().splitlines() if "GStreamer:" in line]
+    machine = machine_of()
     return {
-        "board": _text(_BOARD).rstrip("\0"),
-        "machine": platform.machine(),
+        "board": machine.board,
+        "cpu": machine.cpu,
+        "arch": machine.arch,
+        "jetpack": machine.jetpack,
+        "clock_mhz": clock_mhz(),
+        "governor": governor(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "edgedet": __version__,
-        "cores": default_threads(),
+        "cores": machine.cores,
         "power_mode": _said("nvpmodel", "-q"),
         "packages": versions,
         "opencv_gstreamer": gstreamer[0].strip() if gstreamer else "",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ from edgedet.engines import trt_board, trt_child
 from edgedet.engines.trt_board import Board, Identity, import_tensorrt
 from edgedet.engines.trt_build import LOW_MEMORY_BYTES, BuildOptions, Recipe, build_plan, file_for, options_for
 from edgedet.engines.trt_child import build
+from edgedet.engines.trt_cuda import open_cuda
 from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
+from edgedet.machine import machine_of
 
 OPTIONS = BuildOptions(64 << 20)
 VERSIONS = trt_api.versions()
@@ -314,12 +317,11 @@ def test_ctrl_c_ends_the_build_at_once_and_leaves_nothing(trt10, int8: Path, tmp
     assert sorted(path.name for path in folder.iterdir()) == ["tiny.onnx", "tiny_int8.onnx"]
 
 
-def test_the_board_s_system_is_read_from_jetson_linux(tmp_path: Path, monkeypatch):
-    release = tmp_path / "nv_tegra_release"
-    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed\n")
-    monkeypatch.setattr(trt_board, "_L4T", release)
-    assert trt_board._system() == "Jetson Linux 36.4.3 (JetPack 6)"
-    release.write_text("# R99 (release), REVISION: 1.0\n")
-    assert trt_board._system() == "Jetson Linux 99.1.0"
-    monkeypatch.setattr(trt_board, "_L4T", tmp_path / "none")
-    assert trt_board._system() == ""
+def test_the_board_s_system_is_part_of_what_an_engine_belongs_to(trt10, monkeypatch):
+    machine = replace(machine_of(), jetpack="R36.4.3")
+    monkeypatch.setattr(trt_board, "machine_of", lambda: machine)
+    identity = trt_board.this_board(trt10, open_cuda()).identity
+    assert identity.line() == "TensorRT 10.3.0 on Simulated Orin (compute capability 8.7), Jetson Linux R36.4.3"
+    then = {**identity.to_dict(), "system": "R35.4.1"}
+    assert identity.changes_since(then) == ["system R35.4.1 -> R36.4.3"]
+    assert identity.changes_since({}) == [f"{name} ? -> {value}" for name, value in identity.to_dict().items()]

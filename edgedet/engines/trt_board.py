@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from ..errors import UnsupportedError, require
+from ..machine import machine_of
 from .trt_cuda import Cuda
 
-_L4T = Path("/etc/nv_tegra_release")  # "# R36 (release), REVISION: 4.3, GCID: ..., BOARD: generic, EABI: aarch64"
 _MEMINFO = Path("/proc/meminfo")
-_JETPACK_OF_L4T = {"32": "4", "35": "5", "36": "6", "38": "7"}  # NVIDIA's Jetson Linux archive
 SMALL_BYTES = 5 << 30  # Nano- and NX-sized boards with 4 GB: building in full would push out the rest
 
 
@@ -21,7 +20,7 @@ class Identity:
     """What an engine is bound to; an engine built under another one is not to be trusted.
 
     tensorrt: version, as ``tensorrt.__version__``. gpu: name. compute_capability: for example "8.7".
-    system:   Jetson Linux's release, "" elsewhere.
+    system:   Jetson Linux's release, for example "R36.4.3"; "" elsewhere.
     """
 
     tensorrt: str
@@ -35,7 +34,7 @@ class Identity:
 
     def line(self) -> str:
         """Return it in one line."""
-        system = f", {self.system}" if self.system else ""
+        system = f", Jetson Linux {self.system}" if self.system else ""
         return f"TensorRT {self.tensorrt} on {self.gpu} (compute capability {self.compute_capability}){system}"
 
     def changes_since(self, then: Mapping[str, Any]) -> List[str]:
@@ -76,7 +75,7 @@ def this_board(trt: Any, cuda: Cuda) -> Board:
     free = gpu.free_bytes
     if gpu.integrated:  # the driver does not count what the system would give back from its file cache
         free = max(free, _available_bytes())
-    identity = Identity(str(trt.__version__), gpu.name, gpu.compute_capability, _system())
+    identity = Identity(str(trt.__version__), gpu.name, gpu.compute_capability, machine_of().jetpack or "")
     return Board(identity, free, gpu.total_bytes, gpu.integrated)
 
 
@@ -91,14 +90,3 @@ def _available_bytes() -> int:
     except OSError:
         return 0
     return int(found.group(1)) << 10 if found else 0
-
-
-def _system() -> str:
-    try:
-        found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _L4T.read_text(encoding="utf-8"))
-    except OSError:
-        return ""
-    if not found:
-        return ""
-    jetpack = _JETPACK_OF_L4T.get(found.group(1))
-    return f"Jetson Linux {found.group(1)}.{found.group(2)}" + (f" (JetPack {jetpack})" if jetpack else "")

@@ -145,9 +145,9 @@ def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detect
     exports = [
         path
         for path in EXPORTS.glob("*")
-        if path.suffix in (".onnx", ".tflite")
+        if path.suffix in (".onnx", ".tflite", ".engine")
         and not path.name.startswith(".")  # not one being written
-        and (path.suffix == ".tflite" or not path.stem.endswith(("_int8", "_int8_fp16")))
+        and (path.suffix != ".onnx" or not path.stem.endswith(("_int8", "_int8_fp16")))
     ]
     for path in sorted(exports, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
