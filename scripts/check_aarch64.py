@@ -24,6 +24,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from edgedet import demo  # noqa: E402
+
 CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5: without and with dot product instructions
 FRAMES = 2
 CANNOT = 77  # make_aarch64_env.sh: packages cannot be had
@@ -93,7 +96,7 @@ def check(args: argparse.Namespace, folder: Path, started: float) -> int:
     wheel = build_wheel(folder, run)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     run([*pip, "--target", str(site), str(wheel)])
-    model = args.model.resolve() if args.model else demo_model(folder, run)
+    model = (args.model or demo.INT8).resolve()
     frames = save_frames(folder / "frames")
 
     def both_runs(python: str, name: str, **environment: str) -> tuple[list, dict[str, np.ndarray]]:
@@ -156,21 +159,9 @@ def build_wheel(folder: Path, run) -> Path:
     return Path(run([sys.executable, "-c", code, str(folder)], PYTHONPATH=str(ROOT / "tests")).strip())
 
 
-def demo_model(folder: Path, run) -> Path:
-    """Return the bundled INT8 model, or export it."""
-    bundled = sorted((ROOT / "edgedet/demo").glob("*_int8.tflite"))
-    if bundled:
-        return bundled[0]
-    options = ["--phi", "0", "--int8", "--weights", "demo", "--out", str(folder / "out")]
-    run([sys.executable, "-m", "edgedet", "export", *options], PYTHONPATH=str(ROOT))
-    return next((folder / "out").glob("*_int8.tflite"))
-
-
 def save_frames(folder: Path) -> list[Path]:
     """Save frames of the demo clip as PNG, which every decoder reads alike."""
     import cv2
-
-    from edgedet import demo
 
     folder.mkdir()
     paths = [folder / f"{index}.png" for index in range(FRAMES)]
@@ -195,5 +186,4 @@ def compare(cpu: str, there: tuple[list, dict[str, np.ndarray]], here: tuple[lis
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())

@@ -18,7 +18,9 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from check_aarch64 import ROOT, Failed, build_wheel, demo_model, save_frames
+from check_aarch64 import ROOT, Failed, build_wheel, save_frames
+
+from edgedet import demo
 
 PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 # engine -> (requirements beside the wheel, suffix of the model that it runs)
@@ -80,17 +82,19 @@ def try_cell(python: str, version: str, engine: str, wheel: Path, models: dict[s
     requirements, suffix = ENGINES[engine]
     with tempfile.TemporaryDirectory(prefix="edgedet-matrix-") as temporary:
         folder = Path(temporary)
-        run([python, "-m", "venv", str(folder / "venv")])
+        run([python, "-m", "venv", str(folder / "venv")], folder)
         inside = str(folder / "venv/bin/python")
         opencv = [] if any("opencv" in name for name in requirements) else ["opencv-python-headless"]
         install = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary=:all:"]
         try:
-            run([*install, str(wheel), *opencv, *requirements])
+            run([*install, str(wheel), *opencv, *requirements], folder)
         except Failed as error:
             if any(text in str(error) for text in NO_WHEEL):
                 return Cell(version, engine, "no wheel", {})
             return Cell(version, engine, "failed", {}, why=f"pip: {error}")
-        listed = json.loads(run([inside, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"]))
+        listed = json.loads(
+            run([inside, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"], folder)
+        )
         wanted = {"numpy", engine, *(name for name in ("opencv-python-headless",))}
         packages = {item["name"]: item["version"] for item in listed if item["name"].replace("_", "-") in wanted}
         try:
@@ -118,7 +122,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="edgedet-matrix-") as temporary:
         folder = Path(temporary)
         wheel = build_wheel(folder, run)
-        models = {".tflite": (args.tflite or demo_model(folder, run)).resolve()}
+        models = {".tflite": (args.tflite or demo.INT8).resolve()}
         models[".onnx"] = (args.onnx or float_demo(folder)).resolve()
         save_frames(folder / "frames")
         for version in args.pythons:
@@ -149,5 +153,4 @@ def float_demo(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())
