@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import trt_api
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 TYPES = {"Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Cast": "CAST"}
 TYPES.update(dict.fromkeys(("Add", "Sub", "Mul", "Div"), "ELEMENTWISE"))
@@ -80,6 +80,11 @@ def module_for(version: str) -> ModuleType:
         def name(self):
             return self._value
 
+        @name.setter
+        def name(self, text):
+            self._network._rename(self._value, text)
+            self._value = text
+
     class ILayer(Native):
         def __init__(self, network, node, inputs):
             self._network, self._node, self._at = network, node, inputs
@@ -122,9 +127,32 @@ def module_for(version: str) -> ModuleType:
         def weights(self):
             return self._network._constants[self._node.output[0]].reshape(-1)
 
+        @weights.setter
+        def weights(self, values):
+            name = self._node.output[0]
+            self._network._constants[name] = values.reshape(self._network._constants[name].shape)
+
         @property
         def shape(self):
             return self._network._constants[self._node.output[0]].shape
+
+    class IConvolutionLayer(ILayer):
+        @property
+        def kernel(self):
+            return self._network._constants[self._node.input[1]].reshape(-1)
+
+        @kernel.setter
+        def kernel(self, values):
+            name = self._node.input[1]
+            self._network._constants[name] = values.reshape(self._network._constants[name].shape)
+
+        @property
+        def bias(self):
+            return self._network._constants[self._node.input[2]]
+
+        @bias.setter
+        def bias(self, values):
+            self._network._constants[self._node.input[2]] = values
 
     class WideConstant(ILayer):
         """As ``get_layer`` gives it: an ILayer until it is narrowed by ``__class__``."""
@@ -133,16 +161,17 @@ def module_for(version: str) -> ModuleType:
 
     class INetworkDefinition(Native):
         def __init__(self, typed):
-            self._typed, self._layers, self._constants, self._model = typed, [], {}, None
+            self._typed, self._layers, self._constants, self._model, self._outputs = typed, [], {}, None, []
 
         def _load(self, model):
             self._model = model
+            self._outputs = [value.name for value in model.graph.output]
             self._constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-            for name in self._constants:
+            kernels = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
+            for name in self._constants.keys() - kernels:  # a convolution holds its own
                 self._layers.append(WideConstant(self, onnx.NodeProto(name=name, output=[name]), []))
             for node in model.graph.node:
-                kernels = node.op_type == "Conv"  # constants of a convolution are its kernel and bias, not inputs
-                inputs = [i for i, name in enumerate(node.input) if not (kernels and name in self._constants)]
+                inputs = [i for i, name in enumerate(node.input) if name not in kernels & self._constants.keys()]
                 self._layers.append(ILayer(self, node, inputs))
 
         @property
@@ -155,9 +184,62 @@ def module_for(version: str) -> ModuleType:
         def add_constant(self, shape, weights):
             name = f"added.{len(self._layers)}"
             self._constants[name] = weights.reshape(shape)
-            self._model.graph.initializer.append(numpy_helper.from_array(self._constants[name], name))
             self._layers.append(IConstantLayer(self, onnx.NodeProto(name=name, output=[name]), []))
             return self._layers[-1]
+
+        def add_cast(self, tensor, kind):
+            to = {"HALF": TensorProto.FLOAT16, "FLOAT": TensorProto.FLOAT}[kind.name]
+            name = f"added.{len(self._layers)}"
+            node = self._model.graph.node.add()
+            node.CopyFrom(helper.make_node("Cast", [tensor._value], [name], name=name, to=to))
+            self._layers.append(ILayer(self, node, [0]))
+            return self._layers[-1]
+
+        @property
+        def num_outputs(self):
+            return len(self._outputs)
+
+        def get_output(self, index):
+            return ITensor(self, self._outputs[index])
+
+        def unmark_output(self, tensor):
+            self._outputs.remove(tensor._value)
+
+        def mark_output(self, tensor):
+            self._outputs.append(tensor._value)
+
+        def _rename(self, old, new):
+            for layer in self._layers:
+                for names in (layer._node.input, layer._node.output):
+                    names[:] = [new if name == old else name for name in names]
+
+        def _written(self):
+            """The network as it was edited, as an ONNX file: nodes sorted, unused ones left out."""
+            made = {name: layer._node for layer in self._layers for name in layer._node.output}
+            order, done = [], set()
+
+            def visit(name):
+                node = made.get(name)
+                if node is None or node.name in done:
+                    return
+                done.add(node.name)
+                for read in node.input:
+                    visit(read)
+                order.append(node)
+
+            for name in self._outputs:
+                visit(name)
+            result = onnx.ModelProto()
+            result.CopyFrom(self._model)
+            del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+            result.graph.node.extend(node for node in order if node.op_type)
+            used = {name for node in order for name in (*node.input, *node.output)}
+            result.graph.initializer.extend(
+                numpy_helper.from_array(np.asarray(array), name)
+                for name, array in self._constants.items()
+                if name in used
+            )
+            return result
 
     class IBuilderConfig(Native):
         def __init__(self):
@@ -257,7 +339,7 @@ def module_for(version: str) -> ModuleType:
                 for step in range(2):
                     assert monitor.step_complete("Building Engine", step)
                 monitor.phase_finish("Building Engine")
-            return HostMemory(PLAN + version.encode() + b"\n" + network._model.SerializeToString())
+            return HostMemory(PLAN + version.encode() + b"\n" + network._written().SerializeToString())
 
     class ParserError(Native):
         def __init__(self, text):
@@ -349,10 +431,11 @@ def module_for(version: str) -> ModuleType:
                 np.copyto(_at(self._addresses[name], value.shape, np.float32), value)
 
     made = {
-        "ILogger": ILogger, "IProgressMonitor": IProgressMonitor, "ITensor": ITensor, "ILayer": ILayer,
-        "IConstantLayer": IConstantLayer, "INetworkDefinition": INetworkDefinition, "IBuilderConfig": IBuilderConfig,
-        "ITimingCache": ITimingCache, "Builder": Builder, "ParserError": ParserError, "OnnxParser": OnnxParser,
-        "Runtime": Runtime, "ICudaEngine": ICudaEngine, "IExecutionContext": IExecutionContext,
+        kind.__name__: kind
+        for kind in (
+            ILogger, IProgressMonitor, ITensor, ILayer, IConstantLayer, IConvolutionLayer, INetworkDefinition,
+            IBuilderConfig, ITimingCache, Builder, ParserError, OnnxParser, Runtime, ICudaEngine, IExecutionContext,
+        )
     }  # fmt: skip
     for name, kind in made.items():
         kind._members = surface.get(name, frozenset())

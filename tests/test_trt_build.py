@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 import trt_api
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from trt_models import simulate, write_models
 
 from edgedet.engines import trt_board, trt_child
@@ -86,7 +86,11 @@ def test_parts_are_taken_back_to_float_with_their_weights(trt, parts, taken, int
     everything = all_convs(model)
     assert quantised_convs(model) == {name for name in everything if not taken(name)}
     made = {name: node for node in model.graph.node for name in node.output}
-    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    constants = {
+        item.name: numpy_helper.to_array(item)
+        for graph in (onnx.load(file_for(trt, int8).path).graph, model.graph)
+        for item in graph.initializer
+    }
     for node in model.graph.node:
         if node.op_type == "Conv" and taken(node.name):
             assert node.input[1] not in made  # a constant: nothing is dequantised while frames run
@@ -101,12 +105,23 @@ def test_fp16_of_an_int8_file_has_no_int8_left(trt, int8: Path):
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_a_float_file_is_built_in_fp16_and_fp32(trt, precision: str, int8: Path):
-    recipe = Recipe(precision, str(int8.with_name("tiny.onnx")), precision)
-    if trt.__version__.startswith("11.") and precision == "fp16":
-        with pytest.raises(UnsupportedError, match=r"takes precisions from the file alone, and .*tiny\.onnx is FP32"):
-            planned(trt, recipe)
-    else:
-        assert len(all_convs(planned(trt, recipe))) == 12
+    model = planned(trt, Recipe(precision, str(int8.with_name("tiny.onnx")), precision))
+    assert len(all_convs(model)) == 12
+    half = {item.name for item in model.graph.initializer if item.data_type == TensorProto.FLOAT16}
+    weights = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
+    typed = trt.__version__.startswith("11.")  # there a flag decides nothing: the network itself must be FP16
+    assert half == (weights if typed and precision == "fp16" else set())
+    assert [value.type.tensor_type.elem_type for value in model.graph.output] == [TensorProto.FLOAT] * 2
+
+
+def test_a_value_beyond_fp16_is_told(monkeypatch, tmp_path: Path, int8: Path):
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    model = onnx.load(int8.with_name("tiny.onnx"))
+    (bias,) = (item for item in model.graph.initializer if item.name == "backbone.conv_stem.bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(8, 7e4, np.float32), bias.name))
+    onnx.save(model, tmp_path / "big.onnx")
+    with pytest.raises(UnsupportedError, match=r"^backbone\.conv_stem holds values beyond 65504, .* build with --fp32"):
+        planned(importlib.import_module("tensorrt"), Recipe("fp16", str(tmp_path / "big.onnx"), "fp16"))
 
 
 def test_parts_that_the_file_has_in_float_are_told(trt10, int8: Path, tmp_path: Path):

@@ -5,6 +5,7 @@ The edits are made by the same calls that TensorRT's bindings have; no engine ru
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -21,15 +22,20 @@ from test_network import random_pixels  # noqa: E402
 
 from edgedet.calibration.plan import OP_CLASSES  # noqa: E402
 from edgedet.calibration.typed import typed_graph  # noqa: E402
-from edgedet.engines.trt_parts import PARTS, to_float  # noqa: E402
+from edgedet.engines.trt_parts import PARTS, to_float, to_half  # noqa: E402
 from edgedet.specs import SPECS  # noqa: E402
 
 D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 128))
 
 
 @pytest.fixture(scope="module")
-def sparse() -> onnx.ModelProto:
-    return sparse_model(random_network(D0), random_pixels(D0))[1]
+def float_and_sparse() -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    return sparse_model(random_network(D0), random_pixels(D0))[:2]
+
+
+@pytest.fixture(scope="module")
+def sparse(float_and_sparse) -> onnx.ModelProto:
+    return float_and_sparse[1]
 
 
 def int8_convs(layers: Iterable[Layer], model: onnx.ModelProto) -> set[str]:
@@ -58,6 +64,13 @@ def test_everything_to_float_leaves_fp16_alone(sparse: onnx.ModelProto) -> None:
     kinds = {kind for layer in layers for _, kind in layer.outputs}
     assert "Int8" not in kinds
     assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
+
+
+def test_a_float_network_becomes_fp16(float_and_sparse: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
+    """As TensorRT 11 needs it, which takes no FP16 flag; only the two outputs are FP32."""
+    layers = built_layers(float_and_sparse[0], lambda network: to_half(trt, network))
+    assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
+    assert Counter(kind for layer in layers for _, kind in layer.outputs)["Float"] == 2
 
 
 def test_moving_activations_alone_would_dequantise_weights_in_every_frame(sparse: onnx.ModelProto) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).parent / "golden" / "trt_api.json"
 CLASSES = (  # those that edgedet touches
-    "Builder", "BuilderFlag", "DataType", "IBuilderConfig", "IConstantLayer", "ICudaEngine", "IExecutionContext",
-    "IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IProgressMonitor", "ITensor", "ITimingCache",
-    "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "Runtime",
-    "TacticSource", "TensorIOMode",
+    "Builder", "BuilderFlag", "DataType", "IBuilderConfig", "IConstantLayer", "IConvolutionLayer", "ICudaEngine",
+    "IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IProgressMonitor", "ITensor",
+    "ITimingCache", "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError",
+    "Runtime", "TacticSource", "TensorIOMode",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from ..errors import ArtifactError, DeviceError, EdgeDetError, InputError, Unsup
 from ..files import atomic_path, cache_folder
 from .trt_board import Board, has_int8
 from .trt_onnx import OnnxFile, read_onnx
-from .trt_parts import to_float
+from .trt_parts import to_float, to_half
 
 WORKSPACE_SHARE = 0.5  # of the free memory; the rest is for weights, and for a system that shares it on a Jetson
 WORKSPACE_BYTES = (64 << 20, 2 << 30)  # least and most; D7's largest layer asks for less than the most
@@ -98,7 +98,7 @@ def build_plan(
     log = logger(trt)
     builder = trt.Builder(log)
     typed = onnx.typed or typed_only(trt)
-    _check(trt, builder, recipe, typed, onnx)
+    _check(trt, builder, recipe, onnx)
     network = builder.create_network(_network_flags(trt, typed))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx.path.read_bytes()):
@@ -106,6 +106,8 @@ def build_plan(
         raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx.path}: {said or log.reason()}.")
     all_float = recipe.precision == "fp16" and onnx.meta.precision == "int8"
     moved, alive = to_float(trt, network, ("everything",) if all_float else recipe.to_float)
+    if typed and recipe.precision == "fp16" and not onnx.typed:
+        alive += to_half(trt, network)
     if recipe.to_float and not moved:
         raise UnsupportedError(f"{onnx.path.name} has {' and '.join(recipe.to_float)} in float already")
     config = builder.create_builder_config()
@@ -124,16 +126,11 @@ def build_plan(
     return bytes(plan), int(network.num_layers)
 
 
-def _check(trt: Any, builder: Any, recipe: Recipe, typed: bool, onnx: OnnxFile) -> None:
+def _check(trt: Any, builder: Any, recipe: Recipe, onnx: OnnxFile) -> None:
     if recipe.precision == "int8":
         if onnx.meta.precision != "int8":
             raise InputError(f"{onnx.path} is a float model: `edgedet export --int8` writes the INT8 one.")
         check_int8(trt, builder)
-    elif recipe.precision == "fp16" and typed and onnx.meta.precision != "int8":
-        raise UnsupportedError(
-            f"TensorRT {trt.__version__} takes precisions from the file alone, and {onnx.path} is FP32: build FP16 "
-            "from NAME_int8.onnx with --fp16, or --fp32."
-        )
     elif recipe.precision == "fp32" and onnx.meta.precision == "int8":
         raise InputError(f"{onnx.path} is an INT8 model; --fp32 wants the float one, NAME.onnx.")
 
