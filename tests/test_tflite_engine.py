@@ -24,7 +24,7 @@ from edgedet.anchors import anchors_for  # noqa: E402
 from edgedet.engines import tflite  # noqa: E402
 from edgedet.engines.base import open_engine  # noqa: E402
 from edgedet.engines.tflite_file import META_ENTRY, read_trailer, with_trailer  # noqa: E402
-from edgedet.errors import ArtifactError, MissingDependency, ShapeError, UnsupportedError  # noqa: E402
+from edgedet.errors import ArtifactError, InputError, MissingDependency, ShapeError, UnsupportedError  # noqa: E402
 from edgedet.export.tflite_writer import write_tflite  # noqa: E402
 from edgedet.postprocess import postprocess  # noqa: E402
 from edgedet.specs import SPECS  # noqa: E402
@@ -194,6 +194,12 @@ def test_a_flatbuffer_that_the_interpreter_refuses_gives_its_reason(tmp_path: Pa
 def test_an_unusable_delegate_is_named(files: Path, library: str) -> None:
     with pytest.raises(UnsupportedError, match=f"delegate {library} cannot be used"):
         open_engine(files / "float.tflite", threads=1, delegate=library)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 100_000])
+def test_a_number_of_threads_that_would_end_the_process_is_refused(files: Path, threads: int) -> None:
+    with pytest.raises(InputError, match=f"1 to 1024 threads; got {threads}"):
+        open_engine(files / "int8.tflite", threads=threads)
 
 
 def test_only_tflite_files_take_a_delegate(tmp_path: Path) -> None:
