@@ -22,6 +22,7 @@ from .pace import Pace
 
 LONGEST_CLOSE_S = 2.0  # a read that hangs in the driver is left behind: the thread is a daemon
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # between two openings: doubled from the first to the longest
+_SLOW = 0.9  # of the timeout: a read that takes so long has failed, whatever it returns
 _HUNG = 3.0  # timeouts; a read or an opening that takes longer hangs in the driver, and another thread takes over
 _MOST_HUNG = 3  # threads left behind in a driver; a camera that hangs more often is waited for
 _LONGEST_PATIENCE_S = 3600.0  # between two openings of a camera whose picture stands still
@@ -88,8 +89,9 @@ class Camera:
         self._gap_s = 0.0
         self._size_wh = (0, 0)
         self._ages_ms: Deque[float] = deque(maxlen=_AGES_KEPT)
-        # Last sign of life, frame, frame that was no stale one, new picture:
-        self._active_s = self._frame_s = self._given_s = self._new_s = time.monotonic()
+        # Times of the last frame, the last that was no stale one, the last new picture:
+        self._frame_s = self._given_s = self._new_s = time.monotonic()
+        self._busy_s: Optional[float] = None  # since when the thread is in the driver; None while it waits
         self._patience_s = self._recovery.timeout_s
         self._hung = 0
         self._start()
@@ -126,7 +128,8 @@ class Camera:
         timeout_s = self._recovery.timeout_s
         if self._state in ("opening", "live") and now - self._frame_s > timeout_s:
             self._lose(f"no frame for {timeout_s:g} s")
-        if self._state == "lost" and now - self._active_s > _HUNG * timeout_s and self._hung < _MOST_HUNG:
+        in_driver_s = now - self._busy_s if self._busy_s is not None else 0.0
+        if in_driver_s > _HUNG * timeout_s and self._hung < _MOST_HUNG:
             self._hung += 1
             self._start()
 
@@ -163,7 +166,7 @@ class Camera:
     # --- the capture thread -------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._active_s = time.monotonic()
+        self._busy_s = time.monotonic()
         self._thread = threading.Thread(target=self._keep_alive, name=f"capture of {self.name}", daemon=True)
         self._thread.start()
 
@@ -176,6 +179,9 @@ class Camera:
         wait_s = 0.0
         retries, first_wait_s = self._recovery.retries, self._recovery.first_wait_s
         while not self._closing.wait(wait_s):
+            with self._changed:
+                if self._mine():
+                    self._busy_s = time.monotonic()
             steady, reason = self._one_life()
             with self._changed:
                 self._changed.notify_all()
@@ -184,7 +190,7 @@ class Camera:
                     return
                 if self._closing.is_set():
                     return
-                self._active_s = time.monotonic()
+                self._busy_s = None
                 attempts = 0 if steady else attempts
                 if retries is not None and attempts >= retries:
                     self._state, self._reason, self.given_up = "ended", reason, True
@@ -218,7 +224,7 @@ class Camera:
                 return "replaced"
             self.opened = True
             self.fps = fps_of(capture)
-            self._active_s = self._frame_s = opened_s
+            self._busy_s = self._frame_s = opened_s
             self._changed.notify_all()
         while not self._closing.is_set():
             began = time.monotonic()
@@ -230,13 +236,13 @@ class Camera:
             with self._changed:
                 if not self._mine():
                     return "replaced"
+                # FFmpeg hands out an old frame when its read timed out, so how long the read took counts too.
+                if now - began >= _SLOW * self._recovery.timeout_s:
+                    return f"no frame for {now - began:.1f} s"
                 if not ok:
                     return "no frame came"
-                # FFmpeg hands out an old frame when its read timed out, so how long the read took counts too.
-                if now - began >= self._recovery.timeout_s:
-                    return f"no frame for {now - began:.0f} s"
                 self._counts["captured"] += 1
-                self._active_s = self._frame_s = now
+                self._busy_s = self._frame_s = now
                 if bgr is None:
                     self._counts["skipped"] += 1
                 elif new or not self._stands_still(opened_s, now):

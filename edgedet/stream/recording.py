@@ -18,6 +18,7 @@ from .video_file import video_file
 SEGMENT_S = 60.0  # at most so much is lost when the power is
 RECORDING_FPS = 10.0  # each frame that the detector skipped is encoded again, so a camera's own rate costs much
 _PRUNE_EVERY_S = 2.0
+_ROUNDING = 1e-6  # of a frame: (100.1 - 100.0) * 10 is a little less than 1
 
 
 @dataclass
@@ -70,7 +71,7 @@ def recording_sink(
             pruned_s = time.monotonic()
         if segment is None:
             segment = open_segments[frame.camera] = begin(frame, size_wh)
-        due = int((frame.captured_s - segment.started_s) * fps) + 1
+        due = int((frame.captured_s - segment.started_s) * fps + _ROUNDING) + 1
         for _ in range(segment.written, due):
             segment.write(picture)
             segment.written += 1

@@ -5,9 +5,10 @@ Knows pictures and sizes; knows no detection and no time.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Iterator, Tuple
@@ -45,15 +46,30 @@ def recording_suffix() -> str:
 @lru_cache(maxsize=None)
 def _writes(suffix: str, codec: str) -> bool:
     """Try it: a build may name an encoder whose hardware is not there."""
-    cv2 = require("cv2", "writing a video")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"probe{suffix}"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10.0, _PROBE_WH)
+        writer = _open(path, codec, 10.0, _PROBE_WH)
         if writer.isOpened():
             for level in (0, 128, 255):
                 writer.write(np.full((_PROBE_WH[1], _PROBE_WH[0], 3), level, np.uint8))
         writer.release()
         return path.exists() and is_whole(path)
+
+
+def _open(path: Path, codec: str, fps: float, size_wh: Tuple[int, int]) -> Any:
+    """Return OpenCV's writer.
+
+    For VP8 in WebM, which works, it prints to stderr each time that the tag is not supported, whatever its log level.
+    """
+    cv2 = require("cv2", "writing a video")
+    with ExitStack() as held:
+        if path.suffix == ".webm":
+            stderr = os.dup(2)
+            held.callback(os.close, stderr)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            held.callback(os.dup2, stderr, 2)
+        return cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size_wh)
 
 
 @contextmanager
@@ -88,7 +104,7 @@ def _writer(
     path: Path, written: Path, codec: str, fps: float, size_wh: Tuple[int, int]
 ) -> Iterator[Callable[[np.ndarray], None]]:
     cv2 = require("cv2", "writing a video")
-    writer = cv2.VideoWriter(str(written), cv2.VideoWriter_fourcc(*codec), fps, size_wh)
+    writer = _open(written, codec, fps, size_wh)
     if not writer.isOpened():
         raise InputError(f"cannot write {path}: this OpenCV writes no {codec} video of {size_wh[0]}x{size_wh[1]}.")
 

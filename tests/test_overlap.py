@@ -1,0 +1,104 @@
+"""Stages beside each other: order is kept, errors arrive, nothing runs on after the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from edgedet.stream.overlap import Beside, in_order
+
+
+def test_a_producer_runs_ahead_by_so_many_items():
+    made = []
+
+    def items():
+        for number in range(10):
+            made.append(number)
+            yield number
+
+    with closing(Beside(items(), 2, "test")) as beside:
+        time.sleep(0.1)
+        assert made == [0, 1, 2]  # two wait, one is on its way
+        assert list(beside) == list(range(10))
+
+
+def test_an_error_comes_to_the_reader_after_what_was_before():
+    def items():
+        yield 1
+        raise ValueError("broken")
+
+    with closing(Beside(items(), 2, "test")) as beside:
+        frames = iter(beside)
+        assert next(frames) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(frames)
+
+
+def test_closing_ends_the_thread_and_the_generator_in_it():
+    ended_in = []
+
+    def items():
+        try:
+            number = 0
+            while True:
+                yield number
+                number += 1
+        finally:
+            ended_in.append(threading.current_thread().name)
+
+    beside = Beside(items(), 1, "reader")
+    assert next(iter(beside)) == 0
+    beside.close()
+    assert ended_in == ["reader"]
+    assert "reader" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_results_come_in_order_whichever_is_ready_first():
+    def slow(number):
+        time.sleep(0.03)
+        return number, "slow"
+
+    def fast(number):
+        return number, "fast"
+
+    results = list(in_order([slow, fast], range(6)))
+    assert [number for number, _ in results] == list(range(6))
+    assert [who for _, who in results] == ["slow", "fast"] * 3
+
+
+def test_functions_work_side_by_side():
+    """Six items of 50 ms each by three take two rounds, not six."""
+
+    def work(number):
+        time.sleep(0.05)
+        return number
+
+    began = time.monotonic()
+    assert list(in_order([work] * 3, range(6))) == list(range(6))
+    assert time.monotonic() - began < 0.25
+
+
+def test_each_function_stays_in_its_thread():
+    def where(number):
+        return threading.get_ident()
+
+    idents = list(in_order([where, where], range(8)))
+    assert len(set(idents[::2])) == len(set(idents[1::2])) == 1
+    assert idents[0] != idents[1]
+
+
+def test_one_function_takes_an_item_only_when_it_is_wanted():
+    """A live frame must not be fetched before its detector is free."""
+    taken = []
+
+    def items():
+        for number in range(3):
+            taken.append(number)
+            yield number
+
+    results = in_order([lambda number: number], items())
+    assert next(results) == 0
+    assert taken == [0]
