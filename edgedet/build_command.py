@@ -31,9 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet build``."""
     parser.add_argument("model", type=Path, metavar="ONNX", help="NAME_int8.onnx or NAME.onnx of `edgedet export`")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="engine to write (default: NAME.engine)")
-    parser.add_argument(
-        "--no-tune", dest="tune", action="store_false", help="build an INT8 file as it is written, in one way only"
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--tune", action="store_true", default=True, help="try an INT8 file in several ways, keep the best (default)"
     )
+    ways.add_argument("--no-tune", dest="tune", action="store_false", help="build it as it is written, in one way only")
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
         "--fp16", dest="precision", action="store_const", const="fp16", help="in FP16 (default for float files)"

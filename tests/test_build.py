@@ -6,6 +6,8 @@ import argparse
 import importlib
 import importlib.util
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,11 +21,12 @@ from trt_models import simulate, write_models
 
 from edgedet import build_tune, demo
 from edgedet.build_tune import Reference, recipes
-from edgedet.cli import main
+from edgedet.cli import COMMANDS, main
 from edgedet.engines.base import open_engine
 from edgedet.engines.trt_file import read_engine
 from edgedet.engines.trt_onnx import read_onnx
 from edgedet.export import command as export_command
+from edgedet.selftest_steps import _steps
 
 V = "10.3.0"
 RECIPES = ["int8", "int8, depthwise fp16", "int8, stem and heads fp16", "fp16"]
@@ -228,6 +231,21 @@ def test_export_says_where_to_build_where_tensorrt_is_not(int8: Path, capsys, mo
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edgedet: no engine: TensorRT is not on this machine; copy ")
     assert line.endswith("to the board and run `edgedet build tiny_int8.onnx` there")
+
+
+def test_the_commands_of_the_jetson_page_are_taken():
+    """They are parsed, not run: they need a board."""
+    page = (Path(__file__).resolve().parents[1] / "docs/jetson.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)).splitlines()
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("edgedet ")]
+    assert {command[0] for command in commands} == {"doctor", "export", "build", "run", "bench", "selftest"}
+    for name, *words in commands:
+        module = importlib.import_module(COMMANDS[name][0])
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        module.add_arguments(parser)
+        parser.parse_args(words)
+    steps = set(re.findall(r"^\| .*\| `(\w+)`", page, re.MULTILINE))
+    assert steps == {name for name, *_ in _steps(Path(), Path(), 0.0)} - {"system"}
 
 
 def test_the_simulation_is_in_use(int8: Path):
