@@ -138,7 +138,8 @@ def test_going_on_without_a_disk_and_again_with_one(tmp_path, monkeypatch):
     def open_sink():
         return recording_sink(lambda camera: tmp_path / "out" / "cam.mkv", 10.0, 60.0, Keeper(), annotate)
 
-    with lasting(open_sink, lines.append) as write:
+    failures = []
+    with lasting(open_sink, lines.append, failures) as write:
         write(shown(50, 100.0))
         write(shown(50, 100.1))
         assert len(lines) == 1
@@ -149,6 +150,7 @@ def test_going_on_without_a_disk_and_again_with_one(tmp_path, monkeypatch):
         write(shown(50, 100.2))
         assert lines[1:] == ["writing again; 2 results were not written"]
     assert len(list((tmp_path / "out").iterdir())) == 1
+    assert len(failures) == 1
 
 
 def test_a_browsers_codec_is_taken_where_there_is_one():

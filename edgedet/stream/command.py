@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Dict, List, TextIO, Tuple
 
@@ -86,10 +86,12 @@ def run(args: argparse.Namespace) -> int:
         print(_description_of(model, detectors[0], args.threads), file=text, flush=True)
         progress.expect(min((n for n in (source.total, args.limit) if n is not None), default=None))
         held.enter_context(stop.on_signals())
-        wanted = sinks_of(args, source, detectors[0].class_names, keeper, progress.say, stop)
+        failures: List[str] = []
+        wanted = sinks_of(args, source, detectors[0].class_names, keeper, stop, progress.say, failures)
         sinks = [held.enter_context(sink) for sink in wanted]
         detect = [detector.detect for detector in detectors]
         summary = run_frames(source, detect, sinks, stop, args.limit, progress.update)
+    summary = replace(summary, failures=summary.failures + failures)
     if summary.failures and not summary.frames:
         raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))
     _report(args, model, source, summary, stop.signum, text)
@@ -205,7 +207,8 @@ def _report(
             print(_camera_line(camera), file=text)
         for written in (args.save, args.jsonl):
             if written is not None:
-                print(f"wrote {written}", file=text)
+                segments = source.live and written == args.save
+                print(f"recorded into segments of {written}" if segments else f"wrote {written}", file=text)
     figures: Dict[str, Any] = {
         "model": str(model),
         "source": source.name,

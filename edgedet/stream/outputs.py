@@ -36,10 +36,10 @@ def check_save(save: Any, source: Source) -> None:
     elif source.live and _is_folder(save):
         return
     else:
-        if _is_folder(save) or path.suffix not in CODECS:
+        if _is_folder(save) or path.suffix.lower() not in CODECS:
             wanted = "--save NAME.mp4 or --save DIR" if source.live else "--save NAME.mp4"
             raise InputError(f"video is saved as {', '.join(CODECS)}: wanted {wanted}, got {save}.")
-        codec_of(path.suffix)
+        codec_of(path.suffix.lower())
         same = Path(source.name)
     if path.exists() and same.exists() and path.samefile(same):
         raise InputError(f"--save {save} would overwrite its own source: choose another name.")
@@ -50,15 +50,24 @@ def _is_folder(save: str) -> bool:
 
 
 def sinks_of(
-    args: argparse.Namespace, source: Source, class_names: Sequence[str], keeper: Keeper, report: Say, stop: Stop
+    args: argparse.Namespace,
+    source: Source,
+    class_names: Sequence[str],
+    keeper: Keeper,
+    stop: Stop,
+    report: Say,
+    failures: List[str],
 ) -> List[ContextManager[Write]]:
-    """Return the sinks that the options of ``edgedet run`` ask for."""
+    """Return the sinks that the options of ``edgedet run`` ask for.
+
+    failures: takes a line for each output that failed where the user chose to go on.
+    """
 
     def annotate(result: FrameResult) -> np.ndarray:
         return draw(result.frame.bgr, result.detections, class_names)
 
     def last(open_sink: Callable[[], ContextManager[Write]]) -> ContextManager[Write]:
-        return lasting(open_sink, report) if args.on_write_error == "go-on" else open_sink()
+        return lasting(open_sink, report, failures) if args.on_write_error == "go-on" else open_sink()
 
     sinks: List[ContextManager[Write]] = []
     if args.show:

@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Iterator, Optional, Set
+from typing import Any, Callable, ContextManager, Iterator, List, Optional, Set
 
 import numpy as np
 
@@ -37,10 +37,13 @@ def utc_of(frame: Frame) -> float:
 
 
 @contextmanager
-def lasting(open_sink: Callable[[], ContextManager[Write]], report: Callable[[str], None]) -> Iterator[Write]:
+def lasting(
+    open_sink: Callable[[], ContextManager[Write]], report: Callable[[str], None], failures: List[str]
+) -> Iterator[Write]:
     """Go on where a sink cannot be written (a full disk, a lost folder), and try it again now and then.
 
-    report: called with a line when writing fails, and when it works again.
+    report:   called with a line when writing fails, and when it works again.
+    failures: takes a line for each time that it failed.
     """
     held = ExitStack()
     sink: Optional[Write] = None
@@ -61,6 +64,7 @@ def lasting(open_sink: Callable[[], ContextManager[Write]], report: Callable[[st
                 failed = 0
         except EdgeDetError as error:
             if not failed:
+                failures.append(str(error))
                 report(f"{str(error).rstrip('.')}; going on without")
             failed += 1
             retry_s = time.monotonic() + _RETRY_S
@@ -74,7 +78,7 @@ def lasting(open_sink: Callable[[], ContextManager[Write]], report: Callable[[st
         try:
             held.close()
         except EdgeDetError as error:
-            report(str(error))
+            failures.append(str(error))
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def _open(path: Path, codec: str, fps: float, size_wh: Tuple[int, int]) -> Any:
     """
     cv2 = require("cv2", "writing a video")
     with ExitStack() as held:
-        if path.suffix == ".webm":
+        if path.suffix.lower() == ".webm":
             stderr = os.dup(2)
             held.callback(os.close, stderr)
             with open(os.devnull, "wb") as nowhere:
@@ -83,8 +83,8 @@ def video_file(
     OpenCV's writer reports nothing, so the disk is watched while writing and the file is checked at the end.
     Raises InputError in one line where the file cannot be written or the disk fills up.
     """
-    codec = codec_of(path.suffix)
-    if not grows or path.suffix == ".mp4":
+    codec = codec_of(path.suffix.lower())
+    if not grows or path.suffix.lower() == ".mp4":
         with atomic_path(path) as temporary, _writer(path, temporary, codec, fps, size_wh) as write:
             yield write
         return
@@ -130,7 +130,7 @@ def _writer(
 def is_whole(path: Path) -> bool:
     """Return True for a video file that was closed as it should, by its suffix."""
     with open(path, "rb") as file:
-        return is_whole_mp4(file, path.stat().st_size) if path.suffix == ".mp4" else is_whole_matroska(file)
+        return is_whole_mp4(file, path.stat().st_size) if path.suffix.lower() == ".mp4" else is_whole_matroska(file)
 
 
 def is_whole_mp4(file: Any, end: int) -> bool:

@@ -1,0 +1,228 @@
+"""`edgedet run` on cameras: a Motion JPEG camera on loopback, a fake model, real outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cameras import mjpeg_camera
+from media import frames_of, write_clip, write_fake_model
+
+from edgedet import cli
+from edgedet.stream import sinks
+from edgedet.stream.video_file import is_whole
+
+cv2 = pytest.importorskip("cv2", reason="edgedet run reads and writes by OpenCV")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
+    write_fake_model(Path("model.fake"))
+    return tmp_path
+
+
+def run(*options):
+    return cli.main(["run", "model.fake", "--threads", "1", *map(str, options)])
+
+
+def lines_of(path):
+    text = Path(path).read_text()
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def with_password(camera):
+    return camera.url.replace("http://", "http://admin:s3cret@") + "?pwd=s3cret"
+
+
+def test_a_camera_is_recorded_and_logged_and_no_password_is_told(folder, capsys):
+    with mjpeg_camera() as camera:
+        options = ["--save", "out/front.mkv", "--jsonl", "out.jsonl", "--json", "figures.json", "--limit", 15]
+        assert run("--camera", with_password(camera), *options) == 0
+        name = f"{camera.url}?pwd=..."
+    lines = lines_of("out.jsonl")
+    assert len(lines) == 15
+    assert {line["camera"] for line in lines} == {name}
+    assert lines[0]["time_s"] == 0
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["utc"]) for line in lines)
+    assert all(0 < line["age_ms"] < 1000 for line in lines)
+    assert all(len(line["detections"]) == 2 for line in lines)
+    (recording,) = Path("out").iterdir()
+    assert re.fullmatch(r"front-\d{8}T\d{9}Z\.mkv", recording.name)
+    assert is_whole(recording)
+    assert len(frames_of(recording)[0]) == int(lines[-1]["time_s"] * 10) + 1  # 10 a second, in real time
+    figures = json.loads(Path("figures.json").read_text())
+    (one,) = figures["cameras"]
+    assert (one["name"], one["processed"], one["gaps"]) == (name, 15, 0)
+    assert one["captured"] == one["processed"] + one["dropped"]
+    assert one["age_p50_ms"] <= one["age_p99_ms"]
+    captured = capsys.readouterr()
+    assert f"{name}: {one['captured']} captured, 15 processed, " in captured.out
+    told = captured.out + captured.err + Path("out.jsonl").read_text() + Path("figures.json").read_text()
+    assert "s3cret" not in told
+
+
+def test_two_cameras_share_one_detector(folder, capsys):
+    """One is twice as fast; both are looked at in turn, with files of their own."""
+    with mjpeg_camera(100) as fast, mjpeg_camera(50) as slow:
+        options = ["--save", "recordings", "--jsonl", "out.jsonl", "--limit", 30, "--save-fps", 50]
+        assert run("--camera", f"door={fast.url}", "--camera", f"yard={slow.url}", *options) == 0
+    names = [line["camera"] for line in lines_of("out.jsonl")]
+    assert 5 <= names.count("yard") <= 25
+    assert {path.name.split("-")[0] for path in Path("recordings").iterdir()} == {"door", "yard"}
+    out = capsys.readouterr().out
+    assert "\ndoor: " in out
+    assert "\nyard: " in out
+
+
+def test_a_gap_is_reported_and_marked(folder, capsys):
+    with mjpeg_camera() as camera:
+        threading.Timer(0.5, camera.kill).start()
+        threading.Timer(0.9, camera.start).start()
+        options = ["--save", "out.mkv", "--jsonl", "out.jsonl", "--max-fps", 20, "--limit", 25]
+        assert run("--camera", f"door={camera.url}", *options) == 0
+    gaps = [line["gap"] for line in lines_of("out.jsonl") if "gap" in line]
+    assert len(gaps) == 1
+    assert 0.2 < gaps[0]["seconds"] < 5
+    assert gaps[0]["reason"] == "no frame came"
+    assert len(list(Path().glob("out-*.mkv"))) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[0] == "edgedet: door: lost: no frame came; opening it again"
+    assert re.fullmatch(r"edgedet: door: back after \d\.\d s", error[1])
+
+
+def test_a_camera_that_was_given_up_is_a_failure(folder, capsys):
+    with mjpeg_camera() as camera:
+        threading.Timer(0.5, camera.kill).start()
+        assert run("--camera", f"door={camera.url}", "--retries", 1, "--jsonl", "out.jsonl") == 1
+    assert "edgedet: 1 failed, " in capsys.readouterr().err
+    assert len(lines_of("out.jsonl")) > 0
+
+
+def test_lines_are_appended_to_an_earlier_run_and_half_a_line_is_dropped(folder):
+    Path("out.jsonl").write_text('{"frame": 0}\n{"frame": 1}\n{"frame": 2, "detec')
+    with mjpeg_camera() as camera:
+        assert run("--camera", camera.url, "--jsonl", "out.jsonl", "--limit", 3) == 0
+    assert [line["frame"] for line in lines_of("out.jsonl")[:2]] == [0, 1]
+    assert len(lines_of("out.jsonl")) == 5
+
+
+def test_a_log_that_grew_is_set_aside_and_the_oldest_go(folder):
+    """A line is some 380 bytes; a tenth of 20 KB is five of them, and ten files are kept."""
+    with mjpeg_camera(0) as camera:
+        assert run("--camera", camera.url, "--jsonl", "out.jsonl", "--limit", 200, "--keep", "20KB") == 0
+    aside = sorted(Path().glob("out-*.jsonl"))
+    total = sum(path.stat().st_size for path in [*aside, Path("out.jsonl")])
+    assert 15_000 < total < 23_000
+    frames = [line["frame"] for path in [*aside, Path("out.jsonl")] for line in lines_of(path)]
+    assert frames == sorted(frames)
+
+
+def test_outputs_that_cannot_be_written_end_the_run_or_not_as_the_user_chose(folder, capsys, monkeypatch):
+    Path("file").touch()
+    with mjpeg_camera() as camera:
+        options = ["--camera", camera.url, "--limit", 5, "--jsonl", "out.jsonl", "--save", "file/out.mkv"]
+        assert run(*options) == 2
+        assert "edgedet: cannot write file/out-" in capsys.readouterr().err
+        monkeypatch.setattr(sinks, "_RETRY_S", 0.0)
+        assert run(*options, "--on-write-error", "go-on") == 1
+    assert len(lines_of("out.jsonl")) == 5
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 2
+    assert error[0].endswith("going on without")
+    assert error[1].startswith("edgedet: 1 failed, 5 frames done: cannot write file/out-")
+
+
+@contextmanager
+def process(*options):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "edgedet", "run", "model.fake", "--threads", "1", *map(str, options)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:  # fmt: skip
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def wait_for_segments(running, count):
+    deadline = time.monotonic() + 60
+    while len(list(Path("rec").glob("cam-*"))) < count:
+        assert time.monotonic() < deadline, "nothing was recorded"
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_ended_by_a_signal_in_the_middle_of_a_recording(folder, number, code):
+    """Asked to end, everything is whole; killed, all but the open segment, and each line."""
+    with mjpeg_camera() as camera:
+        options = ["--camera", camera.url, "--save", "rec/cam.mkv", "--segment", 0.5, "--jsonl", "out.jsonl"]
+        with process(*options) as running:
+            wait_for_segments(running, 3)
+            running.send_signal(number)
+            _, error = running.communicate(timeout=60)
+    assert running.returncode == code, error
+    lines = lines_of("out.jsonl")
+    assert len(lines) >= 10
+    segments = sorted(Path("rec").iterdir())
+    cut = [path for path in segments if not is_whole(path)]
+    assert len(segments) >= 3
+    assert cut in ([], segments[-1:]) if number == signal.SIGKILL else cut == []
+    assert all(len(frames_of(path)[0]) == 5 for path in segments[:-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--camera", "clip.avi"], "clip.avi is no camera"),
+        (["--source", "clip.avi", "--keep", "1GB"], "--keep is for cameras"),
+        (["--source", "clip.avi", "--every", "0"], "--every wants a number from 1 up; got 0."),
+        (["--source", "clip.avi", "--max-fps", "0"], "--max-fps wants a number above 0; got 0.0."),
+        (["--source", "clip.avi", "--size", "big"], "--size wants WIDTHxHEIGHT, as 1280x720; got big."),
+        (["--source", "clip.avi", "--retries", "-1"], "--retries wants a number from 0 up; got -1."),
+        (["--source", "clip.avi", "--timeout", "0"], "--timeout wants a number above 0"),
+        (["--camera", "0", "--keep", "much"], "wanted a size such as 10GB"),
+        (["--camera", "csi:0"], "connector of a Jetson or a Raspberry Pi"),
+        (["--camera", "http://u:s3cret@127.0.0.1:9/x"], "http://127.0.0.1:9/x cannot be opened"),
+    ],
+)
+def test_bad_options_are_one_line(folder, capsys, options, complaint):
+    write_clip(Path("clip.avi"))
+    assert run(*options) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "s3cret" not in error
+
+
+def test_every_other_frame_of_a_file(folder):
+    write_clip(Path("clip.avi"), frames=9)
+    assert run("--source", "clip.avi", "--every", 2, "--jsonl", "out.jsonl") == 0
+    assert [line["frame"] for line in lines_of("out.jsonl")] == [0, 2, 4, 6, 8]
+
+
+def test_a_file_by_two_detectors_gives_what_one_gives(folder):
+    write_clip(Path("clip.avi"), frames=30)
+    for threads in (1, 2):
+        options = ["--source", "clip.avi", "--jsonl", f"{threads}.jsonl", "--save", f"{threads}.mp4"]
+        assert cli.main(["run", "model.fake", "--threads", str(threads), *options]) == 0
+    one, two = (
+        [{key: value for key, value in line.items() if key != "timings_ms"} for line in lines_of(f"{threads}.jsonl")]
+        for threads in (1, 2)
+    )
+    assert one == two
+    assert [line["frame"] for line in two] == list(range(30))
+    assert Path("1.mp4").read_bytes()[-1000:] == Path("2.mp4").read_bytes()[-1000:]
