@@ -65,11 +65,14 @@ def left(int8: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("version", [trt_api.versions()[0], trt_api.versions()[-1]])
+@pytest.mark.parametrize(
+    "version", [trt_api.versions()[-1], pytest.param(trt_api.versions()[0], marks=pytest.mark.slow)]
+)
 def test_every_recipe_is_tried_and_the_fastest_kept(version, int8: Path, times_ms, capsys, monkeypatch, tmp_path: Path):
     simulate(monkeypatch, tmp_path, version)
-    assert main(["build", str(int8), "--json"]) == 0
-    found = figures(capsys)
+    out = tmp_path / "build.json"
+    assert main(["build", str(int8), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
     assert [trial["recipe"] for trial in found["trials"]] == RECIPES
     assert {trial["verdict"] for trial in found["trials"]} == {"PASSED"}
     assert all(trial["f1"] >= 0.97 and trial["boxes"] >= 100 for trial in found["trials"])
@@ -80,12 +83,8 @@ def test_every_recipe_is_tried_and_the_fastest_kept(version, int8: Path, times_m
     assert meta.report["engine"]["recipe"]["to_float"] == ["depthwise"]
     assert meta.report["engine"]["trials"] == found["trials"]
     open_engine(int8.with_suffix(".engine"), 1)[1].close()
-
-
-def test_the_table_says_milliseconds_f1_and_verdict(int8: Path, times_ms, capsys):
-    assert main(["build", str(int8)]) == 0
     out = capsys.readouterr().out
-    assert "TensorRT 10.3.0 on Simulated Orin (compute capability 8.7), workspace " in out
+    assert f"TensorRT {version} on Simulated Orin (compute capability 8.7), workspace " in out
     assert "judged against tiny.onnx on 16 frames" in out
     assert "\nrecipe                       p50 ms       F1  verdict\nint8                           3.00   0." in out
     assert f"wrote {int8.with_suffix('.engine')}: int8, depthwise fp16" in out

@@ -34,7 +34,9 @@ def result(int8: Path, code: int) -> dict[str, dict]:
     return {step["name"]: step for step in found["steps"]}
 
 
-@pytest.mark.parametrize("version", [trt_api.versions()[0], trt_api.versions()[-1]])
+@pytest.mark.parametrize(
+    "version", [trt_api.versions()[0], pytest.param(trt_api.versions()[-1], marks=pytest.mark.slow)]
+)
 def test_every_step_passes(version: str, int8: Path, monkeypatch, tmp_path: Path, capsys):
     simulate(monkeypatch, tmp_path, version)
     steps = result(int8, 0)
@@ -48,23 +50,22 @@ def test_every_step_passes(version: str, int8: Path, monkeypatch, tmp_path: Path
     assert set(steps["bench"]["figures"]["ms"]) == {"preprocess", "network", "postprocess", "end to end"}
     assert "ok   build     recipes build, and one finds what the ONNX file finds" in capsys.readouterr().out
     assert sorted(path.suffix for path in int8.parent.iterdir()) == [".json", ".onnx", ".onnx", ".onnx"]
+    text = json.dumps(steps)  # can be sent: no path, no user, no host
+    assert not any(word in text for word in (str(int8.parent), f"{Path.home()}{os.sep}", os.uname().nodename))
 
 
-def test_the_result_names_no_path_and_no_host(int8: Path):
-    text = json.dumps(result(int8, 0))
-    assert str(int8.parent) not in text
-    assert str(Path.home()) + os.sep not in text
-    assert os.uname().nodename not in text
-
-
-def test_a_member_that_is_not_there_is_named_and_the_other_steps_run(int8: Path, monkeypatch, capsys):
-    module = importlib.import_module("tensorrt")
-    monkeypatch.delattr(module.ITimingCache, "serialize")
+def test_steps_that_fail_are_told_and_the_others_run(int8: Path, monkeypatch, capsys):
+    """A member that is not there, and work that CUDA cannot record."""
+    monkeypatch.delattr(importlib.import_module("tensorrt").ITimingCache, "serialize")
+    monkeypatch.setenv("SIMULATED_FAULT", "graph")
     steps = result(int8, 1)
     assert steps["members"]["figures"]["missing"] == ["ITimingCache.serialize"]
-    assert [name for name, step in steps.items() if not step["ok"]] == ["members"]
+    assert {name: step["reason"] for name, step in steps.items() if not step["ok"]} == {
+        "members": "TensorRT 10.3.0 has no ITimingCache.serialize",
+        "graph": "nothing could be recorded",
+    }
     assert "FAIL members" in (said := capsys.readouterr()).out
-    assert said.err.splitlines()[-1] == "edgedet: 1 of 8 steps failed: members."
+    assert said.err.splitlines()[-1] == "edgedet: 2 of 8 steps failed: members, graph."
 
 
 def test_a_build_that_fails_is_told_with_its_reason(int8: Path, monkeypatch):
@@ -73,14 +74,6 @@ def test_a_build_that_fails_is_told_with_its_reason(int8: Path, monkeypatch):
     assert steps["build"]["reason"].startswith("TensorRT could not build int8: Could not find any implementation")
     assert not steps["load"]["ok"]
     assert steps["system"]["ok"]
-
-
-def test_a_graph_that_cannot_be_recorded_is_told(int8: Path, monkeypatch):
-    monkeypatch.setenv("SIMULATED_FAULT", "graph")
-    steps = result(int8, 1)
-    assert [(name, step["reason"]) for name, step in steps.items() if not step["ok"]] == [
-        ("graph", "nothing could be recorded")
-    ]
 
 
 def test_the_members_step_asks_for_all_that_the_code_uses():

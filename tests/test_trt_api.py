@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import pytest
 import trt_api
+from simulated_cuda import cuda_runtime
 from simulated_tensorrt import Native, module_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,6 +105,18 @@ def test_the_simulation_has_no_member_that_the_version_lacks(version: str):
         if isinstance(kind, type) and issubclass(kind, Native):
             public = {member for member in vars(kind) if not member.startswith("_")}
             assert public <= surface[name]
+
+
+def test_cuda_python_has_every_function_that_is_called():
+    """The wheel imports without a driver."""
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+    text = (ROOT / "edgedet/engines/trt_cuda.py").read_text()
+    names = set(re.findall(r"\bcuda[A-Z]\w+", text))
+    assert {"cudaMemcpyAsync", "cudaHostAllocMapped", "cudaMemcpyHostToDevice"} <= names
+    missing = {name for name in names if not hasattr(runtime, name) and not hasattr(runtime.cudaMemcpyKind, name)}
+    assert missing == set()
+    simulated = vars(cuda_runtime())
+    assert {name for name in simulated if name.startswith("cuda")} <= set(dir(runtime))
 
 
 def test_nothing_can_be_set_that_a_version_lacks(monkeypatch: pytest.MonkeyPatch):
