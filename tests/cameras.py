@@ -13,6 +13,7 @@ import numpy as np
 
 _BITS = 24
 _BLOCK = 8  # pixels: JPEG's own block, so that a number comes through exactly
+_ROW = 2  # within the blocks, also where the picture was scaled to half or twice its height
 SIZE_WH = (_BITS * _BLOCK, 64)
 
 
@@ -26,7 +27,7 @@ def numbered(number: int, size_wh: tuple[int, int] = SIZE_WH) -> np.ndarray:
 
 def number_of(bgr: np.ndarray) -> int:
     """Return the number in a picture of ``numbered``."""
-    bits = bgr[_BLOCK // 2, _BLOCK // 2 : _BITS * _BLOCK : _BLOCK, 0] > 127
+    bits = bgr[_ROW, _BLOCK // 2 : _BITS * _BLOCK : _BLOCK, 0] > 127
     return int((bits << np.arange(_BITS)).sum())
 
 
