@@ -82,7 +82,9 @@ def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
     image = graph.tensors[graph.inputs[0]]
     tensors = {CENTRED: _params(image)}
     convs: dict[str, QuantisedConv] = {}
-    after = fused_clips(model.graph, initializers(model))
+    constants = initializers(model)
+    shapes = {name: value.shape for name, value in constants.items()}
+    after = fused_clips(model.graph, constants)
     for node in model.graph.node:
         name = after.get(node.output[0], node.output[0])
         if node.op_type == "Transpose" and node.input[0] in tensors:  # there is none in NHWC
@@ -95,7 +97,11 @@ def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
             continue
         weight, bias = (graph.tensors[index] for index in operator.inputs[1:3])
         depthwise = weight.quantization.quantizedDimension == 3
-        integers = _array(file, weight, np.int8).transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
+        integers = _array(file, weight, np.int8)
+        kernel_w, channels = shapes[node.input[1]][3], shapes[node.input[1]][1]
+        if not depthwise and integers.shape[3] != channels:  # a stem that reads pairs of columns
+            integers = integers.reshape(*integers.shape[:2], -1, channels)[:, :, :kernel_w]
+        integers = integers.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
         scales = np.asarray(weight.quantization.scale, np.float32)
         per_level = _params(graph.tensors[operator.inputs[0]]).scale * scales.astype(np.float64)
         convs[node.name] = QuantisedConv(integers, scales, _array(file, bias, np.int32) * per_level)

@@ -6,6 +6,7 @@
 - Fusion weights normalised to constants. A weight goes into the lateral convolution where there is one; else a node's
   output is scaled by the weight of its costliest edge, the other edges multiply by the ratio, and the heads' first
   depthwise convolution divides by it. An edge of weight 0 is dropped. (docs/decisions/0003-fusion-weights.md)
+- A linear 1 x 1 convolution into those that read it, where that costs less (compose.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import nn
 
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.export.backbone import FEATURE_STAGES, Backbone, MBConv, PaddedConv2d, pads_of
+from edgedet.export.compose import compose_pointwise
 from edgedet.export.graph import GraphBuilder, Value
 from edgedet.export.network import BiFpn, EfficientDet, Head, Lateral, Node, Resample, pool_shape
 
@@ -242,4 +244,5 @@ def graph_from_network(network: EfficientDet, meta: ArtifactMeta) -> ModelProto:
                 (network.box_net, 4, "box_net", "box_codes"),
             )
         ]
+    compose_pointwise(g)
     return g.model([(pixels, TensorProto.UINT8)], heads, {META_KEY: meta.to_json()})

@@ -28,6 +28,7 @@ OPERATORS = {
     "PAD": ("PadOptions", 1, 2),
     "PADV2": ("PadV2Options", 1, 2),
     "RELU6": (None, 1, 2),
+    "RESHAPE": ("ReshapeOptions", 1, 1),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 1, 2),
     "SUB": ("SubOptions", 1, 2),
 }

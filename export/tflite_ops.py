@@ -129,6 +129,9 @@ def conv(w: OpWriter, node: onnx.NodeProto) -> None:
     x, padding, (stride_h, stride_w) = _window(w, node, None)
     axis = 3 if depthwise else 0
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    paired = w.plan is not None and padding == schema.Padding.SAME and _reads_pairs(node, w)
+    if paired:
+        x, stride_w = _column_pairs(w, node, x), 1
     if w.plan is None:
         zeros = np.zeros(len(weight), np.float32)
         inputs = [
@@ -139,8 +142,11 @@ def conv(w: OpWriter, node: onnx.NodeProto) -> None:
         q = w.plan.convs[node.name]
         x_scale = w.params(node.input[0]).scale
         integers, scales, int_bias = integer_conv(q.weight, q.scales, q.bias, x_scale)
+        integers = integers.transpose(order)
+        if paired:  # 3 x 3 x 3 -> 3 x 2 x 6, the fourth column being zero
+            integers = np.pad(integers, ((0, 0), (0, 0), (0, 1), (0, 0))).reshape(len(integers), 3, 2, -1)
         inputs = [
-            w.builder.constant(node.input[1], integers.transpose(order), Scales(scales, axis=axis)),
+            w.builder.constant(node.input[1], integers, Scales(scales, axis=axis)),
             w.builder.constant(f"{node.name}.bias", int_bias, Scales(np.float32(x_scale) * scales)),
         ]
     y, activation = w.output(node.output[0])
@@ -150,6 +156,27 @@ def conv(w: OpWriter, node: onnx.NodeProto) -> None:
         w.builder.op("DEPTHWISE_CONV_2D", [x, *inputs], [y], depthMultiplier=1, **options)
     else:
         w.builder.op("CONV_2D", [x, *inputs], [y], **options)
+
+
+def _reads_pairs(node: onnx.NodeProto, w: OpWriter) -> bool:
+    """Return whether the convolution is a stem that steps over columns two by two, with nothing added on the left.
+
+    XNNPACK pads three channels to four or eight. Two neighbouring columns as six channels hold the same bytes, and a
+    kernel of half the width then multiplies fewer zeros (docs/decisions/0004-tflite.md).
+    """
+    found = attributes(node)
+    _, _, width, channels = w.shape(node.input[0])
+    shape = (found["kernel_shape"], found["strides"], channels, width % 2, found["pads"][1])
+    return shape == ([3, 3], [2, 2], 3, 0, 0)
+
+
+def _column_pairs(w: OpWriter, node: onnx.NodeProto, x: int) -> int:
+    """View (1, H, W, C) as (1, H, W / 2, 2 C)."""
+    _, h, width, channels = w.shape(node.input[0])
+    shape = (1, h, width // 2, 2 * channels)
+    pairs = w.builder.tensor(f"{node.output[0]}.pairs", shape, np.int8, scales_of(w.params(node.input[0])))
+    w.builder.op("RESHAPE", [x, w.integers(f"{node.output[0]}.shape", np.array(shape))], [pairs], newShape=list(shape))
+    return pairs
 
 
 def integer_conv(

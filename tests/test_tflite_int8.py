@@ -121,3 +121,14 @@ def test_a_plan_that_lacks_a_tensor_is_refused_by_name() -> None:
     tensors = {name: q for name, q in plan.tensors.items() if name != "backbone.conv_stem"}
     with pytest.raises(UnsupportedError, match="lacks the tensor backbone.conv_stem:"):
         tflite_from_graph(model, DensePlan(tensors, plan.convs))
+
+
+def test_the_stem_reads_pairs_of_columns_where_it_steps_over_them_two_by_two() -> None:
+    """Six channels instead of three; the integers are the same (test_every_value_is_the_exact_integer)."""
+    even, odd = D0, replace(D0, input_hw=(128, 133))
+    for spec, reshapes in ((even, 1), (odd, 0), (replace(D0, padding="symmetric"), 0)):
+        model = graph_of(random_network(spec))
+        flatbuffer, _ = tflite_from_graph(model, plan_for(model, spec, random_pixels(spec)))
+        assert operators_of(flatbuffer)["RESHAPE"] == reshapes
+        assert set(outside_xnnpack(flatbuffer)) <= {"RESIZE_NEAREST_NEIGHBOR", "PADV2", "PAD"}
+        assert outside_xnnpack(flatbuffer)["RESIZE_NEAREST_NEIGHBOR"] == 12
