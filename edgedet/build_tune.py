@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -38,7 +38,9 @@ from .specs import DetectorSpec
 from .stream.sources import open_source
 from .types import Detections, ModelInput
 
-GATE_FRAMES = 16  # of the demo's clip: about 100 boxes
+LEAST_FRAMES, MOST_FRAMES = 16, 64  # to judge on; 16 of the demo's clip hold about 100 boxes
+ENOUGH_BOXES = 2 * MIN_BOXES
+MOST_STRIDE = 30  # between frames of a video or camera: about a second
 NOT_BUILT = "NOT BUILT"
 RUNS, WARMUP = 50, 10  # of the network alone, a recipe
 INT8_SUFFIX = "_int8"
@@ -128,34 +130,58 @@ def _float_file(onnx: OnnxFile) -> Optional[Path]:
 
 
 def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: bool) -> Reference:
-    """Run the float file, or the INT8 one where that is all there is, on the frames of ``source`` (None: the demo's).
+    """Run the float file, or the INT8 one where that is all there is, on frames of ``source`` (None: the demo's clip).
 
-    Raises MissingDependency without onnxruntime unless ``force``, SourceError without frames.
+    More frames are taken until there are boxes enough. Unless ``force``, raises MissingDependency without onnxruntime
+    and VerificationError where there are too few boxes, before minutes go into building.
     """
     path = _float_file(onnx) or onnx.path
-    frames = _frames(onnx.meta.spec, source)
+    frames: List[ModelInput] = []
     try:
         require("onnxruntime", f"judging an engine of {onnx.path.name} (or --force to keep it unjudged)")
     except MissingDependency:
         if not force:
             raise
-        return Reference(path.name, frames, None, score)
+        return Reference(path.name, list(islice(_frames(onnx.meta.spec, source), LEAST_FRAMES)), None, score)
     meta, engine = open_engine(path, default_threads())
+    found: List[Detections] = []
     with closing(engine):
-        return Reference(path.name, frames, find(engine.infer, meta.spec, frames, score), score)
+        for frame in _frames(meta.spec, source):
+            frames.append(frame)
+            found += find(engine.infer, meta.spec, [frame], score)
+            if len(frames) >= LEAST_FRAMES and sum(map(len, found)) >= ENOUGH_BOXES:
+                break
+    boxes = sum(map(len, found))
+    if boxes < MIN_BOXES and not force:
+        raise VerificationError(
+            f"nothing to judge by: {path.name} finds {boxes} boxes at score {score:g} on {len(frames)} frames; "
+            f"{MIN_BOXES} are needed. Give frames of the scene (--source), a lower --score, or --force."
+        )
+    return Reference(path.name, frames, found, score)
 
 
-def _frames(spec: DetectorSpec, source: Optional[str]) -> List[ModelInput]:
+def _frames(spec: DetectorSpec, source: Optional[str]) -> Iterator[ModelInput]:
+    """Yield up to MOST_FRAMES pictures as the network takes them, spread over the source; raises SourceError."""
     preprocess = Preprocessor(spec)
+
+    def model_input(bgr: np.ndarray) -> ModelInput:
+        made = preprocess(bgr)
+        return replace(made, pixels=made.pixels.copy())
+
     if source is None:
-        pictures = demo.clip_frames(GATE_FRAMES)
-    else:
-        with closing(open_source(source, lambda: False)) as opened:
-            pictures = [frame.bgr.copy() for frame in islice(opened, GATE_FRAMES)]
-        if not pictures:
+        # in an order that is spread over the clip wherever it is left off
+        pictures = demo.clip_frames(MOST_FRAMES)
+        yield from map(model_input, (pictures[index] for start in range(4) for index in range(start, MOST_FRAMES, 4)))
+        return
+    with closing(open_source(source, lambda: False)) as opened:
+        images = opened.total is not None and not opened.fps
+        stride = 1 if images else min(max((opened.total or MOST_FRAMES * MOST_STRIDE) // MOST_FRAMES, 1), MOST_STRIDE)
+        count = 0
+        for frame in islice(opened, 0, MOST_FRAMES * stride, stride):
+            yield model_input(frame.bgr)
+            count += 1
+        if not count:
             raise SourceError(f"{source} gave no frame: name a video, folder or camera of the scene.")
-    made = (preprocess(bgr) for bgr in pictures)
-    return [replace(one, pixels=one.pixels.copy()) for one in made]
 
 
 def measure(engine: Engine, frames: Sequence[ModelInput]) -> List[float]:

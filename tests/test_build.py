@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import onnx
 import pytest
 import trt_api
-from trt_models import simulate, write_models
+from trt_models import SPEC, simulate, write_models
 
 from edgedet import build_tune, demo
 from edgedet.build_tune import Reference, recipes
@@ -113,15 +113,27 @@ def test_where_nothing_passes_the_old_engine_stays(int8: Path, capsys, monkeypat
     assert left(int8) == ["tiny_int8.engine"]
 
 
-def test_too_few_boxes_are_no_verdict(int8: Path, capsys):
+def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys):
     """At score 0.999 the tiny network finds nothing."""
     command = ["build", str(int8), "--no-tune", "--score", "0.999"]
     assert main(command) == 3
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "int8: UNVERIFIED, tiny.onnx finds 0 boxes on 16 frames, 50 are needed. Give frames of the scene" in said
+    said = capsys.readouterr().err
+    assert "tiny.onnx finds 0 boxes at score 0.999 on 64 frames; 50 are needed. Give frames of the scene" in said
+    assert "building" not in said
     assert left(int8) == []
-    assert main([*command, "--force"]) == 0
+    assert main([*command, "--force", "--json"]) == 0
+    (trial,) = figures(capsys)["trials"]
+    assert (trial["verdict"], trial["kept"]) == ("UNVERIFIED", True)
     assert left(int8) == ["tiny_int8.engine"]
+
+
+def test_frames_are_taken_until_there_are_boxes_enough(int8: Path, monkeypatch):
+    onnx_file = read_onnx(int8)
+    assert len(build_tune.reference_of(onnx_file, None, 0.4, False).frames) == 16
+    monkeypatch.setattr(build_tune, "ENOUGH_BOXES", 300)
+    reference = build_tune.reference_of(onnx_file, None, 0.4, False)
+    boxes = [len(found) for found in reference.found]
+    assert sum(boxes[:-1]) < 300 <= sum(boxes)
 
 
 def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, times_ms):
@@ -170,6 +182,9 @@ def test_a_float_file_becomes_fp16_or_fp32(option: list[str], precision: str, in
 def test_frames_of_the_scene_are_judged_on(int8: Path, capsys):
     assert main(["build", str(int8), "--no-tune", "--source", str(demo.CLIP), "--json"]) == 0
     assert figures(capsys)["frames"] == 16
+    frames = list(build_tune._frames(SPEC, str(demo.CLIP)))
+    assert len(frames) == 64
+    assert len({frame.pixels.tobytes() for frame in frames}) == 64
 
 
 def test_without_onnxruntime_an_engine_is_kept_by_force_only(int8: Path, capsys, monkeypatch):
