@@ -23,8 +23,8 @@ FILES += sorted(ROOT.glob("edgedet/build*.py"))
 VARIABLES = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "config": "IBuilderConfig",
     "cache": "ITimingCache", "layer": "ILayer", "quantiser": "ILayer", "dequantiser": "ILayer", "tensor": "ITensor",
-    "constant": "ILayer", "constant_layer": "IConstantLayer", "conv": "IConvolutionLayer", "_runtime": "Runtime",
-    "_engine": "ICudaEngine", "engine": "ICudaEngine", "_context": "IExecutionContext",
+    "constant": "ILayer", "constant_layer": "IConstantLayer", "conv": "IConvolutionLayer", "runtime": "Runtime",
+    "engine": "ICudaEngine", "context": "IExecutionContext",
 }  # fmt: skip
 # members of other objects of those names: edgedet's own, and argparse's
 OURS = {"infer", "close", "constant", "maker_of", "maker", "layers", "add_argument", "add_mutually_exclusive_group"}

@@ -5,9 +5,13 @@ The simulated engine is onnxruntime, so outputs equal the ONNX file's; whether a
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from contextlib import closing
@@ -158,6 +162,31 @@ def test_everything_is_freed(here: Path, monkeypatch, tmp_path: Path):
     load(here, zero_copy=False).close()
     load(here, zero_copy=True).close()
     assert runtime._held == {}
+    forgotten = load(here)  # as by a program that does not close its Detector
+    assert runtime._held != {}
+    del forgotten
+    gc.collect()
+    assert runtime._held == {}
+
+
+def test_closing_twice_is_no_error(here: Path):
+    engine = load(here)
+    engine.close()
+    engine.close()
+
+
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+def test_a_program_that_closes_nothing_ends_quietly(cuda: str, here: Path, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, V, cuda)
+    code = (
+        "import simulated_cuda; from edgedet.engines import trt_graph; trt_graph.driver = simulated_cuda.LibCuda\n"
+        f"from edgedet import Detector; detector = Detector({str(here)!r}, 1); print(detector.class_names)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "('cat', 'dog')\n", "")
 
 
 def test_streams_are_simulated_to_run_only_when_waited_for():

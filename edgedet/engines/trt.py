@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -40,6 +41,29 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     return meta, engine
 
 
+class _Loaded:
+    """TensorRT's objects of one engine, to be freed in order and in the device's context, also when Python ends."""
+
+    def __init__(self, cuda: Cuda, runtime: Any) -> None:
+        self.cuda, self.runtime = cuda, runtime
+        self.engine: Any = None
+        self.context: Any = None
+        self.graph: Optional[Graph] = None
+        self.lost = False
+
+    def free(self) -> None:
+        """Free all; a GPU that failed is not asked to, it would only fail again."""
+        if self.lost:
+            return
+        with self.cuda.current():
+            if self.graph is not None:
+                self.graph.close()
+            self.context = None
+            self.engine = None
+            self.runtime = None
+        self.cuda.close()
+
+
 class TrtEngine:
     """One engine on one stream, with buffers of its own: a frame allocates nothing.
 
@@ -70,67 +94,49 @@ class TrtEngine:
             gpu = cuda.gpu()
             zero_copy = gpu.integrated and tuple(map(int, gpu.compute_capability.split("."))) >= _COHERENT
         self.zero_copy = zero_copy
-        self._graph: Optional[Graph] = None
-        self._lost = False
         with cuda.current():
-            self._runtime = trt.Runtime(self._log)
-            self._engine = self._runtime.deserialize_cuda_engine(plan)
-            if self._engine is None:
+            loaded = self._loaded = _Loaded(cuda, trt.Runtime(self._log))
+            loaded.engine = loaded.runtime.deserialize_cuda_engine(plan)
+            if loaded.engine is None:
                 raise ArtifactError(
                     f"TensorRT {trt.__version__} cannot load it ({self._log.reason()}): build it again."
                 )
-            self._check(trt, meta)
-            self._context = self._engine.create_execution_context()
-            if self._context is None:
+            _check(trt, loaded.engine, meta)
+            loaded.context = loaded.engine.create_execution_context()
+            if loaded.context is None:
                 raise DeviceError(f"no memory to run the engine ({self._log.reason()}): close other programs.")
         self._make_buffers(meta)
         with cuda.current():
             self._enqueue()
             cuda.synchronize()
             if use_graph:
-                self._graph = self._recorded()
+                loaded.graph = self._recorded()
+        self._free = weakref.finalize(self, loaded.free)
 
     @property
     def uses_graph(self) -> bool:
         """Whether frames run as a CUDA graph."""
-        return self._graph is not None
-
-    def _check(self, trt: Any, meta: ArtifactMeta) -> None:
-        """Compare inputs and outputs with the metadata; raises ArtifactError where they differ."""
-        spec = meta.spec
-        num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
-        types = {"INPUT": trt.DataType.UINT8, "OUTPUT": trt.DataType.FLOAT}
-        wanted: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
-            INPUT_NAME: ("INPUT", (1, *spec.input_hw, 3), True),
-            meta.outputs[0]: ("OUTPUT", (1, num_anchors, spec.num_classes), True),
-            meta.outputs[1]: ("OUTPUT", (1, num_anchors, 4), True),
-        }
-        engine, there = self._engine, {}
-        for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
-            mode = "INPUT" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "OUTPUT"
-            typed = engine.get_tensor_dtype(name) == types[mode]
-            there[name] = (mode, tuple(int(side) for side in engine.get_tensor_shape(name)), typed)
-        if there != wanted:
-            raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: build it again.")
+        return self._loaded.graph is not None
 
     def _make_buffers(self, meta: ArtifactMeta) -> None:
         spec = meta.spec
         num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
         make = self._cuda.buffer
         self._input = make((1, *spec.input_hw, 3), np.uint8, self.zero_copy)
+        self._input.host[...] = 0
         self._outputs = [
             make((num_anchors, width), np.float32, self.zero_copy) for width in (spec.num_classes, 4)
         ]  # fmt: skip
         logits, codes = (buffer.host for buffer in self._outputs)
         self._raw = RawOutputs(logits, codes)
         for name, buffer in zip((INPUT_NAME, *meta.outputs), (self._input, *self._outputs)):
-            if not self._context.set_tensor_address(name, buffer.device):
+            if not self._loaded.context.set_tensor_address(name, buffer.device):
                 raise ArtifactError(f"TensorRT takes no address for {name} ({self._log.reason()}): build it again.")
 
     def _enqueue(self) -> None:
         """Queue one frame: copies to and from the device, where there are any, and the network."""
         self._cuda.upload(self._input)
-        if not self._context.execute_async_v3(self._cuda.stream):
+        if not self._loaded.context.execute_async_v3(self._cuda.stream):
             raise DeviceError(f"TensorRT could not run a frame ({self._log.reason()}): start again.")
         for buffer in self._outputs:
             self._cuda.download(buffer)
@@ -151,23 +157,35 @@ class TrtEngine:
         np.copyto(self._input.host, pixels)
         try:
             with self._cuda.current():
-                if self._graph is not None:
-                    self._graph.launch()
+                if self._loaded.graph is not None:
+                    self._loaded.graph.launch()
                 else:
                     self._enqueue()
                 self._cuda.synchronize()
         except DeviceError:
-            self._lost = True
+            self._loaded.lost = True
             raise
         return self._raw
 
     def close(self) -> None:
-        """Free the engine, its buffers and the stream; a GPU that failed is not asked to, it would only fail again."""
-        if self._lost:
-            return
-        with self._cuda.current():
-            if self._graph is not None:
-                self._graph.close()
-            del self._context, self._engine, self._runtime
-        del self._raw, self._input, self._outputs
-        self._cuda.close()
+        """Free the engine, its buffers and the stream; a second call does nothing."""
+        self._free()
+
+
+def _check(trt: Any, engine: Any, meta: ArtifactMeta) -> None:
+    """Compare inputs and outputs with the metadata; raises ArtifactError where they differ."""
+    spec = meta.spec
+    num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
+    types = {"INPUT": trt.DataType.UINT8, "OUTPUT": trt.DataType.FLOAT}
+    wanted: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
+        INPUT_NAME: ("INPUT", (1, *spec.input_hw, 3), True),
+        meta.outputs[0]: ("OUTPUT", (1, num_anchors, spec.num_classes), True),
+        meta.outputs[1]: ("OUTPUT", (1, num_anchors, 4), True),
+    }
+    there = {}
+    for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
+        mode = "INPUT" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "OUTPUT"
+        typed = engine.get_tensor_dtype(name) == types[mode]
+        there[name] = (mode, tuple(int(side) for side in engine.get_tensor_shape(name)), typed)
+    if there != wanted:
+        raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: build it again.")
