@@ -112,7 +112,7 @@ class MjpegCamera:
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 client.sendall(head.encode() + jpeg + b"\r\n")
                 if self.fps:
-                    due = max(due + 1 / self.fps, time.monotonic() - 1)
+                    due = max(due + 1 / self.fps, time.monotonic() - 0.05)  # what was late is not made up for
                     time.sleep(max(0.0, due - time.monotonic()))
 
 
