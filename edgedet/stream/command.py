@@ -34,7 +34,7 @@ EXAMPLE = """  edgedet run --source street.mp4 --save out.mp4 --jsonl out.jsonl
 EXPORTS = Path("edgedet-out")  # where `edgedet export` writes by default
 _NAMED_FAILURES = 5  # in the closing line; --json has all
 _CPU_SUFFIXES = (".onnx", ".tflite", ".fake")  # of models that may run twice at the same time
-_FILE_DETECTORS = 2  # copies that work side by side on a file, so that no core waits for another one's step
+FILE_DETECTORS = 2  # copies that work side by side on a file, so that no core waits for another one's step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +126,7 @@ def _quieten_opencv() -> None:
 def _open_detectors(args: argparse.Namespace, source: Source) -> Tuple[Path, List[Detector]]:
     """Return the model and its detector, or for a file copies of it, which share the threads."""
     on_cpu = args.delegate is None and (args.model is None or Path(args.model).suffix.lower() in _CPU_SUFFIXES)
-    copies = _FILE_DETECTORS if on_cpu and not source.live and args.threads >= _FILE_DETECTORS else 1
+    copies = FILE_DETECTORS if on_cpu and not source.live and args.threads >= FILE_DETECTORS else 1
     threads = args.threads // copies
     path, detector = _open_detector(args, threads)
     return path, [detector, *(Detector(path, threads, args.score) for _ in range(copies - 1))]
