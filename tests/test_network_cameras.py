@@ -75,6 +75,22 @@ def test_frozen_for_longer_than_the_timeout():
         assert len(lines) == 2
 
 
+@pytest.mark.slow
+def test_frozen_for_ten_seconds_with_the_timeout_that_users_have():
+    lines = []
+    with mjpeg_camera() as camera, closing(open_source(camera.url, lambda: False, report=lines.append)) as source:
+        frames = iter(source)
+        next(frames)
+        began = time.monotonic()
+        camera.frozen.set()
+        threading.Timer(11.0, camera.frozen.clear).start()
+        back = until_gap(frames)
+        assert 10.5 < back.gap.seconds < 25
+        assert "no frame for 10" in lines[0]
+        assert len(lines) == 2
+        assert time.monotonic() - began < 25
+
+
 def test_a_loop_of_old_pictures():
     lines = []
     with mjpeg_camera() as camera, closing(opened(camera.url, lines)) as source:
@@ -168,3 +184,18 @@ def test_a_video_file_on_a_server_is_read_to_its_end(tmp_path):
             assert source.name == f"http://127.0.0.1:{server.server_port}/clip.mp4"
         server.shutdown()
         thread.join()
+
+
+def test_what_the_user_told_ffmpeg_wins(monkeypatch):
+    import os
+
+    variable = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    monkeypatch.setenv(variable, "")
+    with mjpeg_camera() as camera:
+        told = []
+        for users in ("fflags;nobuffer", None):
+            monkeypatch.setenv(variable, users) if users else monkeypatch.delenv(variable)
+            for transport in ("udp", "tcp"):
+                open_url(camera.url, CaptureOptions(transport=transport)).release()
+                told.append(os.environ[variable])
+    assert told == ["fflags;nobuffer", "fflags;nobuffer", "rtsp_transport;udp", "rtsp_transport;tcp"]

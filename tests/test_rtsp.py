@@ -101,7 +101,6 @@ def test_the_transport_is_the_one_that_was_asked_for(server, transport):
         assert (own_udp_sockets() > before) == (transport == "udp")
         assert {frame.bgr.shape for frame in frames} == {(240, 320, 3)}
         assert source.name == f"rtsp://127.0.0.1:{server.port}/live"
-    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
 
 
 def test_hung_then_killed_then_back_in_another_size(server):

@@ -6,10 +6,9 @@ Cameras that sit on the board itself are in ``devices``.
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Optional, Protocol, Tuple
+from typing import Any, List, Optional, Protocol, Set, Tuple
 
 from ..errors import SourceError, require
 from .address import public_name
@@ -21,7 +20,7 @@ MAX_FPS = 1000.0  # more is a broken header
 TRANSPORTS = ("tcp", "udp")
 PIXEL_FORMATS = ("auto", "MJPG", "YUYV", "NV12", "GREY", "H264")
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # OpenCV takes FFmpeg's options from here alone, at each opening
-_opening = threading.Lock()  # the environment belongs to all threads
+_own_options: Set[str] = set()  # those that were put there by this module, not by the user
 
 
 @dataclass(frozen=True)
@@ -94,16 +93,20 @@ def open_url(url: str, options: CaptureOptions = DEFAULTS) -> Capture:
     parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     if options.decoder != "software":
         parameters += _hardware(cv2)
-    with _opening:
-        before = os.environ.get(_FFMPEG_OPTIONS)
-        if before is None:  # what the user set wins
-            os.environ[_FFMPEG_OPTIONS] = f"rtsp_transport;{options.transport}"
-        try:
-            capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters)
-        finally:
-            if before is None:
-                del os.environ[_FFMPEG_OPTIONS]
-    return opened(capture, _unreachable(name))
+    _set_transport(options.transport)
+    return opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters), _unreachable(name))
+
+
+def _set_transport(transport: str) -> None:
+    """Tell FFmpeg the transport, where the user told it nothing.
+
+    What is set stays: changing it at each opening would be a change under threads that read the environment.
+    """
+    wanted = f"rtsp_transport;{transport}"
+    current = os.environ.get(_FFMPEG_OPTIONS)
+    if current is None or (current in _own_options and current != wanted):
+        _own_options.add(wanted)
+        os.environ[_FFMPEG_OPTIONS] = wanted
 
 
 def _unreachable(name: str) -> str:

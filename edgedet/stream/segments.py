@@ -58,6 +58,8 @@ class Keeper:
     def done(self, path: Path) -> None:
         """Take a closed segment into account, or one that was not written after all."""
         self._open.discard(path)
+        if self._budget_bytes is None:  # nothing will be removed, and a list would grow for ever
+            return
         with suppress(OSError):
             self._closed[path] = (_stamp_in(path), path.stat().st_size)
 
