@@ -386,6 +386,17 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
     assert log.getvalue() == "frame 100  10.0 FPS  0 found\nframe 200  10.0 FPS  0 found\n"
 
 
+def test_a_log_that_cannot_be_written_ends_no_run(folder, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edgedet.stream.progress._LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert run("--source", "clip.avi", "--jsonl", "out.jsonl") == 0
+    assert len(lines_of("out.jsonl")) == 12
+
+
 def test_opencv_keeps_quiet_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
     monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "48")

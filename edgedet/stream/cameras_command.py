@@ -14,8 +14,7 @@ from .devices import board_model
 from .v4l2 import Device, list_devices
 
 DESCRIPTION = "List this machine's cameras, with their formats, sizes and rates."
-EXAMPLE = """  edgedet cameras
-  edgedet cameras --json cameras.json"""
+EXAMPLE = """  edgedet cameras --json cameras.json"""
 
 _CSI_DRIVERS = ("tegra-video", "unicam", "rp1-cfe", "rpivid", "bcm2835-isp", "pispbe")  # raw sensors and helpers of CSI
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Optional, TextIO
 
 _TERMINAL_EVERY_S = 0.25
@@ -34,16 +35,20 @@ class Progress:
         fps = (frames - self._printed_frames) / elapsed_s
         text = f"frame {frames}{self._of_total}  {fps:.1f} FPS  {found} found"
         # ESC [K clears what a longer line left behind
-        print(f"\r{text}\x1b[K" if self._terminal else text, end="" if self._terminal else "\n", file=self._stream)
-        self._stream.flush()
+        self._print(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
         self._printed_at_s, self._printed_frames = now, frames
 
     def say(self, line: str) -> None:
         """Print a line of its own; may be called from any thread."""
         start = "\r\x1b[K" if self._terminal else ""
-        print(f"{start}edgedet: {line}", file=self._stream, flush=True)
+        self._print(f"{start}edgedet: {line}\n")
 
     def close(self) -> None:
         """Clear the line on a terminal."""
         if self._terminal:
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
+            self._print("\r\x1b[K")
+
+    def _print(self, text: str) -> None:
+        with suppress(OSError):  # a closed terminal or a full disk under a log must not end a run of months
+            self._stream.write(text)
+            self._stream.flush()
