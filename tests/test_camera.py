@@ -177,6 +177,16 @@ def test_a_driver_that_raises_is_a_camera_that_is_lost():
         assert lines[0] == "cam: lost: unplugged; opening it again"
 
 
+def test_a_driver_that_raises_when_it_is_let_go_of_is_opened_again_too():
+    class Raises(FakeDriver):
+        def release(self):
+            raise OSError("already gone")
+
+    with running([lambda: Raises([picture(1)]), running_camera]) as (source, lines):
+        assert len(list(islice(source, 5))) == 5
+        assert lines[0] == "cam: lost: already gone; opening it again"
+
+
 # --- it hangs ---------------------------------------------------------------------------------------------------
 
 

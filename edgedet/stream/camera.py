@@ -211,11 +211,12 @@ class Camera:
             return False, f"{type(error).__name__}: {error}"
         began = time.monotonic()
         try:
-            reason = self._take_frames(capture, began)
+            try:
+                reason = self._take_frames(capture, began)
+            finally:
+                capture.release()  # here, because releasing under a read that still runs may crash
         except Exception as error:
             reason = str(error) or type(error).__name__
-        finally:
-            capture.release()  # here, because releasing under a read that still runs may crash
         return self._frame_s - began > self._recovery.timeout_s, reason
 
     def _take_frames(self, capture: Capture, opened_s: float) -> str:
