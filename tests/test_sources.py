@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from media import FPS, picture, write_clip
 
-from edgedet.errors import SourceError
+from edgedet.errors import EdgeDetError, SourceError
 from edgedet.stream.camera import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.sources import ImageSource, SourceOptions, VideoSource, is_cut, open_source, read_image
@@ -153,6 +153,9 @@ def test_a_grey_or_transparent_image_becomes_bgr(tmp_path):
         ("/dev/null", "camera /dev/null cannot be opened"),
         ("http://127.0.0.1:9/stream", "http://127.0.0.1:9/stream cannot be opened"),
         ("rtsp://127.0.0.1:9/stream", "rtsp://127.0.0.1:9/stream cannot be opened"),
+        ("http://u:s3cret@127.0.0.1:9/clip.mp4", "^http://127.0.0.1:9/clip.mp4 cannot be opened"),
+        ("http://[bad/stream", "http://... cannot be opened"),
+        ("csi:0", "csi:0 is a camera on the connector of"),
     ],
 )
 def test_nothing_to_read_is_one_line(tmp_path, monkeypatch, name, complaint):
@@ -161,7 +164,7 @@ def test_nothing_to_read_is_one_line(tmp_path, monkeypatch, name, complaint):
     (tmp_path / "empty.avi").touch()
     (tmp_path / "junk.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SourceError, match=complaint) as raised:
+    with pytest.raises(EdgeDetError, match=complaint) as raised:
         opened(name)
     assert "\n" not in str(raised.value)
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -93,10 +92,7 @@ DEFAULTS = SourceOptions()
 
 
 def open_source(
-    text: str,
-    stopped: Callable[[], bool],
-    options: SourceOptions = DEFAULTS,
-    report: Say = say_nothing,
+    text: str, stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, report: Say = say_nothing
 ) -> Source:
     """Open an image, a folder or glob of images, a video file, or what ``open_cameras`` opens.
 
@@ -104,7 +100,7 @@ def open_source(
     report:  called with a line when a camera is lost or is back, from any thread.
     Raises SourceError in one line where there is nothing to read.
     """
-    if is_url(text) and urlsplit(text).path.lower().endswith(_VIDEO_SUFFIXES) and text.startswith("http"):
+    if text.startswith("http") and is_url(text) and text.split("?")[0].lower().endswith(_VIDEO_SUFFIXES):
         return VideoSource(public_name(text), open_url(text, options.capture), options.pace())
     if _is_live(text):
         return open_cameras([text], stopped, options, report)
@@ -123,10 +119,7 @@ def open_source(
 
 
 def open_cameras(
-    texts: Sequence[str],
-    stopped: Callable[[], bool],
-    options: SourceOptions = DEFAULTS,
-    report: Say = say_nothing,
+    texts: Sequence[str], stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, report: Say = say_nothing
 ) -> LiveSource:
     """Open cameras: a number or /dev/videoN, csi:N, an RTSP or HTTP URL, or a GStreamer pipeline; NAME=X names it.
 
