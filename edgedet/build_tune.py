@@ -43,7 +43,7 @@ ENOUGH_BOXES = 2 * MIN_BOXES
 MOST_STRIDE = 30  # between frames of a video or camera: about a second
 NOT_BUILT = "NOT BUILT"
 RUNS, WARMUP = 50, 10  # of the network alone, a recipe
-INT8_SUFFIX = "_int8"
+INT8_SUFFIX, TYPED_SUFFIX = "_int8", "_fp16"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ def recipes(onnx: OnnxFile, precision: Optional[str], tune: bool) -> List[Recipe
     as_written = Recipe("int8", path, "int8")
     if not tune:
         return [as_written]
+    table = onnx.path.with_name(f"{_without_suffix(onnx)}.table.json")
+    everything = [Recipe("int8, all", path, "int8", ranges=str(table))] if table.is_file() else []
     return [
+        *everything,
         as_written,
         Recipe("int8, depthwise fp16", path, "int8", ("depthwise",)),
         Recipe("int8, stem and heads fp16", path, "int8", ("stem", "heads")),
@@ -117,7 +120,7 @@ def recipes(onnx: OnnxFile, precision: Optional[str], tune: bool) -> List[Recipe
 
 def _float_file(onnx: OnnxFile) -> Optional[Path]:
     """Return the float file that an INT8 one was made beside, where it is there and of the same checkpoint."""
-    name = onnx.path.stem[: -len("_fp16")] if onnx.typed and onnx.path.stem.endswith("_fp16") else onnx.path.stem
+    name = _without_suffix(onnx)
     path = onnx.path.with_name(f"{name[: -len(INT8_SUFFIX)]}.onnx") if name.endswith(INT8_SUFFIX) else None
     if path is None or not path.is_file():
         return None
@@ -127,6 +130,12 @@ def _float_file(onnx: OnnxFile) -> Optional[Path]:
         return None
     same = found.meta.source_sha256 == onnx.meta.source_sha256 and found.meta.spec == onnx.meta.spec
     return path if same and found.meta.precision == "fp32" else None
+
+
+def _without_suffix(onnx: OnnxFile) -> str:
+    """Return NAME_int8 of NAME_int8.onnx and of NAME_int8_fp16.onnx."""
+    stem = onnx.path.stem
+    return stem[: -len(TYPED_SUFFIX)] if onnx.typed and stem.endswith(TYPED_SUFFIX) else stem
 
 
 def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: bool) -> Reference:

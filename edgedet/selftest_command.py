@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         name = onnx.stem[: -len(INT8_SUFFIX)] if onnx.stem.endswith(INT8_SUFFIX) else onnx.stem
-        for path in onnx.parent.glob(f"{name}*.onnx"):
+        for path in (*onnx.parent.glob(f"{name}*.onnx"), *onnx.parent.glob(f"{name}*.table.json")):
             (work / path.name).symlink_to(path.resolve())
         steps = run_steps(work / onnx.name, (work / onnx.name).with_suffix(".engine"), args.seconds, print)
     write_json(args.json, figures_of(steps))

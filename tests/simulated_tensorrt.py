@@ -80,6 +80,11 @@ def module_for(version: str) -> ModuleType:
         def name(self):
             return self._value
 
+        @property
+        def dtype(self):
+            """Good enough for what lies between the mean's subtraction and the outputs."""
+            return enums.DataType["HALF" if self._network._model.opset_import[0].version >= 19 else "FLOAT"]
+
         @name.setter
         def name(self, text):
             self._network._rename(self._value, text)
@@ -136,7 +141,58 @@ def module_for(version: str) -> ModuleType:
         def shape(self):
             return self._network._constants[self._node.output[0]].shape
 
+    class Weights(Native):
+        """Only the empty ones."""
+
+    class IQuantizeLayer(ILayer):
+        pass
+
+    class IDequantizeLayer(ILayer):
+        @property
+        def axis(self):
+            return self._node.attribute[0].i
+
+        @axis.setter
+        def axis(self, axis):
+            self._node.attribute.append(helper.make_attribute("axis", axis))
+
     class IConvolutionLayer(ILayer):
+        def _attribute(self, name, default):
+            return next((helper.get_attribute_value(a) for a in self._node.attribute if a.name == name), default)
+
+        def _set_attribute(self, name, value):
+            kept = [attribute for attribute in self._node.attribute if attribute.name != name]
+            del self._node.attribute[:]
+            self._node.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+        def _set_pads(self, which, value):
+            pads = list(self._attribute("pads", [0] * 4))
+            pads[which] = value
+            self._set_attribute("pads", pads)
+
+        stride_nd, dilation_nd, num_groups = (
+            property(
+                lambda self, name=name, default=default: self._attribute(name, default),
+                lambda self, value, name=name: self._set_attribute(name, value),
+            )
+            for name, default in (("strides", [1, 1]), ("dilations", [1, 1]), ("group", 1))
+        )
+        pre_padding, post_padding = (
+            property(
+                lambda self, which=which: self._attribute("pads", [0] * 4)[which],
+                lambda self, value, which=which: self._set_pads(which, value),
+            )
+            for which in (slice(0, 2), slice(2, 4))  # of ONNX's pads
+        )
+
+        @property
+        def kernel_size_nd(self):
+            return self._network._constants[self._node.input[1]].shape[2:]
+
+        @property
+        def num_output_maps(self):
+            return self._network._constants[self._node.input[1]].shape[0]
+
         @property
         def kernel(self):
             return self._network._constants[self._node.input[1]].reshape(-1)
@@ -194,6 +250,35 @@ def module_for(version: str) -> ModuleType:
             node.CopyFrom(helper.make_node("Cast", [tensor._value], [name], name=name, to=to))
             self._layers.append(ILayer(self, node, [0]))
             return self._layers[-1]
+
+        def _add(self, kind, op_type, inputs, at):
+            name = f"added.{len(self._layers)}"
+            node = self._model.graph.node.add()
+            node.CopyFrom(helper.make_node(op_type, inputs, [name], name=name))
+            self._layers.append(kind(self, node, at))
+            return self._layers[-1]
+
+        def _quantiser(self, kind, op_type, tensor, scale, output_type):
+            typed = "INT8" not in enums.BuilderFlag.__members__
+            assert len(output_type) <= (0 if version.startswith("8.") else 1), "two tensors in 8.x"
+            assert len(output_type) == 1 or not typed, "and an output type where typing is strong"
+            self._constants["added.zero"] = np.zeros((), np.int8)  # without it, ONNX quantises to uint8
+            zero = ["added.zero"] if op_type == "QuantizeLinear" else []
+            return self._add(kind, op_type, [tensor._value, scale._value, *zero], [0, 1])
+
+        def add_quantize(self, tensor, scale, *output_type):
+            return self._quantiser(IQuantizeLayer, "QuantizeLinear", tensor, scale, output_type)
+
+        def add_dequantize(self, tensor, scale, *output_type):
+            return self._quantiser(IDequantizeLayer, "DequantizeLinear", tensor, scale, output_type)
+
+        def add_convolution_nd(self, tensor, maps, kernel_shape, kernel, bias):
+            assert isinstance(kernel, Weights)
+            inputs = [tensor._value, ""]
+            if not isinstance(bias, Weights):
+                self._constants[f"bias.{len(self._layers)}"] = np.asarray(bias)
+                inputs.append(f"bias.{len(self._layers)}")
+            return self._add(IConvolutionLayer, "Conv", inputs, [0, 1])
 
         @property
         def num_outputs(self):
@@ -433,8 +518,9 @@ def module_for(version: str) -> ModuleType:
     made = {
         kind.__name__: kind
         for kind in (
-            ILogger, IProgressMonitor, ITensor, ILayer, IConstantLayer, IConvolutionLayer, INetworkDefinition,
-            IBuilderConfig, ITimingCache, Builder, ParserError, OnnxParser, Runtime, ICudaEngine, IExecutionContext,
+            ILogger, IProgressMonitor, ITensor, ILayer, IConstantLayer, IConvolutionLayer, IQuantizeLayer,
+            IDequantizeLayer, Weights, INetworkDefinition, IBuilderConfig, ITimingCache, Builder, ParserError,
+            OnnxParser, Runtime, ICudaEngine, IExecutionContext,
         )
     }  # fmt: skip
     for name, kind in made.items():

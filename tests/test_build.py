@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import onnx
 import pytest
 import trt_api
-from trt_models import SPEC, simulate, write_models
+from trt_models import DEPTHWISE, SPEC, STEM, simulate, write_models
 
 from edgedet import build_tune, demo
 from edgedet.build_tune import Reference, recipes
@@ -146,6 +146,22 @@ def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, tim
     trials = figures(capsys)["trials"]
     assert [trial["verdict"] for trial in trials] == ["PASSED", "NOT BUILT", "PASSED", "PASSED"]
     assert trials[1]["reason"] == "tiny_int8.onnx has depthwise in float already"
+
+
+def test_with_the_calibration_table_what_is_float_is_tried_in_int8(int8: Path, times_ms, monkeypatch, tmp_path, capsys):
+    """As beside a file of `edgedet export`; the engine is built again by the same recipe on another TensorRT."""
+    write_models(int8.parent, keep_float=(STEM, DEPTHWISE))
+    times_ms[:] = [1.0, 2.0, 2.0, 2.0]  # the third recipe is not built, it is float already
+    assert main(["build", str(int8), "--json"]) == 0
+    trials = figures(capsys)["trials"]
+    assert [trial["recipe"] for trial in trials] == ["int8, all", *RECIPES]
+    assert [trial["verdict"] for trial in trials] == ["PASSED", "PASSED", "NOT BUILT", "PASSED", "PASSED"]
+    assert [trial["recipe"] for trial in trials if trial["kept"]] == ["int8, all"]
+    engine = int8.with_suffix(".engine")
+    assert read_engine(engine)[0].report["engine"]["recipe"]["ranges"] == "tiny_int8.table.json"
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    open_engine(engine, 1)[1].close()
+    assert read_engine(engine)[0].report["engine"]["recipe"]["name"] == "int8, all"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ VARIABLES = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "config": "IBuilderConfig",
     "cache": "ITimingCache", "layer": "ILayer", "quantiser": "ILayer", "dequantiser": "ILayer", "tensor": "ITensor",
     "constant": "ILayer", "constant_layer": "IConstantLayer", "conv": "IConvolutionLayer", "runtime": "Runtime",
-    "engine": "ICudaEngine", "context": "IExecutionContext",
+    "engine": "ICudaEngine", "context": "IExecutionContext", "of_weights": "IDequantizeLayer",
+    "integer_conv": "IConvolutionLayer",
 }  # fmt: skip
 # members of other objects of those names: edgedet's own, and argparse's
 OURS = {"infer", "close", "constant", "maker_of", "maker", "layers", "add_argument", "add_mutually_exclusive_group"}

@@ -5,6 +5,7 @@ comes of its refusals. Nothing here is TensorRT's own behaviour.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -16,16 +17,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import trt_api
 from onnx import TensorProto, numpy_helper
-from trt_models import simulate, write_models
+from trt_models import DEPTHWISE, SPEC, STEM, simulate, write_models
 
+from edgedet.calibration.plan import quantised_conv
 from edgedet.engines import trt_board, trt_child
 from edgedet.engines.trt_board import Board, Identity, import_tensorrt
 from edgedet.engines.trt_build import LOW_MEMORY_BYTES, BuildOptions, Recipe, build_plan, file_for, options_for
 from edgedet.engines.trt_child import build
 from edgedet.engines.trt_cuda import open_cuda
+from edgedet.engines.trt_int8 import quantised
 from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
 from edgedet.machine import machine_of
 
@@ -133,6 +137,73 @@ def test_parts_that_the_file_has_in_float_are_told(trt10, int8: Path, tmp_path: 
     onnx.save(model, tmp_path / "some_int8.onnx")
     with pytest.raises(UnsupportedError, match=r"^some_int8\.onnx has depthwise in float already$"):
         planned(trt10, Recipe("x", str(tmp_path / "some_int8.onnx"), "int8", ("depthwise",)))
+
+
+# --- float convolutions into INT8 -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An INT8 file whose stem and depthwise convolution are float, as `edgedet export` writes, with its table."""
+    return write_models(tmp_path_factory.mktemp("kept"), keep_float=(STEM, DEPTHWISE))
+
+
+def all_int8(kept: Path) -> Recipe:
+    return Recipe("int8, all", str(kept), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
+
+
+def outputs(model: onnx.ModelProto) -> list[np.ndarray]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(1).integers(0, 256, (1, *SPEC.input_hw, 3), dtype=np.uint8)
+    return session.run(None, {"pixels": pixels})
+
+
+def test_what_export_left_float_goes_into_int8_as_export_would_have_done(trt, kept: Path, int8: Path):
+    """The network computes the same, to the last bit, as the file in which everything is INT8."""
+    before = onnx.load(file_for(trt, kept).path)
+    assert quantised_convs(before) == all_convs(before) - {STEM, DEPTHWISE}
+    model = planned(trt, all_int8(kept))
+    assert quantised_convs(model) == all_convs(model) == all_convs(before)
+    wanted = onnx.load(file_for(trt, int8).path)
+    for got, want in zip(outputs(model), outputs(wanted), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert np.abs(outputs(before)[0] - outputs(wanted)[0]).max() > 0
+
+
+def test_weights_are_rounded_as_the_exporter_rounds_them():
+    weight = np.random.default_rng(2).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    weight[4] = 0.0  # a dead channel
+    integers, scales = quantised(weight, half=False)
+    wanted = quantised_conv(weight, None)
+    np.testing.assert_array_equal(integers, wanted.weight)
+    np.testing.assert_array_equal(scales, wanted.scales)
+    assert quantised(weight, half=True)[1].dtype == np.float16
+    assert (quantised(weight, half=True)[1] > 0).all()
+
+
+def test_a_file_that_is_all_int8_is_not_built_twice(trt10, int8: Path, kept: Path):
+    recipe = Recipe("int8, all", str(int8), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
+    with pytest.raises(UnsupportedError, match=r"^tiny_int8\.onnx has all of it in INT8 already$"):
+        planned(trt10, recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (lambda table: table.update(model_sha256="6" * 64), InputError, "is of another checkpoint than the model"),
+        (lambda table: table.pop("magnitudes"), InputError, "is no calibration table of edgedet"),
+        (lambda table: table["magnitudes"].clear(), UnsupportedError, "has no range for what backbone"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_told(change, kind, said: str, trt10, kept: Path, tmp_path: Path):
+    table = json.loads(kept.with_name("tiny_int8.table.json").read_text())
+    change(table)
+    path = tmp_path / "x.table.json"
+    path.write_text(json.dumps(table))
+    with pytest.raises(kind, match=said):
+        planned(trt10, replace(all_int8(kept), ranges=str(path)))
 
 
 # --- which file -------------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ from rtx_layers import CONVOLUTION, Layer, built_layers  # noqa: E402
 from sparse_models import sparse_model  # noqa: E402
 from test_network import random_pixels  # noqa: E402
 
-from edgedet.calibration.plan import OP_CLASSES  # noqa: E402
+from edgedet.calibration.emit import sparse_graph  # noqa: E402
+from edgedet.calibration.plan import CENTRED, OP_CLASSES, SparsePlan  # noqa: E402
 from edgedet.calibration.typed import typed_graph  # noqa: E402
+from edgedet.engines.trt_int8 import to_int8  # noqa: E402
 from edgedet.engines.trt_parts import PARTS, to_float, to_half  # noqa: E402
 from edgedet.specs import SPECS  # noqa: E402
 
@@ -29,8 +31,8 @@ D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 128))
 
 
 @pytest.fixture(scope="module")
-def float_and_sparse() -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    return sparse_model(random_network(D0), random_pixels(D0))[:2]
+def float_and_sparse() -> tuple[onnx.ModelProto, onnx.ModelProto, SparsePlan]:
+    return sparse_model(random_network(D0), random_pixels(D0))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,21 @@ def test_the_parts_and_no_others_are_float_in_the_built_engine(parts, typed: boo
     assert only_weights == []  # nothing dequantises a weight while frames run
 
 
+@pytest.mark.parametrize("typed", [False, True], ids=["opset 17", "FP16, opset 19"])
+def test_what_was_left_float_goes_into_int8(typed: bool, float_and_sparse) -> None:
+    """By the calibration table; only squeeze-excite stays float, and no weight is dequantised while frames run."""
+    model, _, plan = float_and_sparse
+    kept = {name for name in plan.convs if PARTS["stem"](name) or PARTS["depthwise"](name)}
+    less = sparse_graph(model, replace(plan, convs={name: q for name, q in plan.convs.items() if name not in kept}))
+    less = typed_graph(less) if typed else less
+    magnitudes = {CENTRED: 127.0, **{name: 127 * q.scale for name, q in plan.tensors.items()}}
+    layers = built_layers(less, lambda network: to_int8(trt, network, magnitudes, typed=True)[1])
+    convs = [layer for layer in layers if layer.kind == CONVOLUTION]  # the new ones name no ONNX node
+    assert len([layer for layer in convs if layer.inputs[0][1] == "Int8"]) == len(plan.convs)
+    assert all(".se." in layer.name for layer in convs if layer.inputs[0][1] != "Int8")
+    assert [layer for layer in layers if not layer.inputs] == []
+
+
 def test_everything_to_float_leaves_fp16_alone(sparse: onnx.ModelProto) -> None:
     layers = built_layers(typed_graph(sparse), lambda network: to_float(trt, network, ("everything",)))
     kinds = {kind for layer in layers for _, kind in layer.outputs}
@@ -66,7 +83,7 @@ def test_everything_to_float_leaves_fp16_alone(sparse: onnx.ModelProto) -> None:
     assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
 
 
-def test_a_float_network_becomes_fp16(float_and_sparse: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
+def test_a_float_network_becomes_fp16(float_and_sparse) -> None:
     """As TensorRT 11 needs it, which takes no FP16 flag; only the two outputs are FP32."""
     layers = built_layers(float_and_sparse[0], lambda network: to_half(trt, network))
     assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
@@ -84,7 +101,8 @@ def test_moving_activations_alone_would_dequantise_weights_in_every_frame(sparse
         stem.set_input(0, quantiser.get_input(0))
 
     layers = built_layers(sparse, edit)
-    assert any(layer.nodes and all(".weight.q" in name for name in layer.nodes) for layer in layers)
+    (only,) = (layer for layer in layers if layer.nodes and all(".weight.q" in name for name in layer.nodes))
+    assert only.inputs == ()  # as the check of test_what_was_left_float_goes_into_int8 looks for
 
 
 def test_parts_are_those_that_export_can_keep_float(sparse: onnx.ModelProto) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 GOLDEN = Path(__file__).parent / "golden" / "trt_api.json"
 CLASSES = (  # those that edgedet touches
     "Builder", "BuilderFlag", "DataType", "IBuilderConfig", "IConstantLayer", "IConvolutionLayer", "ICudaEngine",
-    "IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IProgressMonitor", "ITensor",
-    "ITimingCache", "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError",
-    "Runtime", "TacticSource", "TensorIOMode",
+    "IDequantizeLayer", "IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition",
+    "IProgressMonitor", "IQuantizeLayer", "ITensor", "ITimingCache", "LayerType", "MemoryPoolType",
+    "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "Runtime", "TacticSource", "TensorIOMode",
+    "Weights",
 )  # fmt: skip
 
 

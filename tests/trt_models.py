@@ -19,10 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedet import demo
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.plan import CENTRED
+from edgedet.calibration.table import CalibrationTable
 from edgedet.calibration.typed import typed_graph
 from edgedet.specs import SPECS
 
 NAMES = ("cat", "dog")
+STEM, DEPTHWISE = "backbone.conv_stem", "backbone.blocks.0.0.conv_dw"
+MAGNITUDES = {CENTRED: 127.0, STEM: 127 * 2.0**-5}  # scales 1 and 2^-5, as the INT8 files have
 SPEC = replace(SPECS["tf_efficientdet_d0"], num_classes=len(NAMES), input_hw=(128, 128))
 WIDTH = 8
 CONVS = 4  # of which each is one part or none: stem, depthwise, and a head for classes and one for boxes
@@ -30,12 +33,17 @@ CLIP_FRAMES = functools.lru_cache(maxsize=None)(demo.clip_frames)  # decoded onc
 SHIM = "import os, sys\nsys.path.insert(0, {tests!r})\nfrom {module} import {make}\nsys.modules[__name__] = {call}\n"
 
 
-def write_models(folder: Path, name: str = "tiny") -> Path:
-    """Write NAME.onnx, NAME_int8.onnx and NAME_int8_fp16.onnx; return the second."""
+def write_models(folder: Path, name: str = "tiny", keep_float: tuple[str, ...] = ()) -> Path:
+    """Write NAME.onnx, NAME_int8.onnx, NAME_int8_fp16.onnx; return the second.
+
+    keep_float: names of convolutions that the INT8 files leave float; NAME_int8.table.json then has their ranges.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     meta = ArtifactMeta(SPEC, NAMES, "fp32", "5" * 64)
     int8 = replace(meta, precision="int8")
-    sparse = _model(quantised=True)
+    sparse = _model(quantised=True, keep_float=keep_float)
+    if keep_float:
+        CalibrationTable({}, MAGNITUDES, model_sha256="5" * 64).save(folder / f"{name}_int8.table.json")
     path = folder / f"{name}_int8.onnx"
     for target, model, its in (
         (folder / f"{name}.onnx", _model(quantised=False), meta),
@@ -47,7 +55,7 @@ def write_models(folder: Path, name: str = "tiny") -> Path:
     return path
 
 
-def _model(quantised: bool) -> onnx.ModelProto:
+def _model(quantised: bool, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, np.ndarray] = {"mean": np.full(3, 128.0, np.float32)}
@@ -56,12 +64,13 @@ def _model(quantised: bool) -> onnx.ModelProto:
         nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def conv(x: str, name: str, shape: tuple[int, ...], gain: float, read_scale: float, **attributes) -> str:
+    def conv(x: str, name: str, shape: tuple[int, ...], exponent: int, read_scale: float, **attributes) -> str:
         integers = rng.integers(-127, 128, shape).astype(np.int8)
-        scales = np.full(shape[0], gain / 127.0, np.float32)
+        integers[:, 0, 0, 0] = 127  # so that quantising the float weights gives these integers again
+        scales = np.full(shape[0], 2.0**exponent, np.float32)
         weight = f"{name}.weight"
         constants[f"{name}.bias"] = np.full(shape[0], -3.0 if "class" in name else 0.0, np.float32)
-        if quantised:
+        if quantised and name not in keep_float:
             x = pair(x, read_scale)
             constants[f"{weight}.int8"], constants[f"{weight}.scales"] = integers, scales
             constants[f"{weight}.zeros"] = np.zeros(shape[0], np.int8)
@@ -81,8 +90,8 @@ def _model(quantised: bool) -> onnx.ModelProto:
     x = add("Cast", ["pixels"], "pixels.float", to=TensorProto.FLOAT)
     x = add("Sub", [x, "mean"], CENTRED)
     x = add("Transpose", [x], "pixels.nchw", perm=[0, 3, 1, 2])
-    x = conv(x, "backbone.conv_stem", (WIDTH, 3, 8, 8), 2e-3, 1.0, strides=[8, 8])  # 128 -> 16: P3
-    x = conv(x, "backbone.blocks.0.0.conv_dw", (WIDTH, 1, 3, 3), 0.3, 2.0**-5, pads=[1, 1, 1, 1], group=WIDTH)
+    x = conv(x, STEM, (WIDTH, 3, 8, 8), -16, 1.0, strides=[8, 8])  # 128 -> 16: P3
+    x = conv(x, DEPTHWISE, (WIDTH, 1, 3, 3), -9, 2.0**-5, pads=[1, 1, 1, 1], group=WIDTH)
     levels = [x]
     for level in range(4, 8):
         levels.append(add("MaxPool", [levels[-1]], f"p{level}", kernel_shape=[2, 2], strides=[2, 2]))
@@ -92,8 +101,8 @@ def _model(quantised: bool) -> onnx.ModelProto:
         flat = []
         for level, feature in enumerate(levels, 3):
             name = f"{head}.predict.{level}"
-            gain = 1.0 if head == "class_net" else 0.05
-            made = conv(feature, name, (9 * width, WIDTH, 1, 1), gain, 2.0**-5)
+            exponent = -7 if head == "class_net" else -11
+            made = conv(feature, name, (9 * width, WIDTH, 1, 1), exponent, 0.018)
             moved = add("Transpose", [made], f"{name}.nhwc", perm=[0, 2, 3, 1])
             constants[f"{head}.shape"] = np.array([1, -1, width], np.int64)
             flat.append(add("Reshape", [moved, f"{head}.shape"], f"{name}.flat"))

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from ..errors import ArtifactError, DeviceError, EdgeDetError, InputError, UnsupportedError
 from ..files import atomic_path, cache_folder
 from .trt_board import Board, has_int8
+from .trt_int8 import read_magnitudes, to_int8
 from .trt_onnx import OnnxFile, read_onnx
 from .trt_parts import to_float, to_half
 
@@ -27,12 +28,14 @@ class Recipe:
     onnx:      the file.
     precision: "int8" as the file says, "fp16" or "fp32".
     to_float:  parts of the network (``trt_parts.PARTS``) that are taken out of INT8.
+    ranges:    calibration table by which float convolutions go into INT8, all but squeeze-excite's; "": none.
     """
 
     name: str
     onnx: str
     precision: str
     to_float: Tuple[str, ...] = ()
+    ranges: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ def build_plan(
         raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx.path}: {said or log.reason()}.")
     all_float = recipe.precision == "fp16" and onnx.meta.precision == "int8"
     moved, alive = to_float(trt, network, ("everything",) if all_float else recipe.to_float)
+    if recipe.ranges:
+        moved, alive = to_int8(trt, network, read_magnitudes(Path(recipe.ranges), onnx.meta.source_sha256), typed)
+        if not moved:
+            raise UnsupportedError(f"{onnx.path.name} has all of it in INT8 already")
     if typed and recipe.precision == "fp16" and not onnx.typed:
         alive += to_half(trt, network)
     if recipe.to_float and not moved:

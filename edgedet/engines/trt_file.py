@@ -59,7 +59,7 @@ def build_engine(
                 REPORT: {
                     BUILT_ON: board.identity.to_dict(),
                     ONNX: {"name": Path(recipe.onnx).name, "built_from": onnx.path.name, "sha256": onnx.sha256},
-                    RECIPE: {**asdict(recipe), "onnx": Path(recipe.onnx).name},
+                    RECIPE: {**asdict(recipe), "onnx": Path(recipe.onnx).name, "ranges": Path(recipe.ranges).name},
                     "build": asdict(built),
                     **report,
                 },
@@ -104,4 +104,8 @@ def up_to_date(trt: Any, board: Board, path: Path) -> Tuple[ArtifactMeta, bytes]
 def _recipe_of(report: Dict[str, Any], onnx: Path) -> Recipe:
     values: Dict[str, Any] = report[RECIPE]
     parts: List[str] = list(values.get("to_float", ()))
-    return Recipe(str(values.get("name")), str(onnx), str(values.get("precision")), tuple(parts))
+    ranges = str(values.get("ranges", ""))
+    return Recipe(
+        str(values.get("name")), str(onnx), str(values.get("precision")), tuple(parts),
+        str(onnx.with_name(ranges)) if ranges else "",
+    )  # fmt: skip

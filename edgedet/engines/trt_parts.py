@@ -26,10 +26,11 @@ def layers_of(network: Any) -> List[Any]:
     return [network.get_layer(index) for index in range(network.num_layers)]
 
 
-class _Graph:
-    """The network's layers by what they make."""
+class Layers:
+    """The network's layers, and which of them makes a tensor."""
 
     def __init__(self, trt: Any, network: Any) -> None:
+        """Read the network as it is now; layers that are added later are not in it."""
         self.trt, self.network = trt, network
         self.layers = layers_of(network)
         self.maker = {
@@ -61,7 +62,7 @@ def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np
     is not enough: the builder then leaves a layer for each convolution that dequantises its weights in every frame
     (seen with TensorRT-RTX 1.7).
     """
-    graph = _Graph(trt, network)
+    graph = Layers(trt, network)
     chosen = [PARTS[part] for part in parts]
     kinds = (trt.LayerType.CONVOLUTION, trt.LayerType.ELEMENTWISE)
     moved, alive = 0, []
@@ -85,7 +86,7 @@ def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np
     return moved, alive
 
 
-def _dequantised(graph: _Graph, dequantiser: Any) -> np.ndarray:
+def _dequantised(graph: Layers, dequantiser: Any) -> np.ndarray:
     """Return a weight as the graph's float type holds it: integers (O, ...) times scales (O,)."""
     integers, scales = graph.constant(dequantiser, 0), graph.constant(dequantiser, 1)
     per_channel = scales.reshape((-1,) + (1,) * (integers.ndim - 1))
@@ -99,7 +100,7 @@ def to_half(trt: Any, network: Any) -> List[np.ndarray]:
     As ``calibration.typed`` does with a file. Returns arrays that must live until the engine is built; raises
     UnsupportedError where a value is beyond FP16.
     """
-    graph = _Graph(trt, network)
+    graph = Layers(trt, network)
     before = _computing(graph, CENTRED)
     alive: List[np.ndarray] = []
     half = network.add_cast(graph.maker[CENTRED].get_output(0), trt.DataType.HALF).get_output(0)
@@ -128,7 +129,7 @@ def to_half(trt: Any, network: Any) -> List[np.ndarray]:
     return alive
 
 
-def _computing(graph: _Graph, name: str) -> Set[str]:
+def _computing(graph: Layers, name: str) -> Set[str]:
     """Return the names of the layers that a tensor is computed by."""
     if name not in graph.maker:
         return set()
