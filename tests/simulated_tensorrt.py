@@ -204,11 +204,14 @@ def module_for(version: str) -> ModuleType:
 
         @property
         def bias(self):
-            return self._network._constants[self._node.input[2]]
+            return (
+                self._network._constants[self._node.input[2]] if len(self._node.input) > 2 else np.zeros(0, np.float32)
+            )
 
         @bias.setter
         def bias(self, values):
-            self._network._constants[self._node.input[2]] = values
+            if values.size:
+                self._network._constants[self._node.input[2]] = values
 
     class WideConstant(ILayer):
         """As ``get_layer`` gives it: an ILayer until it is narrowed by ``__class__``."""

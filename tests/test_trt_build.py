@@ -347,6 +347,14 @@ def test_a_child_builds_and_tells_how_far_it_is(trt10, int8: Path, tmp_path: Pat
     assert "building int8: 0 s" in capsys.readouterr().err
 
 
+def test_what_libraries_print_does_not_disturb(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    noisy = tmp_path / "noise"
+    noisy.mkdir()
+    (noisy / "sitecustomize.py").write_text("print('{not JSON'); print('[1]'); print('words')")
+    monkeypatch.syspath_prepend(noisy)
+    assert build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan").layers > 20
+
+
 def test_what_a_child_refuses_comes_back_as_it_was(trt10, int8: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SIMULATED_FAULT", "build")
     with pytest.raises(UnsupportedError, match=r"^TensorRT could not build int8: Could not find any"):

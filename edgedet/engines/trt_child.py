@@ -69,8 +69,12 @@ def build(recipe: Recipe, options: BuildOptions, plan: Path) -> Built:
 
 def _read(child: Any, lines: List[Dict[str, Any]]) -> None:
     for line in child.stdout:
-        if line.startswith("{"):
-            lines.append(json.loads(line))
+        try:
+            value = json.loads(line)
+        except ValueError:  # a library's own words
+            continue
+        if isinstance(value, dict):
+            lines.append(value)
 
 
 def _outcome(code: int, lines: List[Dict[str, Any]], stderr: str, recipe: Recipe, seconds: float) -> Built:
