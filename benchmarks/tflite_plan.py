@@ -1,4 +1,4 @@
-"""The plan of integers that an INT8 .tflite file of ours holds, read back. Knows TFLite's schema and the fused graph."""
+"""The plan of integers that an INT8 .tflite file of ours holds, read back. Knows TFLite's schema and the graph."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ _CPU = 1  # kLiteRtHwAcceleratorCpu
 _OPTIONS = {"runtime_options_string": "enable_profiling = true\n", "xnnpack": "num_threads = 1\n"}
 # node types of XNNPACK that are convolutions; a 1 x 1 convolution is a fully connected layer to it
 _CONVOLUTIONS = ("Convolution", "Fully Connected")
+_DELEGATE = "Delegate/"
 _WARMUP = 3
 _LIBRARY = "libLiteRt.so"
 _C = ctypes.CDLL(None)
@@ -73,6 +74,7 @@ class Profile:
         self._library = ctypes.CDLL(str(Path(require("ai_edge_litert", "profiling").__file__ or "").parent / _LIBRARY))
         self._held: list[Any] = []  # what the library keeps pointers to
         self._before: dict[str, float] = {}
+        self._runs = 0
         environment = self._made("LiteRtCreateEnvironment", ctypes.c_int(0), None)
         model = self._made("LiteRtCreateModelFromFile", environment, str(path).encode())
         options = self._made("LiteRtCreateOptions")
@@ -92,7 +94,8 @@ class Profile:
     def run(self) -> dict[str, float]:
         """Run the model once, on whatever is in its input; return milliseconds by node type.
 
-        "Delegate/..." are XNNPACK's operators. "Invalid Unary Op" is its name for a look-up table, such as a swish.
+        "Delegate/..." are XNNPACK's operators; the others' times are means over the runs so far, because LiteRT rounds
+        them to 1 us. "Invalid Unary Op" is its name for a look-up table, such as a swish.
         """
         self._call("LiteRtResetProfiler", self._profiler)  # without this the next run is not added
         self._call("LiteRtStartProfiler", self._profiler)
@@ -101,9 +104,13 @@ class Profile:
         summary = self._made("LiteRtGetProfileSummary", self._profiler, self._model)
         text = ctypes.string_at(summary)
         _C.free(summary)
+        self._runs += 1
         total, before = parsed(text), self._before  # over all runs so far
         self._before = total
-        return {name: ms - before.get(name, 0.0) for name, ms in total.items()}
+        return {
+            name: ms - before.get(name, 0.0) if name.startswith(_DELEGATE) else ms / self._runs
+            for name, ms in total.items()
+        }
 
     def _buffers_of(self, environment: Any, signature: Any, side: str) -> Any:
         count = ctypes.c_size_t()
@@ -144,7 +151,7 @@ def parsed(summary: bytes) -> dict[str, float]:
     """
     by_type, _, of_delegates = summary.decode().partition("Summary by node type")[2].partition("Delegate Statistics")
     own = re.findall(r"^ *(\S.*?) +\d+ +([\d.]+) +[\d.]+% +[\d.]+% +[\d.]+ +(\d+)$", by_type, re.MULTILINE)
-    times = {name: float(mean) * int(calls) for name, mean, calls in own if not name.startswith("Delegate/")}
+    times = {name: float(mean) * int(calls) for name, mean, calls in own if not name.startswith(_DELEGATE)}
     totals = re.findall(r"^(Delegate/.*?) +\d+ +[\d.]+ +\d+ +\d+ +(\d+)$", of_delegates, re.MULTILINE)
     times.update({name: float(total) / 1e3 for name, total in totals})
     if not times:
