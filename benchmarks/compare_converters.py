@@ -5,8 +5,9 @@
 OURS is a file of ``edgedet export``. PEER is effdet's network with a channel-last input (normalised RGB) and its ten
 outputs in effdet's order, as scripts/convert_with_litert_torch.py writes it; both INT8 or both float.
 
-Time is of ``Interpreter.invoke`` on one thread, the two in turns, by the wall's clock and by the CPU's; ratios are medians over the turns. Time outside
-convolutions is what LiteRT's own profiler counts for XNNPACK's and its other operators, in turns as well.
+Time is of ``Interpreter.invoke`` on one thread, the two in turns, by the wall's clock and by the CPU's; ratios are
+medians over the turns. Time outside convolutions is what LiteRT's own profiler counts for XNNPACK's and its other
+operators, in turns as well.
 """
 
 from __future__ import annotations
