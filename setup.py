@@ -16,7 +16,7 @@ LITERT = "ai-edge-litert>=1.2"
 PC = ["opencv-python>=4.8", "onnxruntime>=1.16", f"{LITERT}; python_version >= '3.10'"]
 TFLITE = [LITERT, "flatbuffers>=24"]
 EXPORT = [*PC, *TFLITE, "torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
-BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60"]
+BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8"]
 DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "setuptools>=70.1", "h5py>=3"]
 
 setup(

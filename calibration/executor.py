@@ -6,7 +6,7 @@ to change some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Executor:
         self._attributes = [{a.name: helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes]
         self._last_use = {name: index for index, node in enumerate(self.nodes) for name in node.input}
 
+    def steps(self) -> Iterable[tuple[onnx.NodeProto, Mapping[str, Any]]]:
+        """Return each node with its attributes, in the order of execution."""
+        return zip(self.nodes, self._attributes, strict=True)
+
     @torch.inference_mode()
     def run(
         self, pixels: np.ndarray, visit: Visit | None = None, convs: Mapping[str, QuantisedConv] | None = None
@@ -43,10 +47,10 @@ class Executor:
         convs: integers, by node name, that replace the float weights and biases.
         """
         values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
-        for index, (node, attributes) in enumerate(zip(self.nodes, self._attributes, strict=True)):
+        for index, (node, attributes) in enumerate(self.steps()):
             inputs = [values[name] if name in values else self.constants[name] if name else None for name in node.input]
             if convs and node.name in convs:
-                inputs = [inputs[0], *_dequantised(convs[node.name])]
+                inputs = [inputs[0], *dequantised(convs[node.name])]
             value = compute(node, inputs, attributes)
             values[node.output[0]] = value if visit is None else visit(node, value)
             for name in node.input:
@@ -63,7 +67,8 @@ def compute(node: onnx.NodeProto, inputs: list[Any], attributes: Mapping[str, An
     return _OPERATORS[node.op_type](inputs, attributes)
 
 
-def _dequantised(q: QuantisedConv) -> tuple[Tensor, Tensor | None]:
+def dequantised(q: QuantisedConv) -> tuple[Tensor, Tensor | None]:
+    """Return the weight and bias that a convolution's integers stand for."""
     weight = torch.from_numpy(q.weight * q.scales[:, None, None, None])
     return weight, None if q.bias is None else torch.from_numpy(q.bias)
 

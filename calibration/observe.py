@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from edgedet.calibration.executor import Executor
+from edgedet.calibration.frames import range_movement
 from edgedet.calibration.plan import INT8_MAX, INT8_MIN, QuantParams, asymmetric, symmetric
+from edgedet.calibration.scale_swish import FACTORS, SCALED, UNSCALED, swishes
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
 
@@ -36,22 +38,25 @@ ROUNDS = 2  # of coordinate descent over the two ends
 OBSERVERS = ("mixed", "mse", "minmax", "percentile")
 UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "Pad", "MaxPool", "Resize")
 LEAST_ERROR = ("backbone.", "box_net.")
+SATURATED = 8.0  # sigmoid(8) is less than half a step of 1/256 from 1
 PREDICTION = "class_net.predict.conv_pw"
 
 
 @dataclass
 class Observed:
-    """What one tensor was seen to hold."""
+    """What one tensor was seen to hold; ``extremes`` are each frame's (minimum, maximum)."""
 
     low: float = math.inf
     high: float = -math.inf
+    extremes: list[tuple[float, float]] = field(default_factory=list)
     samples: list[Tensor] = field(default_factory=list)
 
     def add(self, value: Tensor, offset: int) -> None:
         """Take in one frame's values: the extremes of all, an evenly spaced sample of the rest."""
         flat = value.reshape(-1)
-        low, high = torch.aminmax(flat)
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        low, high = (float(end) for end in torch.aminmax(flat))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.extremes.append((low, high))
         step = max(1, len(flat) // SAMPLES_PER_FRAME)
         self.samples.append(flat[offset % step :: step][:SAMPLES_PER_FRAME].clone())
 
@@ -61,19 +66,32 @@ class Observed:
         return values[:: max(1, len(values) // SAMPLES)]
 
 
-def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> tuple[dict[str, Observed], list[str]]:
+def observe(
+    executor: Executor, frames: Iterable[np.ndarray], factors: Mapping[str, np.ndarray] | None = None, seed: int = 0
+) -> tuple[dict[str, Observed], list[str]]:
     """Run the frames (1, H, W, 3) uint8; return what each ranged tensor held, and the frames' SHA-256.
 
+    factors: what ``scaled_graph`` is given; its scaled values are noted as well, under the names that they have there.
     Raises InputError where a value is not finite, or there is no frame.
     """
     seen: dict[str, Observed] = {}
     hashes: list[str] = []
     random = np.random.default_rng(seed)
     offset = 0
+    factors = factors or {}
+    scalable = swishes(executor.nodes)
+    shaped = {name: torch.from_numpy(values).reshape(1, -1, 1, 1) for name, values in factors.items()}
+    scaled = {tensor: name for name in factors for tensor in (name, *scalable[name].tensors)}
 
     def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
-        if node.op_type not in UNRANGED and not node.output[0].endswith(".rows"):
-            seen.setdefault(node.output[0], Observed()).add(value, offset)
+        name = node.output[0]
+        if node.op_type not in UNRANGED and not name.endswith(".rows"):
+            seen.setdefault(name, Observed()).add(value, offset)
+            if name in scaled:
+                factor = shaped[scaled[name]]
+                seen.setdefault(f"{name}{SCALED}", Observed()).add(value / factor, offset)
+                if name in factors:
+                    seen.setdefault(f"{name}{FACTORS}", Observed()).add(factor.expand_as(value), offset)
         return value
 
     for pixels in frames:
@@ -88,6 +106,24 @@ def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> 
     return seen, hashes
 
 
+def movement_between_halves(seen: Mapping[str, Observed]) -> tuple[float, float, str] | None:
+    """Return how far ranges move from the first half of the frames to the second (``range_movement``).
+
+    None for a single frame.
+    """
+    count = min(len(item.extremes) for item in seen.values())
+    if count < 2:
+        return None
+    halves = [
+        {name: (min(low for low, _ in part), max(high for _, high in part)) for name, part in parts.items()}
+        for parts in (
+            {name: item.extremes[: count // 2] for name, item in seen.items()},
+            {name: item.extremes[count // 2 :] for name, item in seen.items()},
+        )
+    ]
+    return range_movement(*halves)
+
+
 def table_from_observed(
     executor: Executor, seen: dict[str, Observed], hashes: list[str], model_sha256: str, observer: str = "mixed"
 ) -> CalibrationTable:
@@ -95,6 +131,8 @@ def table_from_observed(
     swished = {node.input[0] for node in executor.nodes if node.op_type == "Sigmoid" and not _is_gate(node)}
     ranges, magnitudes = {}, {}
     for name, item in seen.items():
+        if name.endswith(FACTORS):
+            continue
         low, high = item.low, item.high
         magnitude = max(-low, high)
         if name.startswith(PREDICTION):
@@ -103,11 +141,22 @@ def table_from_observed(
             low, high = (float(v) for v in np.quantile(item.sample().numpy(), [1e-4, 1 - 1e-4]))
             magnitude = max(-low, high)
         elif observer == "mse" or (observer == "mixed" and name.startswith(LEAST_ERROR)):
-            low, high = _best_range(item, torch.nn.functional.silu if name in swished else _identity)
+            low, high = _best_range(item, _seen_through(name, seen, swished))
             magnitude = _best_magnitude(item)
         ranges[name], magnitudes[name] = (low, high), magnitude
-    observed = {name: (item.low, item.high) for name, item in seen.items()}
-    return CalibrationTable(ranges, magnitudes, observed, tuple(hashes), model_sha256)
+        if f"{name}{FACTORS}" in seen:
+            ranges[f"{name}{UNSCALED}"] = max(item.low, -SATURATED), min(item.high, SATURATED)
+    observed = {name: (item.low, item.high) for name, item in seen.items() if name in ranges}
+    return CalibrationTable(ranges, magnitudes, observed, {}, tuple(hashes), model_sha256)
+
+
+def _seen_through(name: str, seen: Mapping[str, Observed], swished: set[str]) -> Callable[[Tensor], Tensor]:
+    """Return what the range of a value is judged behind."""
+    factors = f"{name.removesuffix(SCALED)}{FACTORS}"
+    if name.endswith(SCALED) and factors in seen:
+        values = seen[factors].sample()
+        return lambda x: x * torch.sigmoid(values * x)
+    return torch.nn.functional.silu if name in swished else _identity
 
 
 def _is_gate(node: onnx.NodeProto) -> bool:

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import torch
 from onnx import numpy_helper
 from torch import Tensor
 
@@ -49,21 +48,25 @@ def equalised(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
         return value
 
     Executor(model).run(pixels, visit)
-    constants = {name: array.copy() for name, array in initializers(model).items()}
-    shared: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # levels share a head's depthwise weights
-    for node in model.graph.node:
-        if node.name in pairs:
-            shared[node.input[1]].append(node)
-    for weight_name, nodes in shared.items():
-        widest = torch.stack([ranges[node.name] for node in nodes]).amax(0).clamp_min(SMALLEST_RANGE).numpy()
-        factors = (widest / widest.max()) ** STRENGTH
-        constants[weight_name] /= factors[:, None, None, None]
-        for node in nodes:
-            constants[pairs[node.name].input[1]] *= factors[None, :, None, None]
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    for item in result.graph.initializer:
-        item.CopyFrom(numpy_helper.from_array(constants[item.name], item.name))
+    constants = initializers(model)
+    # Levels share a head's depthwise weights; each gets its own, because its values have ranges of their own.
+    for node in result.graph.node:
+        if node.name not in pairs:
+            continue
+        widest = ranges[node.name].clamp_min(SMALLEST_RANGE).numpy()
+        factors = (widest / widest.max()) ** STRENGTH
+        depthwise = constants[node.input[1]] / factors[:, None, None, None]
+        node.input[1] = f"{node.name}.weight.equalised"
+        constants[node.input[1]] = depthwise
+        pointwise = pairs[node.name].input[1]  # read by this one node
+        constants[pointwise] = constants[pointwise] * factors[None, :, None, None]
+    used = {name for node in result.graph.node for name in node.input}
+    del result.graph.initializer[:]
+    result.graph.initializer.extend(
+        numpy_helper.from_array(array, name) for name, array in constants.items() if name in used
+    )
     return result
 
 

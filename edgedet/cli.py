@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": ("edgedet.doctor_command", "say what can run on this machine, and what brings what is missing"),
     "run": ("edgedet.stream.command", "detect on a camera, video, stream or images"),
     "cameras": ("edgedet.stream.cameras_command", "list this machine's cameras"),
+    "sensitivity": ("edgedet.calibration.sensitivity_command", "find the layers that lose most in INT8"),
     "eval": ("edgedet.benchmarks.eval_command", "measure a model file's accuracy on labelled images"),
     "bench": ("edgedet.benchmarks.bench_command", "measure the latency of model files, stage by stage"),
 }

@@ -83,6 +83,7 @@ _PIP = {
     "ai_edge_litert": "pip install 'edgedet[tflite]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
+    "matplotlib": "pip install 'edgedet[bench]'",
     "tensorrt": "JetPack brings it (apt install python3-libnvinfer), for a venv made with --system-site-packages",
 }
 

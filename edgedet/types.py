@@ -192,7 +192,8 @@ class CameraStats:
     skipped:   frames left out by choice (--every, --max-fps).
     stale:     frames of a frozen or looping camera, not handed over.
     gaps:      times that the camera was lost; gap_s is their sum in seconds, an open one included.
-    age_ms:    of the newest result (see FrameResult), None before the first; age_p50_ms and age_p99_ms of the last ones.
+    age_ms:    of the newest result (see FrameResult), None before the first; age_p50_ms and age_p99_ms are of the last
+               ones.
     """
 
     name: str

@@ -206,13 +206,9 @@ def _int8_options(args: argparse.Namespace) -> Int8Options:
 
 
 def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> list[Int8Result]:
-    import onnx
+    from edgedet.export.int8 import export_int8, float_model
 
-    from edgedet.artifact import META_KEY
-    from edgedet.export.int8 import export_int8
-
-    model = onnx.load(float_path)
-    meta = ArtifactMeta.from_json({item.key: item.value for item in model.metadata_props}[META_KEY])
+    model, meta = float_model(float_path)
     written = export_int8(float_path, model, meta, options, lambda line: print(line, file=sys.stderr, flush=True))
     for result in written:
         print(

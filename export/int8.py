@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import helper
 
 from edgedet.agreement import PASSED, UNVERIFIED, find
@@ -76,6 +77,21 @@ class Int8Result:
     gate: dict[str, Any]
 
 
+def float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
+    """Read a float ONNX file that edgedet wrote; raises InputError for any other."""
+    try:
+        model = onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise InputError(f"{path} cannot be read as ONNX ({error}): wanted a float file of edgedet export.") from None
+    text = {item.key: item.value for item in model.metadata_props}.get(META_KEY)
+    if text is None:
+        raise InputError(f"{path} was not written by edgedet export: export the checkpoint with it.")
+    meta = ArtifactMeta.from_json(text)
+    if meta.precision != "fp32":
+        raise InputError(f"{path} is {meta.precision} already: wanted the float file beside it.")
+    return model, meta
+
+
 def export_int8(
     float_path: Path, model: onnx.ModelProto, meta: ArtifactMeta, options: Int8Options, say: Callable[[str], None]
 ) -> list[Int8Result]:
@@ -130,7 +146,7 @@ def _writers(quantised: Quantised) -> list[tuple[str, str, Writer]]:
     def write_tflite(meta: ArtifactMeta, path: Path) -> None:
         from edgedet.export.tflite_writer import write_tflite as write
 
-        write(quantised.model, meta, path, quantised.dense)
+        write(quantised.dense_model, meta, path, quantised.dense)
 
     return [*writers, (".tflite", "dense", write_tflite)]
 
