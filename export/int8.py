@@ -22,7 +22,7 @@ from onnx import helper
 from edgedet.agreement import PASSED, UNVERIFIED, find
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.dataset import Dataset, match_classes
-from edgedet.calibration.frames import FrameSets, calibration_frames
+from edgedet.calibration.frames import FrameSets, calibration_frames, sha256_of_frame
 from edgedet.calibration.gate import FLOOR_SHARE, LABELS_SCORE_FLOOR, GateReport, compare, compare_on_labels
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
@@ -30,8 +30,11 @@ from edgedet.calibration.table import CalibrationTable
 from edgedet.calibration.typed import typed_graph
 from edgedet.detector import Detector
 from edgedet.engines.base import open_engine
-from edgedet.errors import InputError, VerificationError
+from edgedet.errors import InputError, SourceError, VerificationError
 from edgedet.files import atomic_path, sha256_of
+from edgedet.preprocess import Preprocessor
+from edgedet.specs import DetectorSpec
+from edgedet.stream.sources import read_image
 from edgedet.types import Detections
 
 
@@ -107,6 +110,8 @@ def export_int8(
     )
     for note in frames.notes:
         print(f"edgedet: {note}", file=sys.stderr)
+    if options.labels is not None:
+        _refuse_overlap(frames, options.labels, meta.spec)
     judge = _Judge(float_path, meta, frames, options)
     pixels = [frame.pixels for frame in frames.calibrate]
     quantised = quantise(
@@ -126,6 +131,25 @@ def export_int8(
         hint = "; give more frames of the scene (--calib, --frames) or labels (--data)"
         raise VerificationError(f"refused and not kept: {'; '.join(refused)}{hint}, or --force where unverified.")
     return written
+
+
+def _refuse_overlap(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> None:
+    """Raise InputError where a labelled image is a calibration frame: the verdict would not be about new pictures."""
+    seen = {sha256_of_frame(frame) for frame in (*frames.calibrate, *frames.select)}
+    preprocess = Preprocessor(spec)
+    both = []
+    for image in labels.images:
+        try:
+            bgr = read_image(image.path)
+        except SourceError:
+            continue  # judging names it
+        if sha256_of_frame(preprocess(bgr)) in seen:
+            both.append(image.path.name)
+    if both:
+        raise InputError(
+            f"{len(both)} of the {len(labels.images)} labelled images are calibration frames, too (first: {both[0]}): "
+            "the verdict needs other pictures; take them out of --calib or of --data."
+        )
 
 
 Writer = Callable[[ArtifactMeta, Path], None]

@@ -88,3 +88,23 @@ def test_wrong_options_give_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_labels_of_calibration_frames_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs the pc extra")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    images, boxes = [], []
+    for number, bgr in enumerate(demo.clip_frames(4), start=1):
+        name = f"{number}.png"
+        assert cv2.imwrite(str(folder / name), bgr)
+        images.append({"id": number, "file_name": name, "width": bgr.shape[1], "height": bgr.shape[0]})
+        box = {"id": number, "image_id": number, "category_id": 1, "bbox": [10, 10, 50, 90], "area": 4500, "iscrowd": 0}
+        boxes.append(box)
+    labels = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    (tmp_path / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
+    calibrate = ["--calib", str(folder), "--frames", "4", "--data", str(tmp_path / "labels.json")]
+    assert main([*INT8, *calibrate, "--images", str(folder), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "of the 4 labelled images are calibration frames, too (first: " in error
+    assert not list((tmp_path / "out").glob("*int8*"))
