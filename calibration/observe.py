@@ -25,7 +25,6 @@ from torch import Tensor
 from edgedet.calibration.executor import Executor
 from edgedet.calibration.frames import range_movement
 from edgedet.calibration.plan import INT8_MAX, INT8_MIN, QuantParams, asymmetric, symmetric
-from edgedet.calibration.scale_swish import FACTORS, SCALED, UNSCALED, swishes
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
 
@@ -38,7 +37,6 @@ ROUNDS = 2  # of coordinate descent over the two ends
 OBSERVERS = ("mixed", "mse", "minmax", "percentile")
 UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "Pad", "MaxPool", "Resize")
 LEAST_ERROR = ("backbone.", "box_net.")
-SATURATED = 8.0  # sigmoid(8) is less than half a step of 1/256 from 1
 PREDICTION = "class_net.predict.conv_pw"
 
 
@@ -66,32 +64,19 @@ class Observed:
         return values[:: max(1, len(values) // SAMPLES)]
 
 
-def observe(
-    executor: Executor, frames: Iterable[np.ndarray], factors: Mapping[str, np.ndarray] | None = None, seed: int = 0
-) -> tuple[dict[str, Observed], list[str]]:
+def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> tuple[dict[str, Observed], list[str]]:
     """Run the frames (1, H, W, 3) uint8; return what each ranged tensor held, and the frames' SHA-256.
 
-    factors: what ``scaled_graph`` is given; its scaled values are noted as well, under the names that they have there.
     Raises InputError where a value is not finite, or there is no frame.
     """
     seen: dict[str, Observed] = {}
     hashes: list[str] = []
     random = np.random.default_rng(seed)
     offset = 0
-    factors = factors or {}
-    scalable = swishes(executor.nodes)
-    shaped = {name: torch.from_numpy(values).reshape(1, -1, 1, 1) for name, values in factors.items()}
-    scaled = {tensor: name for name in factors for tensor in (name, *scalable[name].tensors)}
 
     def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
-        name = node.output[0]
-        if node.op_type not in UNRANGED and not name.endswith(".rows"):
-            seen.setdefault(name, Observed()).add(value, offset)
-            if name in scaled:
-                factor = shaped[scaled[name]]
-                seen.setdefault(f"{name}{SCALED}", Observed()).add(value / factor, offset)
-                if name in factors:
-                    seen.setdefault(f"{name}{FACTORS}", Observed()).add(factor.expand_as(value), offset)
+        if node.op_type not in UNRANGED and not node.output[0].endswith(".rows"):
+            seen.setdefault(node.output[0], Observed()).add(value, offset)
         return value
 
     for pixels in frames:
@@ -131,8 +116,6 @@ def table_from_observed(
     swished = {node.input[0] for node in executor.nodes if node.op_type == "Sigmoid" and not _is_gate(node)}
     ranges, magnitudes = {}, {}
     for name, item in seen.items():
-        if name.endswith(FACTORS):
-            continue
         low, high = item.low, item.high
         magnitude = max(-low, high)
         if name.startswith(PREDICTION):
@@ -141,22 +124,11 @@ def table_from_observed(
             low, high = (float(v) for v in np.quantile(item.sample().numpy(), [1e-4, 1 - 1e-4]))
             magnitude = max(-low, high)
         elif observer == "mse" or (observer == "mixed" and name.startswith(LEAST_ERROR)):
-            low, high = _best_range(item, _seen_through(name, seen, swished))
+            low, high = _best_range(item, torch.nn.functional.silu if name in swished else _identity)
             magnitude = _best_magnitude(item)
         ranges[name], magnitudes[name] = (low, high), magnitude
-        if f"{name}{FACTORS}" in seen:
-            ranges[f"{name}{UNSCALED}"] = max(item.low, -SATURATED), min(item.high, SATURATED)
-    observed = {name: (item.low, item.high) for name, item in seen.items() if name in ranges}
-    return CalibrationTable(ranges, magnitudes, observed, {}, tuple(hashes), model_sha256)
-
-
-def _seen_through(name: str, seen: Mapping[str, Observed], swished: set[str]) -> Callable[[Tensor], Tensor]:
-    """Return what the range of a value is judged behind."""
-    factors = f"{name.removesuffix(SCALED)}{FACTORS}"
-    if name.endswith(SCALED) and factors in seen:
-        values = seen[factors].sample()
-        return lambda x: x * torch.sigmoid(values * x)
-    return torch.nn.functional.silu if name in swished else _identity
+    observed = {name: (item.low, item.high) for name, item in seen.items()}
+    return CalibrationTable(ranges, magnitudes, observed, tuple(hashes), model_sha256)
 
 
 def _is_gate(node: onnx.NodeProto) -> bool:

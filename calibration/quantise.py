@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,7 +15,6 @@ from edgedet.calibration.observe import movement_between_halves, observe, table_
 from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.recover import corrected, equalised
-from edgedet.calibration.scale_swish import factors_for, scaled_graph
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
@@ -30,16 +29,14 @@ RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
 class Quantised:
     """INT8 forms of one model, from one calibration table.
 
-    model:      the float graph that ``sparse`` belongs to (equalised, where that was asked for).
-    dense_model: the float graph that ``dense`` belongs to: the same with some swishes scaled.
-    table:      ranges of every tensor of both.
+    model:      the float graph that the plans belong to (equalised, where that was asked for).
+    table:      ranges of every tensor.
     dense:      for the TFLite writer.
     sparse:     for TensorRT.
     mac_shares: share of the multiply-accumulates that are INT8: "dense" and "sparse".
     """
 
     model: onnx.ModelProto
-    dense_model: onnx.ModelProto
     table: CalibrationTable
     dense: DensePlan
     sparse: SparsePlan
@@ -64,7 +61,7 @@ def quantise(
     """Quantise a fused float graph.
 
     pixels:   calibration frames, (1, H, W, 3) uint8 each.
-    recovery: "none", or "fast": equalisation, scaled swishes and bias correction.
+    recovery: "none", or "fast": equalisation and bias correction.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
     keep_float: classes of operators that the sparse form leaves float, of ``plan.OP_CLASSES``.
     observer:   of ``table_from_observed``.
@@ -79,9 +76,8 @@ def quantise(
         model = equalised(model, batch)
     executor = Executor(model)
     if table is None:
-        factors = factors_for(executor, batch) if recovery == "fast" else {}
         progress(f"observing {len(pixels)} frames")
-        seen, hashes = observe(executor, with_progress(pixels, "observing", "frame"), factors)
+        seen, hashes = observe(executor, with_progress(pixels, "observing", "frame"))
         moved = movement_between_halves(seen)
         if moved is not None:
             progress(
@@ -90,20 +86,18 @@ def quantise(
             )
         progress("choosing ranges")
         table = table_from_observed(executor, seen, hashes, model_sha256, observer)
-        table = replace(table, factors={name: values.tolist() for name, values in factors.items()})
     elif table.model_sha256 != model_sha256:
         raise InputError("the calibration table belongs to another checkpoint: calibrate again without --table.")
-    dense_model = scaled_graph(model, {name: np.array(row, np.float32) for name, row in table.factors.items()})
     try:
-        dense, sparse = dense_plan(dense_model, spec, table), sparse_plan(model, table, keep_float)
+        dense, sparse = dense_plan(model, spec, table), sparse_plan(model, table, keep_float)
     except KeyError as error:
         raise InputError(f"the calibration table lacks the tensor {error}: calibrate again without --table.") from None
     if recovery == "fast":
         progress("correcting biases")
-        dense = cast(DensePlan, corrected(Executor(dense_model), dense, batch))
+        dense = cast(DensePlan, corrected(executor, dense, batch))
         sparse = cast(SparsePlan, corrected(executor, sparse, batch))
-    shares = {"dense": int8_mac_share(dense_model, dense), "sparse": int8_mac_share(model, sparse)}
-    return Quantised(model, dense_model, table, dense, sparse, shares)
+    shares = {"dense": int8_mac_share(model, dense), "sparse": int8_mac_share(model, sparse)}
+    return Quantised(model, table, dense, sparse, shares)
 
 
 def int8_mac_share(model: onnx.ModelProto, plan: DensePlan | SparsePlan) -> float:

@@ -64,7 +64,7 @@ class Layers:
     """A float graph whose layers can be rounded one at a time."""
 
     def __init__(self, model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> None:
-        """``plan`` belongs to ``model`` (``Quantised.dense`` and ``dense_model``)."""
+        """``plan`` belongs to ``model`` (``Quantised.dense`` and ``model``)."""
         self._executor, self._plan, self._spec = Executor(model), plan, spec
         self._anchors_yxyx = anchors_for(spec)
         self.tensors = _tensors_of_layers(self._executor.nodes, plan)

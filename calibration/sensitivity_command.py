@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
     quantised = quantise(
         model, meta.spec, pixels, meta.source_sha256, progress=lambda step: print(step, file=sys.stderr)
     )
-    macs = conv_macs(quantised.dense_model)
+    macs = conv_macs(quantised.model)
     shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
-    layers = Layers(quantised.dense_model, meta.spec, quantised.dense)
+    layers = Layers(quantised.model, meta.spec, quantised.dense)
     measured = frames.select[:: max(1, len(frames.select) // args.passes)][: args.passes]
     losses = layer_losses(layers, measured, shares)
     worst = verified(layers, frames.select, losses[: args.worst], args.score)

@@ -20,7 +20,6 @@ class CalibrationTable:
     ranges:        tensor -> (low, high) to be covered by an asymmetric INT8 tensor.
     magnitudes:    tensor -> m, where a symmetric INT8 tensor shall cover [-m, m].
     observed:      tensor -> (minimum, maximum) that the frames caused.
-    factors:       convolution -> factors of its channels, where the dense form scales its swish (``scale_swish``).
     frames_sha256: of the calibration frames' model pixels, in order.
     model_sha256:  of the checkpoint.
     """
@@ -28,7 +27,6 @@ class CalibrationTable:
     ranges: Mapping[str, tuple[float, float]]
     magnitudes: Mapping[str, float]
     observed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    factors: Mapping[str, list[float]] = field(default_factory=dict)
     frames_sha256: tuple[str, ...] = ()
     model_sha256: str = ""
 
@@ -53,7 +51,6 @@ class CalibrationTable:
                 pairs["ranges"],
                 magnitudes,
                 pairs["observed"],
-                {name: [float(value) for value in row] for name, row in values["factors"].items()},
                 tuple(values["frames_sha256"]),
                 str(values["model_sha256"]),
             )

@@ -170,7 +170,7 @@ def _writers(quantised: Quantised) -> list[tuple[str, str, Writer]]:
     def write_tflite(meta: ArtifactMeta, path: Path) -> None:
         from edgedet.export.tflite_writer import write_tflite as write
 
-        write(quantised.dense_model, meta, path, quantised.dense)
+        write(quantised.model, meta, path, quantised.dense)
 
     return [*writers, (".tflite", "dense", write_tflite)]
 
