@@ -16,6 +16,8 @@ HOST_FOLDERS = ("export", "calibration", "benchmarks")
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "edgedet", *HOST_FOLDERS)
 HOOKS = {"sdist": "build_sdist", "wheel": "build_wheel", "editable": "build_editable"}
 
+TIMEOUT_S = 280  # of one command; D0's calibration takes 40 s on two idle cores
+
 
 def copy_sources(target: Path, links: bool) -> Path:
     """Copy what a release is built from, with or without the links inside edgedet/; return ``target``."""
@@ -45,7 +47,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env.update(environment)
     return subprocess.run(
-        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
     )
 
 
