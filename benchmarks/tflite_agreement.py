@@ -27,7 +27,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgedet.artifact import META_KEY, ArtifactMeta
-from edgedet.benchmarks.tflite_plan import graph_of, plan_of, reference_of
+from edgedet.benchmarks.tflite_plan import plan_of, reference_of
 from edgedet.benchmarks.tflite_profile import interpreter_of
 from edgedet.calibration.plan import CENTRED, DensePlan
 from edgedet.engines.tflite_file import read_trailer
@@ -150,7 +150,6 @@ def compare(onnx_path: Path, tflite_path: Path, source: str, frames: int, refere
     meta, flatbuffer = read_trailer(tflite_path)
     if meta.precision != "int8":
         raise InputError(f"{tflite_path} is {meta.precision}: wanted an INT8 file that `edgedet export --int8` wrote.")
-    model = graph_of(flatbuffer, model)
     plan = plan_of(flatbuffer, model)
     dense = reference_of(model, meta, plan)
     if reference is not None:

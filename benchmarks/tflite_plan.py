@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,29 +13,6 @@ from edgedet.calibration.emit import dense_graph
 from edgedet.calibration.plan import CENTRED, DensePlan, QuantisedConv, QuantParams, fused_clips, initializers
 from edgedet.errors import InputError
 
-FACTORS = ".factors"  # names the constants of swishes that were scaled by channel
-
-
-def graph_of(flatbuffer: bytes, model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the float graph that a file was written from: ``model``, with the swishes scaled that the file scales."""
-    file = _file_of(flatbuffer)
-    factors = {}
-    for tensor in file.subgraphs[0].tensors:
-        name = tensor.name.decode()
-        if name.endswith(FACTORS):
-            integers = _array(file, tensor, np.int8)
-            factors[name[: -len(FACTORS)]] = (integers * np.float32(tensor.quantization.scale[0])).reshape(-1)
-    if not factors:
-        return model
-    scaled: onnx.ModelProto = import_module("edgedet.calibration.scale_swish").scaled_graph(model, factors)
-    return scaled
-
-
-def _file_of(flatbuffer: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(flatbuffer)
-
 
 def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
     """Return the plan of integers that a written file holds; ``model`` is the float graph it was written from.
@@ -44,7 +20,9 @@ def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
     Biases are float64, so that writing the plan again gives the same bytes. Raises InputError where the file is of
     another graph.
     """
-    file = _file_of(flatbuffer)
+    from ai_edge_litert import schema_py_generated as schema
+
+    file = schema.ModelT.InitFromPackedBuf(flatbuffer)
     (graph,) = file.subgraphs
     names = [tensor.name.decode() for tensor in graph.tensors]
     maker = {names[operator.outputs[0]]: operator for operator in graph.operators}
