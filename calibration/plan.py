@@ -16,6 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedet.calibration.table import CalibrationTable
+from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
 LOGISTIC_SCALE, LOGISTIC_ZERO = 1.0 / 256.0, -128  # fixed by TensorFlow Lite's INT8 specification
@@ -173,8 +174,21 @@ OP_CLASSES: dict[str, Callable[[onnx.NodeProto], bool]] = {
 }
 
 
+def check_keep_float(model: onnx.ModelProto, keep_float: Collection[str]) -> None:
+    """Raise InputError where a name is neither a class of OP_CLASSES nor a convolution of the graph."""
+    layers = {node.name for node in model.graph.node if node.op_type == "Conv"}
+    for name in keep_float:
+        if name not in OP_CLASSES and name not in layers:
+            raise InputError(
+                f"--keep-float takes {', '.join(OP_CLASSES)}, or layers as edgedet sensitivity names them; "
+                f"got {name!r}."
+            )
+
+
 def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Collection[str] = ("se",)) -> SparsePlan:
-    """Quantise the inputs of convolutions and sums, symmetric; the classes ``keep_float`` of OP_CLASSES stay float.
+    """Quantise the inputs of convolutions and sums, symmetric; what ``keep_float`` names stays float.
+
+    keep_float: classes of OP_CLASSES, or nodes by their names.
 
     Nothing stands between a convolution and its swish. Raises KeyError where the table lacks a tensor.
     """
@@ -186,8 +200,10 @@ def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Col
             name = source[name].input[0]
         return table.magnitudes[name]
 
-    kept = [OP_CLASSES[name] for name in keep_float]
-    nodes = [node for node in model.graph.node if not any(is_kept(node) for is_kept in kept)]
+    kept = [OP_CLASSES[name] for name in keep_float if name in OP_CLASSES]
+    nodes = [
+        node for node in model.graph.node if node.name not in keep_float and not any(is_kept(node) for is_kept in kept)
+    ]
     convs = {node.name: quantised_conv(*conv_constants(node, constants)) for node in nodes if node.op_type == "Conv"}
     sums = frozenset(node.name for node in nodes if node.op_type == "Add")
     read = [node.input[0] for node in nodes if node.name in convs]

@@ -63,7 +63,7 @@ def quantise(
     pixels:   calibration frames, (1, H, W, 3) uint8 each.
     recovery: "none", or "fast": equalisation and bias correction.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
-    keep_float: classes of operators that the sparse form leaves float, of ``plan.OP_CLASSES``.
+    keep_float: what the sparse form leaves float (``sparse_plan``).
     observer:   of ``table_from_observed``.
     progress:   told each step as it begins.
     Raises InputError where the table is another model's or the model computes no finite numbers.

@@ -24,6 +24,7 @@ from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.dataset import Dataset, match_classes
 from edgedet.calibration.frames import FrameSets, calibration_frames, sha256_of_frame
 from edgedet.calibration.gate import FLOOR_SHARE, LABELS_SCORE_FLOOR, GateReport, compare, compare_on_labels
+from edgedet.calibration.plan import check_keep_float
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
 from edgedet.calibration.table import CalibrationTable
@@ -46,7 +47,7 @@ class Int8Options:
     frames:     number of them.
     recovery:   "none" or "fast".
     observer:   how ranges are chosen, of ``observe.OBSERVERS``.
-    keep_float: classes of operators that TensorRT's files leave float.
+    keep_float: what TensorRT's files leave float: classes of ``plan.OP_CLASSES``, or layers by name.
     table:      an earlier table to use instead of new ranges.
     labels:     labelled images to judge on; None: the float model's detections are the truth.
     score:      the user's score threshold.
@@ -104,6 +105,7 @@ def export_int8(
     Raises VerificationError, with every verdict, where a file failed; files that passed stay, and of a file that failed
     not even an earlier one stays. Raises InputError where labels or frames cannot be used.
     """
+    check_keep_float(model, options.keep_float)
     table = None if options.table is None else CalibrationTable.load(options.table)
     frames = calibration_frames(
         options.calib, meta.spec, options.frames, options.seed, options.is_demo and options.calib is None

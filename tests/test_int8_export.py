@@ -74,7 +74,10 @@ def test_a_ruined_file_is_refused_and_not_kept(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--keep-float", "stem,neck"], "--keep-float takes stem, depthwise, se, heads; got 'neck'"),
+        (
+            ["--keep-float", "stem,neck"],
+            "--keep-float takes stem, depthwise, se, heads, or layers as edgedet sensitivity names them; got 'neck'",
+        ),
         (["--observer", "best"], "--observer takes mixed, mse, minmax, percentile; got 'best'"),
         (["--score", "1.5"], "between 0 and 1"),
         (["--table", "nowhere.json"], "nowhere.json is no calibration table"),

@@ -15,11 +15,12 @@ from models import random_network  # noqa: E402
 from tflite_models import graph_of, plan_for  # noqa: E402
 
 from edgedet.calibration.executor import Executor  # noqa: E402
-from edgedet.calibration.observe import rounded  # noqa: E402
-from edgedet.calibration.plan import QuantisedConv  # noqa: E402
+from edgedet.calibration.observe import observe, rounded, table_from_observed  # noqa: E402
+from edgedet.calibration.plan import QuantisedConv, check_keep_float, sparse_plan  # noqa: E402
 from edgedet.calibration.quantise import conv_macs  # noqa: E402
 from edgedet.calibration.sensitivity import NOISELESS_DB, Layers, layer_losses, verified  # noqa: E402
 from edgedet.cli import main  # noqa: E402
+from edgedet.errors import InputError  # noqa: E402
 from edgedet.specs import resized, spec_for  # noqa: E402
 from edgedet.types import ModelInput  # noqa: E402
 
@@ -72,6 +73,18 @@ def test_a_ruined_layer_comes_first_and_loses_its_detections(parts) -> None:
     assert best.f1 is not None
     assert worst.f1 < 0.7
     assert best.f1 > 0.9
+
+
+def test_a_layer_named_by_sensitivity_can_be_kept_float(parts) -> None:
+    """The sparse form leaves it alone, and its neighbours INT8."""
+    model, _, frame = parts
+    executor = Executor(model)
+    table = table_from_observed(executor, *observe(executor, [frame.pixels]), "", "minmax")
+    check_keep_float(model, ("se", LAYER))
+    whole, kept = sparse_plan(model, table, ("se",)), sparse_plan(model, table, ("se", LAYER))
+    assert set(whole.convs) - set(kept.convs) == {LAYER}
+    with pytest.raises(InputError, match="got 'backbone.nothing'"):
+        check_keep_float(model, ("backbone.nothing",))
 
 
 @pytest.mark.parametrize(

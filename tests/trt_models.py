@@ -30,6 +30,7 @@ SPEC = replace(SPECS["tf_efficientdet_d0"], num_classes=len(NAMES), input_hw=(12
 WIDTH = 8
 CONVS = 4  # of which each is one part or none: stem, depthwise, and a head for classes and one for boxes
 CLIP_FRAMES = functools.lru_cache(maxsize=None)(demo.clip_frames)  # decoded once
+SIMULATED = ("tensorrt", "pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.runtime")
 SHIM = "import os, sys\nsys.path.insert(0, {tests!r})\nfrom {module} import {make}\nsys.modules[__name__] = {call}\n"
 
 
@@ -151,9 +152,10 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, cuda: 
     for name, text in texts.items():
         (shims / name).parent.mkdir(parents=True, exist_ok=True)
         (shims / name).write_text(text)
-    for name in list(sys.modules):
-        if name.split(".")[0] in ("tensorrt", "pycuda", "cuda"):
-            monkeypatch.delitem(sys.modules, name)
+    there = {name for name in sys.modules if name.split(".")[0] in ("tensorrt", "pycuda", "cuda")}
+    for name in there.union(SIMULATED):
+        monkeypatch.setitem(sys.modules, name, None)  # so that what a test imports is gone after it
+        del sys.modules[name]
     monkeypatch.syspath_prepend(shims)
     monkeypatch.setenv("SIMULATED_TENSORRT", version)
     monkeypatch.delenv("SIMULATED_FAULT", raising=False)
