@@ -16,7 +16,7 @@ from edgedet import __version__, demo
 from edgedet.benchmarks.device import device_figures, engine_version
 from edgedet.benchmarks.latency import PERCENTILES, Latency, measure, rounds
 from edgedet.detector import Detector
-from edgedet.engines.base import default_threads
+from edgedet.engines.base import check_threads, default_threads
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, SourceError, require
 from edgedet.files import sha256_of, write_json
 from edgedet.postprocess import DEFAULT_SCORE, logit_of
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.seconds < float("inf"):
         raise InputError(f"--seconds wants a number from 0 up; got {args.seconds}.")
     logit_of(args.score)
+    check_threads(args.threads)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged frame is enough; read at cv2's import
     require("cv2", "edgedet bench").setNumThreads(args.threads)
     text = sys.stderr if args.json == "-" else sys.stdout

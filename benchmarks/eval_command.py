@@ -13,7 +13,7 @@ from edgedet.benchmarks.accuracy import FIGURES, SCORE_FLOOR, Accuracy, average_
 from edgedet.calibration.dataset import Dataset, listed, match_classes, read_dataset
 from edgedet.calibration.progress import with_progress
 from edgedet.detector import Detector
-from edgedet.engines.base import default_threads
+from edgedet.engines.base import check_threads, default_threads
 from edgedet.errors import InputError, PartialFailure, SourceError, require
 from edgedet.export.coco import is_gap
 from edgedet.files import sha256_of, write_json
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     for option, value in (("--threads", args.threads), ("--limit", args.limit)):
         if value is not None and value < 1:
             raise InputError(f"{option} wants a number from 1 up; got {value}.")
+    check_threads(args.threads)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged image is enough; read at cv2's import
     for module in ("pycocotools", "tqdm"):
         require(module, "edgedet eval")

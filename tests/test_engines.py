@@ -10,6 +10,7 @@ from media import FAKE_BOXES, META, write_fake_model
 
 from edgedet.anchors import anchors_for
 from edgedet.artifact import META_KEY
+from edgedet.cli import main
 from edgedet.engines.base import default_threads, open_engine
 from edgedet.engines.fake import FakeEngine
 from edgedet.errors import ArtifactError, ShapeError
@@ -146,3 +147,12 @@ def test_metadata_and_network_must_agree_on_classes(tmp_path):
     three = replace(META, spec=replace(META.spec, num_classes=3), class_names=("a", "b", "c"))
     with pytest.raises(ArtifactError, match="its metadata says"):
         open_engine(write_onnx(tmp_path / "model.onnx", metadata=three.to_json()), threads=1)
+
+
+@pytest.mark.parametrize("command", ["run", "bench --model", "eval --data labels.json"])
+def test_threads_that_no_machine_has_give_one_line(command: str, capsys: pytest.CaptureFixture[str]):
+    """OpenCV would raise an OverflowError, XNNPACK end the process."""
+    pytest.importorskip("cv2", reason="needs the pc extra")
+    pytest.importorskip("pycocotools", reason="needs the bench extra")
+    assert main([*command.split(), "model.onnx", "--threads", "99999999999"]) == 2
+    assert capsys.readouterr().err == "edgedet: models run on 1 to 1024 threads; got 99999999999.\n"

@@ -10,8 +10,10 @@ from typing import Optional, Protocol, Tuple, Union
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, UnsupportedError
+from ..errors import ArtifactError, InputError, UnsupportedError
 from ..types import RawOutputs
+
+MAX_THREADS = 1024  # XNNPACK ends the process where the system refuses a thread; no board has as many cores
 
 # suffix -> module of this package with ``open_model(path, threads) -> (ArtifactMeta, Engine)``, imported when asked for
 _OPENERS = {
@@ -42,15 +44,23 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
+def check_threads(threads: int) -> None:
+    """Raise InputError for a number of threads that no engine can have."""
+    if not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"models run on 1 to {MAX_THREADS} threads; got {threads}.")
+
+
 def open_engine(
     path: Union[str, Path], threads: int, delegate: Optional[str] = None
 ) -> Tuple[ArtifactMeta, Engine]:  # fmt: skip
     """Open a model file with the engine that its suffix names, on ``threads`` CPU threads.
 
     delegate: shared library that runs what it can of a TFLite file, for example libedgetpu.so.1.
-    Raises ArtifactError where the file is missing, damaged or not made by edgedet, MissingDependency where the
-    engine's package is not installed, UnsupportedError where the delegate cannot be used.
+    Raises InputError for an impossible number of threads, ArtifactError where the file is missing, damaged or not made
+    by edgedet, MissingDependency where the engine's package is not installed, UnsupportedError where the delegate
+    cannot be used.
     """
+    check_threads(threads)
     path = Path(path)
     if path.suffix.lower() not in _OPENERS:
         wanted = ", ".join(suffix for suffix in _OPENERS if suffix != ".fake")

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, InputError, MissingDependency, ShapeError, UnsupportedError
+from ..errors import ArtifactError, MissingDependency, ShapeError, UnsupportedError
 from ..specs import DetectorSpec
 from ..types import LevelScales, RawOutputs
 from .base import Engine
@@ -18,7 +18,6 @@ from .tflite_file import read_trailer
 from .tflite_finished import finished_model, is_finished, probe
 
 _INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
-MAX_THREADS = 1024  # XNNPACK ends the process where the system refuses a thread; no board has as many cores
 _TOP_BIT = np.uint8(0x80)  # flipped, a byte's bits are those of int8 byte - 128
 
 
@@ -45,8 +44,6 @@ def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tupl
 
 
 def _interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, delegate: Optional[str]) -> Any:
-    if not 1 <= threads <= MAX_THREADS:
-        raise InputError(f"TFLite files run on 1 to {MAX_THREADS} threads; got {threads}.")
     options: Dict[str, Any] = {"num_threads": threads}
     if delegate is not None:
         options["experimental_delegates"] = [_delegate(library, delegate)]

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, TextIO, Tuple
 
 from ..demo import int8_model
 from ..detector import Detector
-from ..engines.base import default_threads, open_engine
+from ..engines.base import check_threads, default_threads, open_engine
 from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
 from ..files import write_json
 from ..postprocess import DEFAULT_SCORE, logit_of
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     Raises PartialFailure where some inputs could not be read, SourceError where none could.
     """
     check_at_least(args, 1, "--threads", "--limit")
+    check_threads(args.threads)
     options = source_options(args)
     keeper = keeper_of(args)
     logit_of(args.score)
