@@ -56,6 +56,11 @@ class RtspServer:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = self.process.stdout.readline().strip()
 
+    def resize(self, width, height):
+        """Change the size of the running stream."""
+        self.process.stdin.write(f"{width} {height}\n")
+        self.process.stdin.flush()
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -120,6 +125,21 @@ def test_hung_then_killed_then_back_in_another_size(server):
         assert back.bgr.shape == (360, 640, 3)
         assert [("lost" in line, "back" in line) for line in lines] == [(True, False), (False, True)] * 2
     assert "s3cret" not in str(lines)
+
+
+def test_another_size_in_mid_stream(server):
+    """Frames go on, as by MJPEG scaled to the size that the stream began with, and no gap is told."""
+    lines = []
+    with closing(opened(server, lines)) as source:
+        frames = iter(source)
+        first = next(frames)
+        server.resize(640, 480)
+        later = list(islice(frames, 75))  # three seconds, each of which begins with a key frame
+        assert {frame.bgr.shape for frame in (first, *later)} == {(240, 320, 3)}
+        assert not any(frame.gap for frame in later)
+        with closing(opened(server, lines)) as newcomer:  # what the camera sends by now
+            assert next(iter(newcomer)).bgr.shape == (480, 640, 3)
+        assert lines == []
 
 
 def test_decoding_by_gstreamer(server):
