@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Optional, TextIO
@@ -60,6 +62,10 @@ def run(args: argparse.Namespace) -> int:
     if args.workspace is not None and args.workspace < 1:
         raise InputError(f"--workspace wants megabytes from 1 up; got {args.workspace}.")
     logit_of(args.score)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # as Ctrl-C: the child and its half-built file go, too
     text = sys.stderr if args.json == "-" else sys.stdout
     figures = build_model(
         args.model, args.out, args.precision, args.tune, args.source, args.score, args.force, args.workspace,

@@ -385,7 +385,14 @@ def test_a_child_that_ends_without_a_word_is_told(trt10, int8: Path, tmp_path: P
         build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
 
 
-def test_ctrl_c_ends_the_build_at_once_and_leaves_nothing(trt10, int8: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C, to parent and child"),
+        pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM, to the parent alone"),
+    ],
+)
+def test_an_ended_build_ends_at_once_and_leaves_nothing(end, trt10, int8: Path, tmp_path: Path, monkeypatch):
     """Also in TensorRT 8, which has no monitor to cancel by."""
     monkeypatch.setenv("SIMULATED_FAULT", "slow")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
@@ -403,12 +410,14 @@ def test_ctrl_c_ends_the_build_at_once_and_leaves_nothing(trt10, int8: Path, tmp
             break
     time.sleep(0.5)
     started = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and child
+    end(process.pid)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert time.monotonic() - started < 5
     assert "Traceback" not in stderr
     assert sorted(path.name for path in folder.iterdir()) == ["tiny.onnx", "tiny_int8.onnx"]
+    with pytest.raises(ProcessLookupError):  # the child has ended as well
+        os.killpg(process.pid, 0)
 
 
 def test_the_board_s_system_is_part_of_what_an_engine_belongs_to(trt10, monkeypatch):
