@@ -17,6 +17,7 @@ from edgedet.calibration.progress import with_progress
 from edgedet.calibration.recover import corrected, equalised
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
+from edgedet.export.macs import conv_macs
 from edgedet.specs import DetectorSpec
 
 # TensorRT pads each depthwise group to four channels in INT8, so FP16 moves fewer bytes there (docs/int8.md); the stem
@@ -104,17 +105,3 @@ def int8_mac_share(model: onnx.ModelProto, plan: DensePlan | SparsePlan) -> floa
     """Return the share of a graph's multiply-accumulates that are INT8."""
     macs = conv_macs(model)
     return sum(macs[conv] for conv in plan.convs) / sum(macs.values())
-
-
-def conv_macs(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the multiply-accumulates of each Conv node, by its name."""
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*model.graph.value_info, *model.graph.output)
-    }
-    weights = {item.name: list(item.dims) for item in model.graph.initializer}
-    return {
-        node.name: int(np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]][1:]))
-        for node in model.graph.node
-        if node.op_type == "Conv"
-    }

@@ -67,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from edgedet.calibration.frames import calibration_frames
-    from edgedet.calibration.quantise import conv_macs, quantise
+    from edgedet.calibration.quantise import quantise
     from edgedet.calibration.sensitivity import Layers, layer_losses, verified
     from edgedet.export.int8 import float_model
+    from edgedet.export.macs import conv_macs
 
     torch.set_num_threads(args.threads)
     model, meta = float_model(args.model)

@@ -17,10 +17,10 @@ from tflite_models import graph_of, plan_for  # noqa: E402
 from edgedet.calibration.executor import Executor  # noqa: E402
 from edgedet.calibration.observe import observe, rounded, table_from_observed  # noqa: E402
 from edgedet.calibration.plan import QuantisedConv, check_keep_float, sparse_plan  # noqa: E402
-from edgedet.calibration.quantise import conv_macs  # noqa: E402
 from edgedet.calibration.sensitivity import NOISELESS_DB, Layers, layer_losses, verified  # noqa: E402
 from edgedet.cli import main  # noqa: E402
 from edgedet.errors import InputError  # noqa: E402
+from edgedet.export.macs import conv_macs  # noqa: E402
 from edgedet.specs import resized, spec_for  # noqa: E402
 from edgedet.types import ModelInput  # noqa: E402
 
