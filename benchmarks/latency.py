@@ -1,20 +1,21 @@
-"""Time of each stage of several models, measured in turns. Knows detectors and frames; knows no file."""
+"""Time of each stage of several models, measured in turns. Knows detectors and frames; knows no file, no process."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgedet.types import Frame, FrameResult
 
-Detect = Callable[[Frame], FrameResult]
-
 STAGES = ("preprocess", "network", "postprocess", "end to end")
+CPU = "cpu"  # beside the stages: milliseconds of all threads of the process, "end to end"
 PERCENTILES = (50, 90, 99)
+
+# one frame -> milliseconds of STAGES and CPU
+Run = Callable[[Frame], Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,30 @@ class Latency:
         """Frames a second of one run after the other: 1 / mean of "end to end"."""
         return 1e3 / float(np.mean(self.stages_ms["end to end"]))
 
+    @property
+    def cpu_ms(self) -> float:
+        """Mean CPU time of a run, all threads."""
+        return float(np.mean(self.stages_ms[CPU]))
+
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
         """Return stage -> {"p50": ms, "p90": ms, "p99": ms}."""
-        return {stage: percentiles(values) for stage, values in self.stages_ms.items()}
+        return {stage: percentiles(self.stages_ms[stage]) for stage in STAGES}
+
+
+@dataclass(eq=False)
+class Measured:
+    """What ``measure`` found.
+
+    latencies:   by name, of models that ran in at least one round and did not fail.
+    failures:    what went wrong, by the name of a model that failed.
+    rounds:      whole rounds that were counted.
+    interrupted: whether Ctrl-C ended it.
+    """
+
+    latencies: dict[str, Latency] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    rounds: int = 0
+    interrupted: bool = False
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -55,43 +77,53 @@ def rounds(runs: int, seconds: float, clock: Callable[[], float] = time.monotoni
         done += 1
 
 
-def measure(
-    detectors: Mapping[str, Detect], frames: Sequence[Frame], warmup: int, counted: Iterator[int]
-) -> tuple[dict[str, Latency], dict[str, str]]:
+def timed(detect: Callable[[Frame], FrameResult], frame: Frame) -> dict[str, float]:
+    """Run one frame and return the milliseconds of each stage, end to end by this clock, and of the CPU."""
+    started, cpu = time.perf_counter(), time.process_time()
+    result = detect(frame)
+    ended, cpu_ended = time.perf_counter(), time.process_time()
+    return {**result.timings_ms, "end to end": (ended - started) * 1e3, CPU: (cpu_ended - cpu) * 1e3}
+
+
+def measure(models: Mapping[str, Run], frames: Sequence[Frame], warmup: int, counted: Iterator[int]) -> Measured:
     """Run each model once a round, and return its latency, or what went wrong, by its name.
 
     All models see the same frame in a round, and each round begins with the next model: what else the machine does,
-    and how warm it is, falls on all of them alike.
+    and how warm it is, falls on all of them alike. Ctrl-C ends it; what was measured is returned.
 
     warmup:  runs of each model that are not counted: buffers are made and caches filled in them.
     counted: gives the number of each round (``rounds``).
     """
-    times: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in STAGES} for name in detectors}
-    failures: dict[str, str] = {}
-    for index in range(warmup):
-        for name, detect in detectors.items():
-            _try(name, detect, frames[index % len(frames)], failures)
-    for index in counted:
-        names = [name for name in detectors if name not in failures]
-        if not names:
-            break
-        first = index % len(names)
-        for name in names[first:] + names[:first]:
-            run_ms = _try(name, detectors[name], frames[index % len(frames)], failures)
-            for stage, value in run_ms.items():
-                times[name][stage].append(value)
-    return {name: Latency(stages) for name, stages in times.items() if name not in failures}, failures
+    done = Measured()
+    times: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, CPU)} for name in models}
+    try:
+        for index in range(warmup):
+            for name, run in models.items():
+                _try(name, run, frames[index % len(frames)], done.failures)
+        for index in counted:
+            names = [name for name in models if name not in done.failures]
+            if not names:
+                break
+            first = index % len(names)
+            for name in names[first:] + names[:first]:
+                run_ms = _try(name, models[name], frames[index % len(frames)], done.failures)
+                for stage, value in run_ms.items():
+                    times[name][stage].append(value)
+            done.rounds += 1
+    except KeyboardInterrupt:
+        done.interrupted = True
+    done.latencies = {
+        name: Latency(stages) for name, stages in times.items() if name not in done.failures and stages[STAGES[-1]]
+    }
+    return done
 
 
-def _try(name: str, detect: Detect, frame: Frame, failures: dict[str, str]) -> dict[str, Any]:
+def _try(name: str, run: Run, frame: Frame, failures: dict[str, str]) -> Mapping[str, float]:
     """Return the milliseconds of one run; note the failure of a model that fails, and run it no more."""
     if name in failures:
         return {}
-    started = time.perf_counter()
     try:
-        result = detect(frame)
+        return run(frame)
     except Exception as error:  # each engine has exceptions of its own; the other models are to be measured still
         failures[name] = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         return {}
-    end_to_end_ms = (time.perf_counter() - started) * 1e3
-    return {**result.timings_ms, "end to end": end_to_end_ms}

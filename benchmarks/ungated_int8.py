@@ -16,23 +16,60 @@ from typing import Any
 
 import numpy as np
 
+from edgedet import demo
 from edgedet.artifact import ArtifactMeta
+from edgedet.preprocess import Preprocessor
 from edgedet.specs import spec_for
 
 NO_SOURCE = "0" * 64  # there is no checkpoint
 
 
-def write_ungated(variant: str, num_classes: int, weights: Path | None, out: Path) -> None:
-    """Write the file; see the module."""
+def write_ungated(model: Any, meta: ArtifactMeta, out: Path, seed: int | None = None) -> None:
+    """Write a fused float graph in INT8, by the ranges of one picture: .tflite, or .onnx for TensorRT.
+
+    seed: of a random picture; None takes the demo's first frame.
+    """
+    from edgedet.calibration.executor import Executor
+    from edgedet.calibration.plan import dense_plan, sparse_plan
+    from edgedet.calibration.quantise import KEEP_FLOAT
+    from edgedet.calibration.table import CalibrationTable
+
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def observe(node: Any, value: Any) -> Any:
+        ranges[node.output[0]] = (float(value.min()), float(value.max()))
+        return value
+
+    if seed is None:
+        (frame,) = demo.clip_frames(1)
+        pixels = Preprocessor(meta.spec)(frame).pixels
+    else:
+        pixels = np.random.default_rng(seed).integers(0, 256, (1, *meta.spec.input_hw, 3), dtype=np.uint8)
+    Executor(model).run(pixels, observe)
+    meta = replace(meta, precision="int8", report={"gate": "none: for measuring cost only"})
+    table = CalibrationTable(ranges, {})
+    if out.suffix == ".tflite":
+        from edgedet.export.tflite_writer import write_tflite
+
+        write_tflite(model, meta, out, dense_plan(model, meta.spec, table))
+    else:
+        from onnx import helper
+
+        from edgedet.artifact import META_KEY
+        from edgedet.calibration.emit import sparse_graph
+
+        written = sparse_graph(model, sparse_plan(model, table, KEEP_FLOAT))
+        helper.set_model_props(written, {META_KEY: meta.to_json()})
+        out.write_bytes(written.SerializeToString())
+
+
+def graph_of(variant: str, num_classes: int, weights: Path | None) -> tuple[Any, ArtifactMeta]:
+    """Return the fused float graph and its metadata; without ``weights``, as PyTorch initialises them."""
     import torch
 
-    from edgedet.calibration.executor import Executor
-    from edgedet.calibration.plan import dense_plan
-    from edgedet.calibration.table import CalibrationTable
     from edgedet.export.checkpoint import load_checkpoint, network_from_checkpoint
     from edgedet.export.fuse import graph_from_network
     from edgedet.export.network import EfficientDet
-    from edgedet.export.tflite_writer import write_tflite
 
     torch.manual_seed(0)
     if weights is None:
@@ -42,17 +79,8 @@ def write_ungated(variant: str, num_classes: int, weights: Path | None, out: Pat
     else:
         checkpoint = load_checkpoint(weights, variant)
         spec, names, network = checkpoint.spec, checkpoint.class_names, network_from_checkpoint(checkpoint)
-    meta = ArtifactMeta(spec, names, "fp32", NO_SOURCE, report={"gate": "none: for measuring cost only"})
-    model = graph_from_network(network, meta)
-    ranges: dict[str, tuple[float, float]] = {}
-
-    def observe(node: Any, value: Any) -> Any:
-        ranges[node.output[0]] = (float(value.min()), float(value.max()))
-        return value
-
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *spec.input_hw, 3), dtype=np.uint8)
-    Executor(model).run(pixels, observe)
-    write_tflite(model, meta, out, dense_plan(model, spec, CalibrationTable(ranges, {})))
+    meta = ArtifactMeta(spec, names, "fp32", NO_SOURCE)
+    return graph_from_network(network, meta), meta
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="checkpoint (default: random)")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    write_ungated(args.variant, args.classes, args.weights, args.out)
+    write_ungated(*graph_of(args.variant, args.classes, args.weights), args.out, seed=0)
     print(f"wrote {args.out}: for measuring cost only")
     return 0
 

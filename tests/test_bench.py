@@ -16,8 +16,10 @@ from edgedet import cli
 from edgedet.anchors import anchors_for
 from edgedet.benchmarks import postprocess_speed
 from edgedet.benchmarks.device import device_figures, engine_version
-from edgedet.benchmarks.latency import Latency, measure, percentiles, rounds
-from edgedet.engines.fake import FakeEngine, save_fake
+from edgedet.benchmarks.latency import Latency, measure, percentiles, rounds, timed
+from edgedet.benchmarks.served import ServedDetector
+from edgedet.engines.fake import save_fake
+from edgedet.files import sha256_of
 from edgedet.postprocess import logit_of, postprocess
 from edgedet.specs import SPECS, resized
 from edgedet.types import Detections, Frame, FrameResult
@@ -51,32 +53,46 @@ def error_line(capsys):
 
 
 def recorder(log, name, sleep_s=0.0):
-    """Return a detector that logs (name, frame index)."""
+    """Return a model to measure that logs (name, frame index)."""
 
     def detect(frame):
         log.append((name, frame.index))
         time.sleep(sleep_s)
         return FrameResult(frame, NOTHING, {"preprocess": 1.0, "network": 2.0, "postprocess": 3.0})
 
-    return detect
+    return lambda frame: timed(detect, frame)
 
 
 def test_models_run_in_turns_on_the_same_frame_and_each_begins_a_round():
     log: list = []
-    detectors = {name: recorder(log, name) for name in "AB"}
-    latencies, failures = measure(detectors, FRAMES, warmup=1, counted=iter(range(4)))
+    models = {name: recorder(log, name) for name in "AB"}
+    measured = measure(models, FRAMES, warmup=1, counted=iter(range(4)))
     assert log[:2] == [("A", 0), ("B", 0)]  # warm-up
     assert log[2:] == [("A", 0), ("B", 0), ("B", 1), ("A", 1), ("A", 2), ("B", 2), ("B", 0), ("A", 0)]
-    assert failures == {}
-    for latency in latencies.values():
+    assert measured.failures == {}
+    assert (measured.rounds, measured.interrupted) == (4, False)
+    for latency in measured.latencies.values():
         assert latency.runs == 4
         assert latency.stages_ms["network"] == [2.0] * 4
 
 
 def test_end_to_end_is_the_time_of_the_whole_call():
-    latencies, _ = measure({"A": recorder([], "A", sleep_s=0.02)}, FRAMES, warmup=0, counted=iter(range(2)))
-    assert all(20 <= value < 2000 for value in latencies["A"].stages_ms["end to end"])
-    assert latencies["A"].fps <= 50
+    measured = measure({"A": recorder([], "A", sleep_s=0.02)}, FRAMES, warmup=0, counted=iter(range(2)))
+    assert all(20 <= value < 2000 for value in measured.latencies["A"].stages_ms["end to end"])
+    assert measured.latencies["A"].fps <= 50
+
+
+def test_cpu_time_is_of_computing_not_of_waiting():
+    """Asleep for 50 ms, then busy for 50 ms; the least of five, because threads of OpenBLAS spin after a product."""
+
+    def detect(frame):
+        time.sleep(0.05)
+        busy_until = time.process_time() + 0.05
+        while time.process_time() < busy_until:
+            pass
+        return FrameResult(frame, NOTHING, {})
+
+    assert 50 <= min(timed(detect, FRAMES[0])["cpu"] for _ in range(5)) < 80
 
 
 def test_frames_a_second_are_one_by_the_mean():
@@ -108,10 +124,24 @@ def test_a_model_that_fails_is_dropped_and_the_rest_goes_on(fails_at):
             raise RuntimeError("out of memory\nmore words")
         return recorder([], "bad")(frame)
 
-    latencies, failures = measure({"bad": bad, "good": recorder(log, "good")}, FRAMES, 1, iter(range(5)))
-    assert failures == {"bad": "out of memory"}
-    assert list(latencies) == ["good"]
-    assert (len(log), latencies["good"].runs) == (6, 5)
+    measured = measure({"bad": bad, "good": recorder(log, "good")}, FRAMES, 1, iter(range(5)))
+    assert measured.failures == {"bad": "out of memory"}
+    assert list(measured.latencies) == ["good"]
+    assert (len(log), measured.latencies["good"].runs) == (6, 5)
+
+
+def test_what_was_measured_before_ctrl_c_is_kept():
+    """Interrupted in the third round, at the second model: A has 3 runs, B has 2."""
+    calls = iter(range(100))
+
+    def interrupted(frame):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return recorder([], "B")(frame)
+
+    measured = measure({"A": recorder([], "A"), "B": interrupted}, FRAMES[:1], 0, iter([0, 2, 4, 6]))
+    assert (measured.interrupted, measured.rounds) == (True, 2)
+    assert [measured.latencies[name].runs for name in "AB"] == [3, 2]
 
 
 def test_the_device_is_described():
@@ -151,10 +181,10 @@ def test_the_table_is_followed_by_one_json_line(folder, capsys):
         for values in row["ms"].values():
             assert 0 <= values["p50"] <= values["p90"] <= values["p99"]
         assert len(row["model_sha256"]) == 64
-    assert (figures["warmup"], figures["threads"], figures["frames"], figures["frame_hw"]) == (1, 1, 4, [192, 256])
-    assert figures["failures"] == []
+    assert (figures["warmup"], figures["threads"], figures["frames"], figures["frame_hw"]) == (1, [1], 4, [192, 256])
+    assert (figures["schema"], figures["failures"], figures["left_out"]) == (2, [], [])
     assert sum(line.startswith("stage ") for line in table) == 2
-    assert table[-1].startswith("end to end ")
+    assert [line for line in table if line and "warning" not in line][-1].startswith("end to end ")
 
 
 def test_json_alone_leaves_nothing_else_on_stdout(folder, capsys):
@@ -193,25 +223,52 @@ def test_a_model_that_does_not_open_is_named_and_the_rest_is_measured(folder, ca
     assert len(figures["failures"]) == 1
 
 
-def test_an_engine_that_fails_while_running_is_named_and_the_rest_is_measured(folder, capsys, monkeypatch):
-    whole = FakeEngine.infer
+def test_a_model_whose_process_ends_is_named_and_the_rest_is_measured(folder, capsys, monkeypatch):
+    """b.fake's process is killed before its third run, as the system does where memory ends."""
+    run = ServedDetector.run
+    left = iter(range(100))
 
-    def fails_without_boxes(self, pixels):
-        if (self._logits < 0).all():  # b.fake
-            raise RuntimeError("the accelerator is gone")
-        return whole(self, pixels)
+    def killed_at_the_third(self, frame):
+        if self.opened.sha256 == sha256_of("b.fake") and next(left) == 2:
+            self._child._process.kill()
+        return run(self, frame)
 
-    monkeypatch.setattr(FakeEngine, "infer", fails_without_boxes)
-    assert bench(models=("a.fake", "b.fake")) == 1
-    assert error_line(capsys) == "edgedet: 1 failed, 1 models measured: b.fake: the accelerator is gone."
-    assert bench(models=("b.fake",)) == 2
-    assert error_line(capsys) == "edgedet: no model could be measured: b.fake: the accelerator is gone."
+    monkeypatch.setattr(ServedDetector, "run", killed_at_the_third)
+    assert bench("--json", "bench.json", models=("a.fake", "b.fake")) == 1
+    assert error_line(capsys) == (
+        "edgedet: 1 failed, 1 models measured: b.fake, 1 threads: the system killed its process, most likely for want "
+        "of memory."
+    )
+    assert [row["model"] for row in json.loads(Path("bench.json").read_text())["models"]] == ["a.fake"]
+
+
+def test_ctrl_c_reports_what_was_measured(folder, capsys, monkeypatch):
+    run = ServedDetector.run
+    left = iter(range(100))
+
+    def interrupted(self, frame):
+        if next(left) == 4:
+            raise KeyboardInterrupt
+        return run(self, frame)
+
+    monkeypatch.setattr(ServedDetector, "run", interrupted)
+    assert bench("--json", "bench.json") == 1
+    assert error_line(capsys) == "edgedet: 1 failed, 1 models measured: interrupted after 3 rounds."
+    figures = json.loads(Path("bench.json").read_text())
+    assert (figures["models"][0]["n"], figures["failures"]) == (3, ["interrupted after 3 rounds"])
 
 
 @pytest.mark.parametrize(
     ("options", "models", "says"),
     [
         ((), (), "name one or more files after --model"),
+        (("--phi", "9"), (), "--phi takes 0, 1, 2, 3, 4, 5, 6, 7, 8; got 9"),
+        (("--phi", "3-1"), (), "--phi takes numbers and ranges, such as 0,2,4-6; got '3-1'"),
+        (("--phi", "0", "--engine", "onnx"), (), "--engine takes ort, tflite, trt; got onnx"),
+        (("--phi", "0", "--precision", "fp16"), (), "nothing to measure: fp16 ort: edgedet writes no FP16 file"),
+        (("--phi", "0", "--engine", "trt"), (), "measuring D0 fp32 trt needs tensorrt, which is not installed"),
+        (("--phi", "0-1", "--weights", "demo"), (), "--weights is of one model, but --phi names 2"),
+        (("--phi", "0", "--weights", "lost.pth"), (), "there is no checkpoint lost.pth"),
         ((), ("lost.onnx",), "there is no model file lost.onnx"),
         (
             (),
