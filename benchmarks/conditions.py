@@ -53,7 +53,7 @@ def snapshot(root: Path = ROOT) -> Snapshot:
     own = os.times()
     return Snapshot(
         time_s=time.monotonic(),
-        clocks_mhz=_clocks(root),
+        clocks_mhz=clocks_mhz(root),
         gpu_mhz=_first_number(
             root, "sys/class/devfreq/*gpu*/cur_freq", "sys/class/devfreq/*.g[vap]*/cur_freq", scale=1e-6
         ),
@@ -163,7 +163,7 @@ def temperatures(root: Path = ROOT) -> dict[str, float]:
 def power_w() -> float | None:
     """Return the board's power now, in watts, by jetson-stats; None where that is not installed or its service mute."""
     try:
-        from jtop import jtop
+        from jtop import jtop  # type: ignore[import-not-found]
     except ImportError:
         return None
     try:
@@ -207,7 +207,8 @@ def _said(tool: str, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _clocks(root: Path) -> tuple[float, ...]:
+def clocks_mhz(root: Path = ROOT) -> tuple[float, ...]:
+    """Return the clock of each core now."""
     paths = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
     clocks = [float(text) / 1e3 for path in sorted(paths) if (text := _text(path))]
     if not clocks:

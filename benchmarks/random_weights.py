@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgedet import demo
 from edgedet.export.checkpoint import Checkpoint
@@ -29,7 +30,7 @@ LOGIT_DEVIATION = 1.0
 
 
 def randomise(
-    network: nn.Module, input_hw: tuple[int, int], seed: int, picture: torch.Tensor | None = None
+    network: nn.Module, input_hw: tuple[int, int], seed: int, picture: Tensor | None = None
 ) -> None:  # fmt: skip
     """Give BatchNorms, fusion weights and predictions random values, so that no part passes as the identity.
 
@@ -39,15 +40,15 @@ def randomise(
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    def uniform(like: Tensor, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(like.shape, generator=generator)
 
-    def around_what_comes(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
+    def around_what_comes(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         x = inputs[0]
         variance = x.var((0, 2, 3), correction=0)
         variance = variance.clamp_min(1.0 if x[0, 0].numel() < FEW_CELLS else 0.3 * float(variance.mean()) + 1e-4)
-        norm.running_mean.copy_(x.mean((0, 2, 3)) + uniform(variance, -0.3, 0.3) * variance.sqrt())
-        norm.running_var.copy_(variance * uniform(variance, 0.7, 1.4))
+        cast(Tensor, norm.running_mean).copy_(x.mean((0, 2, 3)) + uniform(variance, -0.3, 0.3) * variance.sqrt())
+        cast(Tensor, norm.running_var).copy_(variance * uniform(variance, 0.7, 1.4))
         norm.weight.copy_(uniform(variance, 0.7, 1.3) * GAIN)
         norm.bias.copy_(uniform(variance, -0.5, 0.5))
 
@@ -82,10 +83,10 @@ def random_checkpoint(spec: DetectorSpec, seed: int = 0) -> Checkpoint:
             (network.class_net, logits, LOGIT_DEVIATION, math.log(PRIOR / (1 - PRIOR))),
             (network.box_net, codes, 0.1, 0.0),  # boxes stay near their anchors
         ):
-            predict = head.predict.conv_pw
+            predict, bias = head.predict.conv_pw, cast(Tensor, head.predict.conv_pw.bias)
             predict.weight.mul_(deviation / float(out.std()))
-            mean = float(out.mean()) - float(predict.bias.mean())
-            predict.bias.fill_(centre - mean * deviation / float(out.std()))
+            mean = float(out.mean()) - float(bias.mean())
+            bias.fill_(centre - mean * deviation / float(out.std()))
     text = json.dumps({"random weights": seed, "spec": spec.to_dict()}, sort_keys=True)
     return Checkpoint(
         dict(network.state_dict()),
