@@ -1,6 +1,6 @@
 """Fit the constants on the published figures, and judge them by what they were not fitted on.
 
-    python -m edgedet.benchmarks.plan_fit          # writes plan_constants.json and the tables of docs/planning.md again
+python -m edgedet.benchmarks.plan_fit          # writes plan_constants.json and the tables of docs/planning.md again
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def machine_of(board: Board) -> Machine:
 
 def points_of(board: Board, precision: str) -> list[Point]:
     """Return a board's published latencies."""
-    return [_point(board, figure) for figure in figures() if (figure.board, figure.precision) == (board.name, precision)]
+    return [
+        _point(board, figure) for figure in figures() if (figure.board, figure.precision) == (board.name, precision)
+    ]
 
 
 def _point(board: Board, figure: Figure) -> Point:

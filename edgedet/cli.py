@@ -28,6 +28,7 @@ COMMANDS = {
     "cameras": ("edgedet.stream.cameras_command", "list this machine's cameras"),
     "sensitivity": ("edgedet.calibration.sensitivity_command", "find the layers that lose most in INT8"),
     "eval": ("edgedet.benchmarks.eval_command", "measure a model file's accuracy on labelled images"),
+    "plan": ("edgedet.benchmarks.plan_command", "say which model fits a board and a time budget, and how surely"),
     "bench": ("edgedet.benchmarks.bench_command", "measure the latency of model files, stage by stage"),
 }
 

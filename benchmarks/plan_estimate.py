@@ -1,0 +1,209 @@
+"""One row of a plan: latency with its band, memory and accuracy of a variant on a board. Knows no command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from edgedet.benchmarks.plan_boards import Accuracy, Board, accuracy_of, board_for, boards, other_networks
+from edgedet.benchmarks.plan_fit import BASE, SAME_BLOCKS, machine_of, scaled_ratio, speed_up, stored_fits
+from edgedet.benchmarks.plan_memory import memory_mb
+from edgedet.benchmarks.plan_model import Constants, Machine, predicted_ms
+from edgedet.errors import UnsupportedError
+
+# A band is never narrower: boards of one kind differ, and so do engines' versions.
+LEAST_ERROR = 0.05
+# Published CPU figures are of Lite models only. Constants fitted on Lite0-3 of a PC (LiteRT INT8) were this far off for
+# D0-D4 there (tests/golden/bench_litert_int8.json; the test that plans them says it).
+LITE_TO_D_ERROR = 0.18
+# INT8 / FP16 of D0 on an unnamed GPU (NVIDIA's TensorRT sample): 1.75 / 2.27 ms with some layers kept FP16, as ours;
+# 1.63 all INT8. Others find no gain (TensorRT issue 4529: depthwise is slower in INT8), hence the slow end.
+TRT_INT8 = (1.63 / 2.27, 1.75 / 2.27, 1.0)
+SYSTEM_MB = 600.0  # a Linux system without a desktop, and the camera's buffers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of one variant at one size and precision on one board, batch 1.
+
+    ms, low_ms, high_ms: middle and band. On boards with figures of their own the band is the worst error of a model
+                         that was left out of the fit; elsewhere it is wider, and ``basis`` says why.
+    basis:     "fitted", "extrapolated" or "measured".
+    why:       what the estimate rests on, in words.
+    memory_mb: of the whole process.
+    """
+
+    variant: str
+    side: int
+    precision: str
+    ms: float
+    low_ms: float
+    high_ms: float
+    basis: str
+    why: str
+    memory_mb: float
+    ap: Accuracy
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where a board's milliseconds come from: constants on a machine, then a factor with its band."""
+
+    constants: Constants
+    machine: Machine
+    precision: str
+    basis: str
+    why: str
+    error: float
+    factor: tuple[float, float, float] = (1.0, 1.0, 1.0)  # fast end, middle, slow end
+    lite_only: bool = False
+
+
+def estimate(board: Board, variant: str, side: int, precision: str, threads: int) -> Estimate:
+    """Return the estimate; raises UnsupportedError for a precision that nothing is known of on this board."""
+    return from_timing(timing_of(board, precision), variant, side, precision, threads, board.engine)
+
+
+def from_timing(timing: Timing, variant: str, side: int, precision: str, threads: int, engine: str) -> Estimate:
+    """Return the estimate that a timing gives."""
+    middle = predicted_ms(timing.constants, timing.machine, variant, side, timing.precision, threads)
+    error = max(timing.error, LEAST_ERROR)
+    why = timing.why
+    if timing.lite_only and not variant.startswith("lite"):
+        error += LITE_TO_D_ERROR
+        why += f"; figures are of Lite models only: {100 * LITE_TO_D_ERROR:.0f} % wider for D models"
+    fast, factor, slow = timing.factor
+    return Estimate(
+        variant, side, precision, middle * factor, middle * fast * math.exp(-error), middle * slow * math.exp(error),
+        timing.basis, why, memory_mb(variant, side, precision, engine), accuracy_of(variant, side, precision),
+    )  # fmt: skip
+
+
+def timing_of(board: Board, precision: str) -> Timing:
+    """Return what a board's latencies rest on; raises UnsupportedError where there is nothing."""
+    if precision not in board.precisions:
+        raise UnsupportedError(
+            f"{board.title} has no {precision} ({board.engine}): choose from {', '.join(board.precisions)}."
+        )
+    if precision == "int8" and board.engine == "trt":
+        return _trt_int8(timing_of(board, "fp16"))
+    fit = stored_fits().get((board.name, precision))
+    if fit is not None:
+        why = f"{fit.figures} published figures of this board; worst error of a model left out {_percent(fit.worst)}"
+        lite_only = board.engine == "tflite"
+        return Timing(fit.constants, machine_of(board), precision, "fitted", why, fit.worst, lite_only=lite_only)
+    if board.like is not None:
+        return _scaled(board, board_for(board.like), precision)
+    faster = speed_up(board.name) if board.engine == "trt" else None
+    if faster is None:
+        raise UnsupportedError(
+            f"nothing was published about {precision} on {board.title}, so nothing can be planned: "
+            f"choose from {', '.join(planned_precisions(board))}, or measure there and take --from."
+        )
+    base = timing_of(board_for(BASE), precision)
+    why = (
+        f"no figure of this family: {boards()[BASE].title}'s, {faster.middle:.1f} times as fast, as {len(SAME_BLOCKS)} "
+        f"networks of the same blocks are ({faster.slowest:.1f} to {faster.fastest:.1f} over all networks)"
+    )
+    factor = (1 / faster.fastest, 1 / faster.middle, 1 / faster.slowest)
+    return Timing(base.constants, base.machine, precision, "extrapolated", why, base.error, factor)
+
+
+def planned_precisions(board: Board) -> list[str]:
+    """Return the precisions that something is known of."""
+    found = []
+    for precision in board.precisions:
+        try:
+            timing_of(board, precision)
+        except UnsupportedError:
+            continue
+        found.append(precision)
+    return found
+
+
+def _scaled(board: Board, like: Board, precision: str) -> Timing:
+    base = timing_of(like, precision)
+    ratio, error = scaled_ratio(board, like), scaling_error()
+    why = (
+        f"nothing published: {like.title} scaled by {ratio:.2f} (the smaller of the data sheets' ratios; off by up to "
+        f"{_percent(error)} where both boards are known). There: {base.why}"
+    )
+    fast, middle, slow = (value / ratio for value in base.factor)
+    return Timing(
+        base.constants, base.machine, precision, "extrapolated", why, base.error + error, (fast, middle, slow),
+        base.lite_only,
+    )  # fmt: skip
+
+
+@cache
+def scaling_error() -> float:
+    """Return how far data-sheet scaling was off at worst, as ln, for networks of the same blocks on known pairs."""
+    known = boards()
+    errors = []
+    for faster, like in (("agx-orin", "orin-nano"), ("agx-xavier", "xavier-nx")):
+        ratio = scaled_ratio(known[faster], known[like])
+        for name in SAME_BLOCKS:
+            times = other_networks()[name]
+            errors.append(abs(math.log(times[like] / ratio / times[faster])))
+    return max(errors)
+
+
+def _trt_int8(base: Timing) -> Timing:
+    fast, middle, slow = base.factor
+    least, likely, most = TRT_INT8
+    why = f"INT8 on TensorRT: FP16 x {likely:.2f} (NVIDIA's D0 sample, another GPU; 1.0 at the slow end). FP16: {base.why}"
+    return Timing(
+        base.constants, base.machine, base.precision, "extrapolated", why, base.error,
+        (fast * least, middle * likely, slow * most),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to take: ``best`` for certain where ``certain``; ``runner_up`` next to it; None where nothing fits."""
+
+    best: Estimate | None
+    certain: bool
+    runner_up: Estimate | None
+    nearest: Estimate
+
+
+def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
+    """Return "yes" (also at the slow end), "likely" (by the middle), "unlikely" (at the fast end only), "no", "memory"."""
+    if ram_gb is not None and row.memory_mb + SYSTEM_MB > 1024 * ram_gb:
+        return "memory"
+    for word, ms in (("yes", row.high_ms), ("likely", row.ms), ("unlikely", row.low_ms)):
+        if ms <= budget_ms:
+            return word
+    return "no"
+
+
+def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> Choice:
+    """Return the most accurate row that fits even at its slow end, or, where none does, that fits by its middle.
+
+    Equal accuracy: the faster. The runner-up is the most accurate of the other variants that fit: of those that are
+    more accurate and only likely, if there are any. ``nearest`` is the fastest row that the memory holds.
+    """
+    words = {id(row): fit_word(row, budget_ms, ram_gb) for row in rows}
+
+    def most_accurate(candidates: Iterable[Estimate]) -> list[Estimate]:
+        return sorted(
+            (row for row in candidates if row.ap.value is not None), key=lambda row: (-float(row.ap.value or 0), row.ms)
+        )
+
+    sure = most_accurate(row for row in rows if words[id(row)] == "yes")
+    likely = most_accurate(row for row in rows if words[id(row)] == "likely")
+    best = (sure or likely or [None])[0]
+    others = [
+        row for row in (likely if sure else likely[1:]) + sure if best is not None and row.variant != best.variant
+    ]
+    better = [row for row in others if best and (row.ap.value or 0) > (best.ap.value or 0)]
+    runner_up = (better or most_accurate(others) or [None])[0]
+    held = [row for row in rows if words[id(row)] != "memory"] or list(rows)
+    return Choice(best, bool(sure), runner_up, min(held, key=lambda row: row.ms))
+
+
+def _percent(log_error: float) -> str:
+    return f"{100 * (math.exp(log_error) - 1):.0f} %"
