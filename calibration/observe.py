@@ -3,8 +3,9 @@
 Which observer suits which part was measured at the outputs (docs/int8.md):
 - backbone: the range of least squared error on a sample (as the MSE observer of Nagel et al., arXiv 2106.08295
   section 3.1). Few channels reach far beyond the rest; covering them costs all others their steps.
-- BiFPN and class head: the observed extremes. What is rare there is the objects, and a clipped object loses its score.
-- box head: least squared error. Its extremes are what it says of places without an object.
+- BiFPN and heads: least squared error where detections come from (``places``). The background, most of a picture, would
+  clip the objects; the observed extremes give the steps to what no detection uses. A level on which the frames show
+  too few detections: the extremes in BiFPN and class head, least squared error everywhere in the box head.
 - before a swish: judged behind the swish, which flattens everything below about -6.
 - class logits: from logit(0.01) on, because detections are scored from 0.01, and the steps are finer for the rest.
 - sigmoids have no range: their scale is fixed.
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from edgedet.calibration.executor import Executor
 from edgedet.calibration.frames import range_movement
+from edgedet.calibration.places import PREDICTION, Places, places_of
 from edgedet.calibration.plan import INT8_MAX, INT8_MIN, QuantParams, asymmetric, symmetric
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
@@ -37,31 +39,50 @@ ROUNDS = 2  # of coordinate descent over the two ends
 OBSERVERS = ("mixed", "mse", "minmax", "percentile")
 UNRANGED = ("Cast", "Reshape", "Concat", "Sigmoid", "Transpose", "Pad", "MaxPool", "Resize")
 LEAST_ERROR = ("backbone.", "box_net.")
-PREDICTION = "class_net.predict.conv_pw"
+LEAST_SAMPLES = 1024  # at places of detections, for a range to be judged on them
 
 
 @dataclass
 class Observed:
-    """What one tensor was seen to hold; ``extremes`` are each frame's (minimum, maximum)."""
+    """What one tensor was seen to hold.
+
+    extremes:  each frame's (minimum, maximum).
+    samples:   of each frame's values.
+    at_places: the same of where detections come from; empty for tensors of the backbone.
+    """
 
     low: float = math.inf
     high: float = -math.inf
     extremes: list[tuple[float, float]] = field(default_factory=list)
     samples: list[Tensor] = field(default_factory=list)
+    at_places: list[Tensor] = field(default_factory=list)
 
-    def add(self, value: Tensor, offset: int) -> None:
+    def add(self, value: Tensor, at_places: Tensor | None, offset: int) -> None:
         """Take in one frame's values: the extremes of all, an evenly spaced sample of the rest."""
-        flat = value.reshape(-1)
-        low, high = (float(end) for end in torch.aminmax(flat))
+        low, high = (float(end) for end in torch.aminmax(value))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.extremes.append((low, high))
-        step = max(1, len(flat) // SAMPLES_PER_FRAME)
-        self.samples.append(flat[offset % step :: step][:SAMPLES_PER_FRAME].clone())
+        self.samples.append(_spread(value.reshape(-1), offset))
+        if at_places is not None:
+            self.at_places.append(_spread(at_places, offset))
 
     def sample(self) -> Tensor:
-        """Return the values that ranges are judged on, taken evenly from all frames."""
-        values = torch.cat(self.samples)
-        return values[:: max(1, len(values) // SAMPLES)]
+        """Return values taken evenly from all frames."""
+        return _thinned(self.samples)
+
+    def sample_at_places(self) -> Tensor | None:
+        """Return values of where detections come from; None where there are too few."""
+        return _thinned(self.at_places) if sum(map(len, self.at_places)) >= LEAST_SAMPLES else None
+
+
+def _spread(flat: Tensor, offset: int) -> Tensor:
+    step = max(1, len(flat) // SAMPLES_PER_FRAME)
+    return flat[offset % step :: step][:SAMPLES_PER_FRAME].clone()
+
+
+def _thinned(samples: list[Tensor]) -> Tensor:
+    values = torch.cat(samples)
+    return values[:: max(1, len(values) // SAMPLES)]
 
 
 def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> tuple[dict[str, Observed], list[str]]:
@@ -72,15 +93,17 @@ def observe(executor: Executor, frames: Iterable[np.ndarray], seed: int = 0) -> 
     seen: dict[str, Observed] = {}
     hashes: list[str] = []
     random = np.random.default_rng(seed)
-    offset = 0
+    offset, places = 0, Places({}, {})
 
     def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
-        if node.op_type not in UNRANGED and not node.output[0].endswith(".rows"):
-            seen.setdefault(node.output[0], Observed()).add(value, offset)
+        name = node.output[0]
+        if node.op_type not in UNRANGED and not name.endswith(".rows"):
+            seen.setdefault(name, Observed()).add(value, places.values(name, value), offset)
         return value
 
     for pixels in frames:
         offset = int(random.integers(1 << 20))
+        places = places_of(executor, pixels)
         executor.run(pixels, visit)
         hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())
     if not hashes:
@@ -123,12 +146,19 @@ def table_from_observed(
         elif observer == "percentile":
             low, high = (float(v) for v in np.quantile(item.sample().numpy(), [1e-4, 1 - 1e-4]))
             magnitude = max(-low, high)
-        elif observer == "mse" or (observer == "mixed" and name.startswith(LEAST_ERROR)):
-            low, high = _best_range(item, torch.nn.functional.silu if name in swished else _identity)
-            magnitude = _best_magnitude(item)
+        elif (sample := _judged_on(name, item, observer)) is not None:
+            low, high = _best_range(sample, torch.nn.functional.silu if name in swished else _identity)
+            magnitude = _best_magnitude(sample)
         ranges[name], magnitudes[name] = (low, high), magnitude
     observed = {name: (item.low, item.high) for name, item in seen.items()}
     return CalibrationTable(ranges, magnitudes, observed, tuple(hashes), model_sha256)
+
+
+def _judged_on(name: str, item: Observed, observer: str) -> Tensor | None:
+    """Return the values that a range has the least squared error on; None where it covers the extremes."""
+    if observer == "mixed" and (there := item.sample_at_places()) is not None:
+        return there
+    return item.sample() if observer == "mse" or (observer == "mixed" and name.startswith(LEAST_ERROR)) else None
 
 
 def _is_gate(node: onnx.NodeProto) -> bool:
@@ -144,12 +174,11 @@ def rounded(x: Tensor, q: QuantParams) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(x, q.scale, q.zero_point, INT8_MIN, INT8_MAX)
 
 
-def _best_range(item: Observed, seen_through: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+def _best_range(x: Tensor, seen_through: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     """Return the range of least squared error, seen through what follows; ends are tried in turn."""
-    x = item.sample()
     wanted = seen_through(x)
     fractions = np.geomspace(SMALLEST_FRACTION, 1.0, GRID)
-    low, high = min(item.low, 0.0), max(item.high, 0.0)
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
 
     def error(low: float, high: float) -> float:
         return float((seen_through(rounded(x, asymmetric(low, high))) - wanted).square().mean())
@@ -161,8 +190,7 @@ def _best_range(item: Observed, seen_through: Callable[[Tensor], Tensor]) -> tup
     return low, high
 
 
-def _best_magnitude(item: Observed) -> float:
+def _best_magnitude(x: Tensor) -> float:
     """Return the symmetric range of least squared error."""
-    x = item.sample()
-    options = np.geomspace(SMALLEST_FRACTION, 1.0, GRID) * max(-item.low, item.high)
+    options = np.geomspace(SMALLEST_FRACTION, 1.0, GRID) * float(x.abs().max())
     return float(min(options, key=lambda end: float((rounded(x, symmetric(end)) - x).square().mean())))
