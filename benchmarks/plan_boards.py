@@ -1,4 +1,4 @@
-"""What is published about boards, latencies and accuracy, with its sources: plan_boards.json. Knows no model of time."""
+"""What is published about boards, latencies and accuracy, with sources: plan_boards.json. Knows no model of time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from edgedet.errors import InputError
 DATA = Path(__file__).with_name("plan_boards.json")
 # What our own INT8 files keep of their float AP where it was measured (docs/int8.md); on COCO nobody measured it.
 INT8_KEPT_LOWEST, INT8_KEPT_HIGHEST = 0.983, 1.017
+INT8_NOTE = (
+    f"INT8 of D models: the float AP times {INT8_KEPT_LOWEST}, the least that our D0 kept of its own on two small data "
+    f"sets (the most: {INT8_KEPT_HIGHEST}); on COCO not measured"
+)
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,8 @@ def accuracy_of(variant: str, side: int, precision: str) -> Accuracy:
     if precision != "int8":
         return Accuracy(published, "published, official weights")
     if key in _data()["ap"]["int8"]:
-        return Accuracy(_data()["ap"]["int8"][key], "published for the official INT8 model; ours not measured on COCO")
-    return Accuracy(
-        INT8_KEPT_LOWEST * published,
-        f"float {published:.1f} x {INT8_KEPT_LOWEST}, the least that our D0 kept of its own AP on two small data sets "
-        f"(up to {INT8_KEPT_HIGHEST}); on COCO not measured",
-    )
+        return Accuracy(
+            _data()["ap"]["int8"][key],
+            "INT8 of Lite models: published for the official INT8 files; ours not measured on COCO",
+        )
+    return Accuracy(INT8_KEPT_LOWEST * published, INT8_NOTE)

@@ -30,7 +30,8 @@ class Estimate:
 
     ms, low_ms, high_ms: middle and band. On boards with figures of their own the band is the worst error of a model
                          that was left out of the fit; elsewhere it is wider, and ``basis`` says why.
-    basis:     "fitted", "extrapolated" or "measured".
+    basis:     "fitted" on figures of this board; "extrapolated" from other boards; "measured" itself; "measured
+               constants": predicted from other models that were measured on this board.
     why:       what the estimate rests on, in words.
     memory_mb: of the whole process.
     """
@@ -38,6 +39,7 @@ class Estimate:
     variant: str
     side: int
     precision: str
+    engine: str
     ms: float
     low_ms: float
     high_ms: float
@@ -63,72 +65,80 @@ class Timing:
 
 def estimate(board: Board, variant: str, side: int, precision: str, threads: int) -> Estimate:
     """Return the estimate; raises UnsupportedError for a precision that nothing is known of on this board."""
-    return from_timing(timing_of(board, precision), variant, side, precision, threads, board.engine)
+    return from_timing(timing_of(board, precision), variant, side, precision, threads)
 
 
-def from_timing(timing: Timing, variant: str, side: int, precision: str, threads: int, engine: str) -> Estimate:
+def from_timing(timing: Timing, variant: str, side: int, precision: str, threads: int) -> Estimate:
     """Return the estimate that a timing gives."""
     middle = predicted_ms(timing.constants, timing.machine, variant, side, timing.precision, threads)
     error = max(timing.error, LEAST_ERROR)
-    why = timing.why
+    basis, why = timing.basis, timing.why
     if timing.lite_only and not variant.startswith("lite"):
-        error += LITE_TO_D_ERROR
-        why += f"; figures are of Lite models only: {100 * LITE_TO_D_ERROR:.0f} % wider for D models"
+        basis, error = "extrapolated", error + LITE_TO_D_ERROR
+        why += f"; they are of Lite models, and D models may be off by {percent(LITE_TO_D_ERROR)} more"
     fast, factor, slow = timing.factor
+    engine = timing.machine.engine
     return Estimate(
-        variant, side, precision, middle * factor, middle * fast * math.exp(-error), middle * slow * math.exp(error),
-        timing.basis, why, memory_mb(variant, side, precision, engine), accuracy_of(variant, side, precision),
+        variant, side, precision, engine,
+        middle * factor, middle * fast * math.exp(-error), middle * slow * math.exp(error),
+        basis, why, memory_mb(variant, side, precision, engine), accuracy_of(variant, side, precision),
     )  # fmt: skip
 
 
 def timing_of(board: Board, precision: str) -> Timing:
     """Return what a board's latencies rest on; raises UnsupportedError where there is nothing."""
-    if precision not in board.precisions:
+    timing = _known(board, precision)
+    if timing is None:
+        what = "published about it" if precision in board.precisions else f"there is no {precision} ({board.engine})"
         raise UnsupportedError(
-            f"{board.title} has no {precision} ({board.engine}): choose from {', '.join(board.precisions)}."
+            f"{board.title} in {precision}: {'nothing was ' if precision in board.precisions else ''}{what}; "
+            f"choose from {', '.join(planned_precisions(board))}, or measure there and take --from."
         )
+    return timing
+
+
+def planned_precisions(board: Board) -> list[str]:
+    """Return the precisions that something is known of."""
+    return [precision for precision in board.precisions if _known(board, precision) is not None]
+
+
+def _known(board: Board, precision: str) -> Timing | None:
+    if precision not in board.precisions:
+        return None
     if precision == "int8" and board.engine == "trt":
-        return _trt_int8(timing_of(board, "fp16"))
+        half = _known(board, "fp16")
+        return None if half is None else _trt_int8(half)
     fit = stored_fits().get((board.name, precision))
     if fit is not None:
-        why = f"{fit.figures} published figures of this board; worst error of a model left out {_percent(fit.worst)}"
+        why = f"{fit.figures} published figures of this board; worst error of a model left out {percent(fit.worst)}"
         lite_only = board.engine == "tflite"
         return Timing(fit.constants, machine_of(board), precision, "fitted", why, fit.worst, lite_only=lite_only)
     if board.like is not None:
         return _scaled(board, board_for(board.like), precision)
-    faster = speed_up(board.name) if board.engine == "trt" else None
-    if faster is None:
-        raise UnsupportedError(
-            f"nothing was published about {precision} on {board.title}, so nothing can be planned: "
-            f"choose from {', '.join(planned_precisions(board))}, or measure there and take --from."
-        )
-    base = timing_of(board_for(BASE), precision)
+    return _by_other_networks(board, precision) if board.engine == "trt" else None
+
+
+def _by_other_networks(board: Board, precision: str) -> Timing | None:
+    faster, base = speed_up(board.name), _known(board_for(BASE), precision)
+    if faster is None or base is None:
+        return None
     why = (
-        f"no figure of this family: {boards()[BASE].title}'s, {faster.middle:.1f} times as fast, as {len(SAME_BLOCKS)} "
-        f"networks of the same blocks are ({faster.slowest:.1f} to {faster.fastest:.1f} over all networks)"
+        f"no figure of this family: taken to be {faster.middle:.1f} times as fast as {board_for(BASE).title}, as "
+        f"{len(SAME_BLOCKS)} networks of the same blocks are (all networks: {faster.slowest:.1f} to "
+        f"{faster.fastest:.1f}, the band). There: {base.why}"
     )
     factor = (1 / faster.fastest, 1 / faster.middle, 1 / faster.slowest)
     return Timing(base.constants, base.machine, precision, "extrapolated", why, base.error, factor)
 
 
-def planned_precisions(board: Board) -> list[str]:
-    """Return the precisions that something is known of."""
-    found = []
-    for precision in board.precisions:
-        try:
-            timing_of(board, precision)
-        except UnsupportedError:
-            continue
-        found.append(precision)
-    return found
-
-
-def _scaled(board: Board, like: Board, precision: str) -> Timing:
-    base = timing_of(like, precision)
+def _scaled(board: Board, like: Board, precision: str) -> Timing | None:
+    base = _known(like, precision)
+    if base is None:
+        return None
     ratio, error = scaled_ratio(board, like), scaling_error()
     why = (
         f"nothing published: {like.title} scaled by {ratio:.2f} (the smaller of the data sheets' ratios; off by up to "
-        f"{_percent(error)} where both boards are known). There: {base.why}"
+        f"{percent(error)} where both boards are known). There: {base.why}"
     )
     fast, middle, slow = (value / ratio for value in base.factor)
     return Timing(
@@ -153,7 +163,7 @@ def scaling_error() -> float:
 def _trt_int8(base: Timing) -> Timing:
     fast, middle, slow = base.factor
     least, likely, most = TRT_INT8
-    why = f"INT8 on TensorRT: FP16 x {likely:.2f} (NVIDIA's D0 sample, another GPU; 1.0 at the slow end). FP16: {base.why}"
+    why = f"INT8: FP16 x {likely:.2f} (NVIDIA's D0 sample, another GPU; 1.0 at the slow end). FP16: {base.why}"
     return Timing(
         base.constants, base.machine, base.precision, "extrapolated", why, base.error,
         (fast * least, middle * likely, slow * most),
@@ -171,7 +181,11 @@ class Choice:
 
 
 def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
-    """Return "yes" (also at the slow end), "likely" (by the middle), "unlikely" (at the fast end only), "no", "memory"."""
+    """Return whether it fits: "yes", "likely", "unlikely", "no" or "memory".
+
+    "yes" also at the slow end, "likely" by the middle, "unlikely" at the fast end only. "memory": the board's memory
+    does not hold it; where that is not known (None), nothing is said of it.
+    """
     if ram_gb is not None and row.memory_mb + SYSTEM_MB > 1024 * ram_gb:
         return "memory"
     for word, ms in (("yes", row.high_ms), ("likely", row.ms), ("unlikely", row.low_ms)):
@@ -183,8 +197,8 @@ def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
 def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> Choice:
     """Return the most accurate row that fits even at its slow end, or, where none does, that fits by its middle.
 
-    Equal accuracy: the faster. The runner-up is the most accurate of the other variants that fit: of those that are
-    more accurate and only likely, if there are any. ``nearest`` is the fastest row that the memory holds.
+    Equal accuracy: the faster. The runner-up is the most accurate of the other variants that fit or are likely to: it
+    may be more accurate than the best one, and less sure. ``nearest`` is the fastest row that the memory holds.
     """
     words = {id(row): fit_word(row, budget_ms, ram_gb) for row in rows}
 
@@ -195,15 +209,13 @@ def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> 
 
     sure = most_accurate(row for row in rows if words[id(row)] == "yes")
     likely = most_accurate(row for row in rows if words[id(row)] == "likely")
-    best = (sure or likely or [None])[0]
-    others = [
-        row for row in (likely if sure else likely[1:]) + sure if best is not None and row.variant != best.variant
-    ]
-    better = [row for row in others if best and (row.ap.value or 0) > (best.ap.value or 0)]
-    runner_up = (better or most_accurate(others) or [None])[0]
+    best = next(iter(sure or likely), None)
+    others = most_accurate(row for row in sure + likely if best is not None and row.variant != best.variant)
+    runner_up = next((row for row in others), None)
     held = [row for row in rows if words[id(row)] != "memory"] or list(rows)
     return Choice(best, bool(sure), runner_up, min(held, key=lambda row: row.ms))
 
 
-def _percent(log_error: float) -> str:
+def percent(log_error: float) -> str:
+    """Return an error given as ln in words: 0.1 is 11 %."""
     return f"{100 * (math.exp(log_error) - 1):.0f} %"
