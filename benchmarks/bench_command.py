@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -57,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
         return compare_files(args.compare, args.json)
     options = checked(args)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: children and half-made files go, too
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged frame is enough; read at cv2's import
     require("cv2", "edgedet bench").setNumThreads(max(options.threads))
     dataset = _dataset(args)

@@ -1,4 +1,4 @@
-"""One model of a benchmark from its file to its entry in the JSON. Knows served detectors and labels; prints nothing."""
+"""One model of a benchmark from its file to its entry in the JSON. Knows detectors and labels; prints nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The multiply-accumulates of a model file, by the file itself. Knows .onnx and .tflite; needs the package of either."""
+"""Multiply-accumulates of a model file, as the file has them. Knows .onnx and .tflite, and needs their packages."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def seconds_of(text: str) -> float:
 def sustain(
     run: Run, frames: Sequence[Frame], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Sustained:  # fmt: skip
-    """Run without a pause for ``seconds``; sensors are read between windows. Ctrl-C ends it, what was measured stays."""
+    """Run without a pause; sensors are read between windows. Ctrl-C ends it, and what was measured stays."""
     result = Sustained()
     window_s = max(LEAST_WINDOW_S, seconds / POINTS)
     started = begun = clock()

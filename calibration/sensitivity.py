@@ -68,7 +68,9 @@ class Layers:
         self._executor, self._plan, self._spec = Executor(model), plan, spec
         self._anchors_yxyx = anchors_for(spec)
         self.tensors = _tensors_of_layers(self._executor.nodes, plan)
-        mean_bgr = self._executor.constants["mean_bgr"].reshape(1, 3, 1, 1)
+        mean_bgr = (
+            self._executor.constants["mean_bgr"].reshape(-1, 3)[0].reshape(1, 3, 1, 1)
+        )  # every column's is the same
         self._shift = mean_bgr - centre_of(spec)  # the dense stem counts bytes from its centre
         self._stem = next(node.name for node in self._executor.nodes if node.op_type == "Conv")
 

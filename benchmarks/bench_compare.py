@@ -1,0 +1,160 @@
+"""``edgedet bench compare A.json B.json``: which rows are faster or slower, and which differ by noise only.
+
+The noise of a ratio comes from both runs themselves: each is cut into blocks of neighbouring rounds, and medians are
+taken again and again over blocks drawn at random (block bootstrap; Kuensch 1989), so that what lasts for many rounds,
+such as heat or another program, counts as noise. What differs between two runs as a whole is in neither, hence a least
+width of the band.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedet.errors import InputError
+from edgedet.files import write_json
+
+BLOCKS = 10
+RESAMPLES = 2000
+INTERVAL = (2.5, 97.5)  # per cent
+LEAST_RUNS = 5
+# of the ratio: medians of two runs of the same file minutes apart differed by up to this on a shared machine
+# (docs/benchmarks.md, second run)
+LEAST_BAND = 0.03
+STAGES = ("network", "end to end")
+_SCHEMA = 2
+# entries that must be the same, and what they are called
+_ALIKE = {
+    "device": "machine", "cpu": "processor", "cores": "number of cores", "source": "pictures",
+    "frame_hw": "picture size", "score": "score",
+}  # fmt: skip
+# of the conditions: told, but no reason to refuse, since this is what one may want to compare
+_TOLD = ("governors", "power_mode", "clock_max_mhz")
+
+
+def compare_files(words: Sequence[str], json_file: str | None) -> int:
+    """Run the command: ``words`` are "compare" and the names of two files."""
+    if words[0] != "compare" or len(words) != 3:
+        raise InputError(f"wanted `edgedet bench compare A.json B.json`; got {' '.join(words)!r} before the options.")
+    text = sys.stderr if json_file == "-" else sys.stdout
+    before, after = (_read(Path(name)) for name in words[1:])
+    result = compare(before, after)
+    for name, figures in zip(words[1:], (before, after), strict=True):
+        conditions = figures["conditions"]
+        print(f"{name}: commit {conditions['commit'] or '-'}, {_load(conditions)}", file=text)
+    for note in result["notes"]:
+        print(f"note: {note}", file=text)
+    print(f"\n{'model':<44}{'stage':<12}{'A ms':>9}{'B ms':>9}{'B / A':>8}{'noise':>16}  verdict", file=text)
+    for row in result["rows"]:
+        low, high = row["band"]
+        print(
+            f"{row['row'][-43:]:<44}{row['stage']:<12}{row['a_ms']:>9.2f}{row['b_ms']:>9.2f}{row['ratio']:>8.3f}"
+            f"{f'{low:.3f} to {high:.3f}':>16}  {row['verdict']}",
+            file=text,
+        )
+    for name in result["unmatched"]:
+        print(f"in one file only: {name}", file=text)
+    write_json(json_file, result)
+    return 0
+
+
+def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the ratio of each common row's medians, after / before, its band and the verdict.
+
+    Raises InputError where the runs cannot be compared: another machine, other pictures, or no common row.
+    """
+    for entry, what in _ALIKE.items():
+        if before[entry] != after[entry]:
+            raise InputError(
+                f"these runs cannot be compared, for the {what} differs: {before[entry]} and {after[entry]}. "
+                "Measure both alike."
+            )
+    rows_a, rows_b = _by_name(before), _by_name(after)
+    common = [name for name in rows_a if name in rows_b]
+    if not common:
+        raise InputError(
+            f"the runs have no row in common: {', '.join(rows_a)} and {', '.join(rows_b)}. A row is a model, size, "
+            "precision, format and number of threads."
+        )
+    rows = [
+        {
+            "row": name,
+            "stage": stage,
+            **compared(rows_a[name]["runs_ms"][stage], rows_b[name]["runs_ms"][stage]),
+        }
+        for name in common
+        for stage in STAGES
+    ]
+    notes = [
+        f"{entry} was {before['conditions'][entry]}, then {after['conditions'][entry]}"
+        for entry in _TOLD
+        if before["conditions"][entry] != after["conditions"][entry]
+    ]
+    notes += [
+        f"{name}: {rows_a[name]['engine']}, then {rows_b[name]['engine']}"
+        for name in common
+        if rows_a[name]["engine"] != rows_b[name]["engine"]
+    ]
+    return {"rows": rows, "notes": notes, "unmatched": sorted(set(rows_a) ^ set(rows_b))}
+
+
+def compared(a_ms: Sequence[float], b_ms: Sequence[float]) -> dict[str, Any]:
+    """Return medians, ratio b / a, the band that noise alone explains around 1, and the verdict on b."""
+    ratio = float(np.median(b_ms) / np.median(a_ms))
+    resampled = np.array(_medians(b_ms, seed=1)) / np.array(_medians(a_ms, seed=0))
+    low, high = (float(np.percentile(resampled, q)) / ratio for q in INTERVAL)
+    band = [min(low, 1 - LEAST_BAND), max(high, 1 + LEAST_BAND)]
+    if min(len(a_ms), len(b_ms)) < LEAST_RUNS:
+        verdict = f"fewer than {LEAST_RUNS} runs say nothing"
+    elif ratio < band[0]:
+        verdict = "faster"
+    elif ratio > band[1]:
+        verdict = "slower"
+    else:
+        verdict = "within noise"
+    medians = {"a_ms": float(np.median(a_ms)), "b_ms": float(np.median(b_ms))}
+    return {**medians, "ratio": ratio, "band": band, "verdict": verdict}
+
+
+def _medians(values_ms: Sequence[float], seed: int) -> list[float]:
+    blocks = np.array_split(np.asarray(values_ms, dtype=float), min(BLOCKS, len(values_ms)))
+    random = np.random.default_rng(seed)
+    return [
+        float(np.median(np.concatenate([blocks[index] for index in random.integers(0, len(blocks), len(blocks))])))
+        for _ in range(RESAMPLES)
+    ]
+
+
+def _by_name(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries by what they are: the file's name is left out where no two are told apart by it alone."""
+
+    def name_of(row: dict[str, Any], with_file: bool) -> str:
+        h, w = row["input_hw"]
+        path = Path(row["model"])
+        name = f"{row['name'].removeprefix('tf_efficientdet_')} {h}x{w} {row['precision']} {path.suffix[1:]}"
+        return f"{name}, {row['threads']} threads{f', {path.name}' if with_file else ''}"
+
+    plain = [name_of(row, False) for row in figures["models"]]
+    return {name_of(row, plain.count(name) > 1): row for row, name in zip(figures["models"], plain, strict=True)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    except ValueError:
+        raise InputError(f"{path} is no JSON: wanted a file of `edgedet bench --json FILE`.") from None
+    if not isinstance(figures, dict) or figures.get("schema") != _SCHEMA or "models" not in figures:
+        raise InputError(f"{path} is no result of `edgedet bench` in schema {_SCHEMA}: measure again with --json FILE.")
+    return figures
+
+
+def _load(conditions: dict[str, Any]) -> str:
+    others = conditions["others_cores"]
+    return "load of others not known" if others is None else f"{others:.2f} cores busy with other programs"
