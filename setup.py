@@ -17,13 +17,22 @@ PC = ["opencv-python>=4.8", "onnxruntime>=1.16", f"{LITERT}; python_version >= '
 TFLITE = [LITERT, "flatbuffers>=24"]
 EXPORT = [*PC, *TFLITE, "torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60"]
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8"]
-DEV = ["pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.6", "mypy==2.4.1", "setuptools>=70.1", "h5py>=3"]
+WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
+DEV = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "ruff==0.17.6",
+    "mypy==2.4.1",
+    "setuptools>=70.1",
+    "h5py>=3",
+    "selenium>=4.20",
+]
 
 setup(
     license="Apache-2.0",  # here: each spelling of pyproject.toml fails or warns with some setuptools from 64 to 84
     packages=PACKAGES,
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
-    package_data={"edgedet": ["py.typed", "demo/*"]},
+    package_data={"edgedet": ["py.typed", "demo/*", "web/page/*"], "edgedet.benchmarks": ["*.json"]},
     include_package_data=False,
     extras_require={
         "pc": PC,
@@ -32,7 +41,8 @@ setup(
         "tflite": TFLITE,
         "tensorrt": ["pycuda>=2022.1"],
         "rtx": ["tensorrt-rtx>=1.7"],  # tests only: NVIDIA's parser and builder without a GPU; its own licence
-        "dev": sorted({*EXPORT, *BENCH, *DEV}),
-        "all": sorted({*EXPORT, *BENCH}),  # every feature but tensorrt: pycuda builds against CUDA's headers
+        "web": WEB,
+        "dev": sorted({*EXPORT, *BENCH, *WEB, *DEV}),
+        "all": sorted({*EXPORT, *BENCH, *WEB}),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )

@@ -38,14 +38,23 @@ class Detector:
         soft_nms: lower the scores of overlapping boxes instead of dropping them.
         Raises ArtifactError where the file is unusable, InputError for a score out of range.
         """
-        logit_of(score)  # refused now, not at the first frame
+        self.score = score  # refused before anything is opened
         self.meta, self._engine = (
             model if isinstance(model, tuple) else open_engine(model, threads or default_threads())
         )
-        self._score = score
         self._soft_nms = soft_nms
         self._preprocess = Preprocessor(self.meta.spec)
         self._anchors_yxyx = anchors_for(self.meta.spec)
+
+    @property
+    def score(self) -> float:
+        """The threshold, in (0, 1); may be changed from any thread, and holds from the next picture on."""
+        return self._score
+
+    @score.setter
+    def score(self, score: float) -> None:
+        logit_of(score)  # refused now, not at the next frame
+        self._score = score
 
     @property
     def class_names(self) -> Tuple[str, ...]:
@@ -69,7 +78,7 @@ class Detector:
             self._anchors_yxyx,
             model_input.scale_to_source,
             model_input.source_hw,
-            score=self._score,
+            score=self.score,
             soft_nms=self._soft_nms,
         )
         done = time.perf_counter()

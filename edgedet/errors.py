@@ -84,6 +84,8 @@ _PIP = {
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
     "matplotlib": "pip install 'edgedet[bench]'",
+    "tornado": "pip install 'edgedet[web]'",
+    "prometheus_client": "pip install 'edgedet[web]'",
     "tensorrt": "JetPack brings it (apt install python3-libnvinfer), for a venv made with --system-site-packages",
 }
 

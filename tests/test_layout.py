@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOST_FOLDERS = ("export", "calibration", "benchmarks")
 DEVICE_FILES = sorted(
     path
-    for folder in ("edgedet", "edgedet/engines", "edgedet/stream", "edgedet/demo")
+    for folder in ("edgedet", "edgedet/engines", "edgedet/stream", "edgedet/web", "edgedet/demo")
     for path in (ROOT / folder).glob("*.py")
 )
 HOST_FILES = sorted(path for folder in HOST_FOLDERS for path in (ROOT / folder).rglob("*.py"))

@@ -17,18 +17,19 @@ from ..errors import ArtifactError, InputError, MissingDependency, PartialFailur
 from ..files import write_json
 from ..postprocess import DEFAULT_SCORE, logit_of
 from ..types import CameraStats
+from ..web.sink import add_web_arguments, web_options
 from .live import Say
 from .loop import RunSummary, run_frames
 from .outputs import check_save, sinks_of
 from .progress import Progress
 from .run_options import add_output_arguments, add_source_arguments, check_at_least, keeper_of, source_options
-from .sources import Source, SourceOptions, open_cameras, open_source
+from .sources import Source, SourceOptions, open_cameras, open_looped, open_source
 from .stop import Stop
 
 DESCRIPTION = "Detect on a camera, a video, a stream or images; save, log or show what was found."
 EXAMPLE = """  edgedet run --source street.mp4 --save out.mp4 --jsonl out.jsonl
   edgedet run edgedet-out/model.onnx --source photos/ --save annotated/
-  edgedet run --camera 0 --show
+  edgedet run --camera 0 --web
   edgedet run --camera door=rtsp://10.0.0.7/stream --camera 0 --save recordings/ --keep 10GB"""
 
 EXPORTS = Path("edgedet-out")  # where `edgedet export` writes by default
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
     add_output_arguments(parser)
+    add_web_arguments(parser)
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the summary as JSON to FILE, or to stdout"
     )
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     options = source_options(args)
     keeper = keeper_of(args)
     logit_of(args.score)
+    web_options(args)
     _quieten_opencv()
     text = sys.stderr if args.json == "-" else sys.stdout
     stop = Stop()
@@ -88,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         progress.expect(min((n for n in (source.total, args.limit) if n is not None), default=None))
         held.enter_context(stop.on_signals())
         failures: List[str] = []
-        wanted = sinks_of(args, source, detectors[0].class_names, keeper, stop, progress.say, failures)
+        wanted = sinks_of(args, source, model, detectors, keeper, stop, progress.say, failures)
         sinks = [held.enter_context(sink) for sink in wanted]
         detect = [detector.detect for detector in detectors]
         summary = run_frames(source, detect, sinks, stop, args.limit, progress.update)
@@ -107,8 +110,12 @@ def _open_source(args: argparse.Namespace, stop: Stop, options: SourceOptions, r
     for camera in args.camera or ():
         if camera.lstrip("-").isdigit() and int(camera) < 0:
             raise InputError(f"--camera wants a number from 0 up; got {camera}.")
+    if args.loop and args.camera:
+        raise InputError("--loop is for a video file: cameras do not end.")
     if args.camera:
         return open_cameras(args.camera, stop, options, report)
+    if args.loop and args.source is not None:
+        return open_looped(args.source, stop, options, report)
     if args.source is None:
         raise InputError("nothing to look at: name --source FILE, FOLDER or URL, or --camera 0.")
     return open_source(args.source, stop, options, report)

@@ -9,8 +9,10 @@ from typing import Any, Callable, ContextManager, List, Sequence
 
 import numpy as np
 
+from ..detector import Detector
 from ..errors import InputError
 from ..types import FrameResult
+from ..web.sink import web_sink
 from .address import file_stem
 from .draw import draw
 from .jsonl import jsonl_sink
@@ -52,7 +54,8 @@ def _is_folder(save: str) -> bool:
 def sinks_of(
     args: argparse.Namespace,
     source: Source,
-    class_names: Sequence[str],
+    model: Path,
+    detectors: Sequence[Detector],
     keeper: Keeper,
     stop: Stop,
     report: Say,
@@ -60,8 +63,10 @@ def sinks_of(
 ) -> List[ContextManager[Write]]:
     """Return the sinks that the options of ``edgedet run`` ask for.
 
-    failures: takes a line for each output that failed where the user chose to go on.
+    detectors: of ``model``, one or copies of one.
+    failures:  takes a line for each output that failed where the user chose to go on.
     """
+    class_names = detectors[0].class_names
 
     def annotate(result: FrameResult) -> np.ndarray:
         return draw(result.frame.bgr, result.detections, class_names)
@@ -72,6 +77,8 @@ def sinks_of(
     sinks: List[ContextManager[Write]] = []
     if args.show:
         sinks.append(window_sink(annotate, isinstance(source, ImageSource), stop))
+    if args.web is not None:
+        sinks.append(web_sink(args, source, model, detectors, report))
     if args.save is not None:
         sinks.append(last(lambda: _save_sink(args, source, keeper, annotate)))
     if args.jsonl is not None:

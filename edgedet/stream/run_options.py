@@ -27,6 +27,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "pipeline, with a name if you like (door=rtsp://...); repeat it for several"
     )  # fmt: skip
     group = parser.add_argument_group("which frames")
+    group.add_argument(
+        "--loop", action="store_true", help="play a video file again and again at its own speed, as a camera"
+    )
     group.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only")
     group.add_argument("--max-fps", type=float, metavar="FPS", help="look at so many frames a second at most")
     group = parser.add_argument_group("how cameras are opened (docs/cameras.md)")

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence
 
@@ -23,6 +23,7 @@ from .camera import Recovery
 from .capture import Capture, CaptureOptions, fps_of, open_pipeline, open_url, open_video
 from .devices import open_csi, open_v4l2
 from .live import LiveSource, NamedOpener, Say, say_nothing
+from .looped import LoopedVideo
 from .pace import Pace
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -130,7 +131,28 @@ def open_cameras(
         name, opener = _camera_of(text, options.capture)
         same = sum(name == other or other.startswith(f"{name} (") for other, _ in openers)
         openers.append((f"{name} ({same + 1})" if same else name, opener))
-    source = LiveSource(openers, stopped, report, options.pace, options.recovery)
+    return _opened(LiveSource(openers, stopped, report, options.pace, options.recovery))
+
+
+def open_looped(
+    text: str, stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, report: Say = say_nothing
+) -> LiveSource:
+    """Open a video file as a camera that shows it again and again, at its own speed.
+
+    Raises SourceError where it is no video file.
+    """
+    path = Path(text)
+    if not os.path.isfile(text) or path.suffix.lower() in IMAGE_SUFFIXES:
+        raise SourceError(f"--loop plays a video file again and again; {text} is none.")
+
+    def opener() -> Capture:
+        return LoopedVideo(lambda: open_video(path, options.capture))
+
+    recovery = replace(options.recovery, allow_repeats=True)
+    return _opened(LiveSource([(path.name, opener)], stopped, report, options.pace, recovery))
+
+
+def _opened(source: LiveSource) -> LiveSource:
     try:
         source.wait_until_open()
     except BaseException:

@@ -1,0 +1,144 @@
+"""What a run's results add up to: rates, latencies per stage, ages, counts per class. Knows no HTTP and no picture.
+
+The thread of the outputs notes each result; the web thread reads a summary. Both are quick.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..types import FrameResult
+
+BOUNDS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)  # three a factor 5
+RECENT = 300  # results that the page's percentiles and histograms are of
+FPS_OVER_S = 5.0
+
+
+class Histogram:
+    """Times in milliseconds: how many fell between which of BOUNDS_MS since the start, and the last RECENT.
+
+    counts: one a bound, of times up to it and above the one before, and one of longer times.
+    """
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_MS) + 1)
+        self.sum_ms = 0.0
+        self.recent_ms: Deque[float] = deque(maxlen=RECENT)
+
+    def note(self, ms: float) -> None:
+        """Count one time."""
+        self.counts[bisect_left(BOUNDS_MS, ms)] += 1
+        self.sum_ms += ms
+        self.recent_ms.append(ms)
+
+    def recent(self) -> Dict[str, Any]:
+        """Return the last times' percentiles, and how many fell between which bounds."""
+        times_ms = np.array(self.recent_ms)
+        p50_ms, p90_ms, p99_ms = np.percentile(times_ms, (50, 90, 99)).tolist()
+        counts = np.bincount(np.searchsorted(BOUNDS_MS, times_ms), minlength=len(BOUNDS_MS) + 1)
+        return {"p50_ms": p50_ms, "p90_ms": p90_ms, "p99_ms": p99_ms, "counts": counts.tolist()}
+
+
+class CameraFigures:
+    """Of one camera, or of a file under the name "".
+
+    result_s: when the newest result came, by the clock of Figures.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.result_s = 0.0
+        self.now: Dict[int, int] = {}  # class id -> detections in the newest frame
+        self.totals: Counter[int] = Counter()  # class id -> detections since the start
+        self.ages = Histogram()
+        self._times_s: Deque[float] = deque()
+
+    def note(self, result: FrameResult, now_s: float) -> None:
+        """Take one result."""
+        self.frames += 1
+        self.result_s = now_s
+        self.now = dict(Counter(result.detections.class_ids.tolist()))
+        self.totals.update(self.now)
+        if result.age_ms is not None:
+            self.ages.note(result.age_ms)
+        self._times_s.append(now_s)
+        self._forget(now_s)
+
+    def fps(self, now_s: float) -> float:
+        """Return results a second over the last FPS_OVER_S."""
+        self._forget(now_s)
+        if len(self._times_s) < 2:
+            return 0.0
+        return (len(self._times_s) - 1) / max(now_s - self._times_s[0], 1e-3)
+
+    def _forget(self, now_s: float) -> None:
+        while self._times_s and self._times_s[0] < now_s - FPS_OVER_S:
+            self._times_s.popleft()
+
+
+class Figures:
+    """Of all cameras; ``note`` is for the thread of the outputs, the rest for any."""
+
+    def __init__(self, class_names: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        """Count from now; ``clock`` gives seconds."""
+        self._class_names = class_names
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started_s = clock()
+        self._cameras: Dict[str, CameraFigures] = {}
+        self._stages: Dict[str, Histogram] = {}
+
+    def note(self, result: FrameResult) -> None:
+        """Take one result."""
+        with self._lock:
+            self._cameras.setdefault(result.frame.camera, CameraFigures()).note(result, self._clock())
+            for stage, ms in result.timings_ms.items():
+                self._stages.setdefault(stage, Histogram()).note(ms)
+
+    def uptime_s(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._started_s
+
+    def silent_s(self, camera: Optional[str] = None) -> float:
+        """Return the seconds since the camera's newest result, of any camera without a name; else since the start."""
+        with self._lock:
+            names = self._cameras if camera is None else [camera]
+            last_s = max((self._cameras[name].result_s for name in names if name in self._cameras), default=None)
+        return self._clock() - (self._started_s if last_s is None else last_s)
+
+    def camera(self, name: str) -> Dict[str, Any]:
+        """Return what the page shows of one camera; "now" and "total" are detections by class name."""
+        with self._lock:
+            camera = self._cameras.get(name, CameraFigures())
+            return {
+                "fps": camera.fps(self._clock()),
+                "frames": camera.frames,
+                "now": self._named(camera.now),
+                "total": self._named(camera.totals),
+                "age": camera.ages.recent() if camera.ages.recent_ms else None,
+            }
+
+    def stages(self) -> Dict[str, Dict[str, Any]]:
+        """Return the last times of each stage."""
+        with self._lock:
+            return {stage: histogram.recent() for stage, histogram in self._stages.items()}
+
+    def histograms(self) -> Tuple[Dict[str, Tuple[List[int], float]], Dict[str, Tuple[List[int], float]]]:
+        """Return (counts, sum in milliseconds) since the start, of each stage and of each camera's frame ages."""
+        with self._lock:
+            stages = {name: (list(one.counts), one.sum_ms) for name, one in self._stages.items()}
+            ages = {
+                name: (list(one.ages.counts), one.ages.sum_ms)
+                for name, one in self._cameras.items()
+                if one.ages.recent_ms
+            }
+        return stages, ages
+
+    def _named(self, counts: Dict[int, int]) -> Dict[str, int]:
+        return {self._class_names[class_id]: count for class_id, count in sorted(counts.items())}

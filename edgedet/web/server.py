@@ -1,0 +1,148 @@
+"""The web server: its thread, its sockets and their limits. Knows no page.
+
+Tornado does sockets and HTTP (docs/decisions/0007-web.md). Everything runs in one event loop in a thread of its own, with
+little priority so that viewers wait for the detector and never the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Optional
+
+from ..errors import InputError, require
+from ..stream.sinks import Write
+from ..types import FrameResult
+from .guard import Guard, Place
+from .pictures import Pictures, lower_priority
+from .site import Site
+from .subject import Subject
+
+MAX_HEADER_BYTES = 16 << 10  # browsers send 1 to 2 KB
+MAX_BODY_BYTES = 4 << 10  # a threshold or a token
+HEADER_TIMEOUT_S = 10.0  # for all headers of a request, and between two requests of a connection
+BODY_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 128  # beyond, new ones are closed at once
+SEND_BUFFER_BYTES = 128 << 10  # of the system, a connection: a picture or two, so that a slow viewer sees none older
+CLOSE_WAIT_S = 3.0
+
+
+@contextmanager
+def web_server(place: Place, guard: Guard, subject: Subject, report: Callable[[str], None]) -> Iterator[Write]:
+    """Serve until the block ends; yield what takes each result, at once, and tell ``report`` where the page is.
+
+    Raises InputError where the address cannot be had, MissingDependency without the packages of the extra "web".
+    """
+    require("tornado", "--web")
+    require("prometheus_client", "--web")
+    server = _Server(guard, subject, report)
+    server.start(_listen(place))
+    shown = f"[{place.host}]" if ":" in place.host else place.host
+    report(f"watch it on http://{shown}:{server.port}/")
+
+    def write(result: FrameResult) -> None:
+        subject.figures.note(result)
+        server.pictures.put(result)
+
+    try:
+        yield write
+    finally:
+        server.stop()
+
+
+def _listen(place: Place) -> List[socket.socket]:
+    from tornado.netutil import bind_sockets
+
+    try:
+        return bind_sockets(place.port, place.host)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"--web cannot listen on {place.host}:{place.port}: {reason}. Choose another host or port."
+        ) from None
+
+
+class _Server:
+    """The thread with its event loop; ``pictures`` is there once ``start`` has returned."""
+
+    pictures: Pictures
+
+    def __init__(self, guard: Guard, subject: Subject, report: Callable[[str], None]) -> None:
+        self.port = 0
+        self._guard, self._subject, self._report = guard, subject, report
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._ready = threading.Event()
+        self._error: Optional[BaseException] = None
+
+    def start(self, sockets: List[socket.socket]) -> None:
+        self.port = int(sockets[0].getsockname()[1])
+        self._thread = threading.Thread(target=self._run, args=(sockets,), name="web", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        if self._loop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join(2 * CLOSE_WAIT_S)
+
+    def _run(self, sockets: List[socket.socket]) -> None:
+        try:
+            lower_priority()
+            asyncio.run(self._serve(sockets))
+        except BaseException as error:
+            self._error = error
+            self._report(f"web: the server ended: {type(error).__name__}: {error}")
+        finally:
+            self._ready.set()
+
+    async def _serve(self, sockets: List[socket.socket]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        self.pictures = Pictures(self._subject.encode)
+        site = Site(self._guard, self._subject, self.pictures, self._report, self._ending)
+        server = _limited_server(site)
+        server.add_sockets(sockets)
+        self._ready.set()
+        await self._ending.wait()
+        server.stop()
+        if site.tasks:  # events say the end by themselves
+            await asyncio.wait(set(site.tasks), timeout=0.5)
+        for task in set(site.tasks):
+            task.cancel()
+        await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=CLOSE_WAIT_S)
+        self.pictures.close()
+
+
+def _limited_server(site: Site) -> Any:
+    """Return Tornado's server with limits on headers, bodies, times and connections."""
+    from tornado.httpserver import HTTPServer
+
+    class LimitedServer(HTTPServer):
+        open_connections = 0
+
+        def handle_stream(self, stream: Any, address: Any) -> None:
+            if self.open_connections >= MAX_CONNECTIONS:
+                stream.close()
+                return
+            self.open_connections += 1
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            stream.set_nodelay(True)
+            super().handle_stream(stream, address)
+
+        def on_close(self, server_conn: object) -> None:
+            self.open_connections -= 1
+            super().on_close(server_conn)
+
+    return LimitedServer(
+        site.take,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=MAX_BODY_BYTES,
+        max_buffer_size=MAX_HEADER_BYTES + MAX_BODY_BYTES,
+        chunk_size=MAX_BODY_BYTES,
+        idle_connection_timeout=HEADER_TIMEOUT_S,
+        body_timeout=BODY_TIMEOUT_S,
+    )

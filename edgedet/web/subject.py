@@ -1,0 +1,127 @@
+"""What is watched, and what is said of it: the state for the page, the health for machines. Knows no HTTP.
+
+No address of a camera is in it but the public one (``stream.address``): no password.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from ..artifact import ArtifactMeta
+from ..detector import Detector
+from ..errors import InputError
+from ..types import CameraStats
+from .figures import BOUNDS_MS, Figures
+from .pictures import EncodePicture
+
+FILE = ""  # the camera's name of a file's frames
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run.
+
+    name:        of the source.
+    facts:       of the model, as JSON can hold them.
+    cameras:     gives the cameras' figures, none for a file; called from the web thread.
+    score:       returns the detector's threshold; set_score changes it, or raises InputError.
+    unhealthy_s: without a frame for so long it is not healthy.
+    encode:      draws a result and returns a JPEG.
+    """
+
+    name: str
+    facts: Dict[str, Any]
+    cameras: Callable[[], List[CameraStats]]
+    figures: Figures
+    score: Callable[[], float]
+    set_score: Callable[[float], None]
+    unhealthy_s: float
+    encode: EncodePicture
+
+    def camera_names(self) -> List[str]:
+        """Return the names that frames carry, in order: those of the cameras, or FILE."""
+        return [camera.name for camera in self.cameras()] or [FILE]
+
+
+def facts_of(model: str, meta: ArtifactMeta, threads: int) -> Dict[str, Any]:
+    """Return what the page says of a model; its report is what the gate and the verification found."""
+    height, width = meta.spec.input_hw
+    return {
+        "file": model,
+        "model": meta.spec.name,
+        "input": f"{width} x {height}",
+        "precision": meta.precision,
+        "classes": list(meta.class_names),
+        "threads": threads,
+        "made from": f"sha256 {meta.source_sha256}",
+        "written by": ", ".join(f"{name} {version}" for name, version in meta.versions.items()),
+        "report": _as_json(meta.report),
+    }
+
+
+def score_of(detectors: Sequence[Detector]) -> Tuple[Callable[[], float], Callable[[float], None]]:
+    """Return what tells and what changes the threshold of copies of one detector."""
+
+    def change(score: float) -> None:
+        for detector in detectors:
+            detector.score = score
+
+    return lambda: detectors[0].score, change
+
+
+def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
+    """Return what changes while the run goes on, for the page; times in milliseconds or as named."""
+    figures = subject.figures
+    stats = {camera.name: camera for camera in subject.cameras()}
+    cameras = []
+    for name in stats or (FILE,):
+        one = {"name": name, **figures.camera(name), "silent_s": figures.silent_s(name)}
+        if name in stats:
+            camera = stats[name]
+            one.update(
+                title=name, state=camera.state, reason=camera.reason, size=list(camera.size_wh),
+                captured=camera.captured, dropped=camera.dropped, skipped=camera.skipped, stale=camera.stale,
+                gaps=camera.gaps, gap_s=camera.gap_s, age_ms=camera.age_ms,
+            )  # fmt: skip
+        else:
+            one.update(title=subject.name, state="file", reason="")
+        cameras.append(one)
+    return {
+        "uptime_s": figures.uptime_s(),
+        "score": subject.score(),
+        "viewers": viewers,
+        "bounds_ms": BOUNDS_MS,
+        "cameras": cameras,
+        "stages": figures.stages(),
+    }
+
+
+def health_of(subject: Subject, camera: Optional[str] = None) -> Tuple[bool, Dict[str, Any]]:
+    """Return whether frames flow, from any camera or from the one that is named, and the figures behind it."""
+    silent_s = subject.figures.silent_s(camera)
+    healthy = silent_s <= subject.unhealthy_s
+    return healthy, {
+        "healthy": healthy,
+        "seconds_without_frame": round(silent_s, 3),
+        "unhealthy_after_seconds": subject.unhealthy_s,
+        "cameras": {one.name: one.state for one in subject.cameras()},
+    }
+
+
+def score_from(text: str) -> float:
+    """Parse a threshold; raises InputError where it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"a threshold is a number between 0 and 1; got {text[:20]}.") from None
+
+
+def _as_json(value: Any) -> Any:
+    """Return the value with what JSON has no word for (NaN, infinity) as text."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
