@@ -1,7 +1,7 @@
 """The web server: its thread, its sockets and their limits. Knows no page.
 
-Tornado does sockets and HTTP (docs/decisions/0007-web.md). Everything runs in one event loop in a thread of its own, with
-little priority so that viewers wait for the detector and never the other way round.
+Tornado does sockets and HTTP (docs/decisions/0007-web.md). One event loop runs in a thread of its own, with little
+priority, so that viewers wait for the detector and never the other way round.
 """
 
 from __future__ import annotations

@@ -54,6 +54,14 @@ _SECURITY = {
 }
 
 
+class _Refused(Exception):
+    """Ends an answer with a status and a line."""
+
+    def __init__(self, status: HTTPStatus, text: str, **headers: str) -> None:
+        super().__init__(text)
+        self.status, self.text, self.headers = status, text, headers
+
+
 @dataclass
 class Site:
     """What the answers are made of.
@@ -77,13 +85,16 @@ class Site:
         task = asyncio.get_running_loop().create_task(self._answer(request))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        request.connection.set_close_callback(task.cancel)  # type: ignore[attr-defined]
+        _connection(request).set_close_callback(task.cancel)
 
     async def _answer(self, request: HTTPServerRequest) -> None:
         from tornado.iostream import StreamClosedError
 
         try:
-            await self._route(request)
+            try:
+                await self._route(request)
+            except _Refused as refused:
+                await reply(request, refused.status, refused.text, **refused.headers)
         except (StreamClosedError, asyncio.TimeoutError):
             _hang_up(request)
         except Exception as error:  # a mistake of ours must not end the server
@@ -108,11 +119,13 @@ class Site:
             return await reply(request, HTTPStatus.METHOD_NOT_ALLOWED, f"wanted {method}", Allow=method or "")
         return await answer(self, request, query)
 
-    def camera_of(self, query: Mapping[str, str]) -> Optional[str]:
-        """Return the camera that is asked for, the first by default; None where there is no such camera."""
+    def camera_of(self, query: Mapping[str, str]) -> str:
+        """Return the camera that is asked for, the first by default."""
         names = self.subject.camera_names()
         name = query.get("camera", names[0])
-        return name if name in names else None
+        if name not in names:
+            raise _Refused(HTTPStatus.NOT_FOUND, "there is no such camera")
+        return name
 
     def status(self) -> bytes:
         """Return the state as a server-sent event, made anew at most every EVENTS_EVERY_S for all viewers."""
@@ -124,7 +137,9 @@ class Site:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Count an open stream."""
+        """Count an open stream; there are not too many of them."""
+        if self.streams >= MAX_STREAMS:
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open", Retry_After="10")
         self.streams += 1
         try:
             yield
@@ -145,7 +160,7 @@ async def reply(
         body, kind = (json.dumps(body) + "\n").encode(), _JSON
     headers["Content-Length"] = str(len(body))
     await _flushed(_begin(request, status, kind, headers, b"" if request.method == "HEAD" else body))
-    request.connection.finish()  # type: ignore[union-attr]
+    _connection(request).finish()
 
 
 def _begin(
@@ -157,8 +172,8 @@ def _begin(
     for name, value in headers.items():
         all_headers[name.replace("_", "-")] = value
     start = ResponseStartLine("HTTP/1.1", status.value, status.phrase)
-    assert request.connection is not None
-    return request.connection.write_headers(start, all_headers, body)
+    written: Awaitable[None] = _connection(request).write_headers(start, all_headers, body)
+    return written
 
 
 async def _flushed(written: Awaitable[None]) -> None:
@@ -167,8 +182,12 @@ async def _flushed(written: Awaitable[None]) -> None:
 
 
 def _hang_up(request: HTTPServerRequest) -> None:
-    if request.connection is not None:
-        request.connection.close()  # type: ignore[attr-defined]
+    _connection(request).close()
+
+
+def _connection(request: HTTPServerRequest) -> Any:
+    """Return Tornado's HTTP1Connection; its types promise less than that."""
+    return request.connection
 
 
 def _known_path(request: HTTPServerRequest) -> str:
@@ -207,7 +226,7 @@ async def _unauthorised(request: HTTPServerRequest, complaint: str = "") -> None
     return await reply(
         request,
         HTTPStatus.UNAUTHORIZED,
-        "this needs the token: Authorization: Bearer TOKEN",
+        "wanted the token: Authorization: Bearer TOKEN",
         WWW_Authenticate=challenge,
     )
 
@@ -227,13 +246,12 @@ async def _score(site: Site, request: HTTPServerRequest, query: Query) -> None:
         wanted = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("score", "")
         site.subject.set_score(score_from(wanted))
     except InputError as error:
-        return await reply(request, HTTPStatus.BAD_REQUEST, str(error))
-    return await reply(request, HTTPStatus.OK, {"score": site.subject.score()})
+        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
+    await reply(request, HTTPStatus.OK, {"score": site.subject.score()})
 
 
 async def _healthz(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    if site.camera_of(query) is None:
-        return await reply(request, HTTPStatus.NOT_FOUND, "there is no such camera")
+    site.camera_of(query)
     healthy, figures = health_of(site.subject, query.get("camera"))
     return await reply(request, HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE, figures)
 
@@ -245,24 +263,17 @@ async def _metrics(site: Site, request: HTTPServerRequest, query: Query) -> None
 
 async def _snapshot(site: Site, request: HTTPServerRequest, query: Query) -> None:
     camera = site.camera_of(query)
-    if camera is None:
-        return await reply(request, HTTPStatus.NOT_FOUND, "there is no such camera")
     try:
         picture = await asyncio.wait_for(site.pictures.after(camera, 0), PICTURE_WAIT_S)
     except asyncio.TimeoutError:
-        return await reply(request, HTTPStatus.SERVICE_UNAVAILABLE, "no frame has come yet")
-    return await reply(request, HTTPStatus.OK, picture.jpeg, "image/jpeg")
+        raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no frame has come yet") from None
+    await reply(request, HTTPStatus.OK, picture.jpeg, "image/jpeg")
 
 
 async def _stream(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Send pictures without end; whoever takes them slowly gets fewer, each the newest of its moment."""
     camera = site.camera_of(query)
-    if camera is None:
-        return await reply(request, HTTPStatus.NOT_FOUND, "there is no such camera")
-    if site.streams >= MAX_STREAMS:
-        return await _full(request)
-    connection = request.connection
-    assert connection is not None
+    connection = _connection(request)
     kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
     with site.stream():
         await _flushed(_begin(request, HTTPStatus.OK, kind, {}))
@@ -277,10 +288,7 @@ async def _stream(site: Site, request: HTTPServerRequest, query: Query) -> None:
 
 async def _events(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Send the state every EVENTS_EVERY_S, and "end" when the run ends."""
-    if site.streams >= MAX_STREAMS:
-        return await _full(request)
-    connection = request.connection
-    assert connection is not None
+    connection = _connection(request)
     with site.stream():
         await _flushed(_begin(request, HTTPStatus.OK, "text/event-stream", {}, b"retry: 1000\n\n"))
         while not site.ending.is_set() and request.method != "HEAD":
@@ -289,10 +297,6 @@ async def _events(site: Site, request: HTTPServerRequest, query: Query) -> None:
                 await asyncio.wait_for(site.ending.wait(), EVENTS_EVERY_S)
         await _flushed(connection.write(b"event: end\ndata: {}\n\n"))
     connection.finish()
-
-
-async def _full(request: HTTPServerRequest) -> None:
-    await reply(request, HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open: close one", Retry_After="10")
 
 
 Answer = Callable[[Site, "HTTPServerRequest", Query], Awaitable[None]]
