@@ -5,10 +5,8 @@ python -m edgedet.benchmarks.plan_fit          # writes plan_constants.json and 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -134,7 +132,7 @@ def scaled_ratio(board: Board, like: Board) -> float:
     return min(compute, board.gb_per_s / like.gb_per_s)
 
 
-def write_constants(path: Path = CONSTANTS) -> None:
+def write_constants(path: Path) -> None:
     """Fit all boards and write the file."""
     lines = []
     for board, precision in measured_groups():
@@ -150,15 +148,3 @@ def write_constants(path: Path = CONSTANTS) -> None:
         lines.append(json.dumps(values))
     with atomic_path(path) as temporary:
         temporary.write_text('{"fits": [\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write what is derived from the published figures."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(argv)
-    write_constants()
-    print(f"wrote {CONSTANTS.name}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "int8": "#D55E00"}
 _TICKS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
 # Rows slower than this many budgets say nothing to who asked.
-_BUDGETS_SHOWN = 30
+_BUDGETS_SHOWN = 15
 
 
 def write_picture(plan: Plan, path: Path) -> None:
@@ -68,8 +68,10 @@ def _draw(axes: Any, plan: Plan, rows: list[Estimate]) -> None:
         x, y, s=36, edgecolors=colour, label=label, zorder=3,
         facecolors=[colour if plan.fits(row) == "yes" else "white" for row in rows],
     )  # fmt: skip
+    left = rows[0].precision == "int8"  # names of the slower precisions stand on the other side
     for row in rows:
         axes.annotate(
             row.variant if row.side == own_side(row.variant) else f"{row.variant}@{row.side}", (row.ms, row.ap.value),
-            textcoords="offset points", xytext=(4, -10), fontsize=7, color=colour,
+            textcoords="offset points", xytext=(-4, 4) if left else (4, -10), ha="right" if left else "left",
+            fontsize=7, color=colour,
         )  # fmt: skip
