@@ -162,8 +162,8 @@ def _writers(quantised: Quantised) -> list[tuple[str, str, Writer]]:
     sparse = quantised.sparse_model()
     typed = typed_graph(sparse)
     writers: list[tuple[str, str, Writer]] = [
-        (".onnx", "sparse", lambda meta, path: _write_onnx(sparse, meta, path)),
-        ("_fp16.onnx", "sparse", lambda meta, path: _write_onnx(typed, meta, path)),
+        (".onnx", "sparse", lambda meta, path: write_onnx(sparse, meta, path)),
+        ("_fp16.onnx", "sparse", lambda meta, path: write_onnx(typed, meta, path)),
     ]
     if find_spec("ai_edge_litert") is None:
         print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
@@ -177,7 +177,8 @@ def _writers(quantised: Quantised) -> list[tuple[str, str, Writer]]:
     return [*writers, (".tflite", "dense", write_tflite)]
 
 
-def _write_onnx(model: onnx.ModelProto, meta: ArtifactMeta, path: Path) -> None:
+def write_onnx(model: onnx.ModelProto, meta: ArtifactMeta, path: Path) -> None:
+    """Write a graph with its metadata."""
     helper.set_model_props(model, {META_KEY: meta.to_json()})
     path.write_bytes(model.SerializeToString())
 

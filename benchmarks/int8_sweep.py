@@ -1,0 +1,210 @@
+"""How well each way to quantise does: ``python -m edgedet.benchmarks.int8_sweep FLOAT.onnx --calib SRC --data X ...``.
+
+For each number of calibration frames and each seed: observed extremes alone, and what ``edgedet export --int8`` does.
+AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is on the gate's frames. Each cell is
+written to the JSON file as it is measured, and a second start goes on where the first ended.
+``python -m edgedet.benchmarks.int8_sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgedet.agreement import find
+from edgedet.artifact import ArtifactMeta
+from edgedet.benchmarks.ap_spread import judged_under_changes
+from edgedet.calibration.dataset import Dataset, read_dataset
+from edgedet.calibration.frames import FrameSets, calibration_frames
+from edgedet.calibration.gate import FLOOR_SHARE, compare
+from edgedet.calibration.quantise import Quantised, quantise
+from edgedet.engines.base import open_engine
+from edgedet.errors import EdgeDetError, InputError
+from edgedet.export.int8 import float_model, write_onnx
+from edgedet.export.tflite_writer import write_tflite
+from edgedet.files import sha256_of, write_json
+
+COUNTS, SEEDS, CHANGES, SCORE = (8, 32, 128), (0, 1, 2), 4, 0.4
+STATIC = {"convolutions": ["Conv"], "all operators": None}  # of onnxruntime's quantize_static
+WAYS = {"extremes": ("none", "minmax"), "fast": ("fast", "mixed")}  # name -> (recovery, observer)
+
+
+class Sweep:
+    """One float file, its frames and labels, and the cells that are measured."""
+
+    def __init__(self, path: Path, calib: str, data: Dataset, threads: int) -> None:
+        self.path, self.calib, self.data, self.threads = path, calib, data, threads
+        self.model, self.meta = float_model(path)
+        judged = judged_under_changes(path, data, 1, threads)
+        self.float_ap = self._mean_ap(judged)
+
+    def _mean_ap(self, judged: Sequence[Any]) -> float:
+        values = [item.average_precision(np.ones(len(self.data.images))) for item in judged]
+        return float(np.mean([value for value in values if value is not None]))
+
+    def cells(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+        """Return each cell's name and how it is measured."""
+        for count in COUNTS:
+            for seed in SEEDS:
+                for way in WAYS:
+                    yield f"{way}, {count} frames, seed {seed}", lambda w=way, c=count, s=seed: self.dense(w, c, s)
+        for way in WAYS:
+            yield f"{way}, sparse", lambda w=way: self.sparse(w)
+        for name in STATIC:
+            yield f"quantize_static, {name}", lambda n=name: self.static(n)
+
+    def _frames(self, count: int, seed: int) -> FrameSets:
+        return calibration_frames(self.calib, self.meta.spec, count, seed)
+
+    def _quantised(self, way: str, frames: FrameSets) -> tuple[Quantised, float]:
+        recovery, observer = WAYS[way]
+        began_s = time.perf_counter()
+        pixels = [frame.pixels for frame in frames.calibrate]
+        result = quantise(
+            self.model, self.meta.spec, pixels, self.meta.source_sha256, recovery, observer=observer
+        )  # fmt: skip
+        return result, time.perf_counter() - began_s
+
+    def _judged(self, write: Callable[[ArtifactMeta, Path], Any], suffix: str, changes: int) -> dict[str, Any]:
+        gate = self._frames(max(COUNTS), SEEDS[0]).gate
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"int8{suffix}"
+            write(replace(self.meta, precision="int8", report={}), path)
+            ap = self._mean_ap(judged_under_changes(path, self.data, changes, self.threads))
+            found = []
+            for file in (self.path, path):
+                meta, engine = open_engine(file, self.threads)
+                with closing(engine):
+                    found.append(find(engine.infer, meta.spec, gate, SCORE * FLOOR_SHARE))
+        report = compare(*found, SCORE)
+        return {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes}
+
+    def dense(self, way: str, count: int, seed: int) -> dict[str, Any]:
+        """Measure the TFLite file."""
+        frames = self._frames(count, seed)
+        made, seconds = self._quantised(way, frames)
+        row = self._judged(lambda meta, path: write_tflite(made.model, meta, path, made.dense), ".tflite", CHANGES)
+        return {**row, "mac_share": made.mac_shares["dense"], "seconds": seconds, "calibrated_on": len(frames.calibrate)}
+
+    def sparse(self, way: str) -> dict[str, Any]:
+        """Measure TensorRT's file, on onnxruntime with its optimisations off; it is slow, so one AP only."""
+        frames = self._frames(max(COUNTS), SEEDS[0])
+        made, seconds = self._quantised(way, frames)
+        row = self._judged(lambda meta, path: write_onnx(made.sparse_model(), meta, path), ".onnx", 1)
+        return {**row, "mac_share": made.mac_shares["sparse"], "seconds": seconds, "calibrated_on": len(frames.calibrate)}
+
+    def static(self, name: str) -> dict[str, Any]:
+        """Measure onnxruntime's own quantiser: min-max, per channel."""
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+        frames = self._frames(32, SEEDS[0]).calibrate
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+            def __init__(self) -> None:
+                self._left = iter(frames)
+
+            def get_next(self) -> dict[str, np.ndarray] | None:
+                frame = next(self._left, None)
+                return None if frame is None else {"pixels": frame.pixels}
+
+        def write(meta: ArtifactMeta, path: Path) -> None:
+            quantize_static(
+                str(self.path), str(path), Reader(), QuantFormat.QDQ, STATIC[name], True,
+                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+            )  # fmt: skip
+            write_onnx(onnx.load(path), meta, path)
+
+        began_s = time.perf_counter()
+        return {**self._judged(write, ".onnx", 1), "seconds": time.perf_counter() - began_s, "calibrated_on": len(frames)}
+
+
+def tables(path: Path) -> str:
+    """Return the Markdown table of a measured file."""
+    held = json.loads(path.read_text(encoding="utf-8"))
+    base = held["float_ap"]
+    lines = [
+        f"{held['name']}: {held['images']} images, float AP {base:.4f}; F1 at {SCORE:g} on the gate's frames.",
+        "",
+        "| what | AP, kept | F1 | MACs in INT8 | s to quantise |",
+        "|---|---|---|---|---|",
+    ]
+
+    def line(what: str, rows: list[dict[str, Any]]) -> str:
+        kept = np.array([100.0 * row["ap"] / base for row in rows])
+        f1 = [row["f1"] for row in rows if row["f1"] is not None]
+        spread = f" ({kept.min():.1f} to {kept.max():.1f})" if len(rows) > 1 else ""
+        share = rows[0].get("mac_share")
+        return (
+            f"| {what} | {kept.mean():.1f} %{spread} | {np.mean(f1):.3f} | "
+            f"{'' if share is None else f'{100 * share:.1f} %'} | {np.median([row['seconds'] for row in rows]):.0f} |"
+        )
+
+    cells = held["cells"]
+    for name in STATIC:
+        if (cell := cells.get(f"quantize_static, {name}")) is not None:
+            lines.append(line(f"quantize_static, {name}, {cell['calibrated_on']} frames", [cell]))
+    for way in WAYS:
+        for count in COUNTS:
+            rows = [cells[key] for seed in SEEDS if (key := f"{way}, {count} frames, seed {seed}") in cells]
+            if rows:
+                what = f"TFLite, {way}, {count} frames ({rows[0]['calibrated_on']} for ranges), {len(rows)} seeds"
+                lines.append(line(what, rows))
+    for way in WAYS:
+        if (cell := cells.get(f"{way}, sparse")) is not None:
+            lines.append(line(f"TensorRT's, {way}, {max(COUNTS)} frames", [cell]))
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what the JSON file lacks, or print tables of finished ones."""
+    parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.int8_sweep", description=__doc__)
+    parser.add_argument("model", type=Path, nargs="?", metavar="FLOAT", help="float .onnx file of edgedet export")
+    parser.add_argument("--calib", metavar="SRC", help="frames of the scene")
+    parser.add_argument("--data", type=Path, metavar="X", help="COCO JSON or Pascal VOC folder")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images of --data are")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the cells are kept")
+    parser.add_argument("--threads", type=int, default=1, help="threads (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, nargs="+", metavar="FILE", help="print the tables of these files")
+    args = parser.parse_args(argv)
+    try:
+        if args.docs:
+            print("\n".join(tables(path) for path in args.docs), end="")
+            return 0
+        if None in (args.model, args.calib, args.data, args.json):
+            raise InputError("a sweep needs FLOAT, --calib, --data and --json; --docs prints finished ones.")
+        import torch
+
+        torch.set_num_threads(args.threads)
+        data = read_dataset(args.data, args.images)
+        sweep = Sweep(args.model, args.calib, data, args.threads)
+        held = {"name": sweep.meta.spec.name, "images": len(data.images), "float_ap": sweep.float_ap, "cells": {}}
+        held["source_sha256"] = sweep.meta.source_sha256
+        if args.json.exists():
+            earlier = json.loads(args.json.read_text(encoding="utf-8"))
+            if earlier.get("source_sha256") != held["source_sha256"]:
+                raise InputError(f"{args.json} holds another checkpoint's cells ({sha256_of(args.json)[:8]}): move it.")
+            held["cells"] = earlier["cells"]
+        for name, measure in sweep.cells():
+            if name not in held["cells"]:
+                held["cells"][name] = measure()
+                write_json(str(args.json), held)
+                print(name, held["cells"][name], file=sys.stderr, flush=True)
+    except EdgeDetError as error:
+        print(f"edgedet: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
