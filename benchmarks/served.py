@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,14 @@ class Opened:
 class ServedDetector:
     """One model, open in a child until ``close``; raises what opening it raised."""
 
-    def __init__(self, model: str, threads: int, score: float) -> None:
-        """See ``Detector``; one thread count for the engine and OpenCV."""
-        self._child = Child(_open, model, threads, score)
+    def __init__(
+        self, model: str, threads: int, score: float, opener: Callable[[str, int, float], Detector] = Detector
+    ) -> None:
+        """See ``Detector``; one thread count for the engine and OpenCV.
+
+        opener: what makes a detector of ``model``; of a module, so that the child can import it.
+        """
+        self._child = Child(_open, model, threads, score, opener)
         try:
             self.opened: Opened = self._child.first()
         except BaseException:
@@ -69,10 +75,12 @@ class ServedDetector:
         self._child.close()
 
 
-def _open(model: str, threads: int, score: float) -> tuple[Opened, Handler]:
+def _open(
+    model: str, threads: int, score: float, opener: Callable[[str, int, float], Detector]
+) -> tuple[Opened, Handler]:  # fmt: skip
     require("cv2", "edgedet bench").setNumThreads(threads)
     before_mb = rss_mb("VmRSS")
-    detector = Detector(model, threads, score)
+    detector = opener(model, threads, score)
 
     def handle(question: Any) -> Any:
         if question == MEMORY:
