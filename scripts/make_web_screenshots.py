@@ -1,0 +1,59 @@
+"""Make the screenshots of the live page that docs/web.md shows, on the demo.
+
+    python scripts/make_web_screenshots.py
+
+Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.png, docs/web-dark.png and
+docs/web-phone.png.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from browser import chromium, why_no_browser  # noqa: E402  # the tests' own
+
+SHOTS = (("web-light", (1440, 1020), False), ("web-dark", (1440, 1020), True), ("web-phone", (360, 1500), True))
+WARM_UP_S = 8.0  # until the histograms have something to show
+
+
+def main(out: Path) -> int:
+    """Run the demo, look at it three times."""
+    missing = why_no_browser()
+    if missing is not None:
+        print(f"make_web_screenshots {missing}", file=sys.stderr)
+        return 2
+    command = [sys.executable, "-m", "edgedet", "run", "--source", str(ROOT / "edgedet/demo/street.mp4"), "--loop"]
+    run = subprocess.Popen(
+        [*command, "--threads", "1", "--web", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert run.stderr is not None
+        url = next(found[0] for line in run.stderr if (found := re.search(r"http://\S+", line)))
+        time.sleep(WARM_UP_S)
+        for name, size_wh, dark in SHOTS:
+            with chromium(size_wh, dark) as driver:
+                driver.get(url)
+                time.sleep(3.0)
+                picture = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
+                path = out / f"{name}.png"
+                cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+                print(f"wrote {path}, {path.stat().st_size / 1e3:.0f} kB")
+    finally:
+        run.terminate()
+        run.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"))
