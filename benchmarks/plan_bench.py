@@ -79,7 +79,7 @@ def own_board(path: Path, threads: int | None = None) -> OwnBoard:
     rows, left_out = [], []
     for number, row in enumerate(models):
         try:
-            rows.append(_measured(row, figures))
+            rows.append(_measured(row))
         except _LeftOut as reason:
             left_out.append(str(reason))
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -102,10 +102,10 @@ class _LeftOut(Exception):
     """A row that is in order, but that nothing can be planned with."""
 
 
-def _measured(row: dict[str, Any], figures: dict[str, Any]) -> Measured:
+def _measured(row: dict[str, Any]) -> Measured:
     name, (h, w) = str(row["name"]), row["input_hw"]
     engine = next((key for beginning, key in _ENGINES.items() if str(row["engine"]).startswith(beginning)), None)
-    threads = row.get("threads", figures.get("threads"))
+    threads = row["threads"]
     times = row["ms"]["network"]
     measured = Measured(
         name, int(h), str(row["precision"]), engine or "", int(threads), float(times["p50"]),

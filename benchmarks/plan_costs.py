@@ -124,8 +124,9 @@ def network_costs(spec: DetectorSpec, variant: str) -> NetworkCosts:
     names = tuple(str(index) for index in range(spec.num_classes))
     network, random = EfficientDet(spec).eval(), torch.Generator().manual_seed(0)
     for module in network.modules():  # as trained: equal weights would need fewer multiplications
-        if getattr(module, "edge_weights", None) is not None:
-            module.edge_weights.data.uniform_(0.2, 2.0, generator=random)
+        weights = getattr(module, "edge_weights", None)
+        if weights is not None:
+            weights.data.uniform_(0.2, 2.0, generator=random)
     model = graph_from_network(network, ArtifactMeta(spec, names, "fp32", "0" * 64))
     # "int8" has one byte an element, so that bytes are elements
     layers = Counter(

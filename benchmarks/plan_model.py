@@ -8,7 +8,7 @@ a family to another. (Williams, Waterman, Patterson: Roofline, 2009.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from edgedet.benchmarks.layer_costs import BYTES
 from edgedet.benchmarks.plan_costs import costs_of
 
-# Op classes that an engine computes inside the convolution before them. TensorRT's fused swish is what published
-# figures of Lite and D models agree on: with swish as a pass of its own, constants of one are 65 % off for the other.
-FUSED = {"tflite": ("relu6",), "ort": ("relu6",), "trt": ("relu6", "swish")}
-NAMES = ("dense", "depthwise", "bytes", "layer")
+# What becomes of a swish, which the graph has as a sigmoid and a product. TensorRT computes it inside the convolution
+# before it: with a pass of its own, constants of Lite models are 65 % off for D models on the Jetson Nano.
+# onnxruntime makes one QuickGelu of the two (seen in its optimised D0), XNNPACK one table in INT8 (docs/tflite.md).
+SWISH = {"trt": "inside", "ort": "one pass", ("tflite", "int8"): "one pass", ("tflite", "fp32"): "as written"}
 # A figure is taken to be off by 3 % by chance; constants to differ by a factor of 1.35 (e^0.3) from the prior's
 # proportions. With many figures the prior has no weight; with one it decides all but the speed as a whole.
 FIGURE_SIGMA, PRIOR_SIGMA = 0.03, 0.3
@@ -66,7 +66,6 @@ class Point:
     precision: str
     threads: int
     ms: float
-    tag: str = field(default="", compare=False)
 
 
 def predicted_ms(
@@ -78,17 +77,26 @@ def predicted_ms(
 
 
 @cache
-def _work(variant: str, side: int | None, fused: tuple[str, ...]) -> tuple[np.ndarray, ...]:
-    rows = [row for row in costs_of(variant, side).rows if row.op_class not in fused]
-    count, macs, elements = (
-        np.array(values, np.float64)
-        for values in zip(*((row.count, row.macs, row.read + row.weights + row.written) for row in rows), strict=True)
-    )
-    return count, macs, elements, np.array([row.op_class == "depthwise" for row in rows])
+def _work(variant: str, side: int | None, swish: str) -> tuple[np.ndarray, ...]:
+    """Return of each kind of layer: how many there are, multiply-accumulates, elements moved, whether depthwise."""
+    rows = []
+    for row in costs_of(variant, side).rows:
+        elements = row.read + row.weights + row.written
+        if row.op_class == "relu6" or (row.op_class == "swish" and swish == "inside"):
+            continue
+        if row.op_class == "swish" and swish == "one pass":
+            if row.read == row.written:  # the sigmoid; the product reads it and its input
+                continue
+            elements -= row.written
+        rows.append((row.count, row.macs, elements, row.op_class == "depthwise"))
+    count, macs, moved, is_depthwise = (np.array(values, np.float64) for values in zip(*rows, strict=True))
+    return count, macs, moved, is_depthwise > 0
 
 
 def _predicted(theta: np.ndarray, point: Point) -> float:
-    count, macs, elements, is_depthwise = _work(point.variant, point.side, FUSED[point.machine.engine])
+    engine = point.machine.engine
+    swish = SWISH.get(engine) or SWISH[engine, point.precision]
+    count, macs, elements, is_depthwise = _work(point.variant, point.side, swish)
     dense, depthwise, moved, layer = np.exp(theta)
     rate = point.machine.gmacs[point.precision] * 1e9 * point.threads
     computing = macs / rate * np.where(is_depthwise, depthwise, dense)

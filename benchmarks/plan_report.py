@@ -147,8 +147,12 @@ def with_tables(document: str) -> str:
         if not re.search(pattern, document, re.DOTALL):
             raise InputError(f'the document has no "<!-- table: {name} -->" with an "<!-- end -->" behind it.')
         made = make()
-        document = re.sub(pattern, lambda match, text=made: f"{match[1]}{text}{match[2]}", document, flags=re.DOTALL)
+        document = re.sub(pattern, _between(made), document, flags=re.DOTALL)
     return document
+
+
+def _between(text: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: f"{match[1]}{text}{match[2]}"
 
 
 def _table(head: str, rows: Iterable[Sequence[object]]) -> str:
