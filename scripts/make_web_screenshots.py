@@ -22,8 +22,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import chromium, why_no_browser  # noqa: E402  # the tests' own
 
-SHOTS = (("web-light", (1440, 1020), False), ("web-dark", (1440, 1020), True), ("web-phone", (360, 1500), True))
-WARM_UP_S = 8.0  # until the histograms have something to show
+from edgedet import demo  # noqa: E402
+
+SHOTS = (("web-light", (1440, 1200), False), ("web-dark", (1440, 1200), True), ("web-phone", (360, 1240), True))
+WARM_UP_S = 12.0  # until the histograms have something to show
 
 
 def main(out: Path) -> int:
@@ -32,7 +34,7 @@ def main(out: Path) -> int:
     if missing is not None:
         print(f"make_web_screenshots {missing}", file=sys.stderr)
         return 2
-    command = [sys.executable, "-m", "edgedet", "run", "--source", str(ROOT / "edgedet/demo/street.mp4"), "--loop"]
+    command = [sys.executable, "-m", "edgedet", "run", str(demo.INT8), "--source", str(demo.CLIP), "--loop"]
     run = subprocess.Popen(
         [*command, "--threads", "1", "--web", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,

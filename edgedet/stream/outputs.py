@@ -17,6 +17,7 @@ from .address import file_stem
 from .draw import draw
 from .jsonl import jsonl_sink
 from .live import Say
+from .notify import notify_address, notify_sink
 from .recording import recording_sink
 from .segments import Keeper
 from .sinks import Annotate, Write, image_sink, lasting, video_sink, window_sink
@@ -83,6 +84,9 @@ def sinks_of(
         sinks.append(last(lambda: _save_sink(args, source, keeper, annotate)))
     if args.jsonl is not None:
         sinks.append(last(lambda: jsonl_sink(args.jsonl, class_names, source.live, keeper)))
+    manager = notify_address()
+    if manager is not None:
+        sinks.append(notify_sink(manager))  # last: a result counts once it is written
     return sinks
 
 

@@ -174,7 +174,7 @@ function render() {
   const dropped = one.captured === undefined ? 0 : one.dropped;
   tile("dropped", number(dropped), one.captured ? `${number((100 * dropped) / one.captured, 1)} %` : "", one.captured ? `of ${number(one.captured)} captured` : "a file: every frame is used");
   const found = Object.values(one.now).reduce((sum, count) => sum + count, 0);
-  tile("found", number(found), "", Object.entries(one.now).map(([name, count]) => `${count} ${name}`).join(", ") || "nothing");
+  tile("found", number(found), "", Object.entries(one.now).map(([name, count]) => (count === found ? name : `${count} ${name}`)).join(", ") || "nothing");
   renderClasses(one);
   renderStages(status.stages, status.bounds_ms);
   renderCameras(status.cameras);
