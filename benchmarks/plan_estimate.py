@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from edgedet.benchmarks.plan_boards import Accuracy, Board, accuracy_of, board_for, boards, figures, other_networks
+from edgedet.benchmarks.plan_costs import own_side
 from edgedet.benchmarks.plan_fit import BASE, SAME_BLOCKS, machine_of, scaled_ratio, speed_up, stored_fits
 from edgedet.benchmarks.plan_memory import memory_mb
 from edgedet.benchmarks.plan_model import Constants, Machine, predicted_ms
@@ -210,15 +211,13 @@ def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
 def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> Choice:
     """Return the most accurate row that fits even at its slow end, or, where none does, that fits by its middle.
 
-    Equal accuracy: the faster. The runner-up is the most accurate of the other variants that fit or are likely to: it
+    Equal accuracy: the faster. Rows without a published AP come last, in the order of their variants' own sizes. The runner-up is the most accurate of the other variants that fit or are likely to: it
     may be more accurate than the best one, and less sure. ``nearest`` is the fastest row that the memory holds.
     """
     words = {id(row): fit_word(row, budget_ms, ram_gb) for row in rows}
 
     def most_accurate(candidates: Iterable[Estimate]) -> list[Estimate]:
-        return sorted(
-            (row for row in candidates if row.ap.value is not None), key=lambda row: (-float(row.ap.value or 0), row.ms)
-        )
+        return sorted(candidates, key=_by_accuracy, reverse=True)
 
     sure = most_accurate(row for row in rows if words[id(row)] == "yes")
     likely = most_accurate(row for row in rows if words[id(row)] == "likely")
@@ -227,6 +226,12 @@ def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> 
     runner_up = next((row for row in others), None)
     held = [row for row in rows if words[id(row)] != "memory"] or list(rows)
     return Choice(best, bool(sure), runner_up, min(held, key=lambda row: row.ms))
+
+
+def _by_accuracy(row: Estimate) -> tuple[bool, float, float]:
+    known = row.ap.value is not None
+    ap = row.ap.value if known else accuracy_of(row.variant, own_side(row.variant), row.precision).value
+    return known, ap or 0.0, -row.ms
 
 
 def percent(log_error: float) -> str:
