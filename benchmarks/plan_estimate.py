@@ -211,8 +211,9 @@ def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
 def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> Choice:
     """Return the most accurate row that fits even at its slow end, or, where none does, that fits by its middle.
 
-    Equal accuracy: the faster. Rows without a published AP come last, in the order of their variants' own sizes. The runner-up is the most accurate of the other variants that fit or are likely to: it
-    may be more accurate than the best one, and less sure. ``nearest`` is the fastest row that the memory holds.
+    Equal accuracy: the faster. Rows without a published AP come last, in the order of their variants' own sizes. The
+    runner-up is the most accurate of the other variants that fit or are likely to: it may be more accurate than the
+    best one, and less sure. ``nearest`` is the fastest row that the memory holds.
     """
     words = {id(row): fit_word(row, budget_ms, ram_gb) for row in rows}
 
