@@ -2,8 +2,8 @@
 
     python scripts/make_web_screenshots.py
 
-Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.png, docs/web-dark.png and
-docs/web-phone.png.
+Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.jpg, docs/web-dark.jpg and
+docs/web-phone.jpg.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from browser import chromium, why_no_browser  # noqa: E402  # the tests' own
 from edgedet import demo  # noqa: E402
 
 SHOTS = (("web-light", (1440, 1200), False), ("web-dark", (1440, 1200), True), ("web-phone", (360, 1240), True))
+JPEG_QUALITY = 88
 WARM_UP_S = 12.0  # until the histograms have something to show
 
 
@@ -48,8 +49,8 @@ def main(out: Path) -> int:
                 driver.get(url)
                 time.sleep(3.0)
                 picture = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
-                path = out / f"{name}.png"
-                cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+                path = out / f"{name}.jpg"
+                cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
                 print(f"wrote {path}, {path.stat().st_size / 1e3:.0f} kB")
     finally:
         run.terminate()

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, Optional
 
 from ..errors import InputError, require
 from ..stream.sinks import Write
@@ -52,11 +52,12 @@ def web_server(place: Place, guard: Guard, subject: Subject, report: Callable[[s
         server.stop()
 
 
-def _listen(place: Place) -> List[socket.socket]:
-    from tornado.netutil import bind_sockets
-
+def _listen(place: Place) -> socket.socket:
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     try:
-        return bind_sockets(place.port, place.host)
+        listener = socket.create_server((place.host, place.port), family=family, backlog=MAX_CONNECTIONS)
+        listener.setblocking(False)
+        return listener
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
@@ -76,9 +77,9 @@ class _Server:
         self._ready = threading.Event()
         self._error: Optional[BaseException] = None
 
-    def start(self, sockets: List[socket.socket]) -> None:
-        self.port = int(sockets[0].getsockname()[1])
-        self._thread = threading.Thread(target=self._run, args=(sockets,), name="web", daemon=True)
+    def start(self, listener: socket.socket) -> None:
+        self.port = int(listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="web", daemon=True)
         self._thread.start()
         self._ready.wait()
         if self._error is not None:
@@ -89,23 +90,23 @@ class _Server:
             self._loop.call_soon_threadsafe(self._ending.set)
         self._thread.join(2 * CLOSE_WAIT_S)
 
-    def _run(self, sockets: List[socket.socket]) -> None:
+    def _run(self, listener: socket.socket) -> None:
         try:
             lower_priority()
-            asyncio.run(self._serve(sockets))
+            asyncio.run(self._serve(listener))
         except BaseException as error:
             self._error = error
             self._report(f"web: the server ended: {type(error).__name__}: {error}")
         finally:
             self._ready.set()
 
-    async def _serve(self, sockets: List[socket.socket]) -> None:
+    async def _serve(self, listener: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self.pictures = Pictures(self._subject.encode)
         site = Site(self._guard, self._subject, self.pictures, self._report, self._ending)
         server = _limited_server(site)
-        server.add_sockets(sockets)
+        server.add_sockets([listener])
         self._ready.set()
         await self._ending.wait()
         server.stop()

@@ -275,28 +275,32 @@ async def _stream(site: Site, request: HTTPServerRequest, query: Query) -> None:
     camera = site.camera_of(query)
     connection = _connection(request)
     kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+    if request.method == "HEAD":
+        return await reply(request, HTTPStatus.OK, b"", kind)
     with site.stream():
         await _flushed(_begin(request, HTTPStatus.OK, kind, {}))
         number = 0
-        while request.method != "HEAD":
+        while True:
             picture = await site.pictures.after(camera, number)
             number = picture.number
             head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
             await _flushed(connection.write(b"".join((head.encode(), picture.jpeg, b"\r\n"))))
-    connection.finish()
 
 
 async def _events(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Send the state every EVENTS_EVERY_S, and "end" when the run ends."""
     connection = _connection(request)
+    if request.method == "HEAD":
+        return await reply(request, HTTPStatus.OK, b"", "text/event-stream")
     with site.stream():
         await _flushed(_begin(request, HTTPStatus.OK, "text/event-stream", {}, b"retry: 1000\n\n"))
-        while not site.ending.is_set() and request.method != "HEAD":
+        while not site.ending.is_set():
             await _flushed(connection.write(site.status()))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(site.ending.wait(), EVENTS_EVERY_S)
         await _flushed(connection.write(b"event: end\ndata: {}\n\n"))
     connection.finish()
+    return None
 
 
 Answer = Callable[[Site, "HTTPServerRequest", Query], Awaitable[None]]
