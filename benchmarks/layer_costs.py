@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import onnx
-from onnx import TensorProto, helper
+from typing import TYPE_CHECKING
 
 from edgedet.errors import InputError
-from edgedet.export.macs import conv_macs, shapes_of
+
+if TYPE_CHECKING:
+    import onnx
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}  # of a weight or an activation
 
@@ -116,6 +116,10 @@ def layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list[LayerCo
     precision: "fp32", "fp16" or "int8": the bytes of every weight and activation but the camera's bytes, which have
     one. Raises InputError for another precision, for nodes that our export does not write, and for open sizes.
     """
+    from onnx import TensorProto
+
+    from edgedet.export.macs import conv_macs, shapes_of
+
     if precision not in BYTES:
         raise InputError(f"costs are known for {', '.join(BYTES)}; got {precision!r}.")
     shapes, macs = shapes_of(model), conv_macs(model)
@@ -157,6 +161,8 @@ def _part(name: str) -> str:
 
 
 def _op_class(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> str:
+    from onnx import helper
+
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         return "quantise"
     if node.name.startswith("pixels."):

@@ -1,6 +1,8 @@
 """``edgedet plan`` as users run it: what is chosen, what is refused and in which words, JSON and picture."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,15 @@ def test_a_scaled_board_is_as_much_faster_as_its_data_sheet_and_less_sure():
     assert nano.ms / nx.ms == pytest.approx(1.469, rel=1e-3)
     assert nx.high_ms / nx.ms > nano.high_ms / nano.ms
     assert 0.3 < scaling_error() < 0.4
+
+
+def test_planning_needs_numpy_only():
+    code = (
+        "import sys; from edgedet.cli import main; main(['plan', '--board', 'raspberry-pi-4', '--fps', '5']); "
+        "print([name for name in ('torch', 'onnx', 'onnxruntime', 'cv2', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_names_are_found_as_people_write_them():
