@@ -17,18 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from edgedet.benchmarks.accuracy import SCORE_FLOOR, detect_images
+from edgedet.calibration.changes import Changed
 from edgedet.calibration.dataset import Dataset, match_classes, read_dataset
+from edgedet.calibration.gate import low_percentile, mean_ap
 from edgedet.calibration.matching import Judged
 from edgedet.calibration.progress import with_progress
 from edgedet.detector import Detector
-from edgedet.engines.base import Engine, open_engine
+from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
 from edgedet.files import write_json
-from edgedet.types import RawOutputs
 
-SHARE_CHANGED = 0.001  # of the pixels
 RESAMPLES = 300
-LOW_PERCENTILE = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,6 @@ class Spread:
     aps: tuple[float, ...]
 
 
-class _Changed:
-    """An engine that is shown pictures changed by one grey level in one pixel of a thousand."""
-
-    def __init__(self, engine: Engine, seed: int) -> None:
-        self._engine, self._random = engine, np.random.default_rng(seed)
-
-    def infer(self, pixels: np.ndarray) -> RawOutputs:
-        changed = pixels.astype(np.int16)
-        where = self._random.random(pixels.shape[:3]) < SHARE_CHANGED
-        changed[where] += self._random.choice(np.array([-1, 1], np.int16), size=(int(where.sum()), 1))
-        return self._engine.infer(np.clip(changed, 0, 255).astype(np.uint8))
-
-    def close(self) -> None:
-        """Leave the engine to its owner."""
-
-
 def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int) -> list[Judged]:
     """Return a file's matched detections for each of ``repeats`` seeds; raises InputError where an image fails."""
     meta, engine = open_engine(path, threads)
@@ -69,7 +52,7 @@ def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int) 
     judged = []
     with closing(engine):
         for seed in with_progress(range(repeats), path.name, "change"):
-            detector = Detector((meta, _Changed(engine, seed)), threads, SCORE_FLOOR)
+            detector = Detector((meta, Changed(engine, seed)), threads, SCORE_FLOOR)
             done, failures = detect_images(detector, data.images)
             failures = [*data.failures, *failures]
             if failures:
@@ -81,22 +64,19 @@ def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int) 
 def spread(name: str, float_judged: Sequence[Judged], judged: Sequence[Judged], images: int) -> Spread:
     """Compare a file's APs with the float file's, image for image; raises InputError where there is no AP."""
 
-    def aps(items: Sequence[Judged], weights: np.ndarray) -> list[float]:
-        found = [item.average_precision(weights) for item in items]
-        return [value for value in found if value is not None]
-
-    def kept(weights: np.ndarray) -> float:
-        wanted = aps(float_judged, weights)
-        return float(np.mean(aps(judged, weights)) / np.mean(wanted)) if any(wanted) else float("nan")
-
     everything = np.ones(images)
-    values = aps(judged, everything)
-    if not values or not any(aps(float_judged, everything)):
+    values = [value for item in judged if (value := item.average_precision(everything)) is not None]
+    if not values or not mean_ap(float_judged, everything):
         raise InputError("the float file's AP is 0, or no image has labels: nothing to compare with.")
-    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1.0 / images), size=RESAMPLES)
-    resampled = [kept(row) for row in with_progress(draws.astype(np.float64), "resampling", "draw")]
-    low = float(np.nanpercentile(resampled, LOW_PERCENTILE))
-    return Spread(name, float(np.mean(values)), float(np.std(values)), kept(everything), low, tuple(values))
+
+    def kept(weights: np.ndarray) -> float | None:
+        before, after = mean_ap(float_judged, weights), mean_ap(judged, weights)
+        return after / before if before and after is not None else None
+
+    low, share = low_percentile(kept, images, seed=0, resamples=RESAMPLES), kept(everything)
+    assert low is not None
+    assert share is not None
+    return Spread(name, float(np.mean(values)), float(np.std(values)), share, low, tuple(values))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """How well each way to quantise does: ``python -m edgedet.benchmarks.int8_sweep FLOAT.onnx --calib SRC --data X ...``.
 
 For each number of calibration frames and each seed: observed extremes alone, and what ``edgedet export --int8`` does.
-AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is on the gate's frames. Each cell is
-written to the JSON file as it is measured, and a second start goes on where the first ended.
+AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is on the gate's frames. Each cell
+is written to the JSON file as it is measured, and a second start goes on where the first ended.
 ``python -m edgedet.benchmarks.int8_sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
 """
 
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from edgedet.calibration.gate import FLOOR_SHARE, compare
 from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
-from edgedet.export.int8 import float_model, write_onnx
-from edgedet.export.tflite_writer import write_tflite
+from edgedet.export.int8 import float_model
+from edgedet.export.int8_files import SPARSE, TFLITE, write_onnx
 from edgedet.files import sha256_of, write_json
+from edgedet.types import Detections
 
 COUNTS, SEEDS, CHANGES, SCORE = (8, 32, 128), (0, 1, 2), 4, 0.4
 STATIC = {"convolutions": ["Conv"], "all operators": None}  # of onnxruntime's quantize_static
@@ -58,11 +60,11 @@ class Sweep:
         for count in COUNTS:
             for seed in SEEDS:
                 for way in WAYS:
-                    yield f"{way}, {count} frames, seed {seed}", lambda w=way, c=count, s=seed: self.dense(w, c, s)
+                    yield f"{way}, {count} frames, seed {seed}", partial(self.dense, way, count, seed)
         for way in WAYS:
-            yield f"{way}, sparse", lambda w=way: self.sparse(w)
+            yield f"{way}, sparse", partial(self.sparse, way)
         for name in STATIC:
-            yield f"quantize_static, {name}", lambda n=name: self.static(n)
+            yield f"quantize_static, {name}", partial(self.static, name)
 
     def _frames(self, count: int, seed: int) -> FrameSets:
         return calibration_frames(self.calib, self.meta.spec, count, seed)
@@ -76,57 +78,61 @@ class Sweep:
         )  # fmt: skip
         return result, time.perf_counter() - began_s
 
-    def _judged(self, write: Callable[[ArtifactMeta, Path], Any], suffix: str, changes: int) -> dict[str, Any]:
+    def _judged(
+        self, write: Callable[[ArtifactMeta, Path], Any], suffix: str, changes: int, frames: FrameSets, seconds: float
+    ) -> dict[str, Any]:
         gate = self._frames(max(COUNTS), SEEDS[0]).gate
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"int8{suffix}"
             write(replace(self.meta, precision="int8", report={}), path)
             ap = self._mean_ap(judged_under_changes(path, self.data, changes, self.threads))
-            found = []
+            found: list[list[Detections]] = []
             for file in (self.path, path):
                 meta, engine = open_engine(file, self.threads)
                 with closing(engine):
                     found.append(find(engine.infer, meta.spec, gate, SCORE * FLOOR_SHARE))
-        report = compare(*found, SCORE)
-        return {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes}
+        report = compare(found[0], found[1], SCORE)
+        row = {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes}
+        return {**row, "seconds": seconds, "calibrated_on": len(frames.calibrate)}
 
     def dense(self, way: str, count: int, seed: int) -> dict[str, Any]:
         """Measure the TFLite file."""
         frames = self._frames(count, seed)
         made, seconds = self._quantised(way, frames)
-        row = self._judged(lambda meta, path: write_tflite(made.model, meta, path, made.dense), ".tflite", CHANGES)
-        return {**row, "mac_share": made.mac_shares["dense"], "seconds": seconds, "calibrated_on": len(frames.calibrate)}
+        row = self._judged(lambda meta, path: TFLITE.write(made, meta, path), ".tflite", CHANGES, frames, seconds)
+        return {**row, "mac_share": made.mac_shares["dense"]}
 
     def sparse(self, way: str) -> dict[str, Any]:
         """Measure TensorRT's file, on onnxruntime with its optimisations off; it is slow, so one AP only."""
         frames = self._frames(max(COUNTS), SEEDS[0])
         made, seconds = self._quantised(way, frames)
-        row = self._judged(lambda meta, path: write_onnx(made.sparse_model(), meta, path), ".onnx", 1)
-        return {**row, "mac_share": made.mac_shares["sparse"], "seconds": seconds, "calibrated_on": len(frames.calibrate)}
+        row = self._judged(lambda meta, path: SPARSE.write(made, meta, path), ".onnx", 1, frames, seconds)
+        return {**row, "mac_share": made.mac_shares["sparse"]}
 
     def static(self, name: str) -> dict[str, Any]:
         """Measure onnxruntime's own quantiser: min-max, per channel."""
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-        frames = self._frames(32, SEEDS[0]).calibrate
+        frames = self._frames(32, SEEDS[0])
 
         class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
             def __init__(self) -> None:
-                self._left = iter(frames)
+                self._left = iter(frames.calibrate)
 
             def get_next(self) -> dict[str, np.ndarray] | None:
                 frame = next(self._left, None)
                 return None if frame is None else {"pixels": frame.pixels}
 
-        def write(meta: ArtifactMeta, path: Path) -> None:
+        began_s = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "static.onnx"
             quantize_static(
                 str(self.path), str(path), Reader(), QuantFormat.QDQ, STATIC[name], True,
                 activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
             )  # fmt: skip
-            write_onnx(onnx.load(path), meta, path)
-
-        began_s = time.perf_counter()
-        return {**self._judged(write, ".onnx", 1), "seconds": time.perf_counter() - began_s, "calibrated_on": len(frames)}
+            made = onnx.load(path)
+        seconds = time.perf_counter() - began_s
+        return self._judged(lambda meta, path: write_onnx(made, meta, path), ".onnx", 1, frames, seconds)
 
 
 def tables(path: Path) -> str:
@@ -188,8 +194,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
         data = read_dataset(args.data, args.images)
         sweep = Sweep(args.model, args.calib, data, args.threads)
-        held = {"name": sweep.meta.spec.name, "images": len(data.images), "float_ap": sweep.float_ap, "cells": {}}
-        held["source_sha256"] = sweep.meta.source_sha256
+        held: dict[str, Any] = {
+            "name": sweep.meta.spec.name,
+            "source_sha256": sweep.meta.source_sha256,
+            "images": len(data.images),
+            "float_ap": sweep.float_ap,
+            "cells": {},
+        }
         if args.json.exists():
             earlier = json.loads(args.json.read_text(encoding="utf-8"))
             if earlier.get("source_sha256") != held["source_sha256"]:

@@ -78,7 +78,7 @@ def dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> 
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.output[0] == CENTRED:
             node.input[1] = rewriter.constant("centre", np.float32(centre_of(spec)))
-        if node.op_type == "Conv":
+        if node.name in plan.convs:
             rewriter.integer_conv(node, plan.convs[node.name])
         rewriter.nodes.append(node)
         name = node.output[0]

@@ -149,7 +149,7 @@ def compare(
         reason=reason,
         figure="F1",
         value=value,
-        low=_low(lambda weights: f1_of(weights @ counts), len(counts), seed),
+        low=low_percentile(lambda weights: f1_of(weights @ counts), len(counts), seed),
         required=min_f1,
         images=len(counts),
         boxes=boxes,
@@ -178,7 +178,7 @@ def _score_of_as_many(found: Sequence[Detections], boxes: int) -> float | None:
 def compare_on_labels(
     images: Sequence[LabelledImage],
     float_found: Sequence[Detections],
-    int8_found: Sequence[Detections],
+    int8_runs: Sequence[Sequence[Detections]],
     class_map: Sequence[int],
     score: float = DEFAULT_SCORE,
     seed: int = 0,
@@ -186,18 +186,22 @@ def compare_on_labels(
 ) -> GateReport:
     """Judge both models' detections, above LABELS_SCORE_FLOOR, by the labels of the same images.
 
+    int8_runs: what the INT8 file found in each of several runs over the images, each changed a little (``changes``):
+               its AP is the mean. Other figures are the first run's.
     class_map: the model's class id for each class of the labels, -1 for labels to leave out (``match_classes``).
     Raises InputError where the drop allowed is no percentage.
     """
     if not 0.0 <= max_drop_percent < 100.0:
         raise InputError(f"the drop of AP that is allowed lies between 0 and 100 percent; got {max_drop_percent}.")
-    wanted, got = (Judged.of(images, found, class_map) for found in (float_found, int8_found))
+    wanted = Judged.of(images, float_found, class_map)
+    runs = [Judged.of(images, found, class_map) for found in int8_runs]
+    got = runs[0]
     everything = np.ones(len(images))
     boxes = int(wanted.truths.sum())
-    ap_float, ap_int8 = wanted.average_precision(everything), got.average_precision(everything)
+    ap_float, ap_int8 = wanted.average_precision(everything), mean_ap(runs, everything)
 
     def kept(weights: np.ndarray) -> float | None:
-        before, after = wanted.average_precision(weights), got.average_precision(weights)
+        before, after = wanted.average_precision(weights), mean_ap(runs, weights)
         return after / before if before and after is not None else None
 
     reason = ""
@@ -213,7 +217,7 @@ def compare_on_labels(
         reason=reason,
         figure="share of float AP",
         value=value,
-        low=_low(kept, len(images), seed),
+        low=low_percentile(kept, len(images), seed),
         required=required,
         images=len(images),
         boxes=boxes,
@@ -235,13 +239,21 @@ def _verdict(reason: str, value: float | None, required: float) -> str:
     return PASSED if value is not None and value >= required else FAILED
 
 
-def _low(figure: Callable[[np.ndarray], float | None], images: int, seed: int) -> float | None:
-    """Return the figure's LOW_PERCENTILE over RESAMPLES draws of as many images, with replacement.
+def mean_ap(runs: Sequence[Judged], weights: np.ndarray) -> float | None:
+    """Return the mean AP of several runs over the same images; None without labels."""
+    values = [value for run in runs if (value := run.average_precision(weights)) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def low_percentile(
+    figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int = RESAMPLES
+) -> float | None:
+    """Return the figure's LOW_PERCENTILE over draws of as many images, with replacement.
 
     ``figure`` is given how often each image was drawn: the same for both models, which makes the comparison paired.
     """
     if not images:
         return None
-    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1.0 / images), size=RESAMPLES)
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1.0 / images), size=resamples)
     values = [value for value in map(figure, draws.astype(np.float64)) if value is not None and math.isfinite(value)]
     return float(np.percentile(values, LOW_PERCENTILE)) if values else None

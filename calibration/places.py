@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -57,6 +58,6 @@ def places_of(executor: Executor, pixels: np.ndarray) -> Places:
 
     executor.run(pixels, visit)
     finest = max(found)
-    everything = sum(F.interpolate(mask, finest, mode="nearest") for mask in found.values())
+    everything = torch.stack([F.interpolate(mask, finest, mode="nearest") for mask in found.values()]).amax(0)
     union = {size: F.adaptive_max_pool2d(everything, size)[0, 0] > 0 for size in found}
     return Places({size: mask[0, 0] > 0 for size, mask in found.items()}, union)

@@ -50,11 +50,13 @@ class DensePlan:
 
     tensors: for each tensor from "pixels.centred" to the prediction convolutions' outputs, but for what a ReLU6 that
              is part of the operator reads (``fused_clips``).
-    convs:   for each Conv node, by its name.
+    convs:   for each INT8 Conv node, by its name.
+    floats:  names of the nodes that stay float (``revert``); what they pass on among themselves has no scale.
     """
 
     tensors: Mapping[str, QuantParams]
     convs: Mapping[str, QuantisedConv] = field(default_factory=dict)
+    floats: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

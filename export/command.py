@@ -102,6 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-float", default="stem,depthwise,se", metavar="A,B",
         help="left float for TensorRT: stem, depthwise, se, heads, or layers by name (default: %(default)s)",
     )  # fmt: skip
+    int8.add_argument(
+        "--revert", type=int, metavar="N",
+        help="put back to float at most N layers where INT8 fails (default: 16; 0: none)",
+    )  # fmt: skip
     int8.add_argument("--data", type=Path, metavar="X", help="judge by labels: COCO JSON or Pascal VOC folder")
     int8.add_argument("--images", type=Path, metavar="DIR", help="where the images of --data are")
     int8.add_argument(
@@ -188,16 +192,20 @@ def _int8_options(args: argparse.Namespace) -> Int8Options:
     from edgedet.calibration.dataset import read_dataset
     from edgedet.calibration.observe import OBSERVERS
     from edgedet.export.int8 import Int8Options
+    from edgedet.export.int8_revert import MOST
     from edgedet.postprocess import logit_of
 
     keep_float = tuple(name for name in args.keep_float.split(",") if name)
     if args.observer not in OBSERVERS:
         raise InputError(f"--observer takes {', '.join(OBSERVERS)}; got {args.observer!r}.")
     logit_of(args.score)
+    if args.revert is not None and args.revert < 0:
+        raise InputError(f"--revert takes a number of layers from 0 on; got {args.revert}.")
     return Int8Options(
         args.calib, args.frames, recovery=args.recover, observer=args.observer, keep_float=keep_float, table=args.table,
         labels=None if args.data is None else read_dataset(args.data, args.images), score=args.score,
         max_drop=args.max_drop, force=args.force, threads=args.threads, is_demo=args.weights == DEMO,
+        revert=MOST if args.revert is None else args.revert,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ fails is not kept.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -17,10 +17,10 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import helper
 
 from edgedet.agreement import PASSED, UNVERIFIED, find
 from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.calibration.changes import Changed
 from edgedet.calibration.dataset import Dataset, match_classes
 from edgedet.calibration.frames import FrameSets, calibration_frames, sha256_of_frame
 from edgedet.calibration.gate import FLOOR_SHARE, LABELS_SCORE_FLOOR, GateReport, compare, compare_on_labels
@@ -28,15 +28,21 @@ from edgedet.calibration.plan import check_keep_float
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
 from edgedet.calibration.table import CalibrationTable
-from edgedet.calibration.typed import typed_graph
 from edgedet.detector import Detector
-from edgedet.engines.base import open_engine
+from edgedet.engines.base import Engine, open_engine
 from edgedet.errors import InputError, SourceError, VerificationError
+from edgedet.export.int8_files import SPARSE, TFLITE, TYPED, Form
+from edgedet.export.int8_revert import MOST, Selector, reverted
 from edgedet.files import atomic_path, sha256_of
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import DetectorSpec
 from edgedet.stream.sources import read_image
 from edgedet.types import Detections
+
+# Runs over the labelled images, each changed a little, whose mean AP is judged. One run's AP is chance to half a point
+# (docs/int8.md); onnxruntime without its optimisations is ten times slower.
+RUNS = {".tflite": 8, ".onnx": 3}
+NAMED = 3  # layers that a refusal names
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Int8Options:
     score:      the user's score threshold.
     max_drop:   per cent of float AP that may be lost, with labels.
     force:      keep files whose verdict is UNVERIFIED.
+    revert:     layers that go back to float at most where the select frames are not passed.
     """
 
     calib: str | None = None
@@ -66,6 +73,7 @@ class Int8Options:
     score: float = 0.4
     max_drop: float = 1.0
     force: bool = False
+    revert: int = MOST
     threads: int = 1
     is_demo: bool = False
 
@@ -79,6 +87,7 @@ class Int8Result:
     sha256: str
     int8_mac_share: float
     gate: dict[str, Any]
+    reverted: list[str]
 
 
 def float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
@@ -120,18 +129,30 @@ def export_int8(
         model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, options.observer, say
     )
     quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
+    forms = [SPARSE, TYPED, TFLITE]
+    if find_spec("ai_edge_litert") is None:
+        print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
+        forms.remove(TFLITE)
+    selector = Selector(float_path, meta, frames.select, options.score, options.threads)
+    chosen = {
+        form.placement: reverted(quantised, form, selector, options.revert, say)
+        for form in forms if form is not TYPED  # the same layers as in the other sparse file
+    }  # fmt: skip
     written, refused = [], []
-    for suffix, share, write in _writers(quantised):
-        path = float_path.with_name(f"{float_path.stem}_int8{suffix}")
-        result, verdict = _write_and_judge(path, meta, quantised.mac_shares[share], write, judge, frames, options)
+    for form in forms:
+        path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
+        result, verdict = _write_and_judge(path, meta, *chosen[form.placement], form, judge, frames, options)
         say(f"{path}: {verdict.line()}")
         if result is None:
             refused.append(f"{path.name} {verdict.verdict}: {verdict.figure} {verdict.value}")
         else:
             written.append(result)
     if refused:
+        worst = f"; most is lost in {', '.join(selector.order(quantised)[:NAMED])}" if frames.select else ""
         hint = "; give more frames of the scene (--calib, --frames) or labels (--data)"
-        raise VerificationError(f"refused and not kept: {'; '.join(refused)}{hint}, or --force where unverified.")
+        raise VerificationError(
+            f"refused and not kept: {'; '.join(refused)}{worst}{hint}, or --force where unverified."
+        )
     return written
 
 
@@ -154,56 +175,32 @@ def _refuse_overlap(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> N
         )
 
 
-Writer = Callable[[ArtifactMeta, Path], None]
-
-
-def _writers(quantised: Quantised) -> list[tuple[str, str, Writer]]:
-    """Return (suffix of the name, placement, how it is written)."""
-    sparse = quantised.sparse_model()
-    typed = typed_graph(sparse)
-    writers: list[tuple[str, str, Writer]] = [
-        (".onnx", "sparse", lambda meta, path: write_onnx(sparse, meta, path)),
-        ("_fp16.onnx", "sparse", lambda meta, path: write_onnx(typed, meta, path)),
-    ]
-    if find_spec("ai_edge_litert") is None:
-        print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
-        return writers
-
-    def write_tflite(meta: ArtifactMeta, path: Path) -> None:
-        from edgedet.export.tflite_writer import write_tflite as write
-
-        write(quantised.model, meta, path, quantised.dense)
-
-    return [*writers, (".tflite", "dense", write_tflite)]
-
-
-def write_onnx(model: onnx.ModelProto, meta: ArtifactMeta, path: Path) -> None:
-    """Write a graph with its metadata."""
-    helper.set_model_props(model, {META_KEY: meta.to_json()})
-    path.write_bytes(model.SerializeToString())
-
-
 def _write_and_judge(
-    path: Path, meta: ArtifactMeta, share: float, write: Writer, judge: _Judge, frames: FrameSets, options: Int8Options
-) -> tuple[Int8Result | None, GateReport]:
+    path: Path, meta: ArtifactMeta, quantised: Quantised, floats: list[str], form: Form, judge: _Judge,
+    frames: FrameSets, options: Int8Options,
+) -> tuple[Int8Result | None, GateReport]:  # fmt: skip
+    """Write one file and judge it; ``floats`` are the layers that went back to float."""
     int8_meta = replace(meta, precision="int8", report={})
+    share = quantised.mac_shares[form.placement]
     try:
         with atomic_path(path) as temporary:
-            write(int8_meta, temporary)
+            form.write(quantised, int8_meta, temporary)
             verdict = judge(temporary)
             report = {
                 "gate": verdict.to_dict(),
                 "frames": frames.report(),
                 "int8_mac_share": share,
                 "recovery": options.recovery,
+                "reverted": floats,
             }
-            write(replace(int8_meta, report=report), temporary)
+            form.write(quantised, replace(int8_meta, report=report), temporary)
             if not (verdict.verdict == PASSED or (verdict.verdict == UNVERIFIED and options.force)):
                 raise _Refused
     except _Refused:
         path.unlink(missing_ok=True)  # an earlier export's: it belongs to other weights or frames
         return None, verdict
-    return Int8Result(str(path), path.stat().st_size, sha256_of(path), share, verdict.to_dict()), verdict
+    result = Int8Result(str(path), path.stat().st_size, sha256_of(path), share, verdict.to_dict(), floats)
+    return result, verdict
 
 
 class _Refused(Exception):
@@ -216,31 +213,36 @@ class _Judge:
     def __init__(self, float_path: Path, meta: ArtifactMeta, frames: FrameSets, options: Int8Options) -> None:
         self._frames, self._options = frames, options
         self._class_map = match_classes(options.labels, meta.class_names) if options.labels else ()
-        self._found = self._detect(float_path)
+        self._found = self._detect(float_path)[0]
 
     def __call__(self, path: Path) -> GateReport:
-        found = self._detect(path)
         options = self._options
         if options.labels is None:
-            return compare(self._found, found, options.score, options.seed)
+            return compare(self._found, self._detect(path)[0], options.score, options.seed)
+        found = self._detect(path, RUNS[path.suffix])
         return compare_on_labels(
             options.labels.images, self._found, found, self._class_map, options.score, options.seed, options.max_drop
         )
 
-    def _detect(self, path: Path) -> Sequence[Detections]:
+    def _detect(self, path: Path, changes: int = 0) -> list[list[Detections]]:
+        """Return what a file finds in each picture, in one run, or in a run for each change of the pictures."""
         meta, engine = open_engine(path, self._options.threads)
         with closing(engine):
-            labels = self._options.labels
-            if labels is None:
+            if self._options.labels is None:
                 frames = with_progress(self._frames.gate, "judging", "frame")
-                return find(engine.infer, meta.spec, frames, self._options.score * FLOOR_SHARE)
-            from edgedet.benchmarks.accuracy import detect_images
+                return [find(engine.infer, meta.spec, frames, self._options.score * FLOOR_SHARE)]
+            if not changes:
+                return [self._detect_labelled((meta, engine))]
+            return [self._detect_labelled((meta, Changed(engine, seed))) for seed in range(changes)]
 
-            detector = Detector((meta, engine), self._options.threads, LABELS_SCORE_FLOOR)
-            done, failures = detect_images(detector, with_progress(labels.images, "judging", "image"))
-            failures = [*labels.failures, *failures]
-            if failures:
-                raise InputError(
-                    f"{len(failures)} labelled images cannot be judged: {failures[0]}; mend or remove them."
-                )
-            return [found for _, found in done]
+    def _detect_labelled(self, model: tuple[ArtifactMeta, Engine]) -> list[Detections]:
+        from edgedet.benchmarks.accuracy import detect_images
+
+        labels = self._options.labels
+        assert labels is not None
+        detector = Detector(model, self._options.threads, LABELS_SCORE_FLOOR)
+        done, failures = detect_images(detector, with_progress(labels.images, "judging", "image"))
+        failures = [*labels.failures, *failures]
+        if failures:
+            raise InputError(f"{len(failures)} labelled images cannot be judged: {failures[0]}; mend or remove them.")
+        return [found for _, found in done]

@@ -27,6 +27,7 @@ OPERATORS = {
     "MUL": ("MulOptions", 1, 2),
     "PAD": ("PadOptions", 1, 2),
     "PADV2": ("PadV2Options", 1, 2),
+    "QUANTIZE": ("QuantizeOptions", 1, 1),  # float32 to int8
     "RELU6": (None, 1, 2),
     "RESHAPE": ("ReshapeOptions", 1, 1),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 1, 2),

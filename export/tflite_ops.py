@@ -292,3 +292,20 @@ WRITERS: dict[str, Callable[[OpWriter, onnx.NodeProto], None]] = {
     "Resize": resize,
     "Sigmoid": logistic,
 }
+
+
+def float_operator(w: OpWriter, real: OpWriter, node: onnx.NodeProto) -> None:
+    """Write an operator that stays float among INT8 ones: DEQUANTIZE in front, QUANTIZE behind, where INT8 is met.
+
+    real: holds the float tensors of the same graph.
+    """
+    for name in node.input:
+        if name not in w.constants and name not in real.tensors:
+            real.tensors[name] = real.activation(f"{name}.real", w.shape(name))
+            w.builder.op("DEQUANTIZE", [w.tensors[name]], [real.tensors[name]])
+    WRITERS[node.op_type](real, node)
+    name = real.relu6_of.get(node.output[0], node.output[0])
+    w.builder.tensors[real.tensors[name]].name = f"{name}.real"
+    if w.plan is not None and name in w.plan.tensors:
+        w.tensors[name] = w.activation(name, w.shape(name))
+        w.builder.op("QUANTIZE", [real.tensors[name]], [w.tensors[name]])

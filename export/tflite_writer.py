@@ -22,6 +22,7 @@ from edgedet.export.tflite_ops import (
     BYTE_TO_INT8,
     WRITERS,
     OpWriter,
+    float_operator,
     scales_of,
 )
 from edgedet.files import atomic_path
@@ -59,15 +60,21 @@ def tflite_from_graph(
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
     w = OpWriter(TfliteBuilder(), constants, shapes, plan, fused_clips(graph, constants))
+    real = OpWriter(w.builder, constants, shapes, None, w.relu6_of)  # of layers that stay float in an INT8 file
+    floats = plan.floats if plan is not None else ()
     image, rest = _image(w, graph)
     for node in rest:
         if node.op_type in _TAIL or node.output[0] in w.tensors:  # the latter: a ReLU6 that is part of a convolution
             continue
         if node.op_type not in WRITERS:
             raise UnsupportedError(f"node {node.name} is a {node.op_type}, which the TFLite writer does not know.")
-        if any(name and name not in w.tensors and name not in constants for name in node.input):
+        known = (w.tensors, real.tensors, constants)
+        if any(name and not any(name in holder for holder in known) for name in node.input):
             raise UnsupportedError(f"node {node.name} ({node.op_type}) reads what the TFLite writer leaves out.")
-        WRITERS[node.op_type](w, node)
+        if node.name in floats:
+            float_operator(w, real, node)
+        else:
+            WRITERS[node.op_type](w, node)
     outputs = tuple(w.relu6_of.get(name, name) for group in levels for name in group)
     if every_value:
         outputs = tuple(name for name in w.tensors if name in maker)

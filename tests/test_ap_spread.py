@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedet.benchmarks.ap_spread import _Changed, main, spread
+from edgedet.benchmarks.ap_spread import main, spread
+from edgedet.calibration.changes import Changed
 from edgedet.calibration.dataset import LabelledImage
 from edgedet.calibration.matching import Judged
 from edgedet.types import Detections, RawOutputs
@@ -57,8 +58,8 @@ def test_one_pixel_of_a_thousand_moves_by_one_level():
 
     pixels = np.full((1, 512, 512, 3), 255, np.uint8)
     pixels[:, :, 256:] = 100
-    _Changed(Engine(), seed=0).infer(pixels)
-    _Changed(Engine(), seed=0).infer(pixels)
+    Changed(Engine(), seed=0).infer(pixels)
+    Changed(Engine(), seed=0).infer(pixels)
     moved = seen[0].astype(int) - pixels
     assert set(np.unique(moved)) == {-1, 0, 1}
     assert 0.0004 < (moved != 0).any(-1).mean() < 0.0015

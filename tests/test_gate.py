@@ -200,7 +200,7 @@ def test_with_labels_the_threshold_is_the_lowest_that_keeps_the_precision():
         (*right[0], 0.8, 0), (*wrong[0], 0.7, 0), (*right[1], 0.6, 0), (*wrong[1], 0.5, 0), (*right[2], 0.35, 0),
         (*wrong[2], 0.1, 0),
     )  # fmt: skip
-    report = compare_on_labels([image], [of_float], [of_int8], (0,), score=0.4)
+    report = compare_on_labels([image], [of_float], [[of_int8]], (0,), score=0.4)
     assert report.score_int8 == pytest.approx(0.6)
     assert (report.precision, report.recall) == (0.5, 0.5)  # at 0.4: 2 right of 4, of 4 labels
 
@@ -254,7 +254,7 @@ def test_a_weight_is_an_image_that_comes_as_often():
 
 def test_the_same_detections_keep_all_ap():
     pictures, detections = random_set(0, images=30)
-    report = compare_on_labels(pictures, detections, detections, (0, 1, 2))
+    report = compare_on_labels(pictures, detections, [detections], (0, 1, 2))
     assert (report.verdict, report.value, report.low) == (PASSED, 1.0, 1.0)
     assert report.required == pytest.approx(0.99)
     assert report.ap_float == report.ap_int8
@@ -265,21 +265,21 @@ def test_a_drop_of_more_than_allowed_fails_and_is_named():
     """Every other image loses its boxes."""
     pictures, detections = random_set(0, images=30)
     poorer = [found() if at % 2 else one for at, one in enumerate(detections)]
-    report = compare_on_labels(pictures, detections, poorer, (0, 1, 2))
+    report = compare_on_labels(pictures, detections, [poorer], (0, 1, 2))
     assert report.verdict == FAILED
     assert report.low < report.value < 0.8
     assert f"AP {report.ap_int8:.4f} of {report.ap_float:.4f}" in report.line()
-    assert compare_on_labels(pictures, detections, poorer, (0, 1, 2), max_drop_percent=90.0).verdict == PASSED
+    assert compare_on_labels(pictures, detections, [poorer], (0, 1, 2), max_drop_percent=90.0).verdict == PASSED
 
 
 def test_few_labels_or_a_float_model_that_finds_nothing_are_no_proof():
     pictures, detections = random_set(0, images=5)
-    report = compare_on_labels(pictures, detections, detections, (0, 1, 2))
+    report = compare_on_labels(pictures, detections, [detections], (0, 1, 2))
     assert report.boxes < MIN_BOXES
     assert report.verdict == UNVERIFIED
     pictures, detections = random_set(0, images=30)
     nothing = [found()] * 30
-    report = compare_on_labels(pictures, nothing, nothing, (0, 1, 2))
+    report = compare_on_labels(pictures, nothing, [nothing], (0, 1, 2))
     assert (report.verdict, report.value, report.reason) == (UNVERIFIED, None, "the float model's own AP is 0")
 
 
@@ -293,7 +293,7 @@ def test_labels_of_other_classes_and_detections_of_theirs_are_left_out():
 
 def test_a_drop_that_is_no_percentage_is_refused():
     with pytest.raises(InputError, match="between 0 and 100 percent; got 100"):
-        compare_on_labels([], [], [], (0,), max_drop_percent=100)
+        compare_on_labels([], [], [[]], (0,), max_drop_percent=100)
 
 
 def test_reports_are_frozen_and_printable():
