@@ -14,6 +14,8 @@ from edgedet.errors import InputError
 DATA = Path(__file__).with_name("plan_boards.json")
 # What our own INT8 files keep of their float AP where it was measured (docs/int8.md); on COCO nobody measured it.
 INT8_KEPT_LOWEST, INT8_KEPT_HIGHEST = 0.983, 1.017
+OFFICIAL = "published, official weights"
+TRAINED_AT_640 = "at 640 x 640: published, official weights that were trained at that size (automl's coco640)"
 INT8_NOTE = (
     f"INT8 of D models: the float AP times {INT8_KEPT_LOWEST}, the least that our D0 kept of its own on two small data "
     f"sets (the most: {INT8_KEPT_HIGHEST}); on COCO not measured"
@@ -120,9 +122,9 @@ def accuracy_of(variant: str, side: int, precision: str) -> Accuracy:
     key = variant if side == own_side(variant) else f"{variant}@{side}"
     published = _data()["ap"]["float"].get(key)
     if published is None:
-        return Accuracy(None, "no AP was published for this size")
+        return Accuracy(None, "for this size: none was published")
     if precision != "int8":
-        return Accuracy(published, "published, official weights")
+        return Accuracy(published, OFFICIAL if side == own_side(variant) else TRAINED_AT_640)
     if key in _data()["ap"]["int8"]:
         return Accuracy(
             _data()["ap"]["int8"][key],

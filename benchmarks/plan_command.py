@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from edgedet import __version__
 from edgedet.benchmarks.plan_bench import estimate_from, own_board, timing_from
-from edgedet.benchmarks.plan_boards import board_for, boards
+from edgedet.benchmarks.plan_boards import OFFICIAL, board_for, boards
 from edgedet.benchmarks.plan_costs import MORE_SIZES, VARIANTS, own_side, variant_of
 from edgedet.benchmarks.plan_estimate import Choice, Estimate, choose, estimate, fit_word, planned_precisions
 from edgedet.errors import InputError, require
@@ -181,7 +181,7 @@ def print_plan(plan: Plan, text: TextIO) -> None:
     print("", file=text)
     for number, why in enumerate(whys, 1):
         _wrapped(f"({number}) {why}.", text)
-    for note in dict.fromkeys(row.ap.note for row in plan.rows if "INT8" in row.ap.note):
+    for note in dict.fromkeys(row.ap.note for row in plan.rows if row.ap.note != OFFICIAL):
         _wrapped(f"AP: {note}.", text)
     for note in plan.notes:
         _wrapped(f"note: {note}.", text)
