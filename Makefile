@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 # The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
 ORACLE := timm==1.0.19 omegaconf==2.4.0
 
-.PHONY: demo demo-int8 test slow check clean
+.PHONY: demo demo-int8 web-screenshots test slow check clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
@@ -26,6 +26,10 @@ demo: $(VENV)/demo.stamp
 # The INT8 model inside the package, after a change of calibration or of the TFLite writer.
 demo-int8: $(VENV)/demo.stamp
 	$(BIN)/python scripts/make_demo_int8.py
+
+# The pictures of docs/web.md, after a change of the page; needs Debian's chromium and chromium-driver.
+web-screenshots: $(VENV)/dev.stamp
+	$(BIN)/python scripts/make_web_screenshots.py
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest

@@ -2,10 +2,11 @@
 
     python -m edgedet.benchmarks.web_clients
 
-A real `edgedet run --web` looks at the demo's clip at 1280x720 as a camera of 25 frames a second, more than it can
+A real `edgedet run --web` looks at the demo's clip at 1280x720 as a camera of 25 frames a second, about what it can
 take. The numbers of viewers come in turns, several rounds, since neighbours and clocks change; the best round counts,
-because a neighbour can only take away. CPU time a frame says what viewers cost where no core is idle. Each viewer takes pictures and events, as a page does. Viewers sit on the same machine, which on a board they
-would not: they run with the least priority, and throw away what they read in the kernel.
+because a neighbour can only take away. CPU time a frame says what viewers cost where no core is idle. Each viewer takes
+pictures and events, as a page does. Viewers sit on the same machine, which on a board they would not: they run with the
+least priority, and throw away what they read in the kernel.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, Sequence, Tuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ..errors import require
 from ..stream.draw import draw
 from ..types import FrameResult
 
-PICTURES_PER_S = 10.0  # of one camera at most, for all viewers together; each takes 4 ms of a PC's core at 1280x720
+PICTURES_PER_S = 10.0  # of one camera at most, for all viewers together; each takes 2.5 ms of a PC's core at 1280x720
 LONGEST_SIDE_PX = 1280  # of a picture on the page; a larger one costs the board more than a viewer sees
 JPEG_QUALITY = 80  # of 100: half the bytes of 95, and boxes stay sharp
 NICENESS = 10  # of the web threads: a tenth of the weight of the detector's, where there are not enough cores for all
@@ -58,13 +58,12 @@ def lower_priority() -> None:
 class Pictures:
     """Belongs to the event loop that runs when it is made; only ``put`` is for another thread.
 
-    encoded: pictures made so far; encode_ms: of the last one.
+    encoded: pictures made so far.
     """
 
     def __init__(self, encode: EncodePicture, pictures_per_s: float = PICTURES_PER_S) -> None:
         """Start without a picture; ``encode`` is called in a thread of its own."""
         self.encoded = 0
-        self.encode_ms: Optional[float] = None
         self._encode_one = encode
         self._interval_s = 1.0 / pictures_per_s
         self._loop = asyncio.get_running_loop()
@@ -121,11 +120,10 @@ class Pictures:
     async def _encode(self, camera: str) -> Picture:
         due_s = self._began_s.get(camera, 0.0) + self._interval_s
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-        began = self._began_s[camera] = time.monotonic()
+        self._began_s[camera] = time.monotonic()
         number, result = self._newest[camera]
         jpeg = await self._loop.run_in_executor(self._thread, self._encode_one, result)
         self.encoded += 1
-        self.encode_ms = (time.monotonic() - began) * 1e3
         return Picture(number, jpeg)
 
 
