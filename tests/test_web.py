@@ -12,15 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from installs import ROOT
 from media import META
-from web import ask, found, page, read_all, result, send, stats, wait_until
+from web import TOKEN, ask, found, page, read_all, result, send, stats, wait_until
 
 from edgedet.errors import InputError
-from edgedet.web import pictures, site
+from edgedet.web import pictures, probe, site
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram
 from edgedet.web.guard import Guard, Place, names_of
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
 from edgedet.web.server import web_server
+from edgedet.web.sink import TOKEN_VARIABLE
 from edgedet.web.subject import facts_of, status_of
 
 cv2 = pytest.importorskip("cv2", reason="the live page draws by OpenCV")
@@ -323,3 +325,26 @@ def test_one_connection_takes_many_requests_and_head_has_no_body():
         for path in ("/", "/snapshot.jpg", "/events", "/stream.mjpg"):
             status, _, body = ask(one.port, path, method="HEAD")
             assert (status, body.strip("0\r\n")) == (200, ""), path
+
+
+def test_the_document_names_every_address_and_every_metric():
+    text = (ROOT / "docs/web.md").read_text()
+    addresses = set(site._ROUTES) - {"/app.js", "/style.css", "/icon.svg"}
+    assert set(re.findall(r"^\| `(/[\w.]*)` \|", text, re.MULTILINE)) == addresses
+    with page((stats("door"),)) as one:
+        one.put(result(camera="door", class_ids=(0,), age_ms=50.0))
+        families = re.findall(r"^# TYPE (\w+) ", ask(one.port, "/metrics")[2], re.MULTILINE)
+    assert len(families) == 13
+    for name in families:
+        assert f"`{name}`" in text, name
+
+
+def test_a_health_check_of_a_container_asks_with_the_token(monkeypatch, capsys):
+    with page(token=TOKEN, unhealthy_s=0.5) as one:
+        monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+        assert probe.main([str(one.port)]) == 1  # without the token
+        monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+        assert probe.main([str(one.port)]) == 0
+        wait_until(lambda: probe.main([str(one.port)]) == 1)
+    assert probe.main([str(one.port)]) == 1
+    assert "no answer: " in capsys.readouterr().out
