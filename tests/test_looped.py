@@ -58,14 +58,3 @@ def test_a_run_takes_it_as_a_camera_that_never_ends(folder, capsys):
 def test_what_cannot_be_looped_is_refused_in_one_line(folder, capsys, options, line):
     assert cli.main(["run", "model.fake", "--loop", *options]) == 2
     assert capsys.readouterr().err == f"edgedet: {line}\n"
-
-
-def test_options_of_the_page_that_do_not_fit_are_refused_in_one_line(folder, capsys):
-    for options, line in (
-        (["--token", "0123456789abcdef"], "--token and --allow-host go with --web."),
-        (["--web", "0.0.0.0:8080"], "--web on 0.0.0.0 is open to the network and needs --token TOKEN"),
-        (["--web", "model.onnx"], "--web wants HOST:PORT, as 127.0.0.1:8080 or [::1]:8080; got model.onnx."),
-        (["--web", "--unhealthy-after", "0"], "--unhealthy-after wants a number above 0; got 0.0."),
-    ):
-        assert cli.main(["run", "model.fake", "--source", "clip.avi", *options]) == 2
-        assert capsys.readouterr().err.startswith(f"edgedet: {line}")

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         sinks = [held.enter_context(sink) for sink in wanted]
         detect = [detector.detect for detector in detectors]
         summary = run_frames(source, detect, sinks, stop, args.limit, progress.update)
+        args.score = detectors[0].score  # a viewer of the live page may have changed it
     summary = replace(summary, failures=summary.failures + failures)
     if summary.failures and not summary.frames:
         raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))

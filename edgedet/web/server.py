@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Optional
 
-from ..errors import InputError, require
+from ..errors import InputError
 from ..stream.sinks import Write
 from ..types import FrameResult
 from .guard import Guard, Place
@@ -33,10 +33,8 @@ CLOSE_WAIT_S = 3.0
 def web_server(place: Place, guard: Guard, subject: Subject, report: Callable[[str], None]) -> Iterator[Write]:
     """Serve until the block ends; yield what takes each result, at once, and tell ``report`` where the page is.
 
-    Raises InputError where the address cannot be had, MissingDependency without the packages of the extra "web".
+    Raises InputError where the address cannot be had.
     """
-    require("tornado", "--web")
-    require("prometheus_client", "--web")
     server = _Server(guard, subject, report)
     server.start(_listen(place))
     shown = f"[{place.host}]" if ":" in place.host else place.host

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Sequence
 
 from ..detector import Detector
-from ..errors import InputError
+from ..errors import InputError, require
 from ..stream.sinks import Write
 from .figures import Figures
 from .guard import DEFAULT_PLACE, Guard, Place, check_token, names_of, place_of
@@ -54,7 +54,10 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def web_options(args: argparse.Namespace) -> Optional[WebOptions]:
-    """Return the options, None without ``--web``; raises InputError where they do not fit."""
+    """Return the options, None without ``--web``.
+
+    Raises InputError where they do not fit, MissingDependency without the packages of the extra "web".
+    """
     if args.web is None:
         if args.token is not None or args.allow_host:
             raise InputError("--token and --allow-host go with --web.")
@@ -65,6 +68,8 @@ def web_options(args: argparse.Namespace) -> Optional[WebOptions]:
     token = args.token if args.token is not None else os.environ.get(TOKEN_VARIABLE) or None
     check_token(place, token)
     guard = Guard(names_of(place, args.allow_host), token, f"edgedet_{place.port}")
+    for package in ("tornado", "prometheus_client"):
+        require(package, "--web")
     return WebOptions(place, guard, args.unhealthy_after)
 
 
