@@ -18,7 +18,7 @@ from web import TOKEN, ask, found, page, read_all, result, send, stats, wait_unt
 
 from edgedet.errors import InputError
 from edgedet.web import pictures, probe, site
-from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram
+from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
 from edgedet.web.guard import Guard, Place, names_of
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
 from edgedet.web.server import web_server
@@ -188,11 +188,12 @@ def test_times_are_counted_in_their_buckets_and_percentiles_are_of_the_last():
     assert histogram.counts[:2] == [2, 1]  # up to 1 ms, up to 2 ms
     assert histogram.counts[BOUNDS_MS.index(70)] == 1
     assert histogram.counts[-1] == 1
-    assert histogram.recent()["counts"] == histogram.counts
-    assert histogram.recent()["p50_ms"] == 1.5
+    assert summary_of(histogram.recent_ms)["counts"] == histogram.counts
+    assert summary_of(histogram.recent_ms)["p50_ms"] == 1.5
     for _ in range(RECENT):
         histogram.note(4.0)
-    assert histogram.recent()["counts"][BOUNDS_MS.index(5)] == sum(histogram.recent()["counts"]) == RECENT
+    counts = summary_of(histogram.recent_ms)["counts"]
+    assert counts[BOUNDS_MS.index(5)] == sum(counts) == RECENT
     assert sum(histogram.counts) == RECENT + 5
 
 

@@ -1,6 +1,7 @@
 """What a run's results add up to: rates, latencies per stage, ages, counts per class. Knows no HTTP and no picture.
 
-The thread of the outputs notes each result; the web thread reads a summary. Both are quick.
+The thread of the outputs notes each result; the web thread reads summaries. It has little priority, so it only copies
+what it needs while it holds the lock, and works it out afterwards.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class Histogram:
         self.sum_ms += ms
         self.recent_ms.append(ms)
 
-    def recent(self) -> Dict[str, Any]:
-        """Return the last times' percentiles, and how many fell between which bounds."""
-        times_ms = np.array(self.recent_ms)
-        p50_ms, p90_ms, p99_ms = np.percentile(times_ms, (50, 90, 99)).tolist()
-        counts = np.bincount(np.searchsorted(BOUNDS_MS, times_ms), minlength=len(BOUNDS_MS) + 1)
-        return {"p50_ms": p50_ms, "p90_ms": p90_ms, "p99_ms": p99_ms, "counts": counts.tolist()}
+
+def summary_of(times_ms: Sequence[float]) -> Dict[str, Any]:
+    """Return the percentiles of some times, and how many fell between which of BOUNDS_MS."""
+    p50_ms, p90_ms, p99_ms = np.percentile(times_ms, (50, 90, 99)).tolist()
+    counts = np.bincount(np.searchsorted(BOUNDS_MS, times_ms), minlength=len(BOUNDS_MS) + 1)
+    return {"p50_ms": p50_ms, "p90_ms": p90_ms, "p99_ms": p99_ms, "counts": counts.tolist()}
 
 
 class CameraFigures:
@@ -116,18 +117,21 @@ class Figures:
         """Return what the page shows of one camera; "now" and "total" are detections by class name."""
         with self._lock:
             camera = self._cameras.get(name, CameraFigures())
-            return {
-                "fps": camera.fps(self._clock()),
-                "frames": camera.frames,
-                "now": self._named(camera.now),
-                "total": self._named(camera.totals),
-                "age": camera.ages.recent() if camera.ages.recent_ms else None,
-            }
+            fps, frames, now = camera.fps(self._clock()), camera.frames, camera.now
+            totals, ages_ms = dict(camera.totals), list(camera.ages.recent_ms)
+        return {
+            "fps": fps,
+            "frames": frames,
+            "now": self._named(now),
+            "total": self._named(totals),
+            "age": summary_of(ages_ms) if ages_ms else None,
+        }
 
     def stages(self) -> Dict[str, Dict[str, Any]]:
         """Return the last times of each stage."""
         with self._lock:
-            return {stage: histogram.recent() for stage, histogram in self._stages.items()}
+            times_ms = {stage: list(histogram.recent_ms) for stage, histogram in self._stages.items()}
+        return {stage: summary_of(times) for stage, times in times_ms.items()}
 
     def histograms(self) -> Tuple[Dict[str, Tuple[List[int], float]], Dict[str, Tuple[List[int], float]]]:
         """Return (counts, sum in milliseconds) since the start, of each stage and of each camera's frame ages."""
