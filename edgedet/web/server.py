@@ -27,6 +27,7 @@ BODY_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 128  # beyond, new ones are closed at once
 SEND_BUFFER_BYTES = 128 << 10  # of the system, a connection: a picture or two, so that a slow viewer sees none older
 CLOSE_WAIT_S = 3.0
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # to listen on; no browser finds these
 
 
 @contextmanager
@@ -37,7 +38,8 @@ def web_server(place: Place, guard: Guard, subject: Subject, report: Callable[[s
     """
     server = _Server(guard, subject, report)
     server.start(_listen(place))
-    shown = f"[{place.host}]" if ":" in place.host else place.host
+    host = socket.gethostname() if place.host in _EVERY_ADDRESS else place.host
+    shown = f"[{host}]" if ":" in host else host
     report(f"watch it on http://{shown}:{server.port}/")
 
     def write(result: FrameResult) -> None:
