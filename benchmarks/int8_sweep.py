@@ -39,7 +39,11 @@ from edgedet.types import Detections
 
 COUNTS, SEEDS, CHANGES, SCORE = (8, 32, 128), (0, 1, 2), 4, 0.4
 STATIC = {"convolutions": ["Conv"], "all operators": None}  # of onnxruntime's quantize_static
-WAYS = {"extremes": ("none", "minmax"), "fast": ("fast", "mixed")}  # name -> (recovery, observer)
+WAYS = {
+    "extremes": ("none", "minmax"),
+    "fast": ("fast", "mixed"),
+    "full": ("full", "mixed"),
+}  # name -> (recovery, observer)
 
 
 class Sweep:

@@ -14,6 +14,7 @@ from edgedet.calibration.executor import Executor
 from edgedet.calibration.observe import movement_between_halves, observe, table_from_observed
 from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
 from edgedet.calibration.progress import with_progress
+from edgedet.calibration.reconstruct import reconstructed
 from edgedet.calibration.recover import corrected, equalised
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
@@ -62,7 +63,7 @@ def quantise(
     """Quantise a fused float graph.
 
     pixels:   calibration frames, (1, H, W, 3) uint8 each.
-    recovery: "none", or "fast": equalisation and bias correction.
+    recovery: "none"; "fast": equalisation and bias correction; "full": also rounds weights layer by layer.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
     keep_float: what the sparse form leaves float (``sparse_plan``).
     observer:   of ``table_from_observed``.
@@ -72,7 +73,7 @@ def quantise(
     if not pixels:
         raise InputError("calibration needs at least one frame.")
     batch = np.concatenate(list(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES]))
-    if recovery == "fast":
+    if recovery != "none":
         progress("equalising depthwise channels")
         model = equalised(model, batch)
     executor = Executor(model)
@@ -97,6 +98,10 @@ def quantise(
         progress("correcting biases")
         dense = cast(DensePlan, corrected(executor, dense, batch))
         sparse = cast(SparsePlan, corrected(executor, sparse, batch))
+    if recovery == "full":
+        progress("rounding weights layer by layer, for each placement")
+        dense = cast(DensePlan, reconstructed(executor, dense, batch))
+        sparse = cast(SparsePlan, reconstructed(executor, sparse, batch))
     shares = {"dense": int8_mac_share(model, dense), "sparse": int8_mac_share(model, sparse)}
     return Quantised(model, table, dense, sparse, shares)
 

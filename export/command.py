@@ -92,8 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--table", type=Path, metavar="FILE", help="use the ranges of an earlier export's NAME.table.json"
     )
     int8.add_argument(
-        "--recover", choices=("none", "fast"), default="fast", help="equalise and correct biases (default: %(default)s)"
-    )
+        "--recover", choices=("none", "fast", "full"), default="fast",
+        help="fast: equalise and correct biases; full: also round weights layer by layer (default: %(default)s)",
+    )  # fmt: skip
     int8.add_argument(
         "--observer", default="mixed", metavar="NAME",
         help="how ranges are chosen: mixed, mse, minmax or percentile (default: %(default)s, by part of the network)",

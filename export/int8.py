@@ -51,7 +51,7 @@ class Int8Options:
 
     calib:      source of frames; None: the demo's clip for the demo, else scikit-image's photographs.
     frames:     number of them.
-    recovery:   "none" or "fast".
+    recovery:   "none", "fast" or "full" (``quantise``).
     observer:   how ranges are chosen, of ``observe.OBSERVERS``.
     keep_float: what TensorRT's files leave float: classes of ``plan.OP_CLASSES``, or layers by name.
     table:      an earlier table to use instead of new ranges.
