@@ -32,7 +32,11 @@ setup(
     license="Apache-2.0",  # here: each spelling of pyproject.toml fails or warns with some setuptools from 64 to 84
     packages=PACKAGES,
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
-    package_data={"edgedet": ["py.typed", "demo/*", "web/page/*"], "edgedet.benchmarks": ["*.json"]},
+    package_data={
+        "edgedet": ["py.typed", "demo/*", "web/page/*"],
+        "edgedet.benchmarks": ["*.json"],
+        "edgedet.benchmarks.peers": ["requirements.txt"],
+    },
     include_package_data=False,
     extras_require={
         "pc": PC,

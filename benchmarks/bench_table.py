@@ -45,6 +45,7 @@ def print_table(result: dict[str, Any], text: TextIO) -> None:
         print(f"\n{_SUMMARY}", file=text)
         for row in result["models"]:
             print(_summary(row), file=text)
+    _print_profiles(result, text)
     _print_sustained(result, text)
     for warning in result["conditions"]["warnings"]:
         print(f"\nwarning: {warning}", file=text)
@@ -75,6 +76,26 @@ def row_name(row: dict[str, Any]) -> str:
 def shown(value: float | None, form: str, unit: str = "") -> str:
     """Return a figure with its unit, or "not available"."""
     return NOT_AVAILABLE if value is None else f"{value:{form}}{unit}"
+
+
+def _print_profiles(result: dict[str, Any], text: TextIO) -> None:
+    for row in result["models"]:
+        profile = row.get("profile")
+        if not profile:
+            continue
+        print(f"\nprofile of {row['model']}\n{profile['note']}", file=text)
+        for title, key in (("operators", "by_class"), ("part", "by_part")):
+            if profile[key]:
+                print(
+                    f"{title:<36}{'ms':>8}{'share':>7}{'GMAC':>8}{'MB':>8}{'bound ms':>10}{'of bound':>10}", file=text
+                )
+            for item in profile[key]:
+                print(
+                    f"{item['name'][-35:]:<36}{item['ms']:>8.2f}{item['share']:>7.0%}{_short(item['gmacs'], '.3f'):>8}"
+                    f"{_short(item['mb'], '.1f'):>8}{_short(item['bound_ms'], '.2f'):>10}"
+                    f"{_short(item['of_bound'], '.0%'):>10}",
+                    file=text,
+                )
 
 
 def _print_sustained(result: dict[str, Any], text: TextIO) -> None:

@@ -89,7 +89,8 @@ def _open(
             return detector(question[1])
         return timed(detector.detect, question)
 
-    return Opened(detector.meta, sha256_of(model), engine_version(Path(model)), before_mb), handle
+    sha256 = sha256_of(model) if Path(model).is_file() else ""  # an opener's own way of naming
+    return Opened(detector.meta, sha256, engine_version(Path(model)), before_mb), handle
 
 
 def rss_mb(field: str) -> float | None:

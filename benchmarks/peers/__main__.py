@@ -37,7 +37,6 @@ from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.types import Frame
 
 FRAMES = 10
-KEPT = 0.99  # of the float AP: a file below is not in the race
 PLAIN = "effdet plain ONNX, onnxruntime"
 _PACKAGES = ("onnxruntime", "openvino", "nncf", "torch", "effdet", "timm", "ai-edge-litert")
 
@@ -134,13 +133,16 @@ def table(result: dict[str, Any]) -> str:
     """Return the rows as text, the fastest last; "x" are medians over the rounds of effdet's plain ONNX / this."""
     lines = [f"{'':<42}{'network':>9}{'x':>7}{'end to end':>12}{'x':>7}{'CPU ms':>8}{'x':>7}{'RSS MB':>8}{'AP':>8}"]
     for row in sorted(result["rows"], key=lambda row: -row["ms"]["end to end"]["p50"]):
-        ap = "-" if row["ap"] is None else f"{row['ap']:.4f}"
         lines.append(
-            f"{row['name'][-41:]:<42}{row['ms']['network']['p50']:>9.1f}{row['speed_network']:>7.2f}"
-            f"{row['ms']['end to end']['p50']:>12.1f}{row['speed_end_to_end']:>7.2f}{row['cpu_ms']:>8.1f}"
-            f"{row['speed_cpu']:>7.2f}{row['peak_rss_mb']:>8.0f}{ap:>8}"
+            f"{row['name'][-41:]:<42}{row['ms']['network']['p50']:>9.1f}{_cell(row['speed_network'], '.2f'):>7}"
+            f"{row['ms']['end to end']['p50']:>12.1f}{_cell(row['speed_end_to_end'], '.2f'):>7}{row['cpu_ms']:>8.1f}"
+            f"{_cell(row['speed_cpu'], '.2f'):>7}{_cell(row['peak_rss_mb'], '.0f'):>8}{_cell(row['ap'], '.4f'):>8}"
         )
     return "\n".join(lines + [f"failed: {name}: {why}" for name, why in result["failures"].items()])
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -162,8 +164,8 @@ def main(argv: list[str] | None = None) -> int:
     except EdgeDetError as error:
         print(f"edgedet: {error}", file=sys.stderr)
         return error.exit_code
-    print(table(result), file=sys.stderr if args.json == "-" else sys.stdout)
     write_json(args.json, result)
+    print(table(result), file=sys.stderr if args.json == "-" else sys.stdout)
     return 1 if result["failures"] else 0
 
 

@@ -74,7 +74,7 @@ def _cells(level: np.ndarray, width: int) -> np.ndarray:
 def normalised(pixels: np.ndarray, spec: DetectorSpec) -> np.ndarray:
     """(1, H, W, 3) uint8 BGR -> (1, 3, H, W) float32 RGB."""
     rgb = pixels[..., ::-1].astype(np.float32) / 255
-    image = (rgb - np.float32(spec.mean_rgb)) / np.float32(spec.std_rgb)
+    image = (rgb - np.asarray(spec.mean_rgb, np.float32)) / np.asarray(spec.std_rgb, np.float32)
     return np.ascontiguousarray(image.transpose(0, 3, 1, 2))
 
 
@@ -105,7 +105,7 @@ def _effdet() -> Any:
     """Import effdet, also beside a torchvision that was compiled for another torch: the network uses none of it."""
     torch = require("torch", "benchmarks.peers")
     try:
-        import torchvision  # noqa: F401
+        import torchvision  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
     except (ImportError, RuntimeError):
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
