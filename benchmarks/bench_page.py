@@ -27,7 +27,7 @@ p{margin:.4rem 0}.soft{color:var(--soft);font-size:.9rem}.scroll{overflow-x:auto
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;white-space:nowrap}
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--rule)}th{font-weight:600}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper);max-width:11rem;
-white-space:normal;overflow-wrap:anywhere}
+white-space:normal;min-width:8rem}
 svg{width:100%;height:auto;display:block}svg text{font-size:13px;fill:var(--ink)}svg text.small{font-size:12px;
 fill:var(--soft)}.grid{stroke:var(--rule)}.line{fill:none;stroke-width:2}.legend{font-size:.85rem;color:var(--soft)}
 .legend span{margin-right:1rem;white-space:nowrap}.key{display:inline-block;width:.7rem;height:.7rem;
