@@ -16,9 +16,12 @@ import numpy as np
 
 from edgedet.agreement import (
     FAILED,
+    MATCH_IOU,
     MIN_BOXES,
     MIN_F1,
+    MIN_TIGHT_F1,
     PASSED,
+    TIGHT_IOU,
     UNVERIFIED,
     Runner,
     above,
@@ -57,6 +60,7 @@ class GateReport:
                  many boxes (its precision and recall are then equal); None where nothing tells.
     precision:   of the INT8 file at ``score`` against the truth; None without boxes.
     recall:      likewise.
+    tight:       without labels only, F1 at IoU TIGHT_IOU, of which MIN_TIGHT_F1 passes.
     ap_float:    with labels only, COCO's AP.
     ap_int8:     with labels only.
     """
@@ -73,6 +77,7 @@ class GateReport:
     score_int8: float | None = None
     precision: float | None = None
     recall: float | None = None
+    tight: float | None = None
     ap_float: float | None = None
     ap_int8: float | None = None
 
@@ -85,6 +90,8 @@ class GateReport:
         parts = [f"{self.figure} {_shown(self.value)}, at least {self.required:.4f} passes"]
         if self.ap_float is not None and self.ap_int8 is not None:
             parts[0] = f"AP {self.ap_int8:.4f} of {self.ap_float:.4f}: {parts[0]}"
+        if self.tight is not None:
+            parts.append(f"at IoU {TIGHT_IOU} {self.tight:.4f}, at least {MIN_TIGHT_F1:.4f} passes")
         if self.low is not None:
             parts.append(f"5th percentile {self.low:.4f}")
         parts.append(f"{self.boxes} boxes in {self.images} images")
@@ -131,11 +138,13 @@ def compare(
     Both may hold detections below ``score``: they do not count in F1, but the INT8 threshold is looked for among them.
     """
     truth = [above(found, score) for found in float_found]
-    counts = np.array(
-        [counts_of(above(got, score), wanted) for got, wanted in zip(int8_found, truth, strict=True)], dtype=np.float64
-    ).reshape(-1, 3)
+    pairs = [(above(got, score), wanted) for got, wanted in zip(int8_found, truth, strict=True)]
+    counts, tight_counts = (
+        np.array([counts_of(got, wanted, iou) for got, wanted in pairs], dtype=np.float64).reshape(-1, 3)
+        for iou in (MATCH_IOU, TIGHT_IOU)
+    )
     right, found, wanted = counts.sum(0)
-    boxes, value = int(wanted), f1_of(counts.sum(0))
+    boxes, value, tight = int(wanted), f1_of(counts.sum(0)), f1_of(tight_counts.sum(0))
     reason = ""
     if boxes < MIN_BOXES:
         reason = (
@@ -145,7 +154,7 @@ def compare(
     elif len({found.scores.tobytes() for found in truth}) == 1 < len(truth):
         reason = "the float model finds the same in every frame: it does not look at the picture"
     return GateReport(
-        verdict=_verdict(reason, value, min_f1),
+        verdict=_verdict(reason, value if tight is None or tight >= MIN_TIGHT_F1 else 0.0, min_f1),
         reason=reason,
         figure="F1",
         value=value,
@@ -157,6 +166,7 @@ def compare(
         score_int8=_score_of_as_many(int8_found, boxes) if boxes else None,
         precision=float(right / found) if found else None,
         recall=float(right / wanted) if wanted else None,
+        tight=tight,
     )
 
 

@@ -299,7 +299,16 @@ def test_a_drop_that_is_no_percentage_is_refused():
 def test_reports_are_frozen_and_printable():
     report = compare([found(*row_of_boxes(60)), found()], [found(*row_of_boxes(60)), found()])
     assert report.line() == (
-        "PASSED: F1 1.0000, at least 0.9700 passes; 5th percentile 1.0000; 60 boxes in 2 images; "
+        "PASSED: F1 1.0000, at least 0.9700 passes; at IoU 0.85 1.0000, at least 0.9000 passes; "
+        "5th percentile 1.0000; 60 boxes in 2 images; "
         f"score {report.score_int8:.3f} finds as many boxes as float at 0.4"
     )
     assert replace(report, score_int8=None).line().endswith("60 boxes in 2 images")
+
+
+def test_boxes_that_moved_fail_although_they_are_all_found():
+    """10 x 10 boxes moved by 1 overlap by 90 / 110 = 0.82: F1 1 at IoU 0.5, 0 at 0.85."""
+    wanted = [(20 * index, 0, 20 * index + 10, 10, 0.9, 0) for index in range(60)]
+    moved = [(x0 + 1, y0, x1 + 1, y1, score, label) for x0, y0, x1, y1, score, label in wanted]
+    report = compare([found(*wanted), found()], [found(*moved), found()])
+    assert (report.value, report.tight, report.verdict) == (1.0, 0.0, FAILED)
