@@ -12,6 +12,8 @@ from edgedet.engines.base import check_threads, default_threads
 from edgedet.errors import InputError
 from edgedet.postprocess import DEFAULT_SCORE, logit_of
 
+LONGEST_RANGE = 10_000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet bench``."""
@@ -97,10 +99,14 @@ def numbers(option: str, text: str) -> list[int]:
     found: list[int] = []
     for part in text.split(","):
         ends = part.strip().split("-")
-        if len(ends) > 2 or not all(end.isdigit() and len(end) < 6 for end in ends) or int(ends[0]) > int(ends[-1]):
+        if len(ends) > 2 or not all(end.isdigit() for end in ends) or not _fits(int(ends[0]), int(ends[-1])):
             raise InputError(f"{option} takes numbers and ranges, such as 0,2,4-6; got {text!r}.")
         found += range(int(ends[0]), int(ends[-1]) + 1)
     return list(dict.fromkeys(found))
+
+
+def _fits(first: int, last: int) -> bool:
+    return first <= last < first + LONGEST_RANGE
 
 
 def _wanted(args: argparse.Namespace) -> tuple[list[Wanted], list[str]]:
