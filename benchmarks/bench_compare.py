@@ -23,8 +23,8 @@ BLOCKS = 10
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # per cent
 LEAST_RUNS = 5
-# of the ratio: medians of two runs of the same file minutes apart gave 0.990 to 1.023 on a shared machine; whole runs of
-# the family were not compared
+# of the ratio: medians of two runs of the same file minutes apart gave 0.990 to 1.023 on a shared machine;
+# whole runs of the family were not compared
 LEAST_BAND = 0.03
 STAGES = ("network", "end to end")
 _SCHEMA = 2
