@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from edgedet.agreement import PASSED, UNVERIFIED, find
+from edgedet.agreement import FAILED, PASSED, UNVERIFIED, find
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.changes import Changed
 from edgedet.calibration.dataset import Dataset, match_classes
@@ -138,17 +138,18 @@ def export_int8(
         form.placement: reverted(quantised, form, selector, options.revert, say)
         for form in forms if form is not TYPED  # the same layers as in the other sparse file
     }  # fmt: skip
-    written, refused = [], []
+    written, refused, failed = [], [], False
     for form in forms:
         path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
         result, verdict = _write_and_judge(path, meta, *chosen[form.placement], form, judge, frames, options)
         say(f"{path}: {verdict.line()}")
         if result is None:
+            failed = failed or verdict.verdict == FAILED
             refused.append(f"{path.name} {verdict.verdict}: {verdict.figure} {verdict.value}")
         else:
             written.append(result)
     if refused:
-        worst = f"; most is lost in {', '.join(selector.order(quantised)[:NAMED])}" if frames.select else ""
+        worst = f"; most is lost in {', '.join(selector.order(quantised)[:NAMED])}" if failed and frames.select else ""
         hint = "; give more frames of the scene (--calib, --frames) or labels (--data)"
         raise VerificationError(
             f"refused and not kept: {'; '.join(refused)}{worst}{hint}, or --force where unverified."
