@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from itertools import islice
@@ -18,7 +18,7 @@ from edgedet import __version__, demo
 from edgedet.benchmarks.bench_options import Checked, add_arguments, checked
 from edgedet.benchmarks.bench_rows import Row, add_accuracy, row_figures
 from edgedet.benchmarks.bench_table import print_table
-from edgedet.benchmarks.conditions import conditions, power_w, settings, snapshot
+from edgedet.benchmarks.conditions import conditions, power_meter, settings, snapshot
 from edgedet.benchmarks.device import device_figures
 from edgedet.benchmarks.latency import measure, rounds
 from edgedet.benchmarks.prepared import prepared
@@ -99,8 +99,9 @@ def _measured(args: argparse.Namespace, options: Checked) -> dict[str, Any]:
                 served[row.name] = row, opened
         if not served:
             _raise_all(errors)
+        watts: list[float] = []
+        counted = _with_power(counted, held.enter_context(power_meter()), watts)
         measured = measure({name: one.run for name, (_, one) in served.items()}, frames, args.warmup, counted)
-        power = power_w()  # the engines are warm still
         figures = [row_figures(*served[name], latency) for name, latency in measured.latencies.items()]
     failures += [f"{label}: {error}".removeprefix(": ").rstrip(".") for label, error in errors]
     failures += [f"{name}: {reason}" for name, reason in measured.failures.items()]
@@ -114,7 +115,7 @@ def _measured(args: argparse.Namespace, options: Checked) -> dict[str, Any]:
         "schema": SCHEMA,
         "edgedet": __version__,
         **device,
-        "conditions": {**conditions(before, snapshot(), fixed), "power_w": power},
+        "conditions": {**conditions(before, snapshot(), fixed), "power_w": sum(watts) / len(watts) if watts else None},
         "threads": options.threads,
         "source": args.source or "demo clip",
         "frames": len(frames),
@@ -207,6 +208,14 @@ def _frames(source: str | None) -> tuple[list[Frame], list[str]]:
     if not frames:
         raise SourceError(f"{failures[0] if failures else f'{source} holds no frame'}.")
     return frames, failures
+
+
+def _with_power(counted: Iterator[int], power_w: Callable[[], float | None], watts: list[float]) -> Iterator[int]:
+    """Note the board's power after each round, while it is at work still."""
+    for index in counted:
+        yield index
+        if (watt := power_w()) is not None:
+            watts.append(watt)
 
 
 def _with_progress(counted: Iterator[int], runs: int, seconds: float) -> Iterator[int]:

@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ STEAL_SHARE = 0.02  # of the time wanted, given to other virtual machines
 HOT_C = 80.0  # Raspberry Pi 4 and 5 slow down from 80 C (raspberrypi.com, frequency management)
 _TOOL_S = 5.0  # for a tool to answer
 # vcgencmd get_throttled: bits 0 to 3 say now, 16 to 19 since boot (raspberrypi.com, os documentation, vcgencmd)
-_PI_NOW = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+_PI_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+_NO_SENSOR = "PMIC"  # a thermal zone of Jetsons that always says 50 or 100 C; jetson-stats leaves it out, too
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Snapshot:
 
     clocks_mhz:     of each core. gpu_mhz: of the GPU.
     temperatures_c: sensor -> degrees Celsius.
-    throttles:      times that x86 cores were slowed down by heat since boot. pi_throttled: Raspberry Pi's bits.
+    throttles:      times that x86 cores were slowed down by heat since boot.
+    over_currents:  times that a Jetson was slowed down by its power supply since boot.
+    pi_throttled:   Raspberry Pi's bits.
     busy_s, steal_s: CPU seconds since boot that all cores were busy, and wanted by this machine but given to others.
     own_s:          CPU seconds of this process and of its children that ended.
     """
@@ -41,6 +46,7 @@ class Snapshot:
     gpu_mhz: float | None
     temperatures_c: dict[str, float]
     throttles: int | None
+    over_currents: int | None
     pi_throttled: int | None
     busy_s: float | None
     steal_s: float | None
@@ -58,7 +64,8 @@ def snapshot(root: Path = ROOT) -> Snapshot:
             root, "sys/class/devfreq/*gpu*/cur_freq", "sys/class/devfreq/*.g[vap]*/cur_freq", scale=1e-6
         ),
         temperatures_c=temperatures(root),
-        throttles=_throttles(root),
+        throttles=_sum_of(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"),
+        over_currents=_sum_of(root, "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt"),  # Jetson Linux Developer Guide
         pi_throttled=_pi_throttled(),
         busy_s=busy_s,
         steal_s=steal_s,
@@ -77,6 +84,7 @@ def settings(root: Path = ROOT) -> dict[str, Any]:
         "jetpack": machine.jetpack,
         "cpu_features": [name for name, there in machine.features.items() if there],
         "governors": governors,
+        "clock_min_mhz": _first_number(root, f"{cpufreq}/scaling_min_freq", scale=1e-3),
         "clock_max_mhz": _first_number(root, f"{cpufreq}/scaling_max_freq", scale=1e-3),
         "power_mode": _power_mode(),
         "commit": commit(),
@@ -119,7 +127,9 @@ def usage(before: Snapshot, after: Snapshot) -> Usage:
 def warnings(before: Snapshot, after: Snapshot, fixed: dict[str, Any], used: Usage) -> list[str]:
     """Return what to doubt the figures for, one line each, each with what to do."""
     found = []
-    slow = [name for name in fixed["governors"] if name != "performance"]
+    limit = fixed["clock_max_mhz"]
+    is_fixed = limit is not None and fixed["clock_min_mhz"] == limit  # jetson_clocks leaves the governor as it is
+    slow = [name for name in fixed["governors"] if name != "performance" and not is_fixed]
     if slow:
         found.append(
             f"the clock's governor is {', '.join(slow)}, not performance: short runs are measured at lower clocks; "
@@ -135,16 +145,31 @@ def warnings(before: Snapshot, after: Snapshot, fixed: dict[str, Any], used: Usa
         )
     if before.throttles is not None and after.throttles is not None and after.throttles > before.throttles:
         found.append(f"the CPU was slowed down by heat {after.throttles - before.throttles} times: cool it")
-    now = [what for bit, what in _PI_NOW.items() if (after.pi_throttled or 0) >> bit & 1]
-    if now:
-        found.append(f"the board says: {', '.join(now)}: cool it and check its power supply")
+    if before.over_currents is not None and after.over_currents is not None:
+        events = after.over_currents - before.over_currents
+        if events > 0:
+            found.append(f"the board was slowed down {events} times for want of power: check its power supply")
+    found += _pi_warnings(before.pi_throttled or 0, after.pi_throttled or 0)
     hottest = max(after.temperatures_c.values(), default=0.0)
     if hottest >= HOT_C:
         found.append(f"the hottest sensor is at {hottest:.0f} C: clocks may have been lowered; cool it")
     clocks = [max(one.clocks_mhz, default=0.0) for one in (before, after)]
-    limit = fixed["clock_max_mhz"]
     if not slow and limit and 0 < clocks[1] < 0.9 * limit:
         found.append(f"the clock is {clocks[1]:.0f} MHz after the run, of at most {limit:.0f}: something lowers it")
+    return found
+
+
+def _pi_warnings(before: int, after: int) -> list[str]:
+    """Return what a Raspberry Pi's bits say of a run; a bit that was set since boot already tells nothing new."""
+    here = (before | after) & 15 | (after & ~before) >> 16
+    earlier = (after >> 16) & ~here
+    found = []
+    if said := [what for bit, what in _PI_BITS.items() if here >> bit & 1]:
+        found.append(f"the board says: {', '.join(said)}: cool it and check its power supply")
+    if said := [what for bit, what in _PI_BITS.items() if earlier >> bit & 1]:
+        found.append(
+            f"the board had {', '.join(said)} before this run, and cannot say whether again: restart it to be sure"
+        )
     return found
 
 
@@ -152,7 +177,9 @@ def temperatures(root: Path = ROOT) -> dict[str, float]:
     """Return sensor -> degrees Celsius: thermal zones, and what hwmon adds on PCs."""
     found: dict[str, float] = {}
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
-        _add(found, _text(zone / "type") or zone.name, _text(zone / "temp"))
+        name = _text(zone / "type") or zone.name
+        if not name.startswith(_NO_SENSOR):
+            _add(found, name, _text(zone / "temp"))
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
         for sensor in sorted(chip.glob("temp*_input")):
             label = _text(chip / sensor.name.replace("_input", "_label")) or sensor.name.removesuffix("_input")
@@ -160,17 +187,27 @@ def temperatures(root: Path = ROOT) -> dict[str, float]:
     return found
 
 
-def power_w() -> float | None:
-    """Return the board's power now, in watts, by jetson-stats; None where that is not installed or its service mute."""
-    try:
-        from jtop import jtop  # type: ignore[import-not-found]
-    except ImportError:
-        return None
-    try:
-        with jtop() as board:
-            return float(board.power["tot"]["power"]) / 1e3
-    except Exception:  # jtop has its own exceptions, for a service that does not run among others
-        return None
+@contextmanager
+def power_meter() -> Iterator[Callable[[], float | None]]:
+    """Yield what returns the board's power in watts, at most a second old, by jetson-stats.
+
+    None where that is not installed or its service is mute. Reading costs nothing: jtop has a thread that listens.
+    """
+    with ExitStack() as held:
+        board: Any = None
+        with suppress(Exception):  # jtop has its own exceptions, for a service that does not run among others
+            from jtop import jtop  # type: ignore[import-not-found]
+
+            board = held.enter_context(jtop())
+
+        def power_w() -> float | None:
+            try:
+                board.ok(spin=True)  # raises where the service went away
+                return float(board.power["tot"]["power"]) / 1e3  # mW
+            except Exception:  # as above; a board without power sensors has no "tot"
+                return None
+
+        yield power_w
 
 
 def commit(folder: Path | None = None) -> str | None:
@@ -184,10 +221,9 @@ def commit(folder: Path | None = None) -> str | None:
 
 
 def _power_mode() -> str | None:
-    """Return Jetson's power mode, "15W" or "MAXN", by nvpmodel."""
-    said = _said("nvpmodel", "-q")
-    found = re.search(r"NV Power Mode: *(\S+)", said or "")
-    return found.group(1) if found else None
+    """Return Jetson's power mode, "15W" or "MAXN_SUPER", by nvpmodel."""
+    found = re.search(r"NV Power Mode: *(.+)", _said("nvpmodel", "-q") or "")
+    return found.group(1).strip() if found else None
 
 
 def _pi_throttled() -> int | None:
@@ -217,9 +253,8 @@ def clocks_mhz(root: Path = ROOT) -> tuple[float, ...]:
     return tuple(round(clock, 1) for clock in clocks)
 
 
-def _throttles(root: Path) -> int | None:
-    counts = root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
-    values = [int(text) for path in counts if (text := _text(path))]
+def _sum_of(root: Path, pattern: str) -> int | None:
+    values = [int(text) for path in root.glob(pattern) if (text := _text(path)) and text.isdigit()]
     return sum(values) if values else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgedet.benchmarks.conditions import clocks_mhz, power_w, temperatures
+from edgedet.benchmarks.conditions import clocks_mhz, power_meter, temperatures
 from edgedet.benchmarks.latency import Run
 from edgedet.errors import InputError
 from edgedet.types import Frame
@@ -67,27 +67,29 @@ def sustain(
     """Run without a pause; sensors are read between windows. Ctrl-C ends it, and what was measured stays."""
     result = Sustained()
     window_s = max(LEAST_WINDOW_S, seconds / POINTS)
-    started = begun = clock()
     done = count = 0
-    try:
-        while begun - started < seconds:
-            run(frames[count % len(frames)])
-            done, count, now = done + 1, count + 1, clock()
-            if now - begun >= window_s or now - started >= seconds:
-                result.windows.append(
-                    Window(
-                        round(now - started, 2),
-                        done / (now - begun),
-                        max(temperatures().values(), default=None),
-                        max(clocks_mhz(), default=None),
-                        power_w(),
-                    )  # fmt: skip
-                )
-                begun, done = now, 0
-    except KeyboardInterrupt:
-        result.interrupted = True
-    except Exception as error:  # each engine has exceptions of its own; other models are to be run still
-        result.failure = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    with power_meter() as power_w:
+        started = begun = clock()
+        try:
+            while begun - started < seconds:
+                run(frames[count % len(frames)])
+                done, count, now = done + 1, count + 1, clock()
+                if now - begun >= window_s or now - started >= seconds:
+                    heat, clocks = temperatures().values(), clocks_mhz()
+                    result.windows.append(
+                        Window(
+                            t_s=round(now - started, 2),
+                            fps=done / (now - begun),
+                            celsius=max(heat, default=None),
+                            clock_mhz=max(clocks, default=None),
+                            power_w=power_w(),
+                        )
+                    )
+                    begun, done = clock(), 0  # the time that sensors took to read is in no window
+        except KeyboardInterrupt:
+            result.interrupted = True
+        except Exception as error:  # each engine has exceptions of its own; other models are to be run still
+            result.failure = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
     return result
 
 
