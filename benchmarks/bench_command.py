@@ -21,7 +21,7 @@ from edgedet.benchmarks.bench_table import print_table
 from edgedet.benchmarks.conditions import conditions, power_meter, settings, snapshot
 from edgedet.benchmarks.device import device_figures
 from edgedet.benchmarks.latency import measure, rounds
-from edgedet.benchmarks.prepared import prepared
+from edgedet.benchmarks.prepared import check_engine, prepared
 from edgedet.benchmarks.served import ServedDetector
 from edgedet.benchmarks.sustain import sustain
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, SourceError, require
@@ -57,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         from edgedet.benchmarks.bench_compare import compare_files
 
+        for option in ("model", "phi", "data", "sustain", "html"):
+            if getattr(args, option) is not None:
+                raise InputError(f"compare measures nothing, so it takes no --{option}.")
         return compare_files(args.compare, args.json)
     options = checked(args)
     if threading.current_thread() is threading.main_thread():
@@ -177,8 +180,18 @@ def _sustain(args: argparse.Namespace, seconds: float, result: dict[str, Any]) -
 
 def _rows(args: argparse.Namespace, options: Checked) -> tuple[list[Row], list[tuple[str, EdgeDetError]]]:
     """Export what is missing; return the rows, and what failed with its name."""
-    rows, errors = [], []
+    rows: list[Row] = []
+    errors: list[tuple[str, EdgeDetError]] = []
+    absent = set()
+    for engine in dict.fromkeys(one.engine for one in options.wanted):  # once for all sizes and precisions
+        try:
+            check_engine(engine)
+        except EdgeDetError as error:
+            errors.append(("", error))
+            absent.add(engine)
     for one in options.wanted:
+        if one.engine in absent:
+            continue
         try:
             path = str(prepared(one, max(options.threads)))
         except EdgeDetError as error:

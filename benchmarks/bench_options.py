@@ -10,6 +10,7 @@ from edgedet.benchmarks.prepared import ENGINES, PRECISIONS, Wanted, wanted_file
 from edgedet.benchmarks.sustain import seconds_of
 from edgedet.engines.base import check_threads, default_threads
 from edgedet.errors import InputError
+from edgedet.files import check_writable
 from edgedet.postprocess import DEFAULT_SCORE, logit_of
 
 LONGEST_RANGE = 10_000
@@ -76,6 +77,9 @@ class Checked:
 
 def checked(args: argparse.Namespace) -> Checked:
     """Check whatever costs nothing to check; raises InputError."""
+    for option, wanted in (("weights", "phi"), ("calib", "weights"), ("images", "data")):
+        if getattr(args, option) is not None and getattr(args, wanted) is None:
+            raise InputError(f"--{option} goes with --{wanted}.")
     if not args.model and args.phi is None:
         raise InputError("nothing to measure: name one or more files after --model, or --phi 0-2 for the family.")
     for option, least in (("runs", 1), ("warmup", 0)):
@@ -90,8 +94,11 @@ def checked(args: argparse.Namespace) -> Checked:
             raise InputError(f"--threads wants a number from 1 up; got {count}.")
         check_threads(count)
     sustain_s = None if args.sustain is None else seconds_of(args.sustain)
-    wanted, left_out = _wanted(args)
-    return Checked(threads, wanted, left_out, sustain_s)
+    files, left_out = _wanted(args)
+    for path in (args.html, args.json):
+        if path not in (None, "-"):
+            check_writable(path)
+    return Checked(threads, files, left_out, sustain_s)
 
 
 def numbers(option: str, text: str) -> list[int]:

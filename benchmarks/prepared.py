@@ -91,7 +91,7 @@ def wanted_files(
     ):  # fmt: skip
         for value in values:
             if value not in known:
-                raise InputError(f"{option} takes {', '.join(map(str, known))}; got {value}.")
+                raise InputError(f"{option} takes {', '.join(map(str, known))}; got {value!r}.")
     pairs = [(precision, engine) for precision in precisions for engine in engines]
     left_out = [f"{' '.join(pair)}: {NO_FILE[pair]}" for pair in pairs if pair in NO_FILE]
     if len(left_out) == len(pairs):
@@ -99,14 +99,18 @@ def wanted_files(
     return [Wanted(phi, *pair, **more) for phi in phis for pair in pairs if pair in SUFFIXES], left_out
 
 
+def check_engine(engine: str) -> None:
+    """Raise MissingDependency where no package of an engine is installed."""
+    packages = ENGINES[engine]
+    if not any(find_spec(package) for package in packages):
+        require(packages[0], f"--engine {engine}")
+
+
 def prepared(wanted: Wanted, threads: int) -> Path:
     """Return the file, from the cache or exported now; says on stderr what is exported.
 
-    Raises MissingDependency where the engine is not here, and whatever the export raises.
+    Raises whatever the export raises.
     """
-    packages = ENGINES[wanted.engine]
-    if not any(find_spec(package) for package in packages):
-        require(packages[0], f"measuring {wanted.label}")
     path = cached_path(wanted)
     if path.is_file():
         return path

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Union
 
@@ -48,6 +48,18 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     finally:
         if temporary != path and temporary.exists():
             temporary.unlink()
+
+
+def check_writable(path: Union[str, Path]) -> None:
+    """Raise InputError where ``atomic_path`` would, before hours of work are lost; missing folders are made."""
+    if os.path.isdir(path):
+        raise InputError(f"cannot write {path}: it is a folder. Name a file.")
+    with suppress(_NothingToWrite), atomic_path(path):
+        raise _NothingToWrite
+
+
+class _NothingToWrite(Exception):
+    """Leaves ``atomic_path`` without a file."""
 
 
 def write_json(where: Optional[str], figures: Dict[str, Any]) -> None:

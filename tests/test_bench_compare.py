@@ -70,7 +70,10 @@ def test_runs_of_different_things_are_refused(measured, capsys) -> None:
     with pytest.raises(InputError, match="the processor differs"):
         compare(measured, other)
     Path("old.json").write_text('{"models": []}', encoding="utf-8")
-    for words in (["compare", "a.json"], ["compare", "a.json", "missing.json"], ["compare", "a.json", "old.json"]):
+    for words in (
+        ["compare", "a.json"], ["compare", "a.json", "missing.json"], ["compare", "a.json", "old.json"],
+        ["compare", "a.json", "a.json", "--html", "b.html"], ["frobnicate"],
+    ):  # fmt: skip
         assert cli.main(["bench", *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 
