@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from edgedet.calibration.table import CalibrationTable
+from edgedet.calibration.ties import untied_scale
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
@@ -93,6 +94,12 @@ def quantised_conv(weight: np.ndarray, bias: np.ndarray | None) -> QuantisedConv
     return QuantisedConv(integers.astype(np.int8), scales, None if bias is None else bias.astype(np.float32))
 
 
+def quantised_factor(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Round what a tensor is multiplied with, symmetric; return (integers int8, scale)."""
+    scale = symmetric(float(np.abs(values).max())).scale
+    return np.rint(values / scale).astype(np.int8), scale
+
+
 def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Return the graph's constants by name."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
@@ -156,6 +163,9 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
         elif node.op_type in SAME_SCALE:
             if node.input[0] in tensors:
                 tensors[name] = tensors[node.input[0]]
+        elif node.op_type == "Mul":
+            factors = [_factor(value, tensors, constants) for value in node.input]
+            tensors[name] = _untied(asymmetric(*table.ranges[name]), *factors)
         else:
             tensors[name] = asymmetric(*table.ranges[name])
     stem = next(node for node in model.graph.node if node.op_type == "Conv")
@@ -165,6 +175,21 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
     bias = moved if q.bias is None else q.bias + moved
     convs[stem.output[0]] = QuantisedConv(q.weight, q.scales, bias.astype(np.float32))
     return DensePlan(tensors, convs)
+
+
+def _factor(
+    name: str, tensors: Mapping[str, QuantParams], constants: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, float]:
+    """Return all that a Mul may read from an input: integers less the zero point, and their scale."""
+    if name in constants:
+        return quantised_factor(constants[name])
+    return np.arange(INT8_MIN, INT8_MAX + 1) - tensors[name].zero_point, tensors[name].scale
+
+
+def _untied(to: QuantParams, a: tuple[np.ndarray, float], b: tuple[np.ndarray, float]) -> QuantParams:
+    """Return a Mul's output parameters, the scale moved by some 1e-7 where CPUs would round a product differently."""
+    products = np.unique(np.outer(a[0].astype(np.int32), b[0].astype(np.int32)))
+    return replace(to, scale=untied_scale(to.scale, to.zero_point, np.float32(a[1]) * np.float32(b[1]), products))
 
 
 # What can be kept float, by the name of the switch.

@@ -14,13 +14,12 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import helper
 
-from edgedet.calibration.plan import RELU6_LIMITS, DensePlan, QuantParams, clip_limits, conv_constants
+from edgedet.calibration.plan import RELU6_LIMITS, DensePlan, QuantParams, clip_limits, conv_constants, quantised_factor
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite_builder import Scales, TfliteBuilder
 
 BYTE_TO_INT8 = QuantParams(1.0, -128)  # of camera bytes with their top bit flipped
 LARGEST_BIAS = 2**30  # int32, and room for the sum of products beside it
-SMALLEST_SCALE = 1e-8  # of a constant that is zero
 _NHWC = (0, 2, 3, 1)  # ONNX axis of each TFLite axis
 _WIDTH = 3  # ONNX axis
 
@@ -235,8 +234,8 @@ def _operand(w: OpWriter, name: str) -> int:
     values = w.constants[name].reshape(-1)
     if w.plan is None:
         return w.builder.constant(name, values)
-    scale = max(float(np.abs(values).max()) / 127, SMALLEST_SCALE)
-    return w.builder.constant(name, np.rint(values / scale).astype(np.int8), Scales(np.array([scale], np.float32)))
+    integers, scale = quantised_factor(values)
+    return w.builder.constant(name, integers, Scales(np.array([scale], np.float32)))
 
 
 def logistic(w: OpWriter, node: onnx.NodeProto) -> None:

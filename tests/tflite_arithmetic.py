@@ -2,7 +2,8 @@
 
 Requantisation follows XNNPACK, which is bit-identical on x86 and ARM: an exact int32 sum as float32, times a float32
 ratio of scales, rounded half to even (src/reference/... qs8 requantization "fp32"); sums of two tensors by 20-bit
-multipliers (src/microparams-init.c, xnn_init_qs8_add_minmax_scalar_params).
+multipliers (src/microparams-init.c, xnn_init_qs8_add_minmax_scalar_params). Products alone are rounded otherwise on
+ARM; plans have no scale that shows it (edgedet.calibration.ties).
 """
 
 from __future__ import annotations
