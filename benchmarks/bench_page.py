@@ -197,13 +197,13 @@ def _profiles(rows: Sequence[dict[str, Any]]) -> str:
             body = [
                 [
                     escape(item["name"]), f"{item['ms']:.2f}", f"{100 * item['share']:.0f} %",
-                    _known(item["gmacs"], ".3f"), _known(item["mb"], ".1f"), _known(item["bound_ms"], ".2f"),
-                    _known(item["of_bound"], ".0%"),
+                    _known(item["gmacs"], ".3f"), _known(item["mb"], ".1f"), _known(item["roofline_ms"], ".2f"),
+                    _known(item["of_roofline"], ".0%"),
                 ]
                 for item in profile[key]
             ]  # fmt: skip
             if body:
-                head = [title, "ms", "share", "GMAC", "MB moved", "roofline ms", "of the bound"]
+                head = [title, "ms", "share", "GMAC", "MB moved", "roofline ms", "of roofline"]
                 found.append(f"<div class='scroll'>{_table(head, body)}</div>")
     return "".join(found)
 

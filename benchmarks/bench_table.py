@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -83,17 +84,18 @@ def _print_profiles(result: dict[str, Any], text: TextIO) -> None:
         profile = row.get("profile")
         if not profile:
             continue
-        print(f"\nprofile of {row['model']}\n{profile['note']}", file=text)
+        print(f"\nprofile of {row['model']}\n{textwrap.fill(profile['note'], 100)}", file=text)
         for title, key in (("operators", "by_class"), ("part", "by_part")):
             if profile[key]:
                 print(
-                    f"{title:<36}{'ms':>8}{'share':>7}{'GMAC':>8}{'MB':>8}{'bound ms':>10}{'of bound':>10}", file=text
+                    f"{title:<32}{'ms':>8}{'share':>7}{'GMAC':>8}{'MB':>8}{'roofline ms':>13}{'of roofline':>13}",
+                    file=text,
                 )
             for item in profile[key]:
                 print(
-                    f"{item['name'][-35:]:<36}{item['ms']:>8.2f}{item['share']:>7.0%}{_short(item['gmacs'], '.3f'):>8}"
-                    f"{_short(item['mb'], '.1f'):>8}{_short(item['bound_ms'], '.2f'):>10}"
-                    f"{_short(item['of_bound'], '.0%'):>10}",
+                    f"{item['name'][-31:]:<32}{item['ms']:>8.2f}{item['share']:>7.0%}{_short(item['gmacs'], '.3f'):>8}"
+                    f"{_short(item['mb'], '.1f'):>8}{_short(item['roofline_ms'], '.2f'):>13}"
+                    f"{_short(item['of_roofline'], '.0%'):>13}",
                     file=text,
                 )
 

@@ -141,7 +141,7 @@ def layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list[LayerCo
         LayerCost(
             node.name or node.output[0],
             _op_class(node, shapes),
-            _part(node.name or node.output[0]),
+            part_of(node.name or node.output[0]),
             macs.get(node.name, 0),
             size(name for name in node.input if name not in from_weights),
             size(name for name in node.input if name in from_weights),
@@ -153,11 +153,19 @@ def layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list[LayerCo
     ]
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
+    """Return the part of the network that a node of ours belongs to; raises InputError for others."""
     for beginning, part in _PARTS.items():
         if name.startswith(beginning):
             return part
     raise InputError(f"the node {name} is not one that edgedet export writes: costs are known for its files only.")
+
+
+def class_by_name(name: str) -> str | None:
+    """Return "input" or "se" where the name alone says the op class."""
+    if name.startswith("pixels."):
+        return "input"
+    return "se" if ".se." in name or name.endswith(".se") else None
 
 
 def _op_class(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> str:
@@ -165,10 +173,8 @@ def _op_class(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> str:
 
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         return "quantise"
-    if node.name.startswith("pixels."):
-        return "input"
-    if ".se." in node.name or node.name.endswith(".se"):
-        return "se"
+    if named := class_by_name(node.name):
+        return named
     if node.op_type == "Conv":
         groups = {item.name: helper.get_attribute_value(item) for item in node.attribute}.get("group", 1)
         if groups > 1:

@@ -1,18 +1,16 @@
 """``edgedet bench --profile``: where the network's time goes, beside what the work must cost on this machine.
 
-onnxruntime's own profiler gives each node's time. What a node costs is ``layer_costs``; the roofline bound (Williams et
-al. 2009) of a node is the larger of its MACs by this machine's peak and its bytes by its memory's speed, both measured
-here, in numpy: a large matrix product, and a copy. LiteRT's profiler sums by its own operator names and knows no nodes.
+The engines' own profilers give the time of each operator as it ran: what an engine fused is one. Its bytes are those of
+its inputs, weights and outputs, each once; its roofline is the larger of its MACs by the engine's peak and its bytes by
+the memory's speed (``peaks``), measured in the same process just before.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,157 +18,119 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedet.benchmarks.children import Child
+from edgedet.benchmarks.peaks import COPY_BYTES, REPEATS, SIDE, Peaks, ort_peaks, tflite_peaks
 from edgedet.errors import EdgeDetError, UnsupportedError, require
 
 if TYPE_CHECKING:
     from edgedet.benchmarks.layer_costs import LayerCost
 
-GEMM_SIDE = 1536  # 3.6 GMAC: large enough for any CPU's blocking, some tens of ms on one core
-COPY_BYTES = 64 << 20  # beyond the caches of boards and PCs
-REPEATS = 5  # the best counts: a peak is what the machine can do
 WARMUP = 3
 MOST_RUNS = 30  # of a profile; its file holds each node of each run
 _KERNEL = "_kernel_time"
 # what onnxruntime adds to our graph: kinds of nodes, by its names (onnxruntime/core/optimizer/nchwc_transformer.cc)
 _ADDED = {"ReorderInput": "layout (onnxruntime's own)", "ReorderOutput": "layout (onnxruntime's own)"}
 OTHER = "other"
+CACHE_NOTE = (
+    "Bytes are an operator's inputs, weights and outputs, each once; tensors that a cache still holds need not come "
+    "from memory, so what is small can be faster than its roofline."
+)
 
 
 @dataclass(frozen=True)
-class Peaks:
-    """What one process of this machine reaches: GMAC/s of a float32 matrix product, GB/s read and written by a copy."""
+class Ran:
+    """One operator as it ran; ``macs`` and ``moved`` (bytes) are None where the engine does not tell."""
 
-    gmacs_per_s: float
-    gb_per_s: float
-
-
-def measured_peaks(threads: int) -> Peaks:
-    """Measure both in a process of its own, whose matrix products have ``threads`` threads."""
-    # numpy's libraries read these when they are loaded
-    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
-    try:
-        with Child(_measure_peaks) as child:
-            peaks: Peaks = child.first()
-            return peaks
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _measure_peaks() -> tuple[Peaks, None]:
-    a = np.random.default_rng(0).random((GEMM_SIDE, GEMM_SIDE), dtype=np.float32)
-    out = np.empty_like(a)
-    source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
-    product_s = min(_seconds(lambda: np.matmul(a, a, out=out)) for _ in range(REPEATS))
-    copy_s = min(_seconds(lambda: np.copyto(target, source)) for _ in range(REPEATS))
-    return Peaks(GEMM_SIDE**3 / product_s / 1e9, 2 * COPY_BYTES / copy_s / 1e9), None
-
-
-def _seconds(work: Any) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    op_class: str
+    part: str
+    ms: float
+    macs: int | None
+    moved: int | None
 
 
 def add_profiles(result: dict[str, Any], runs: int) -> list[str]:
     """Add ``profile`` to each entry that can have one; return what failed."""
     failures = []
-    peaks: dict[int, Peaks] = {}
     for entry in result["models"]:
-        threads = entry["threads"]
         try:
-            if threads not in peaks:
-                peaks[threads] = measured_peaks(threads)
-            entry["profile"] = profile_of(Path(entry["model"]), threads, peaks[threads], min(runs, MOST_RUNS))
+            entry["profile"] = profile_of(Path(entry["model"]), entry["threads"], min(runs, MOST_RUNS))
         except EdgeDetError as error:
             failures.append(f"profile of {entry['model']}: {error}".rstrip("."))
     return failures
 
 
-def profile_of(model: Path, threads: int, peaks: Peaks, runs: int) -> dict[str, Any]:
+def profile_of(model: Path, threads: int, runs: int) -> dict[str, Any]:
     """Return the profile of one file; raises UnsupportedError for formats and engines that have none."""
-    note = (
-        f"{threads} threads; peak {peaks.gmacs_per_s:.0f} GMAC/s by a float32 product of {GEMM_SIDE} x {GEMM_SIDE} "
-        f"matrices, {peaks.gb_per_s:.1f} GB/s by a copy of {COPY_BYTES >> 20} MB, both by numpy, best of {REPEATS}"
+    run = {".onnx": _run_ort, ".tflite": _run_tflite}.get(model.suffix)
+    if run is None:
+        raise UnsupportedError(f"there is no profile of {model.suffix} files (TensorRT's trtexec has --dumpProfile)")
+    with Child(run, model, threads, runs) as child:
+        ran, peaks, note = child.first()
+    what = (
+        f"{threads} threads; {note}; peaks of the engine's own, best of {REPEATS}: {peaks.gmacs_per_s:.0f} GMAC/s by a "
+        f"{peaks.product} product of {SIDE} x {SIDE} matrices, {peaks.gb_per_s:.1f} GB/s by a ReLU of "
+        f"{COPY_BYTES >> 20} MB. {CACHE_NOTE}"
     )
-    if model.suffix == ".onnx":
-        from edgedet.benchmarks.layer_costs import layer_costs
-
-        graph = require("onnx", "edgedet bench --profile").load(model)
-        with Child(_run_ort, str(model), threads, runs) as child:
-            times_ms, kinds = child.first()
-        costs = {layer.name: layer for layer in layer_costs(graph)}
-        return {"note": note, **vars(peaks), **assigned(times_ms, kinds, costs, peaks)}
-    if model.suffix == ".tflite":
-        if threads != 1:
-            raise UnsupportedError("LiteRT's operators are timed on one thread: --threads 1")
-        with Child(_run_tflite, str(model), runs) as child:
-            times = child.first()
-        rows = [_item(name, ms, sum(times.values())) for name, ms in sorted(times.items(), key=lambda item: -item[1])]
-        return {"note": f"LiteRT's own operators; {note}", **vars(peaks), "by_class": rows, "by_part": []}
-    raise UnsupportedError(f"there is no profile of {model.suffix} files (TensorRT's trtexec has --dumpProfile)")
+    return {"note": what, **vars(peaks), **assigned(ran, peaks)}
 
 
-def _run_ort(model: str, threads: int, runs: int) -> tuple[tuple[dict[str, float], dict[str, str]], None]:
-    """Return median milliseconds and operator of each node, as onnxruntime names them after its own fusions."""
-    ort = require("onnxruntime", "edgedet bench --profile")
+def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
+    """Run in a child; times are medians."""
+    from edgedet.benchmarks.layer_costs import layer_costs
+
+    ort, onnx = (require(module, "edgedet bench --profile") for module in ("onnxruntime", "onnx"))
+    costs = {layer.name: layer for layer in layer_costs(onnx.load(model))}
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as edgedet/engines/ort.py
+    peaks = ort_peaks(options)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         (pixels,) = session.get_inputs()
         picture = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
         for _ in range(WARMUP + runs):
             session.run(None, {pixels.name: picture})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    times, kinds = defaultdict(list), {}
+    return (ran_from_events(events, costs), peaks, f"median of {runs} runs"), None
+
+
+def ran_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, LayerCost]) -> list[Ran]:
+    """Return onnxruntime's operators from its profile of ``WARMUP`` and more runs.
+
+    Names are not unique, for its own nodes have none; their numbers are.
+    """
+    times, last = defaultdict(list), {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-            name = event["name"].removesuffix(_KERNEL)
-            times[name].append(event["dur"] / 1e3)
-            kinds[name] = event["args"]["op_name"]
-    return ({name: float(np.median(values[WARMUP:])) for name, values in times.items()}, kinds), None
+            number = event["args"]["node_index"]
+            times[number].append(event["dur"] / 1e3)
+            last[number] = event
+    found = []
+    for number, event in last.items():
+        layer, args = layer_of(event["name"].removesuffix(_KERNEL), costs), event["args"]
+        added = _ADDED.get(args["op_name"], OTHER)
+        sizes = [args.get(name) for name in ("activation_size", "parameter_size", "output_size")]
+        found.append(
+            Ran(
+                layer.op_class if layer else added,
+                layer.part if layer else added,
+                float(np.median(times[number][WARMUP:])),
+                _macs(layer, costs) if args["op_name"].endswith("Conv") else 0,
+                None if None in sizes else sum(map(int, sizes)),
+            )
+        )
+    return found
 
 
-def _run_tflite(model: str, runs: int) -> tuple[dict[str, float], None]:
-    from edgedet.benchmarks.tflite_profile import Profile
-
-    profile = Profile(Path(model))
-    turns = [profile.run() for _ in range(runs)]
-    return {name: float(np.median([turn.get(name, 0.0) for turn in turns])) for name in turns[-1]}, None
-
-
-def assigned(
-    times_ms: Mapping[str, float], kinds: Mapping[str, str], costs: Mapping[str, LayerCost], peaks: Peaks
-) -> dict[str, Any]:
-    """Return times and costs by op class and by part of the network.
-
-    times_ms: of the nodes as they ran. A node that the runtime fused of several carries the name of one: its time is
-    of that one's class, and the costs of those that vanished (a swish's Sigmoid) are added to their class anyway.
-    """
-    class_ms: dict[str, float] = defaultdict(float)
-    part_ms: dict[str, float] = defaultdict(float)
-    for name, ms in times_ms.items():
-        layer = layer_of(name, costs)
-        added = _ADDED.get(kinds[name], OTHER)
-        class_ms[layer.op_class if layer else added] += ms
-        part_ms[layer.part if layer else added] += ms
-    total = sum(times_ms.values())
-    return {
-        key: [
-            _item(name, ms, total, [layer for layer in costs.values() if getattr(layer, field) == name], peaks)
-            for name, ms in sorted(found.items(), key=lambda item: -item[1])
-        ]
-        for key, field, found in (("by_class", "op_class", class_ms), ("by_part", "part", part_ms))
-    }
+def _macs(layer: LayerCost | None, costs: Mapping[str, LayerCost]) -> int | None:
+    """Return a convolution's MACs; one with a fused activation bears its name, which stands right behind it."""
+    macs = 0
+    for known in costs.values():
+        macs = known.macs or macs
+        if known is layer:
+            return macs
+    return None
 
 
 def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
@@ -181,22 +141,56 @@ def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
     return None
 
 
-def bound_ms(layer: LayerCost, peaks: Peaks) -> float:
-    """Return the roofline bound of a layer that is run by itself, everything read and written once."""
-    return max(layer.macs / peaks.gmacs_per_s, layer.bytes_moved / peaks.gb_per_s) / 1e6
+def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
+    """Run in a child; times are means, because LiteRT sums up."""
+    from edgedet.benchmarks.layer_costs import part_of
+    from edgedet.benchmarks.tflite_nodes import matched, operators_in
+    from edgedet.benchmarks.tflite_profile import Profile
+    from edgedet.engines.tflite_file import read_trailer
+
+    meta, flatbuffer = read_trailer(model)
+    peaks = tflite_peaks(threads, meta.precision == "int8")
+    profile = Profile(model, threads)
+    for _ in range(runs):
+        profile.run()
+    rows, note = profile.rows(), f"mean of {runs} runs"
+    found = matched(
+        operators_in(flatbuffer), rows, lambda operator: peaks.roofline_ms(operator.macs, operator.moved)
+    )  # fmt: skip
+    if found is None:
+        ran = [Ran(kind, "", ms, None, None) for (kind, _), (ms, _) in rows.items()]
+        return (ran, peaks, f"{note}; LiteRT ran other operators than the file holds, so neither parts nor costs"), None
+    note += "; operators of the same kind and place in several of XNNPACK's partitions are one to LiteRT, divided here"
+    ran = [Ran(item.op_class, part_of(item.name), ms, item.macs, item.moved) for item, ms in found]
+    return (ran, peaks, note), None
 
 
-def _item(
-    name: str, ms: float, total_ms: float, layers: Iterable[LayerCost] = (), peaks: Peaks | None = None
-) -> dict[str, Any]:  # fmt: skip
-    layers = list(layers)
-    bound = sum(bound_ms(layer, peaks) for layer in layers) if peaks and layers else None
+def assigned(ran: Sequence[Ran], peaks: Peaks) -> dict[str, Any]:
+    """Return times and costs by op class and by part of the network, the longest first."""
+    total_ms = sum(operator.ms for operator in ran)
+    result = {}
+    for key, field in (("by_class", "op_class"), ("by_part", "part")):
+        groups: dict[str, list[Ran]] = defaultdict(list)
+        for operator in ran:
+            groups[getattr(operator, field)].append(operator)
+        items = [_item(name, group, total_ms, peaks) for name, group in groups.items() if name]
+        result[key] = sorted(items, key=lambda item: -item["ms"])
+    return result
+
+
+def _item(name: str, group: Sequence[Ran], total_ms: float, peaks: Peaks) -> dict[str, Any]:
+    ms = sum(operator.ms for operator in group)
+    costs = [(operator.macs, operator.moved) for operator in group]
+    known = [(macs, moved) for macs, moved in costs if macs is not None and moved is not None]
+    is_known = len(known) == len(costs)
+    roofline_ms = sum(peaks.roofline_ms(macs, moved) for macs, moved in known) if is_known else None
     return {
         "name": name,
+        "operators": len(group),
         "ms": ms,
         "share": ms / total_ms,
-        "gmacs": sum(layer.macs for layer in layers) / 1e9 if layers else None,
-        "mb": sum(layer.bytes_moved for layer in layers) / 1e6 if layers else None,
-        "bound_ms": bound,
-        "of_bound": bound / ms if bound and ms else None,
+        "gmacs": sum(macs for macs, _ in known) / 1e9 if is_known else None,
+        "mb": sum(moved for _, moved in known) / 1e6 if is_known else None,
+        "roofline_ms": roofline_ms,
+        "of_roofline": roofline_ms / ms if roofline_ms is not None and ms else None,
     }

@@ -17,7 +17,7 @@ from edgedet.errors import UnsupportedError, require
 
 _CPU = 1  # kLiteRtHwAcceleratorCpu
 # identifier -> TOML, as litert/c/options/ writes them
-_OPTIONS = {"runtime_options_string": "enable_profiling = true\n", "xnnpack": "num_threads = 1\n"}
+_OPTIONS = {"runtime_options_string": "enable_profiling = true\n", "xnnpack": "num_threads = {threads}\n"}
 # node types of XNNPACK that are convolutions; a 1 x 1 convolution is a fully connected layer to it
 _CONVOLUTIONS = ("Convolution", "Fully Connected")
 _DELEGATE = "Delegate/"
@@ -67,9 +67,9 @@ def outside_convolutions(times_ms: Mapping[str, float]) -> float:
 
 
 class Profile:
-    """One model with LiteRT's profiler on, one thread."""
+    """One model with LiteRT's profiler on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 1) -> None:
         """Compile the model; raises UnsupportedError where this LiteRT's C interface is another."""
         self._library = ctypes.CDLL(str(Path(require("ai_edge_litert", "profiling").__file__ or "").parent / _LIBRARY))
         self._held: list[Any] = []  # what the library keeps pointers to
@@ -80,7 +80,8 @@ class Profile:
         options = self._made("LiteRtCreateOptions")
         self._call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(_CPU))
         for identifier, text in _OPTIONS.items():
-            payload, keep = ctypes.create_string_buffer(text.encode()), _Deleter(lambda pointer: None)
+            payload = ctypes.create_string_buffer(text.format(threads=threads).encode())
+            keep = _Deleter(lambda pointer: None)
             self._held += [payload, keep]
             option = self._made("LiteRtCreateOpaqueOptions", identifier.encode(), payload, keep)
             self._call("LiteRtAddOpaqueOptions", options, option)
@@ -102,15 +103,23 @@ class Profile:
         self._run()
         self._call("LiteRtStopProfiler", self._profiler)
         summary = self._made("LiteRtGetProfileSummary", self._profiler, self._model)
-        text = ctypes.string_at(summary)
+        self._text = ctypes.string_at(summary)
         _C.free(summary)
         self._runs += 1
-        total, before = parsed(text), self._before  # over all runs so far
+        total, before = parsed(self._text), self._before  # over all runs so far
         self._before = total
         return {
             name: ms - before.get(name, 0.0) if name.startswith(_DELEGATE) else ms / self._runs
             for name, ms in total.items()
         }
+
+    def rows(self) -> dict[tuple[str, int], tuple[float, int]]:
+        """Return (node type, place) -> (mean milliseconds of a run, operators), of the runs so far.
+
+        The place of XNNPACK's operators is that within a partition, and those of the same type and place in several
+        partitions are one row; the place of others is that in the file.
+        """
+        return {key: (ms / self._runs, calls // self._runs) for key, (ms, calls) in parsed_rows(self._text).items()}
 
     def _buffers_of(self, environment: Any, signature: Any, side: str) -> Any:
         count = ctypes.c_size_t()
@@ -157,3 +166,14 @@ def parsed(summary: bytes) -> dict[str, float]:
     if not times:
         raise UnsupportedError("LiteRT's profile has an unknown form: it is known of version 2.3.")
     return times
+
+
+def parsed_rows(summary: bytes) -> dict[tuple[str, int], tuple[float, int]]:
+    """Return (node type, place) -> (milliseconds, calls), from the profiler's text about the runs so far."""
+    table = summary.decode().partition("Top by Computation Time")[0]
+    found = re.findall(
+        r"^ *(\S.*?) +[\d.]+ +[\d.]+ +([\d.]+) +[\d.]+% +[\d.]+% +[\d.]+ +(\d+) +\S+:(\d+)$", table, re.M
+    )
+    if not found:
+        raise UnsupportedError("LiteRT's profile has an unknown form: it is known of version 2.3.")
+    return {(kind, int(place)): (float(mean) * int(calls), int(calls)) for kind, mean, calls, place in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,8 @@ def parts_of(path: Path) -> Iterator[Part]:
     data = path.read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     (graph,) = model.subgraphs
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    kinds = [names[codes[operator.opcodeIndex]] for operator in graph.operators]
-    second_of = _swishes(graph.operators, kinds)
+    kinds = kinds_of(schema, model)
+    second_of = swishes(graph.operators, kinds)
     for index, operator in enumerate(graph.operators):
         if index in second_of:
             both = [operator, graph.operators[second_of[index]]]
@@ -55,7 +53,15 @@ def parts_of(path: Path) -> Iterator[Part]:
             yield _part(schema, model, graph, [operator], kinds[index], data)
 
 
-def _swishes(operators: list[Any], kinds: list[str]) -> dict[int, int]:
+def kinds_of(schema: Any, model: Any) -> list[str]:
+    """Return each operator's name in the schema."""
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    (graph,) = model.subgraphs
+    return [names[codes[operator.opcodeIndex]] for operator in graph.operators]
+
+
+def swishes(operators: Sequence[Any], kinds: Sequence[str]) -> dict[int, int]:
     """Return LOGISTIC -> MUL where the MUL alone reads the LOGISTIC, and multiplies it with what that reads."""
     readers: dict[int, list[int]] = defaultdict(list)
     for index, operator in enumerate(operators):
