@@ -166,7 +166,7 @@ _RUNS: dict[str, Callable[[Path, ArtifactMeta, int], Levels]] = {
 
 
 def open_peer(model: str, threads: int, score: float) -> Detector:
-    """Open "KIND:FILE:META", META a model file of ours of the same network, which says names, sizes and anchors."""
+    """Open "KIND|FILE|OURS", OURS a model file of ours of the same network, which says names, sizes and anchors."""
     kind, path, ours = model.split("|")
     from edgedet.engines.base import open_engine
 
