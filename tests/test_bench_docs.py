@@ -1,4 +1,4 @@
-"""docs/benchmarks.md holds the tables of the JSON files beside it."""
+"""docs/benchmarks.md holds the tables of the JSON files beside it, and docs/benchmarking.md the entries of the JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from bench_schema import DOCS, documented, entries_of
+from media import write_clip, write_fake_model
 
+from edgedet import cli
 from edgedet.benchmarks.bench_docs import document
 
-DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = sorted(DOCS.glob("benchmarks-*.json"))
 
 
@@ -22,3 +24,15 @@ def test_the_tables_are_those_of_the_measurement(path: Path) -> None:
     """After a new measurement: python -m edgedet.benchmarks.bench_docs docs/benchmarks-*.json."""
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     assert document(json.loads(path.read_text(encoding="utf-8"))) in text
+
+
+def test_each_entry_of_the_json_is_documented_and_each_documented_one_is_there(tmp_path, monkeypatch, capsys) -> None:
+    """A profile's entries are compared in test_bench_profile.py, because fake models have none."""
+    pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
+    monkeypatch.chdir(tmp_path)
+    write_fake_model(Path("a.fake"))
+    write_clip(Path("clip.avi"), frames=2)
+    words = "bench --model a.fake --source clip.avi --seconds 0 --runs 2 --threads 1 --sustain 1s --json"
+    assert cli.main(words.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(entries_of(result)) == {name for name in documented() if ".profile." not in name}

@@ -13,6 +13,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
 
+from bench_schema import documented, entries_of  # noqa: E402
 from test_network import random_pixels  # noqa: E402
 from tflite_models import graph_of, meta_of, plan_for  # noqa: E402
 
@@ -194,6 +195,7 @@ def test_a_tflite_file_has_costs_and_parts(tmp_path: Path, precision: str) -> No
     macs = macs_of(path)
     assert macs is not None
     check_profile(profile, macs)
+    assert set(entries_of({"models": [{"profile": profile}]})) == {name for name in documented() if ".profile." in name}
     assert profile["product"] == {"fp32": "float32", "int8": "int8"}[precision]
 
 
