@@ -7,6 +7,7 @@ resize and reshape). Sparse placement: only what TensorRT fuses with a convoluti
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedet.calibration.table import CalibrationTable
-from edgedet.calibration.ties import untied_scale
+from edgedet.calibration.ties import exact_mean_scale, untied_scale
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
@@ -24,6 +25,7 @@ LOGISTIC_SCALE, LOGISTIC_ZERO = 1.0 / 256.0, -128  # fixed by TensorFlow Lite's 
 INT8_MIN, INT8_MAX = -128, 127
 SMALLEST_SCALE = 1e-8  # a dead tensor (range zero) still needs a positive scale
 SAME_SCALE = ("Pad", "MaxPool", "Resize", "Reshape", "Transpose", "Concat")  # integers pass; a Pad's 0 is exact
+MEANS = ("GlobalAveragePool", "ReduceMean")
 CENTRED = "pixels.centred"
 RELU6_LIMITS = (0.0, 6.0)
 
@@ -150,14 +152,22 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
     tensors: dict[str, QuantParams] = {CENTRED: QuantParams(1.0, centre_of(spec) + INT8_MIN)}
     convs: dict[str, QuantisedConv] = {}
     before_relu6 = fused_clips(model.graph, constants)
+    whole: dict[str, str] = {}
+    cells = {
+        value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
+        for value in model.graph.value_info
+    }
     for node in model.graph.node:
         name = node.output[0]
         if node.op_type == "Conv":
             convs[name] = quantised_conv(*conv_constants(node, constants))
         if name in before_relu6:
             continue  # never rounded: the ReLU6 is part of the operator
-        if name in tensors or node.op_type in ("Cast", "Concat") or name.endswith(".rows"):
-            continue  # .rows: the first half of a mean that is one operator in INT8
+        if name in tensors or node.op_type in ("Cast", "Concat"):
+            continue
+        if name.endswith(".rows"):
+            whole[name] = node.input[0]  # the first half of a mean that is one operator in INT8
+            continue
         if node.op_type == "Sigmoid":
             tensors[name] = QuantParams(LOGISTIC_SCALE, LOGISTIC_ZERO)
         elif node.op_type in SAME_SCALE:
@@ -166,6 +176,9 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
         elif node.op_type == "Mul":
             factors = [_factor(value, tensors, constants) for value in node.input]
             tensors[name] = _untied(asymmetric(*table.ranges[name]), *factors)
+        elif node.op_type in MEANS:
+            source, to = whole.get(node.input[0], node.input[0]), asymmetric(*table.ranges[name])
+            tensors[name] = replace(to, scale=exact_mean_scale(to.scale, tensors[source].scale, cells[source]))
         else:
             tensors[name] = asymmetric(*table.ranges[name])
     stem = next(node for node in model.graph.node if node.op_type == "Conv")

@@ -2,8 +2,9 @@
 
 Requantisation follows XNNPACK, which is bit-identical on x86 and ARM: an exact int32 sum as float32, times a float32
 ratio of scales, rounded half to even (src/reference/... qs8 requantization "fp32"); sums of two tensors by 20-bit
-multipliers (src/microparams-init.c, xnn_init_qs8_add_minmax_scalar_params). Products alone are rounded otherwise on
-ARM; plans have no scale that shows it (edgedet.calibration.ties).
+multipliers (src/microparams-init.c, xnn_init_qs8_add_minmax_scalar_params); means with the zero points in one float32
+offset (src/operators/reduce-nd.c). Products and means are rounded otherwise on ARM; plans have no scale that shows it
+(edgedet.calibration.ties).
 """
 
 from __future__ import annotations
@@ -58,8 +59,11 @@ def integer_values(model: onnx.ModelProto, plan: DensePlan, pixels: np.ndarray) 
             table = np.clip(np.rint(256 / (1 + np.exp(-real.astype(np.float64)))) - 128, -128, 127).astype(np.int64)
             y = table[x + 128]
         elif node.op_type in ("GlobalAveragePool", "ReduceMean"):
-            total = (x - q.zero_point).sum((2, 3), keepdims=True)
-            y = _rounded(total, F32(q.scale) / (F32(to.scale) * F32(x.shape[2] * x.shape[3])), to)
+            count = x.shape[2] * x.shape[3]
+            ratio = F32(q.scale) / F32(to.scale) * (F32(1) / F32(count))
+            moved = F32(to.zero_point) - F32(count * q.zero_point) * ratio
+            total = x.sum((2, 3), keepdims=True).astype(F32)
+            y = np.clip(np.rint(total * ratio + moved), -128, 127).astype(np.int64)
         elif node.op_type == "Pad":
             starts, ends = constants[node.input[1]].reshape(2, 4)
             y = np.pad(x, list(zip(starts, ends, strict=True)), constant_values=q.zero_point)
