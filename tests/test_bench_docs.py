@@ -23,7 +23,9 @@ def test_there_are_results() -> None:
 def test_the_tables_are_those_of_the_measurement(path: Path) -> None:
     """After a new measurement: python -m edgedet.benchmarks.bench_docs docs/benchmarks-*.json."""
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    assert document(json.loads(path.read_text(encoding="utf-8"))) in text
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert document(result) in text
+    assert set(entries_of(result)) <= documented()
 
 
 def test_each_entry_of_the_json_is_documented_and_each_documented_one_is_there(tmp_path, monkeypatch, capsys) -> None:
