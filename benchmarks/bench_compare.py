@@ -28,6 +28,7 @@ LEAST_RUNS = 5
 LEAST_BAND = 0.03
 STAGES = ("network", "end to end")
 _SCHEMA = 2
+WANTED = "give the file of `edgedet bench --json FILE`"
 # entries that must be the same, and what they are called
 _ALIKE = {
     "device": "machine", "cpu": "processor", "cores": "number of cores", "source": "pictures",
@@ -143,13 +144,18 @@ def _by_name(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name_of(row, plain.count(name) > 1): row for row, name in zip(figures["models"], plain, strict=True)}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """Return what a file of ``edgedet bench --json FILE`` holds; raises InputError in one line."""
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+        raise InputError(f"cannot read {path}: {error.strerror}; {WANTED}.") from None
     except ValueError:
-        raise InputError(f"{path} is no JSON: wanted a file of `edgedet bench --json FILE`.") from None
+        raise InputError(f"{path} is no JSON; {WANTED}.") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    figures = read_json(path)
     if not isinstance(figures, dict) or figures.get("schema") != _SCHEMA or "models" not in figures:
         raise InputError(f"{path} is no result of `edgedet bench` in schema {_SCHEMA}: measure again with --json FILE.")
     return figures

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgedet.benchmarks.bench_compare import WANTED, read_json
 from edgedet.benchmarks.plan_boards import accuracy_of, board_for
 from edgedet.benchmarks.plan_costs import variant_of
 from edgedet.benchmarks.plan_estimate import LITE_TO_D_ERROR, Estimate, Timing, from_timing, percent
@@ -17,7 +17,6 @@ from edgedet.errors import InputError
 
 # How a row's engine begins -> the planner's name of it.
 _ENGINES = {"onnxruntime": "ort", "ai_edge_litert": "tflite", "tflite_runtime": "tflite", "tensorrt": "trt"}
-_WANTED = "give the file of `edgedet bench --json FILE`"
 _PRECISIONS = ("fp32", "fp16", "int8")
 # A board whose constants are the proportions to start from, by engine and kind of machine.
 _REFERENCES = {"trt": BASE, "x86_64": "n100", "aarch64": "raspberry-pi-5"}
@@ -67,15 +66,10 @@ def own_board(path: Path, threads: int | None = None) -> OwnBoard:
 
     threads: which rows to take, where several numbers of threads were measured (default: the most).
     """
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; {_WANTED}.") from None
-    except ValueError:
-        raise InputError(f"{path} is no JSON; {_WANTED}.") from None
+    figures = read_json(path)
     models = figures.get("models") if isinstance(figures, dict) else None
     if not isinstance(models, list) or not models:
-        raise InputError(f'{path} has no list of "models"; {_WANTED}.')
+        raise InputError(f'{path} has no list of "models"; {WANTED}.')
     rows, left_out = [], []
     for number, row in enumerate(models):
         try:
