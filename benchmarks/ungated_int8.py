@@ -47,7 +47,7 @@ def write_ungated(model: Any, meta: ArtifactMeta, out: Path, seed: int | None = 
         pixels = np.random.default_rng(seed).integers(0, 256, (1, *meta.spec.input_hw, 3), dtype=np.uint8)
     Executor(model).run(pixels, observe)
     meta = replace(meta, precision="int8", report={"gate": "none: for measuring cost only"})
-    table = CalibrationTable(ranges, {})
+    table = CalibrationTable(ranges, {name: max(-low, high) for name, (low, high) in ranges.items()})
     if out.suffix == ".tflite":
         from edgedet.export.tflite_writer import write_tflite
 

@@ -26,6 +26,8 @@ from edgedet.benchmarks.profile import WARMUP, Ran, assigned, profile_of, ran_fr
 from edgedet.benchmarks.random_weights import randomise  # noqa: E402
 from edgedet.benchmarks.tflite_nodes import Operator, fused, matched, partitions  # noqa: E402
 from edgedet.benchmarks.tflite_profile import parsed_rows  # noqa: E402
+from edgedet.benchmarks.ungated_int8 import write_ungated  # noqa: E402
+from edgedet.engines.base import open_engine  # noqa: E402
 from edgedet.errors import UnsupportedError  # noqa: E402
 from edgedet.export.network import EfficientDet  # noqa: E402
 from edgedet.export.tflite_writer import write_tflite  # noqa: E402
@@ -197,6 +199,19 @@ def test_a_tflite_file_has_costs_and_parts(tmp_path: Path, precision: str) -> No
     check_profile(profile, macs)
     assert set(entries_of({"models": [{"profile": profile}]})) == {name for name in documented() if ".profile." in name}
     assert profile["product"] == {"fp32": "float32", "int8": "int8"}[precision]
+
+
+def test_an_int8_file_for_tensorrt_needs_no_calibration_where_only_its_cost_counts(tmp_path: Path) -> None:
+    """Random weights have no frames of a scene: ranges and magnitudes are those of one picture."""
+    spec = replace(SPECS["tf_efficientdet_lite0"], num_classes=2, input_hw=(128, 128))
+    network = EfficientDet(spec).eval()
+    randomise(network, spec.input_hw, seed=0)
+    path = tmp_path / "sparse.onnx"
+    write_ungated(graph_of(network), meta_of(spec), path, seed=0)
+    meta, engine = open_engine(path, 1)
+    engine.close()
+    assert meta.precision == "int8"
+    check_profile(profile_of(path, threads=1, runs=1), macs_of(path) or 0)
 
 
 def test_the_family_is_exported_once_measured_and_profiled(tmp_path: Path, monkeypatch, capsys) -> None:
