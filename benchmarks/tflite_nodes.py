@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,8 +26,10 @@ _XNNPACK = {
     "Fully Connected": "CONV_2D", "Convolution": "CONV_2D", "Invalid Unary Op": SWISH, "Sigmoid": "LOGISTIC",
     "Multiply": "MUL", "Add": "ADD", "Subtract": "SUB", "Convert": "DEQUANTIZE", "Mean": "MEAN",
     "Max Pooling": "MAX_POOL_2D", "Static Reshape": "RESHAPE", "Transpose": "TRANSPOSE", "Constant Pad": "PAD",
+    "Clamp": "RELU6",
 }  # fmt: skip
 _SAME = {"FULLY_CONNECTED": "CONV_2D", "QUANTIZE": "DEQUANTIZE", "CAST": "DEQUANTIZE", "PADV2": "PAD"}
+_APART = ("ADD", "SUB", "MUL")  # whose activation is an operator of its own to XNNPACK
 _DELEGATE = "Delegate/"
 
 # what LiteRT says of an operator: (its kind, "Delegate/..." for XNNPACK's; its place among those of its partition, or
@@ -42,6 +44,7 @@ class Operator:
     name:            of its output, which is the node's name in our ONNX file.
     inputs, outputs: tensors that it reads, constants left out, and makes.
     moved:           bytes of its inputs, constants and outputs, each once.
+    activation:      bytes that its activation moves where XNNPACK runs that apart, else 0.
     """
 
     kind: str
@@ -51,6 +54,7 @@ class Operator:
     outputs: tuple[int, ...]
     moved: int
     op_class: str
+    activation: int = 0
 
 
 def operators_in(flatbuffer: bytes) -> list[Operator]:
@@ -77,7 +81,9 @@ def operators_in(flatbuffer: bytes) -> list[Operator]:
         macs *= math.prod(weight[axis] for axis in _WEIGHT_AXES.get(kind, ()))
         moved = sum(size(tensor) for tensor in {*read, *made})
         inputs = tuple(tensor for tensor in read if tensor in from_graph)
-        found.append(Operator(kind, name, macs, inputs, tuple(made), moved, _op_class(kind, name, weight)))
+        is_apart = kind in _APART and operator.builtinOptions.fusedActivationFunction
+        activation = 2 * sum(map(size, made)) if is_apart else 0
+        found.append(Operator(kind, name, macs, inputs, tuple(made), moved, _op_class(kind, name, weight), activation))
     return found
 
 
@@ -109,7 +115,7 @@ def matched(
             expected[operators[place].kind, place].append(operators[place])
         for partition in partitions(operators, outside):
             members = [operators[place] for place in partition]
-            for place, operator in enumerate(fused(members) if fuse else members):
+            for place, operator in enumerate(_with_activations(fused(members) if fuse else members)):
                 kind = _SAME.get(operator.kind, operator.kind)
                 expected[_DELEGATE + kind, place].append(operator)
         if {key: len(found) for key, found in expected.items()} == {key: count for key, (_, count) in seen.items()}:
@@ -141,6 +147,13 @@ def fused(operators: Sequence[Operator]) -> list[Operator]:
         for index, operator in enumerate(operators)
         if index not in second_of.values()
     ]
+
+
+def _with_activations(operators: Sequence[Operator]) -> Iterator[Operator]:
+    for operator in operators:
+        yield operator
+        if operator.activation:
+            yield replace(operator, kind="RELU6", macs=0, moved=operator.activation, op_class="relu6")
 
 
 def partitions(operators: Sequence[Operator], outside: AbstractSet[int]) -> list[list[int]]:

@@ -156,6 +156,20 @@ def test_operators_that_litert_reports_as_one_share_its_time_by_what_they_cost()
     assert {item.name: ms for item, ms in found} == {"t1": 3.0, "t4": 2.0, "t3": 1.0}
 
 
+def test_the_activation_of_a_sum_is_an_operator_of_its_own() -> None:
+    graph = [replace(GRAPH[5], inputs=(), activation=10), operator("CONV_2D", (6,), 7)]
+    rows = {
+        ("Delegate/Add (ND)", 0): (1.0, 1),
+        ("Delegate/Clamp (NC)", 1): (2.0, 1),
+        ("Delegate/Fully Connected (NC, F32) GEMM", 2): (3.0, 1),
+    }
+    found = matched(graph, rows, lambda item: item.moved)
+    assert found is not None
+    assert [(item.kind, item.op_class, ms) for item, ms in found] == [
+        ("ADD", "ADD", 1.0), ("RELU6", "relu6", 2.0), ("CONV_2D", "CONV_2D", 3.0),
+    ]  # fmt: skip
+
+
 def test_rows_are_read_from_litert_text() -> None:
     text = b"""===== Run Order =====
       [node type]    [start]    [first]   [avg ms]        [%]     [cdf%]   [mem KB] [times called]   [Name]
@@ -185,9 +199,10 @@ def check_profile(profile: dict, macs: int) -> None:
     assert {item["name"] for item in profile["by_part"]} >= PARTS
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_tflite_file_has_costs_and_parts(tmp_path: Path, precision: str) -> None:
-    spec = replace(SPECS["tf_efficientdet_d0"], num_classes=2, input_hw=(128, 128))
+@pytest.mark.parametrize(("name", "precision"), [("tf_efficientdet_d0", "int8"), ("tf_efficientdet_lite0", "fp32")])
+def test_a_tflite_file_has_costs_and_parts(tmp_path: Path, name: str, precision: str) -> None:
+    """Lite's sums have an activation, which XNNPACK runs as one more operator."""
+    spec = replace(SPECS[name], num_classes=2, input_hw=(128, 128))
     network = EfficientDet(spec).eval()
     randomise(network, spec.input_hw, seed=0)
     model, path = graph_of(network), tmp_path / "small.tflite"
