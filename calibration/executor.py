@@ -48,7 +48,7 @@ class Executor:
         """
         values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
         for index, (node, attributes) in enumerate(self.steps()):
-            inputs = [values[name] if name in values else self.constants[name] if name else None for name in node.input]
+            inputs = [self._read(name, values) for name in node.input]
             if convs and node.name in convs:
                 inputs = [inputs[0], *dequantised(convs[node.name])]
             value = compute(node, inputs, attributes)
@@ -58,6 +58,37 @@ class Executor:
                     del values[name]
         logits, codes = (values[name].numpy() for name in OUTPUTS)
         return logits, codes
+
+    @torch.inference_mode()
+    def values(self, pixels: np.ndarray) -> dict[str, Tensor]:
+        """Return every value of the graph for (N, H, W, 3) uint8 pixels."""
+        values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
+        for node, attributes in self.steps():
+            values[node.output[0]] = compute(node, [self._read(name, values) for name in node.input], attributes)
+        return values
+
+    @torch.inference_mode()
+    def outputs_after(
+        self, values: Mapping[str, Tensor], changed: Mapping[str, Tensor], visit: Visit | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return class logits and box codes where some of ``values`` are changed; computes what reads them only.
+
+        visit: as ``run``'s, for what is computed.
+        """
+        now = dict(changed)
+        for node, attributes in self.steps():
+            if node.output[0] in changed or not any(name in now for name in node.input):
+                continue
+            inputs = [now[name] if name in now else self._read(name, values) for name in node.input]
+            value = compute(node, inputs, attributes)
+            now[node.output[0]] = value if visit is None else visit(node, value)
+        logits, codes = (now.get(name, values[name]) for name in OUTPUTS)
+        return logits, codes
+
+    def _read(self, name: str, values: Mapping[str, Tensor]) -> Tensor | None:
+        if not name:
+            return None
+        return values[name] if name in values else self.constants[name]
 
 
 def compute(node: onnx.NodeProto, inputs: list[Any], attributes: Mapping[str, Any]) -> Tensor:

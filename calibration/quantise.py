@@ -16,6 +16,7 @@ from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_p
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.reconstruct import reconstructed
 from edgedet.calibration.recover import corrected, equalised
+from edgedet.calibration.refine import refined
 from edgedet.calibration.table import CalibrationTable
 from edgedet.errors import InputError
 from edgedet.export.macs import conv_macs
@@ -88,6 +89,10 @@ def quantise(
             )
         progress("choosing ranges")
         table = table_from_observed(executor, seen, hashes, model_sha256, observer)
+        if observer == "mixed":
+            progress("judging the worst tensors' ranges at the outputs")
+            plans = dense_plan(model, spec, table), sparse_plan(model, table, keep_float)
+            table = refined(executor, table, *plans, pixels)
     elif table.model_sha256 != model_sha256:
         raise InputError("the calibration table belongs to another checkpoint: calibrate again without --table.")
     try:

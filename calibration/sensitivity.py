@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -72,39 +71,26 @@ class Layers:
             self._executor.constants["mean_bgr"].reshape(-1, 3)[0].reshape(1, 3, 1, 1)
         )  # every column's is the same
         self._shift = mean_bgr - centre_of(spec)  # the dense stem counts bytes from its centre
-        self._stem = next(node.name for node in self._executor.nodes if node.op_type == "Conv")
+        self._convs = {node.name: (node, a) for node, a in self._executor.steps() if node.op_type == "Conv"}
+        self._stem = next(iter(self._convs))
 
-    @torch.inference_mode()
     def float_values(self, pixels: np.ndarray) -> dict[str, Tensor]:
         """Return every value of the float graph for (1, H, W, 3) uint8 pixels."""
-        values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
-        for node, attributes in self._executor.steps():
-            inputs = [self._read(name, values) for name in node.input]
-            values[node.output[0]] = compute(node, inputs, attributes)
-        return values
+        return self._executor.values(pixels)
 
     @torch.inference_mode()
     def with_layer(self, layer: str, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return class logits and box codes with one layer in INT8; ``values`` are ``float_values``'."""
-        changed: dict[str, Tensor] = {}
+        node, attributes = self._convs[layer]
+        data = values[node.input[0]] + (self._shift if layer == self._stem else 0.0)
+        conv = compute(node, [data, *dequantised(self._plan.convs[layer])], attributes)
         tensors = self.tensors[layer]
-        for node, attributes in self._executor.steps():
-            name = node.output[0]
-            if not (node.name == layer or name in tensors or any(read in changed for read in node.input)):
-                continue
-            inputs: list[Any] = [changed[read] if read in changed else self._read(read, values) for read in node.input]
-            if node.name == layer:
-                data = inputs[0] + self._shift if layer == self._stem else inputs[0]
-                inputs = [data, *dequantised(self._plan.convs[layer])]
-            value = compute(node, inputs, attributes)
-            changed[name] = rounded(value, self._plan.tensors[name]) if name in tensors else value
-        logits, codes = (changed.get(name, values[name]) for name in OUTPUTS)
-        return logits, codes
 
-    def _read(self, name: str, values: Mapping[str, Tensor]) -> Tensor | None:
-        if not name:
-            return None
-        return values[name] if name in values else self._executor.constants[name]
+        def rounding(node: onnx.NodeProto, value: Tensor) -> Tensor:
+            name = node.output[0]
+            return rounded(value, self._plan.tensors[name]) if name in tensors else value
+
+        return self._executor.outputs_after(values, {node.output[0]: rounding(node, conv)}, rounding)
 
     def detections(self, outputs: tuple[Tensor, Tensor], frame: ModelInput, score: float) -> Detections:
         """Return what class logits and box codes detect."""

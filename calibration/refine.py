@@ -1,0 +1,150 @@
+"""Ranges of the tensors that cost most, judged at the network's outputs. Knows the executor; knows no files.
+
+A range of least squared error treats all channels alike, but a stem's widest channels may matter least: on the cards
+checkpoint two tensors of the stem caused most of all INT8 error, and half their range causes a fifth of it
+(docs/int8.md). So each tensor of the backbone is rounded alone, the rest float; of the worst, both ends of the range
+are tried in turn, and the error of class logits and box codes is measured where the float model detects something.
+BiFPN and heads are judged there already (``places``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgedet.calibration.executor import OUTPUTS, Executor
+from edgedet.calibration.observe import LOWEST_LOGIT, rounded
+from edgedet.calibration.places import SCORE
+from edgedet.calibration.plan import DensePlan, QuantParams, SparsePlan, asymmetric, symmetric
+from edgedet.calibration.progress import with_progress
+from edgedet.calibration.table import CalibrationTable
+
+PART = "backbone."
+WORST = 8  # tensors of a placement
+JUDGED_ON = 8  # frames; tensors are ranked on the first
+FRACTIONS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of the range's end
+SMALLEST_SHARE = 0.05  # an end that is less of the other one changes no step: left as it is
+
+Range = tuple[float, float]
+
+
+def _error(values: Mapping[str, Tensor], outputs: Sequence[Tensor], there: Tensor) -> float:
+    """Return noise / signal of one frame's logits and codes together, as amplitudes.
+
+    Amplitudes are summed over frames: squares would let one frame with a rare outlier decide for all.
+    """
+    share = 0.0
+    for name, got in zip(OUTPUTS, outputs, strict=True):
+        wanted, got = values[name][there].double(), got[there].double()
+        if name == "class_logits":  # lower ones are no detection
+            wanted, got = wanted.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT, got.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT
+        share += float((got - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
+    return math.sqrt(share)
+
+
+def refined(
+    executor: Executor, table: CalibrationTable, dense: DensePlan, sparse: SparsePlan, pixels: Sequence[np.ndarray]
+) -> CalibrationTable:
+    """Return the table with better ranges and magnitudes for the backbone's tensors that cost most.
+
+    dense, sparse: plans of that table, for the tensors that each placement rounds.
+    pixels:        calibration frames, (1, H, W, 3) uint8 each; some of those with detections are used.
+    """
+    frames = _with_detections(executor, pixels)
+    if not frames:
+        return table
+    ranged = [name for name in dense.tensors if name in table.ranges and name.startswith(PART)]
+    scaled = [name for name in sparse.tensors if name in table.magnitudes and name.startswith(PART)]
+    tries = {
+        **{(name, asymmetric): _ranges(table, name) for name in _worst(executor, frames[0], ranged, dense.tensors)},
+        **{(name, _both): _magnitudes(table, name) for name in _worst(executor, frames[0], scaled, sparse.tensors)},
+    }  # fmt: skip
+    errors = {key: np.zeros(len(ends)) for key, ends in tries.items()}
+    work = [(frame, key) for frame in range(len(frames)) for key in tries]
+    at, values, there = -1, {}, torch.empty(0)
+    for frame, key in with_progress(work, "judging ranges", "tensor"):
+        if frame != at:
+            at, values = frame, executor.values(frames[frame])
+            there = _places(values)
+        for index, ends in enumerate(tries[key]):
+            changed = rounded(values[key[0]], key[1](*ends))
+            errors[key][index] += _error(values, executor.outputs_after(values, {key[0]: changed}), there)
+    ranges, magnitudes = dict(table.ranges), dict(table.magnitudes)
+    for (name, form), options in tries.items():
+        if form is _both:
+            magnitudes[name] = options[int(np.argmin(errors[name, form]))][1]
+        else:
+            ranges[name] = _best_ends(table.ranges[name], options, errors[name, form])
+    return replace(table, ranges=ranges, magnitudes=magnitudes)
+
+
+def _both(low: float, high: float) -> QuantParams:
+    return symmetric(max(-low, high))
+
+
+def _with_detections(executor: Executor, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return frames that the model detects something in, JUDGED_ON at most, spread over all."""
+    step = max(1, len(pixels) // JUDGED_ON)
+    order = [index for first in range(step) for index in range(first, len(pixels), step)]
+    found: list[np.ndarray] = []
+    for index in order[: 4 * JUDGED_ON]:
+        if len(found) == JUDGED_ON:
+            break
+        logits, _ = executor.run(pixels[index])
+        if float(logits.max()) >= math.log(SCORE / (1.0 - SCORE)):
+            found.append(pixels[index])
+    return found
+
+
+def _places(values: Mapping[str, Tensor]) -> Tensor:
+    """Return which anchors (N, A) the float model scores SCORE and more."""
+    return values["class_logits"].amax(-1) >= math.log(SCORE / (1.0 - SCORE))
+
+
+def _worst(
+    executor: Executor, pixels: np.ndarray, names: Sequence[str], scales: Mapping[str, QuantParams]
+) -> list[str]:
+    """Return the WORST tensors, by the error that each causes alone."""
+    values = executor.values(pixels)
+    there = _places(values)
+
+    def error(name: str) -> float:
+        return _error(values, executor.outputs_after(values, {name: rounded(values[name], scales[name])}), there)
+
+    errors = {name: error(name) for name in with_progress(names, "ranking tensors", "tensor")}
+    return sorted(names, key=lambda name: -errors[name])[:WORST]
+
+
+def _ends(end: float, seen: float) -> list[float]:
+    """Return the ends to try: fractions of the present one, none beyond what was seen."""
+    return sorted({math.copysign(min(abs(end) * fraction, max(abs(seen), abs(end))), end) for fraction in FRACTIONS})
+
+
+def _ranges(table: CalibrationTable, name: str) -> list[Range]:
+    """Return the present range, then those with another upper or another lower end."""
+    low, high = table.ranges[name]
+    seen_low, seen_high = table.observed.get(name, (low, high))
+    others = []
+    if high > -SMALLEST_SHARE * low:
+        others += [(low, end) for end in _ends(high, seen_high)]
+    if -low > SMALLEST_SHARE * high:
+        others += [(end, high) for end in _ends(low, seen_low)]
+    return [(low, high), *(ends for ends in others if ends != (low, high))]
+
+
+def _magnitudes(table: CalibrationTable, name: str) -> list[Range]:
+    magnitude = table.magnitudes[name]
+    seen = max(map(abs, table.observed.get(name, (magnitude, magnitude))))
+    return [(-end, end) for end in _ends(magnitude, seen)]
+
+
+def _best_ends(now: Range, ends: Sequence[Range], errors: Sequence[float] | np.ndarray) -> Range:
+    """Return the best lower and the best upper end, each judged with the other as it was."""
+    low = min((error, pair[0]) for error, pair in zip(errors, ends, strict=True) if pair[1] == now[1])[1]
+    high = min((error, pair[1]) for error, pair in zip(errors, ends, strict=True) if pair[0] == now[0])[1]
+    return low, high
