@@ -10,8 +10,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,7 @@ class Child:
         """Start; ``first`` waits for the first answer. ``make`` and ``args`` must be picklable."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
+        self._owed = 1  # answers that have not come
         self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
         with _interrupts_held():  # inherited: Ctrl-C is for the caller to handle
             self._process.start()
@@ -40,7 +42,10 @@ class Child:
 
     def ask(self, question: Any) -> Any:
         """Return the handler's answer; raises as ``first``."""
-        with suppress(OSError):  # it has ended: _answer says why
+        while self._owed:  # to a question whose asker was interrupted
+            self._received()
+        with suppress(OSError), _whole():  # it has ended: _answer says why
+            self._owed += 1
             self._pipe.send(question)
         return self._answer()
 
@@ -69,14 +74,21 @@ class Child:
         self.close()
 
     def _answer(self) -> Any:
-        try:
-            kind, value = self._pipe.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            raise DeviceError(_end_of(self._process.exitcode)) from None
+        kind, value = self._received()
         if kind == "":
             return value
         raise getattr(errors, kind, DeviceError)(value)
+
+    def _received(self) -> tuple[str, Any]:
+        try:
+            self._pipe.poll(None)  # Ctrl-C ends this
+            with _whole():
+                answer: tuple[str, Any] = self._pipe.recv()
+                self._owed -= 1
+            return answer
+        except (EOFError, OSError):
+            self._process.join()
+            raise DeviceError(_end_of(self._process.exitcode)) from None
 
 
 def _end_of(code: int | None) -> str:
@@ -85,6 +97,23 @@ def _end_of(code: int | None) -> str:
     if code is not None and code < 0:
         return f"its process ended by {signal.Signals(-code).name}"
     return f"its process ended with code {code}"
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Put Ctrl-C off until the block is done: after half a message a pipe is of no use."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda *_: came.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 class _interrupts_held:  # noqa: N801 (a context manager, used as a function)

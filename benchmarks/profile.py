@@ -8,6 +8,8 @@ the memory's speed (``peaks``), measured in the same process just before.
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -149,6 +151,7 @@ def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], 
     from edgedet.engines.tflite_file import read_trailer
 
     meta, flatbuffer = read_trailer(model)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # LiteRT tells of each accelerator that is not here
     peaks = tflite_peaks(threads, meta.precision == "int8")
     profile = Profile(model, threads)
     for _ in range(runs):

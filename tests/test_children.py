@@ -1,0 +1,82 @@
+"""A child process answers, says why it ended, and is still of use after Ctrl-C in the middle of a question."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgedet.benchmarks.children import Child
+from edgedet.errors import DeviceError, InputError
+
+LARGE = np.zeros(8 << 20, np.uint8)  # beyond what a pipe holds, so that sending takes until the child reads
+
+
+def echo(first: Any) -> tuple[Any, Any]:
+    return first, answered
+
+
+def answered(question: Any) -> Any:
+    if isinstance(question, np.ndarray):
+        return len(question)
+    if question == "end":
+        os._exit(3)
+    if question == "late":
+        time.sleep(1.0)
+    if question == "refuse":
+        raise InputError("not this")
+    return question
+
+
+def interrupt_after(seconds: float) -> threading.Timer:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    return timer
+
+
+def test_a_child_answers_and_raises_what_its_handler_raised() -> None:
+    with Child(echo, "ready") as child:
+        assert child.first() == "ready"
+        assert child.ask("hello") == "hello"
+        with pytest.raises(InputError, match="not this"):
+            child.ask("refuse")
+
+
+def test_a_child_that_ends_says_how() -> None:
+    with Child(echo, "ready") as child:
+        child.first()
+        for _ in range(2):  # and goes on saying so
+            with pytest.raises(DeviceError, match="its process ended with code 3"):
+                child.ask("end")
+
+
+def test_after_ctrl_c_in_a_question_the_next_answer_is_that_of_the_next_question() -> None:
+    with Child(echo, "ready") as child:
+        child.first()
+        timer = interrupt_after(0.2)
+        with pytest.raises(KeyboardInterrupt):
+            child.ask("late")
+        timer.join()
+        assert child.ask("hello") == "hello"
+
+
+@pytest.mark.parametrize("delay_s", [0.0005, 0.002, 0.005])
+def test_a_message_is_not_cut_by_ctrl_c(delay_s: float) -> None:
+    """Ctrl-C comes while 8 MB are sent, or later; in either case the child hears whole questions only."""
+    with Child(echo, "ready") as child:
+        child.first()
+        for _ in range(5):
+            timer = interrupt_after(delay_s)
+            try:
+                assert child.ask(LARGE) == len(LARGE)
+                timer.join()
+                time.sleep(0.05)  # where the answer came first
+            except KeyboardInterrupt:
+                pass
+            timer.join()
+        assert child.ask("hello") == "hello"
