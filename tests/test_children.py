@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -33,10 +34,8 @@ def answered(question: Any) -> Any:
     return question
 
 
-def interrupt_after(seconds: float) -> threading.Timer:
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
+def interrupt_after(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def test_a_child_answers_and_raises_what_its_handler_raised() -> None:
@@ -58,10 +57,9 @@ def test_a_child_that_ends_says_how() -> None:
 def test_after_ctrl_c_in_a_question_the_next_answer_is_that_of_the_next_question() -> None:
     with Child(echo, "ready") as child:
         child.first()
-        timer = interrupt_after(0.2)
+        interrupt_after(0.2)
         with pytest.raises(KeyboardInterrupt):
             child.ask("late")
-        timer.join()
         assert child.ask("hello") == "hello"
 
 
@@ -71,12 +69,8 @@ def test_a_message_is_not_cut_by_ctrl_c(delay_s: float) -> None:
     with Child(echo, "ready") as child:
         child.first()
         for _ in range(5):
-            timer = interrupt_after(delay_s)
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
+                interrupt_after(delay_s)
                 assert child.ask(LARGE) == len(LARGE)
-                timer.join()
-                time.sleep(0.05)  # where the answer came first
-            except KeyboardInterrupt:
-                pass
-            timer.join()
+                time.sleep(0.2)  # where the answer came first
         assert child.ask("hello") == "hello"
