@@ -68,7 +68,7 @@ def profile_of(model: Path, threads: int, runs: int) -> dict[str, Any]:
     with Child(run, model, threads, runs) as child:
         ran, peaks, note = child.first()
     what = (
-        f"{threads} threads; {note}; peaks of the engine's own, best of {REPEATS}: {peaks.gmacs_per_s:.0f} GMAC/s by a "
+        f"threads {threads}; {note}; peaks of the engine's own, best of {REPEATS}: {peaks.gmacs_per_s:.0f} GMAC/s by a "
         f"{peaks.product} product of {SIDE} x {SIDE} matrices, {peaks.gb_per_s:.1f} GB/s by a ReLU of "
         f"{COPY_BYTES >> 20} MB. {CACHE_NOTE}"
     )

@@ -116,16 +116,16 @@ class _Scale:
         if not self._axis.log:
             return _round_numbers(self._low, self._high)
         decades = range(math.floor(self._low), math.ceil(self._high) + 1)
-        for factors, least in (((1,), 4), ((1, 2, 5), 4)):
+        for factors, least in (((1,), 4), ((1, 2, 5), 3)):
             ticks = [factor * 10.0**decade for decade in decades for factor in factors]
             ticks = [tick for tick in ticks if self._low <= math.log10(tick) <= self._high]
             if len(ticks) >= least:
                 return ticks
-        return _round_numbers(10**self._low, 10**self._high)
+        return _round_numbers(10**self._low, 10**self._high, 8)
 
 
-def _round_numbers(low: float, high: float) -> list[float]:
-    rough = (high - low) / 5
+def _round_numbers(low: float, high: float, most: int = 5) -> list[float]:
+    rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     first = math.ceil(low / step - 1e-9)
