@@ -76,12 +76,15 @@ class Executor:
         visit: as ``run``'s, for what is computed.
         """
         now = dict(changed)
-        for node, attributes in self.steps():
+        for index, (node, attributes) in enumerate(self.steps()):
             if node.output[0] in changed or not any(name in now for name in node.input):
                 continue
             inputs = [now[name] if name in now else self._read(name, values) for name in node.input]
             value = compute(node, inputs, attributes)
             now[node.output[0]] = value if visit is None else visit(node, value)
+            for name in node.input:
+                if self._last_use[name] == index:
+                    now.pop(name, None)
         logits, codes = (now.get(name, values[name]) for name in OUTPUTS)
         return logits, codes
 

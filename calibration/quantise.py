@@ -89,6 +89,7 @@ def quantise(
             )
         progress("choosing ranges")
         table = table_from_observed(executor, seen, hashes, model_sha256, observer)
+        del seen  # a gigabyte
         if observer == "mixed":
             progress("judging the worst tensors' ranges at the outputs")
             plans = dense_plan(model, spec, table), sparse_plan(model, table, keep_float)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from edgedet.calibration.progress import with_progress
 from edgedet.calibration.table import CalibrationTable
 
 PART = "backbone."
-WORST = 8  # tensors of a placement
-JUDGED_ON = 8  # frames; tensors are ranked on the first
+WORST_DENSE, WORST_SPARSE = 8, 4  # tensors
+JUDGED_ON = 6  # frames; tensors are ranked on the first
 FRACTIONS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of the range's end
 SMALLEST_SHARE = 0.05  # an end that is less of the other one changes no step: left as it is
 
@@ -60,15 +61,18 @@ def refined(
         return table
     ranged = [name for name in dense.tensors if name in table.ranges and name.startswith(PART)]
     scaled = [name for name in sparse.tensors if name in table.magnitudes and name.startswith(PART)]
+    worst = partial(_worst_first, executor, frames[0])
     tries = {
-        **{(name, asymmetric): _ranges(table, name) for name in _worst(executor, frames[0], ranged, dense.tensors)},
-        **{(name, _both): _magnitudes(table, name) for name in _worst(executor, frames[0], scaled, sparse.tensors)},
-    }  # fmt: skip
+        **{(name, asymmetric): _ranges(table, name) for name in worst(ranged, dense.tensors)[:WORST_DENSE]},
+        **{(name, _both): _magnitudes(table, name) for name in worst(scaled, sparse.tensors)[:WORST_SPARSE]},
+    }
     errors = {key: np.zeros(len(ends)) for key, ends in tries.items()}
     work = [(frame, key) for frame in range(len(frames)) for key in tries]
-    at, values, there = -1, {}, torch.empty(0)
+    at, there = -1, torch.empty(0)
+    values: dict[str, Tensor] = {}
     for frame, key in with_progress(work, "judging ranges", "tensor"):
         if frame != at:
+            values = {}  # what a frame computes is large: first let go of the one before
             at, values = frame, executor.values(frames[frame])
             there = _places(values)
         for index, ends in enumerate(tries[key]):
@@ -106,10 +110,10 @@ def _places(values: Mapping[str, Tensor]) -> Tensor:
     return values["class_logits"].amax(-1) >= math.log(SCORE / (1.0 - SCORE))
 
 
-def _worst(
+def _worst_first(
     executor: Executor, pixels: np.ndarray, names: Sequence[str], scales: Mapping[str, QuantParams]
 ) -> list[str]:
-    """Return the WORST tensors, by the error that each causes alone."""
+    """Return the tensors by the error that each causes alone."""
     values = executor.values(pixels)
     there = _places(values)
 
@@ -117,7 +121,7 @@ def _worst(
         return _error(values, executor.outputs_after(values, {name: rounded(values[name], scales[name])}), there)
 
     errors = {name: error(name) for name in with_progress(names, "ranking tensors", "tensor")}
-    return sorted(names, key=lambda name: -errors[name])[:WORST]
+    return sorted(names, key=lambda name: -errors[name])
 
 
 def _ends(end: float, seen: float) -> list[float]:

@@ -55,7 +55,9 @@ def test_a_changed_value_gives_the_outputs_of_a_whole_run(parts) -> None:
 def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> None:
     executor, table, pixels = parts
     monkeypatch.setattr(refine, "SCORE", 1e-6)  # of a random network every anchor counts
-    monkeypatch.setattr(refine, "WORST", 2)
+    monkeypatch.setattr(refine, "WORST_DENSE", 2)
+    monkeypatch.setattr(refine, "WORST_SPARSE", 2)
+    monkeypatch.setattr(refine, "JUDGED_ON", 2)
     low, high = table.ranges[TENSOR]
     ruined = replace(
         table,
