@@ -13,7 +13,6 @@ from edgedet.calibration.emit import sparse_graph
 from edgedet.calibration.executor import Executor
 from edgedet.calibration.observe import movement_between_halves, observe, table_from_observed
 from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
-from edgedet.calibration.progress import with_progress
 from edgedet.calibration.reconstruct import reconstructed
 from edgedet.calibration.recover import corrected, equalised
 from edgedet.calibration.refine import refined
@@ -80,7 +79,7 @@ def quantise(
     executor = Executor(model)
     if table is None:
         progress(f"observing {len(pixels)} frames")
-        seen, hashes = observe(executor, with_progress(pixels, "observing", "frame"))
+        seen, hashes = observe(executor, pixels)
         moved = movement_between_halves(seen)
         if moved is not None:
             progress(
