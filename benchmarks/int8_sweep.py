@@ -2,7 +2,8 @@
 
 For each number of calibration frames and each seed: observed extremes alone, and what ``edgedet export --int8`` does.
 AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is on the gate's frames. Each cell
-is written to the JSON file as it is measured, and a second start goes on where the first ended.
+is written to the JSON file as it is measured, and a second start goes on where the first ended; cells of an earlier
+REVISION are measured again, ``--only`` some of them.
 ``python -m edgedet.benchmarks.int8_sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
 """
 
@@ -37,6 +38,7 @@ from edgedet.export.int8_files import SPARSE, TFLITE, write_onnx
 from edgedet.files import sha256_of, write_json
 from edgedet.types import Detections
 
+REVISION = 2  # of how calibration works: 2 judges the backbone's worst ranges at the outputs
 COUNTS, SEEDS, CHANGES, SCORE = (8, 32, 128), (0, 1, 2), 4, 0.4
 STATIC = {"convolutions": ["Conv"], "all operators": None}  # of onnxruntime's quantize_static
 WAYS = {
@@ -96,7 +98,7 @@ class Sweep:
                 with closing(engine):
                     found.append(find(engine.infer, meta.spec, gate, SCORE * FLOOR_SHARE))
         report = compare(found[0], found[1], SCORE)
-        row = {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes}
+        row = {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes, "revision": REVISION}
         return {**row, "seconds": seconds, "calibrated_on": len(frames.calibrate)}
 
     def dense(self, way: str, count: int, seed: int) -> dict[str, Any]:
@@ -155,8 +157,9 @@ def tables(path: Path) -> str:
         f1 = [row["f1"] for row in rows if row["f1"] is not None]
         spread = f" ({kept.min():.1f} to {kept.max():.1f})" if len(rows) > 1 else ""
         share = rows[0].get("mac_share")
+        mark = "" if min(map(_revision, rows)) == REVISION else " *"
         return (
-            f"| {what} | {kept.mean():.1f} %{spread} | {np.mean(f1):.3f} | "
+            f"| {what}{mark} | {kept.mean():.1f} %{spread} | {np.mean(f1):.3f} | "
             f"{'' if share is None else f'{100 * share:.1f} %'} | {np.median([row['seconds'] for row in rows]):.0f} |"
         )
 
@@ -173,7 +176,13 @@ def tables(path: Path) -> str:
     for way in WAYS:
         if (cell := cells.get(f"{way}, sparse")) is not None:
             lines.append(line(f"TensorRT's, {way}, {max(COUNTS)} frames", [cell]))
+    if any(_revision(cell) < REVISION for cell in cells.values()):
+        lines += ["", f"\\* measured with calibration revision {min(map(_revision, cells.values()))}, now {REVISION}."]
     return "\n".join(lines) + "\n"
+
+
+def _revision(cell: dict[str, Any]) -> int:
+    return int(cell.get("revision", 1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,6 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the images of --data are")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the cells are kept")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: %(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="NAME", help="cells whose names begin so, in this order"
+    )
     parser.add_argument("--docs", type=Path, nargs="+", metavar="FILE", help="print the tables of these files")
     args = parser.parse_args(argv)
     try:
@@ -210,8 +222,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if earlier.get("source_sha256") != held["source_sha256"]:
                 raise InputError(f"{args.json} holds another checkpoint's cells ({sha256_of(args.json)[:8]}): move it.")
             held["cells"] = earlier["cells"]
-        for name, measure in sweep.cells():
-            if name not in held["cells"]:
+        cells = list(sweep.cells())
+        wanted = [(name, measure) for begin in args.only for name, measure in cells if name.startswith(begin)]
+        for name, measure in wanted:
+            if _revision(held["cells"].get(name, {"revision": 0})) < REVISION:
                 held["cells"][name] = measure()
                 write_json(str(args.json), held)
                 print(name, held["cells"][name], file=sys.stderr, flush=True)

@@ -16,7 +16,20 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from . import demo
-from .agreement import FAILED, MIN_BOXES, MIN_F1, PASSED, UNVERIFIED, above, counts_of, f1_of, find
+from .agreement import (
+    FAILED,
+    MATCH_IOU,
+    MIN_BOXES,
+    MIN_F1,
+    MIN_TIGHT_F1,
+    PASSED,
+    TIGHT_IOU,
+    UNVERIFIED,
+    above,
+    counts_of,
+    f1_of,
+    find,
+)
 from .engines.base import Engine, default_threads, open_engine
 from .engines.trt import TrtEngine
 from .engines.trt_board import Board
@@ -51,7 +64,7 @@ class Trial:
     """One recipe and what came of it, as ``--json`` prints it.
 
     verdict: PASSED, FAILED, UNVERIFIED or NOT_BUILT. reason: of what did not pass.
-    f1:      of its boxes against the reference's, at IoU 0.5.
+    f1:      of its boxes against the reference's, at IoU 0.5; tight: at IoU TIGHT_IOU, which boxes that moved miss.
     p50_ms:  of the network with its copies.
     """
 
@@ -59,6 +72,7 @@ class Trial:
     verdict: str
     reason: str = ""
     f1: Optional[float] = None
+    tight: Optional[float] = None
     boxes: Optional[int] = None
     p50_ms: Optional[float] = None
     p90_ms: Optional[float] = None
@@ -82,13 +96,20 @@ class Reference:
             return Trial("", UNVERIFIED, "onnxruntime is not here to say what the model finds")
         wanted = [above(found, self.score) for found in self.found]
         found = find(engine.infer, spec, self.frames, self.score)
-        numbers = np.array([counts_of(got, truth) for got, truth in zip(found, wanted)], dtype=np.float64)
-        f1, boxes = f1_of(numbers.sum(0)), int(numbers.sum(0)[2])
+        totals = [
+            np.array([counts_of(got, truth, iou) for got, truth in zip(found, wanted)], dtype=np.float64).sum(0)
+            for iou in (MATCH_IOU, TIGHT_IOU)
+        ]
+        f1, tight, boxes = f1_of(totals[0]), f1_of(totals[1]), int(totals[0][2])
+        reason = ""
         if boxes < MIN_BOXES:
             reason = f"{self.name} finds {boxes} boxes on {len(wanted)} frames, {MIN_BOXES} are needed"
-            return Trial("", UNVERIFIED, reason, f1, boxes)
-        passed = f1 is not None and f1 >= MIN_F1
-        return Trial("", PASSED if passed else FAILED, "" if passed else f"F1 below {MIN_F1}", f1, boxes)
+            return Trial("", UNVERIFIED, reason, f1, tight, boxes)
+        if f1 is None or tight is None or f1 < MIN_F1:
+            reason = f"F1 below {MIN_F1}"
+        elif tight < MIN_TIGHT_F1:
+            reason = f"F1 at IoU {TIGHT_IOU} is {tight:.3f}, below {MIN_TIGHT_F1}: boxes moved"
+        return Trial("", FAILED if reason else PASSED, reason, f1, tight, boxes)
 
 
 def recipes(onnx: OnnxFile, precision: Optional[str], tune: bool) -> List[Recipe]:

@@ -11,9 +11,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import trt_api
@@ -27,6 +29,7 @@ from edgedet.engines.trt_file import read_engine
 from edgedet.engines.trt_onnx import read_onnx
 from edgedet.export import command as export_command
 from edgedet.selftest_steps import _steps
+from edgedet.types import RawOutputs
 
 V = "10.3.0"
 RECIPES = ["int8", "int8, depthwise fp16", "int8, stem and heads fp16", "fp16"]
@@ -134,6 +137,24 @@ def test_frames_are_taken_until_there_are_boxes_enough(int8: Path, monkeypatch):
     reference = build_tune.reference_of(onnx_file, None, 0.4, False)
     boxes = [len(found) for found in reference.found]
     assert sum(boxes[:-1]) < 300 <= sum(boxes)
+
+
+def test_boxes_that_moved_are_refused_though_found(int8: Path):
+    onnx_file = read_onnx(int8)
+    reference = build_tune.reference_of(onnx_file, None, 0.4, False)
+    meta, engine = open_engine(onnx_file.path, 1)
+
+    def moved(pixels: np.ndarray) -> RawOutputs:
+        raw = engine.infer(pixels)
+        codes = raw.box_codes.copy()
+        codes[:, :2] += 0.05 * np.exp(codes[:, 2:])  # a twentieth of each box down and to the right: IoU 0.82
+        return RawOutputs(raw.class_logits.copy(), codes)
+
+    with closing(engine):
+        assert reference.judge(engine, meta.spec).verdict == "PASSED"
+        trial = reference.judge(SimpleNamespace(infer=moved), meta.spec)
+    assert (trial.verdict, trial.f1 >= 0.97, trial.tight < 0.9) == ("FAILED", True, True)
+    assert trial.reason == f"F1 at IoU 0.85 is {trial.tight:.3f}, below 0.9: boxes moved"
 
 
 def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, times_ms):
