@@ -139,7 +139,8 @@ def test_frames_are_taken_until_there_are_boxes_enough(int8: Path, monkeypatch):
     assert sum(boxes[:-1]) < 300 <= sum(boxes)
 
 
-def test_boxes_that_moved_are_refused_though_found(int8: Path):
+def test_boxes_that_moved_are_refused_though_found(int8: Path, monkeypatch):
+    monkeypatch.setattr(build_tune, "MIN_F1", 0.95)  # random boxes crowd: NMS keeps others of those that moved
     onnx_file = read_onnx(int8)
     reference = build_tune.reference_of(onnx_file, None, 0.4, False)
     meta, engine = open_engine(onnx_file.path, 1)
@@ -153,7 +154,7 @@ def test_boxes_that_moved_are_refused_though_found(int8: Path):
     with closing(engine):
         assert reference.judge(engine, meta.spec).verdict == "PASSED"
         trial = reference.judge(SimpleNamespace(infer=moved), meta.spec)
-    assert (trial.verdict, trial.f1 >= 0.97, trial.tight < 0.9) == ("FAILED", True, True)
+    assert (trial.verdict, trial.f1 >= 0.95, trial.tight < 0.9) == ("FAILED", True, True)
     assert trial.reason == f"F1 at IoU 0.85 is {trial.tight:.3f}, below 0.9: boxes moved"
 
 
