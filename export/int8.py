@@ -145,7 +145,8 @@ def export_int8(
         say(f"{path}: {verdict.line()}")
         if result is None:
             failed = failed or verdict.verdict == FAILED
-            refused.append(f"{path.name} {verdict.verdict}: {verdict.figure} {verdict.value}")
+            value = "unknown" if verdict.value is None else f"{verdict.value:.4f}"
+            refused.append(f"{path.name} {verdict.verdict}: {verdict.figure} {value}")
         else:
             written.append(result)
     if refused:
