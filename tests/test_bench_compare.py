@@ -10,7 +10,7 @@ import pytest
 from media import META, write_clip, write_fake_model
 
 from edgedet import cli
-from edgedet.benchmarks.bench_compare import compare, compared
+from edgedet.benchmarks.bench_compare import compare, compared, least_band
 from edgedet.benchmarks.bench_options import numbers
 from edgedet.benchmarks.bench_page import growth, page
 from edgedet.benchmarks.sustain import seconds_of
@@ -43,6 +43,22 @@ def test_a_difference_beyond_the_band_is_faster_or_slower(after: float, ratio: f
     assert found["ratio"] == pytest.approx(ratio)
     assert found["band"] == [0.97, 1.03]
     assert found["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("governors", "clocks_mhz", "wanted"),
+    [
+        ([], (None, None), 0.10),
+        (["performance"], (600.0, 1800.0), 0.03),
+        (["schedutil"], (600.0, 1800.0), 0.10),
+        (["schedutil"], (1510.0, 1510.0), 0.03),
+    ],
+)
+def test_a_free_clock_widens_the_least_band(governors, clocks_mhz, wanted: float) -> None:
+    low, high = clocks_mhz
+    found = least_band({"governors": governors, "clock_min_mhz": low, "clock_max_mhz": high})
+    assert found == wanted
+    assert compared([100.0] * 20, [108.0] * 20, found)["verdict"] == ("slower" if wanted == 0.03 else "within noise")
 
 
 def test_noise_that_lasts_widens_the_band() -> None:
