@@ -19,9 +19,11 @@ LEAST_MODELS = 3  # for an exponent
 def document(result: dict[str, Any]) -> str:
     """Return conditions, table, and how cost grows with MACs."""
     conditions = result["conditions"]
+    features = f" with {', '.join(found)}" if (found := conditions["cpu_features"]) else ""
     lines = [
-        f"{result['cpu'] or result['device']}, {result['cores']} cores, {result['os']}, Python {result['python']}; "
-        f"commit {conditions['commit']}; {conditions['others_cores']} cores busy with other programs meanwhile; "
+        f"{result['cpu'] or result['device']}{features}, {result['cores']} cores, {result['os']}, "
+        f"Python {result['python']}; commit {conditions['commit']}; {conditions['others_cores']} cores busy with other programs "
+        f"meanwhile; "
         f"{result['frames']} frames of {'x'.join(map(str, result['frame_hw']))} in memory, score {result['score']}, "
         f"warm-up {result['warmup']}.",
         "",
