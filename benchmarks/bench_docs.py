@@ -22,10 +22,9 @@ def document(result: dict[str, Any]) -> str:
     features = f" with {', '.join(found)}" if (found := conditions["cpu_features"]) else ""
     lines = [
         f"{result['cpu'] or result['device']}{features}, {result['cores']} cores, {result['os']}, "
-        f"Python {result['python']}; commit {conditions['commit']}; {conditions['others_cores']} cores busy with other programs "
-        f"meanwhile; "
-        f"{result['frames']} frames of {'x'.join(map(str, result['frame_hw']))} in memory, score {result['score']}, "
-        f"warm-up {result['warmup']}.",
+        f"Python {result['python']}; commit {conditions['commit']}; {conditions['others_cores']} cores busy with other "
+        f"programs meanwhile; {result['frames']} frames of {'x'.join(map(str, result['frame_hw']))} in memory, "
+        f"score {result['score']}, warm-up {result['warmup']}.",
         "",
         "| model | input | file | engine | threads | runs | network p50 | end to end p50 | p90 | p99 | FPS | GMAC | "
         "GMAC/s | file MB | peak RSS MB |",
