@@ -13,11 +13,19 @@ pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 
 from edgedet import demo  # noqa: E402
 from edgedet.calibration import quantise as steps  # noqa: E402
+from edgedet.calibration import refine  # noqa: E402
 from edgedet.cli import main  # noqa: E402
 from edgedet.engines.base import open_engine  # noqa: E402
 
 INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "2"]
 FILES = ("_int8.onnx", "_int8_fp16.onnx", "_int8.tflite")
+
+
+@pytest.fixture(autouse=True)
+def one_range_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one frame: it takes most of calibration's time, and has tests of its own."""
+    for name in ("WORST_DENSE", "WORST_SPARSE", "JUDGED_ON"):
+        monkeypatch.setattr(refine, name, 1)
 
 
 def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

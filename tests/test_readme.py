@@ -13,12 +13,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from installs import ROOT, run
+from installs import ROOT, TIMEOUT_S, run
 
 from edgedet import demo, errors
 from edgedet.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S + 20)
 
 
 def blocks(language: str) -> list[str]:
