@@ -48,7 +48,8 @@ def cost_of(phi: int, frames: int, recovery: str, threads: int) -> tuple[dict[st
     quantise(model, checkpoint.spec, pixels, meta.source_sha256, recovery)
     row = {
         "phi": phi, "gmacs": sum(conv_macs(model).values()) / 1e9, "frames": frames, "recovery": recovery,
-        "threads": threads, "seconds": time.perf_counter() - began_s, "cpu_seconds": time.process_time() - began_cpu_s, "before_gb": before_gb, "peak_gb": _peak_gb(),
+        "threads": threads, "seconds": time.perf_counter() - began_s,
+        "cpu_seconds": time.process_time() - began_cpu_s, "before_gb": before_gb, "peak_gb": _peak_gb(),
     }  # fmt: skip
     return row, None
 
@@ -63,7 +64,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "| model | GMAC | frames | threads | s to quantise | s per GMAC | peak memory, GB |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: float(row["gmacs"])):
         lines.append(
             f"| D{row['phi']} | {row['gmacs']:.1f} | {row['frames']} | {row['cpu_seconds']:.0f} | "
             f"{row['cpu_seconds'] / row['gmacs']:.0f} | {row['peak_gb']:.1f} |"
