@@ -1,7 +1,7 @@
 """Ranges of the tensors that cost most, judged at the network's outputs. Knows the executor; knows no files.
 
 A range of least squared error treats all channels alike, but a stem's widest channels may matter least: on the cards
-checkpoint two tensors of the stem caused most of all INT8 error, and half their range causes a fifth of it
+checkpoint the stem's swish, rounded alone, puts the logits off by 0.079, and with half its range by 0.029
 (docs/int8.md). So each tensor of the backbone is rounded alone, the rest float; of the worst, both ends of the range
 are tried in turn, and the error of class logits and box codes is measured where the float model detects something.
 BiFPN and heads are judged there already (``places``).
@@ -36,9 +36,10 @@ Range = tuple[float, float]
 
 
 def _error(values: Mapping[str, Tensor], outputs: Sequence[Tensor], there: Tensor) -> float:
-    """Return noise / signal of one frame's logits and codes together, as amplitudes.
+    """Return noise / signal of one frame's logits and codes together, as an amplitude.
 
-    Amplitudes are summed over frames: squares would let one frame with a rare outlier decide for all.
+    values: of the float graph; outputs: class logits (N, A, C) and box codes (N, A, 4) to judge; there: the anchors
+    (N, A) that count. Amplitudes are summed over frames: by squares one frame with a rare outlier would decide alone.
     """
     share = 0.0
     for name, got in zip(OUTPUTS, outputs, strict=True):
@@ -149,7 +150,7 @@ def _magnitudes(table: CalibrationTable, name: str) -> list[Range]:
 
 
 def _best_ends(now: Range, ends: Sequence[Range], errors: Sequence[float] | np.ndarray) -> Range:
-    """Return the best lower and the best upper end, each judged with the other as it was."""
+    """Return the best lower and the best upper end of ``now``, each judged with the other as it was."""
     low = min((error, pair[0]) for error, pair in zip(errors, ends, strict=True) if pair[1] == now[1])[1]
     high = min((error, pair[1]) for error, pair in zip(errors, ends, strict=True) if pair[0] == now[0])[1]
     return low, high
