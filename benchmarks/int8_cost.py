@@ -61,8 +61,8 @@ def _peak_gb() -> float:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as Markdown, and how they grow."""
     lines = [
-        "| model | GMAC | frames | threads | s to quantise | s per GMAC | peak memory, GB |",
-        "|---|---|---|---|---|---|---|",
+        "| model | GMAC | frames | CPU s to quantise | CPU s per GMAC | peak memory, GB |",
+        "|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: float(row["gmacs"])):
         lines.append(
