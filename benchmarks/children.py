@@ -128,10 +128,19 @@ class _interrupts_held:  # noqa: N801 (a context manager, used as a function)
 _HAS_MASK = hasattr(signal, "pthread_sigmask")
 
 
+def _end_with_the_caller() -> None:
+    """Run in the child: a caller that was killed cannot hang up, and some work takes half an hour."""
+    caller = multiprocessing.parent_process()
+    if caller is not None:
+        caller.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tuple[Any, ...]) -> None:
     """Run in the child: answer until the caller hangs up."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that files half written are removed
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
     try:
         first, handler = make(*args)
         pipe.send(("", first))

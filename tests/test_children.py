@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +36,16 @@ def answered(question: Any) -> Any:
     if question == "refuse":
         raise InputError("not this")
     return question
+
+
+def busy(note: Path) -> tuple[Any, Any]:
+    """Work for a minute, and note when it begins and when it is ended."""
+    note.write_text(str(os.getpid()))
+    try:
+        time.sleep(60.0)
+    finally:
+        note.unlink()
+    return None, None
 
 
 def interrupt_after(seconds: float) -> None:
@@ -74,3 +88,25 @@ def test_a_message_is_not_cut_by_ctrl_c(delay_s: float) -> None:
                 assert child.ask(LARGE) == len(LARGE)
                 time.sleep(0.2)  # where the answer came first
         assert child.ask("hello") == "hello"
+
+
+def test_a_child_ends_with_a_caller_that_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "busy"
+    code = (
+        "from pathlib import Path; from test_children import busy; from edgedet.benchmarks.children import Child\n"
+        f"if __name__ == '__main__': Child(busy, Path({str(note)!r})).first()"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    try:
+        wait_until(lambda: note.exists() and note.read_text() != "")
+    finally:
+        caller.kill()
+        caller.wait()
+    wait_until(lambda: not note.exists())
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 20.0
+    while not true():
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
