@@ -2,7 +2,8 @@
 
 A full-INT8 network rounds so often that a change of one grey level in one pixel of a thousand moves its AP by a point
 on a small test set, while the float network's stays. One figure then says little; this takes the mean over many such
-changes, and bootstraps over the images what is kept of the float model's AP in the mean.
+changes, and bootstraps over the images what is kept of the float model's AP in the mean. MODEL may be another tool's:
+"litert|FILE", "openvino|FILE" or "onnxruntime|FILE" (benchmarks/peers).
 """
 
 from __future__ import annotations
@@ -45,13 +46,21 @@ class Spread:
     aps: tuple[float, ...]
 
 
-def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int) -> list[Judged]:
-    """Return a file's matched detections for each of ``repeats`` seeds; raises InputError where an image fails."""
+def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int, peer: str = "") -> list[Judged]:
+    """Return a file's matched detections for each of ``repeats`` seeds; raises InputError where an image fails.
+
+    peer: another tool's file of the same network (``peer_engine``), to be judged instead.
+    """
     meta, engine = open_engine(path, threads)
+    if peer:
+        from edgedet.benchmarks.peers.engines import peer_engine
+
+        engine.close()
+        engine = peer_engine(peer, meta, threads)
     class_map = match_classes(data, meta.class_names)
     judged = []
     with closing(engine):
-        for seed in with_progress(range(repeats), path.name, "change"):
+        for seed in with_progress(range(repeats), Path(peer).name or path.name, "change"):
             detector = Detector((meta, Changed(engine, seed)), threads, SCORE_FLOOR)
             done, failures = detect_images(detector, data.images)
             failures = [*data.failures, *failures]
@@ -83,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print a row a file."""
     parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.ap_spread", description=__doc__)
     parser.add_argument("float_model", type=Path, metavar="FLOAT")
-    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL")
+    parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--data", type=Path, required=True, metavar="X", help="COCO JSON or Pascal VOC folder")
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the images of --data are")
     parser.add_argument("--repeats", type=int, default=20, metavar="N", help="changes (default: %(default)s)")
@@ -98,9 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = sys.stderr if args.json == "-" else sys.stdout
         print(f"{'file':<44} {'mean AP':>8} {'+-':>7} {'kept':>7} {'low':>7}", file=text)
         rows = []
-        for path in args.models:
-            judged = judged_under_changes(path, data, args.repeats, args.threads)
-            row = spread(path.name, wanted, judged, len(data.images))
+        for model in args.models:
+            path, peer = (args.float_model, model) if "|" in model else (Path(model), "")
+            judged = judged_under_changes(path, data, args.repeats, args.threads, peer)
+            row = spread(Path(model).name, wanted, judged, len(data.images))
             rows.append(row)
             print(
                 f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",

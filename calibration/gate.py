@@ -16,7 +16,6 @@ import numpy as np
 
 from edgedet.agreement import (
     FAILED,
-    MATCH_IOU,
     MIN_BOXES,
     MIN_F1,
     MIN_TIGHT_F1,
@@ -25,9 +24,10 @@ from edgedet.agreement import (
     UNVERIFIED,
     Runner,
     above,
-    counts_of,
+    agreement_of,
     f1_of,
     find,
+    judged,
 )
 from edgedet.calibration.dataset import LabelledImage
 from edgedet.calibration.matching import Judged, joined
@@ -138,13 +138,9 @@ def compare(
     Both may hold detections below ``score``: they do not count in F1, but the INT8 threshold is looked for among them.
     """
     truth = [above(found, score) for found in float_found]
-    pairs = [(above(got, score), wanted) for got, wanted in zip(int8_found, truth, strict=True)]
-    counts, tight_counts = (
-        np.array([counts_of(got, wanted, iou) for got, wanted in pairs], dtype=np.float64).reshape(-1, 3)
-        for iou in (MATCH_IOU, TIGHT_IOU)
-    )
+    agreement = agreement_of([above(found, score) for found in int8_found], truth)
+    counts, boxes = agreement.counts, agreement.boxes
     right, found, wanted = counts.sum(0)
-    boxes, value, tight = int(wanted), f1_of(counts.sum(0)), f1_of(tight_counts.sum(0))
     reason = ""
     if boxes < MIN_BOXES:
         reason = (
@@ -154,10 +150,10 @@ def compare(
     elif len({found.scores.tobytes() for found in truth}) == 1 < len(truth):
         reason = "the float model finds the same in every frame: it does not look at the picture"
     return GateReport(
-        verdict=_verdict(reason, value if tight is None or tight >= MIN_TIGHT_F1 else 0.0, min_f1),
+        verdict=_verdict(reason, judged(agreement.f1, agreement.tight), min_f1),
         reason=reason,
         figure="F1",
-        value=value,
+        value=agreement.f1,
         low=low_percentile(lambda weights: f1_of(weights @ counts), len(counts), seed),
         required=min_f1,
         images=len(counts),
@@ -166,7 +162,7 @@ def compare(
         score_int8=_score_of_as_many(int8_found, boxes) if boxes else None,
         precision=float(right / found) if found else None,
         recall=float(right / wanted) if wanted else None,
-        tight=tight,
+        tight=agreement.tight,
     )
 
 

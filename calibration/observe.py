@@ -25,7 +25,7 @@ from torch import Tensor
 
 from edgedet.calibration.executor import Executor
 from edgedet.calibration.frames import range_movement
-from edgedet.calibration.places import PREDICTION, Places, places_of
+from edgedet.calibration.places import PREDICTION, places_of
 from edgedet.calibration.plan import INT8_MAX, INT8_MIN, QuantParams, asymmetric, symmetric
 from edgedet.calibration.progress import with_progress
 from edgedet.calibration.table import CalibrationTable
@@ -109,18 +109,18 @@ def observe(executor: Executor, frames: Sequence[np.ndarray], seed: int = 0) -> 
     hashes: list[str] = []
     share = int(np.clip(SAMPLES // len(frames), *SAMPLES_PER_FRAME))
     random = np.random.default_rng(seed)
-    offset, places = 0, Places({}, {})
-
-    def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
-        name = node.output[0]
-        if node.op_type not in UNRANGED and not name.endswith(".rows"):
-            seen.setdefault(name, Observed()).add(value, places.values(name, value), offset, share)
-        return value
-
+    ranged = [
+        node.output[0]
+        for node in executor.nodes
+        if node.op_type not in UNRANGED and not node.output[0].endswith(".rows")
+    ]
     for pixels in with_progress(frames, "observing", "frame"):
         offset = int(random.integers(1 << 20))
-        places = places_of(executor, pixels)
-        executor.run(pixels, visit)
+        values = executor.values(pixels)
+        places = places_of(executor, values)
+        for name in ranged:
+            seen.setdefault(name, Observed()).add(values[name], places.values(name, values[name]), offset, share)
+        del values  # what a frame computes is large
         _compact([item.samples for item in seen.values()])
         _compact([item.at_places for item in seen.values()])
         hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())

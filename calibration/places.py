@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,18 +43,15 @@ class Places:
         return value[0][:, mask].reshape(-1)
 
 
-def places_of(executor: Executor, pixels: np.ndarray) -> Places:
-    """Return where the float model scores SCORE and more in (1, H, W, 3) uint8 pixels."""
+def places_of(executor: Executor, values: Mapping[str, Tensor]) -> Places:
+    """Return where the float model scores SCORE and more in one picture; ``values`` are the executor's of it."""
     threshold = math.log(SCORE / (1.0 - SCORE))
     found: dict[Size, Tensor] = {}
-
-    def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
+    for node in executor.nodes:
         if node.output[0].startswith(PREDICTION) and node.op_type == "Conv":
+            value = values[node.output[0]]
             there = (value.amax(1, keepdim=True) > threshold).float()
             found[(value.shape[2], value.shape[3])] = F.max_pool2d(there, 3, 1, 1)
-        return value
-
-    executor.run(pixels, visit)
     finest = max(found)
     everything = torch.stack([F.interpolate(mask, finest, mode="nearest") for mask in found.values()]).amax(0)
     union = {size: F.adaptive_max_pool2d(everything, size)[0, 0] > 0 for size in found}

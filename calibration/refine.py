@@ -30,9 +30,11 @@ RANKED = 168  # tensors, the first: all of D0's; what loses most is early, and D
 WORST_DENSE, WORST_SPARSE = 8, 4  # tensors
 JUDGED_ON = 6  # frames; tensors are ranked on the first
 FRACTIONS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of the range's end
+RACED_ON, BEHIND = 2, 1.5  # frames; an end with so many times the least error on them is judged no further
 SMALLEST_SHARE = 0.05  # an end that is less of the other one changes no step: left as it is
 
 Range = tuple[float, float]
+LOW, HIGH, BOTH = "low", "high", "both"  # the end that is tried; both: of a magnitude
 
 
 def _error(values: Mapping[str, Tensor], outputs: Sequence[Tensor], there: Tensor) -> float:
@@ -64,33 +66,39 @@ def refined(
     ranged = [name for name in dense.tensors if name in table.ranges and name.startswith(PART)]
     scaled = [name for name in sparse.tensors if name in table.magnitudes and name.startswith(PART)]
     worst = partial(_worst_first, executor, frames[0])
-    tries = {
-        **{(name, asymmetric): _ranges(table, name) for name in worst(ranged, dense.tensors)[:WORST_DENSE]},
-        **{(name, _both): _magnitudes(table, name) for name in worst(scaled, sparse.tensors)[:WORST_SPARSE]},
-    }
-    errors = {key: np.zeros(len(ends)) for key, ends in tries.items()}
+    tries: dict[tuple[str, str], list[Range]] = {}
+    for name in worst(ranged, dense.tensors)[:WORST_DENSE]:
+        tries.update({(name, end): options for end, options in _ranges(table, name).items()})
+    for name in worst(scaled, sparse.tensors)[:WORST_SPARSE]:
+        tries[name, BOTH] = _magnitudes(table, name)
+    errors = {key: np.zeros(len(options)) for key, options in tries.items()}
     work = [(frame, key) for frame in range(len(frames)) for key in tries]
     at, there = -1, torch.empty(0)
     values: dict[str, Tensor] = {}
-    for frame, key in with_progress(work, "judging ranges", "tensor"):
+    for frame, key in with_progress(work, "judging ranges", "range"):
         if frame != at:
             values = {}  # what a frame computes is large: first let go of the one before
             at, values = frame, executor.values(frames[frame])
             there = _places(values)
-        for index, ends in enumerate(tries[key]):
-            changed = rounded(values[key[0]], key[1](*ends))
-            errors[key][index] += _error(values, executor.outputs_after(values, {key[0]: changed}), there)
+        name, end = key
+        for index in np.flatnonzero(np.isfinite(errors[key])):
+            changed = rounded(values[name], _scale_of(tries[key][index], end))
+            errors[key][index] += _error(values, executor.outputs_after(values, {name: changed}), there)
+        if frame + 1 == RACED_ON:
+            errors[key][errors[key] > BEHIND * errors[key].min()] = np.inf
     ranges, magnitudes = dict(table.ranges), dict(table.magnitudes)
-    for (name, form), options in tries.items():
-        if form is _both:
-            magnitudes[name] = options[int(np.argmin(errors[name, form]))][1]
+    for (name, end), options in tries.items():
+        best_low, best_high = options[int(np.argmin(errors[name, end]))]
+        if end == BOTH:
+            magnitudes[name] = best_high
         else:
-            ranges[name] = _best_ends(table.ranges[name], options, errors[name, form])
+            low, high = ranges[name]
+            ranges[name] = (best_low, high) if end == LOW else (low, best_high)
     return replace(table, ranges=ranges, magnitudes=magnitudes)
 
 
-def _both(low: float, high: float) -> QuantParams:
-    return symmetric(max(-low, high))
+def _scale_of(ends: Range, end: str) -> QuantParams:
+    return symmetric(ends[1]) if end == BOTH else asymmetric(*ends)
 
 
 def _with_detections(executor: Executor, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -131,26 +139,19 @@ def _ends(end: float, seen: float) -> list[float]:
     return sorted({math.copysign(min(abs(end) * fraction, max(abs(seen), abs(end))), end) for fraction in FRACTIONS})
 
 
-def _ranges(table: CalibrationTable, name: str) -> list[Range]:
-    """Return the present range, then those with another upper or another lower end."""
+def _ranges(table: CalibrationTable, name: str) -> dict[str, list[Range]]:
+    """Return by end the ranges to try, the present one among them; the other end is as it is."""
     low, high = table.ranges[name]
     seen_low, seen_high = table.observed.get(name, (low, high))
-    others = []
+    options = {}
     if high > -SMALLEST_SHARE * low:
-        others += [(low, end) for end in _ends(high, seen_high)]
+        options[HIGH] = [(low, end) for end in _ends(high, seen_high)]
     if -low > SMALLEST_SHARE * high:
-        others += [(end, high) for end in _ends(low, seen_low)]
-    return [(low, high), *(ends for ends in others if ends != (low, high))]
+        options[LOW] = [(end, high) for end in _ends(low, seen_low)]
+    return options
 
 
 def _magnitudes(table: CalibrationTable, name: str) -> list[Range]:
     magnitude = table.magnitudes[name]
     seen = max(map(abs, table.observed.get(name, (magnitude, magnitude))))
     return [(-end, end) for end in _ends(magnitude, seen)]
-
-
-def _best_ends(now: Range, ends: Sequence[Range], errors: Sequence[float] | np.ndarray) -> Range:
-    """Return the best lower and the best upper end of ``now``, each judged with the other as it was."""
-    low = min((error, pair[0]) for error, pair in zip(errors, ends, strict=True) if pair[1] == now[1])[1]
-    high = min((error, pair[1]) for error, pair in zip(errors, ends, strict=True) if pair[0] == now[0])[1]
-    return low, high

@@ -5,6 +5,7 @@ The gates on the exporting machine and on the board both count with this.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -51,6 +52,39 @@ def f1_of(numbers: np.ndarray) -> Optional[float]:
     """Return 2 TP / (2 TP + FP + FN) of (TP, TP + FP, TP + FN); None where there is no box at all."""
     right, found, wanted = numbers
     return float(2.0 * right / (found + wanted)) if found + wanted else None
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How well a model's detections agree with those that are wanted, over several frames.
+
+    counts: (frames, 3) float64, boxes of each frame: right at MATCH_IOU, found, wanted.
+    f1:     at MATCH_IOU; None where there is no box at all.
+    tight:  at TIGHT_IOU, likewise.
+    """
+
+    counts: np.ndarray
+    f1: Optional[float]
+    tight: Optional[float]
+
+    @property
+    def boxes(self) -> int:
+        """The number of boxes that are wanted."""
+        return int(self.counts[:, 2].sum())
+
+
+def agreement_of(found: Sequence[Detections], wanted: Sequence[Detections]) -> Agreement:
+    """Compare detections, both at the user's score, frame by frame."""
+    counts, tight = (
+        np.array([counts_of(*pair, iou) for pair in zip(found, wanted)], dtype=np.float64).reshape(-1, 3)
+        for iou in (MATCH_IOU, TIGHT_IOU)
+    )
+    return Agreement(counts, f1_of(counts.sum(0)), f1_of(tight.sum(0)))
+
+
+def judged(f1: Optional[float], tight: Optional[float]) -> float:
+    """Return what MIN_F1 is asked of: F1, but 0 where boxes moved too far or there are none."""
+    return 0.0 if f1 is None or (tight is not None and tight < MIN_TIGHT_F1) else f1
 
 
 def match(

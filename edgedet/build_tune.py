@@ -18,7 +18,6 @@ import numpy as np
 from . import demo
 from .agreement import (
     FAILED,
-    MATCH_IOU,
     MIN_BOXES,
     MIN_F1,
     MIN_TIGHT_F1,
@@ -26,9 +25,9 @@ from .agreement import (
     TIGHT_IOU,
     UNVERIFIED,
     above,
-    counts_of,
-    f1_of,
+    agreement_of,
     find,
+    judged,
 )
 from .engines.base import Engine, default_threads, open_engine
 from .engines.trt import TrtEngine
@@ -94,20 +93,16 @@ class Reference:
         """Return verdict and figures of an engine, without times."""
         if self.found is None:
             return Trial("", UNVERIFIED, "onnxruntime is not here to say what the model finds")
-        wanted = [above(found, self.score) for found in self.found]
         found = find(engine.infer, spec, self.frames, self.score)
-        totals = [
-            np.array([counts_of(got, truth, iou) for got, truth in zip(found, wanted)], dtype=np.float64).sum(0)
-            for iou in (MATCH_IOU, TIGHT_IOU)
-        ]
-        f1, tight, boxes = f1_of(totals[0]), f1_of(totals[1]), int(totals[0][2])
+        agreement = agreement_of(found, [above(wanted, self.score) for wanted in self.found])
+        f1, tight, boxes = agreement.f1, agreement.tight, agreement.boxes
         reason = ""
         if boxes < MIN_BOXES:
-            reason = f"{self.name} finds {boxes} boxes on {len(wanted)} frames, {MIN_BOXES} are needed"
+            reason = f"{self.name} finds {boxes} boxes on {len(found)} frames, {MIN_BOXES} are needed"
             return Trial("", UNVERIFIED, reason, f1, tight, boxes)
-        if f1 is None or tight is None or f1 < MIN_F1:
+        if f1 is None or f1 < MIN_F1:
             reason = f"F1 below {MIN_F1}"
-        elif tight < MIN_TIGHT_F1:
+        elif judged(f1, tight) < MIN_F1:
             reason = f"F1 at IoU {TIGHT_IOU} is {tight:.3f}, below {MIN_TIGHT_F1}: boxes moved"
         return Trial("", FAILED if reason else PASSED, reason, f1, tight, boxes)
 

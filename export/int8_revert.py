@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from edgedet.agreement import MIN_BOXES, MIN_F1, MIN_TIGHT_F1, find
+from edgedet.agreement import MIN_BOXES, MIN_F1, find, judged
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.gate import FLOOR_SHARE, GateReport, compare
 from edgedet.calibration.quantise import Quantised, int8_mac_share
@@ -73,7 +73,7 @@ def reverted(
     if before.boxes < MIN_BOXES:
         say(f"{who}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
         return quantised, []
-    if before.value is None or _judged(before) >= MIN_F1 or not most:
+    if before.value is None or judged(before.value, before.tight) >= MIN_F1 or not most:
         return quantised, []
     convs = (quantised.dense if form.placement == "dense" else quantised.sparse).convs
     say(f"{who}: F1 {before.value:.4f} on the select frames, below {MIN_F1}: looking for layers to revert to float")
@@ -87,9 +87,11 @@ def reverted(
         }  # fmt: skip
         return replace(quantised, dense=dense, sparse=sparse, mac_shares=shares)
 
-    found = fewest(
-        order, lambda layers: _judged(selector.report(model_without(layers), form)), MIN_F1
-    )  # fmt: skip
+    def value_of(layers: Sequence[str]) -> float:
+        report = selector.report(model_without(layers), form)
+        return judged(report.value, report.tight)
+
+    found = fewest(order, value_of, MIN_F1)
     if found is None:
         say(f"{who}: not even without the {len(order)} worst layers: all stay INT8")
         return quantised, []
@@ -100,8 +102,3 @@ def reverted(
         f"{100 * result.mac_shares[form.placement]:.1f} % of the MACs stay INT8"
     )
     return result, layers
-
-
-def _judged(report: GateReport) -> float:
-    """Return F1, or 0 where boxes moved too far for the gate."""
-    return (report.value or 0.0) if report.tight is None or report.tight >= MIN_TIGHT_F1 else 0.0

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from media import META, write_fake_model
 
-pytest.importorskip("cv2", reason="the detector resizes pictures by OpenCV")
+cv2 = pytest.importorskip("cv2", reason="the detector resizes pictures by OpenCV")
 pytest.importorskip("tqdm", reason="needs the bench extra")
 
+from edgedet.anchors import anchors_for  # noqa: E402
+from edgedet.benchmarks.ap_spread import judged_under_changes  # noqa: E402
 from edgedet.benchmarks.latency import Latency  # noqa: E402
 from edgedet.benchmarks.peers import __main__ as peers  # noqa: E402
+from edgedet.benchmarks.peers import engines  # noqa: E402
 from edgedet.benchmarks.peers.engines import LevelsEngine, PeerDetector, normalised, open_peer  # noqa: E402
+from edgedet.calibration.dataset import Dataset, LabelledImage  # noqa: E402
 from edgedet.detector import Detector  # noqa: E402
 from edgedet.errors import InputError  # noqa: E402
 from edgedet.types import Frame  # noqa: E402
@@ -102,6 +106,31 @@ def test_an_unknown_kind_of_peer_is_refused(tmp_path: Path) -> None:
     path = write_fake_model(tmp_path / "a.fake")
     with pytest.raises(InputError, match="unknown peer magic: wanted litert, eager, compile, onnxruntime, openvino"):
         open_peer(f"magic|x|{path}", 1, 0.4)
+
+
+def test_a_peers_ap_is_taken_under_the_same_changes(tmp_path: Path, monkeypatch) -> None:
+    """A simulated peer, sure of its first anchor, whose box is the label of the one picture: AP 1 each time."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((128, 128, 3), 100, np.uint8))
+    names = META.class_names
+    y1, x1, y2, x2 = np.clip(anchors_for(META.spec)[0], 0, 128)
+    label = LabelledImage(
+        tmp_path / "a.png", None, np.array([[x1, y1, x2, y2]]), np.zeros(1, np.int64), np.ones(1), np.zeros(1, bool)
+    )
+    seen = []
+
+    def levels(image: np.ndarray) -> list[np.ndarray]:
+        seen.append(image.copy())
+        made = [np.full((1, 9 * len(names), side, side), -9.0, np.float32) for side in (16, 8, 4, 2, 1)]
+        made[0][0, 0, 0, 0] = 4.0
+        return [*made, *(np.zeros((1, 36, side, side), np.float32) for side in (16, 8, 4, 2, 1))]
+
+    monkeypatch.setitem(engines._RUNS, "simulated", lambda path, meta, threads: levels)
+    fake, data = write_fake_model(tmp_path / "a.fake"), Dataset((label,), names)
+    judged = judged_under_changes(fake, data, 2, 1, "simulated|peer.file")
+    assert [item.average_precision(np.ones(1)) for item in judged] == pytest.approx([1.0, 1.0])
+    assert 0 < (seen[0] != seen[1]).mean() < 0.01
+    with pytest.raises(InputError, match="unknown peer magic"):
+        judged_under_changes(fake, data, 1, 1, "magic|peer.file")
 
 
 def test_a_peer_sees_the_normalised_picture_and_only_its_network_counts_as_network() -> None:

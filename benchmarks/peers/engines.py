@@ -16,6 +16,7 @@ import numpy as np
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.detector import Detector
+from edgedet.engines.base import Engine
 from edgedet.errors import InputError, require
 from edgedet.specs import DetectorSpec
 from edgedet.types import Frame, FrameResult, RawOutputs
@@ -167,18 +168,24 @@ _RUNS: dict[str, Callable[[Path, ArtifactMeta, int], Levels]] = {
 
 def open_peer(model: str, threads: int, score: float) -> Detector:
     """Open "KIND|FILE|OURS", OURS a model file of ours of the same network, which says names, sizes and anchors."""
-    kind, path, ours = model.split("|")
+    peer, _, ours = model.rpartition("|")
     from edgedet.engines.base import open_engine
 
     meta, engine = open_engine(ours, 1)
     engine.close()
+    return PeerDetector((meta, peer_engine(peer, meta, threads)), threads, score)
+
+
+def peer_engine(peer: str, meta: ArtifactMeta, threads: int) -> Engine:
+    """Open "KIND|FILE"; ``meta`` is of our file of the same network. Raises InputError for an unknown kind."""
+    kind, _, path = peer.partition("|")
     if kind == "litert":
         from edgedet.benchmarks.compare_converters import PeerEngine
 
-        return PeerDetector((meta, PeerEngine(Path(path), meta, threads)), threads, score)
+        return PeerEngine(Path(path), meta, threads)
     if kind not in _RUNS:
         raise InputError(f"unknown peer {kind}: wanted litert, {', '.join(_RUNS)}.")
-    return PeerDetector((meta, LevelsEngine(_RUNS[kind](Path(path), meta, threads), meta.spec)), threads, score)
+    return LevelsEngine(_RUNS[kind](Path(path), meta, threads), meta.spec)
 
 
 def export_plain_onnx(weights: Path, spec: DetectorSpec, out: Path) -> None:
