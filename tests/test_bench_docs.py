@@ -10,6 +10,7 @@ from bench_schema import DOCS, documented, entries_of
 from media import write_clip, write_fake_model
 
 from edgedet import cli
+from edgedet.benchmarks.bench_compare import compare
 from edgedet.benchmarks.bench_docs import document
 
 RESULTS = sorted(DOCS.glob("benchmarks-*.json"))
@@ -26,6 +27,17 @@ def test_the_tables_are_those_of_the_measurement(path: Path) -> None:
     result = json.loads(path.read_text(encoding="utf-8"))
     assert document(result) in text
     assert set(entries_of(result)) <= documented()
+
+
+def test_a_second_run_lies_within_the_noise_of_the_first() -> None:
+    first, second = (
+        json.loads((DOCS / f"{name}-d0-d4-avx2.json").read_text(encoding="utf-8"))
+        for name in ("benchmarks", "second-run")
+    )
+    rows = compare(first, second)["rows"]
+    assert {row["verdict"] for row in rows} == {"within noise"}
+    ratios = [row["ratio"] for row in rows if row["stage"] == "end to end"]
+    assert (len(ratios), f"{min(ratios):.2f}", f"{max(ratios):.2f}") == (15, "0.98", "1.14")  # docs/benchmarks.md
 
 
 def test_each_entry_of_the_json_is_documented_and_each_documented_one_is_there(tmp_path, monkeypatch, capsys) -> None:
