@@ -2,8 +2,8 @@
 
 For each number of calibration frames and each seed: observed extremes alone, and what ``edgedet export --int8`` does.
 AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is on the gate's frames. Each cell
-is written to the JSON file as it is measured, and a second start goes on where the first ended; cells of an earlier
-REVISION are measured again, ``--only`` some of them.
+is written to the JSON file as it is measured, and a second start goes on where the first ended; cells of an
+earlier REVISION are measured again, ``--only`` some of them.
 ``python -m edgedet.benchmarks.int8_sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
 """
 
@@ -40,7 +40,7 @@ from edgedet.export.int8_files import SPARSE, TFLITE, write_onnx
 from edgedet.files import sha256_of, write_json
 from edgedet.types import Detections
 
-REVISION = 2  # of how calibration works: 2 judges the backbone's worst ranges at the outputs
+REVISION = 2  # of how observer "mixed" works: 2 judges the backbone's worst ranges at the outputs
 COUNTS, SEEDS, CHANGES, SCORE = (8, 32, 128), (0, 1, 2), 4, 0.4
 STATIC = {"convolutions": ["Conv"], "all operators": None}  # of onnxruntime's quantize_static
 WAYS = {
@@ -154,7 +154,8 @@ class Sweep:
 def tables(path: Path) -> str:
     """Return the Markdown table of a measured file."""
     held = json.loads(path.read_text(encoding="utf-8"))
-    base = held["float_ap"]
+    base, cells = held["float_ap"], held["cells"]
+    old = {name for name, cell in cells.items() if _is_old(name, cell)}
     lines = [
         f"{held['name']}: {held['images']} images, float AP {base:.4f}; F1 at {SCORE:g} on the gate's frames.",
         "",
@@ -162,37 +163,43 @@ def tables(path: Path) -> str:
         "|---|---|---|---|---|",
     ]
 
-    def line(what: str, rows: list[dict[str, Any]]) -> str:
+    def line(what: str, names: list[str]) -> str:
+        rows = [cells[name] for name in names]
         kept = np.array([100.0 * row["ap"] / base for row in rows])
         f1 = [row["f1"] for row in rows if row["f1"] is not None]
         spread = f" ({kept.min():.1f} to {kept.max():.1f})" if len(rows) > 1 else ""
         share = rows[0].get("mac_share")
-        mark = "" if min(map(_revision, rows)) == REVISION else " *"
+        mark = " *" if old & set(names) else ""
         return (
             f"| {what}{mark} | {kept.mean():.1f} %{spread} | {np.mean(f1):.3f} | "
             f"{'' if share is None else f'{100 * share:.1f} %'} | {np.median([row['seconds'] for row in rows]):.0f} |"
         )
 
-    cells = held["cells"]
     for name in STATIC:
-        if (cell := cells.get(f"quantize_static, {name}")) is not None:
-            lines.append(line(f"quantize_static, {name}, {cell['calibrated_on']} frames", [cell]))
+        if (key := f"quantize_static, {name}") in cells:
+            lines.append(line(f"{key}, {cells[key]['calibrated_on']} frames", [key]))
     for way in WAYS:
         for count in COUNTS:
-            rows = [cells[key] for seed in SEEDS if (key := f"{way}, {count} frames, seed {seed}") in cells]
-            if rows:
-                what = f"TFLite, {way}, {count} frames ({rows[0]['calibrated_on']} for ranges), {len(rows)} seeds"
-                lines.append(line(what, rows))
+            keys = [key for seed in SEEDS if (key := f"{way}, {count} frames, seed {seed}") in cells]
+            if keys:
+                ranged = cells[keys[0]]["calibrated_on"]
+                lines.append(line(f"TFLite, {way}, {count} frames ({ranged} for ranges), {len(keys)} seeds", keys))
     for way in WAYS:
-        if (cell := cells.get(f"{way}, sparse")) is not None:
-            lines.append(line(f"TensorRT's, {way}, {max(COUNTS)} frames", [cell]))
-    if any(_revision(cell) < REVISION for cell in cells.values()):
+        if (key := f"{way}, sparse") in cells:
+            lines.append(line(f"TensorRT's, {way}, {max(COUNTS)} frames", [key]))
+    if old:
         lines += ["", f"\\* measured with calibration revision {min(map(_revision, cells.values()))}, now {REVISION}."]
     return "\n".join(lines) + "\n"
 
 
 def _revision(cell: dict[str, Any]) -> int:
     return int(cell.get("revision", 1))
+
+
+def _is_old(name: str, cell: dict[str, Any]) -> bool:
+    """Return whether calibration has changed since; "extremes" and quantize_static have no part of what did."""
+    _, observer = WAYS.get(name.partition(",")[0], ("", ""))
+    return observer == "mixed" and _revision(cell) < REVISION
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -235,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cells = list(sweep.cells())
         wanted = [(name, measure) for begin in args.only for name, measure in cells if name.startswith(begin)]
         for name, measure in wanted:
-            if _revision(held["cells"].get(name, {"revision": 0})) < REVISION:
+            if name not in held["cells"] or _is_old(name, held["cells"][name]):
                 held["cells"][name] = measure()
                 write_json(str(args.json), held)
                 print(name, held["cells"][name], file=sys.stderr, flush=True)

@@ -18,7 +18,6 @@ from edgedet.agreement import (
     FAILED,
     MIN_BOXES,
     MIN_F1,
-    MIN_TIGHT_F1,
     PASSED,
     TIGHT_IOU,
     UNVERIFIED,
@@ -60,7 +59,7 @@ class GateReport:
                  many boxes (its precision and recall are then equal); None where nothing tells.
     precision:   of the INT8 file at ``score`` against the truth; None without boxes.
     recall:      likewise.
-    tight:       without labels only, F1 at IoU TIGHT_IOU, of which MIN_TIGHT_F1 passes.
+    tight:       without labels only, F1 at IoU TIGHT_IOU, of which ``required`` passes, too.
     ap_float:    with labels only, COCO's AP.
     ap_int8:     with labels only.
     """
@@ -91,7 +90,7 @@ class GateReport:
         if self.ap_float is not None and self.ap_int8 is not None:
             parts[0] = f"AP {self.ap_int8:.4f} of {self.ap_float:.4f}: {parts[0]}"
         if self.tight is not None:
-            parts.append(f"at IoU {TIGHT_IOU} {self.tight:.4f}, at least {MIN_TIGHT_F1:.4f} passes")
+            parts.append(f"at IoU {TIGHT_IOU} {self.tight:.4f}, likewise")
         if self.low is not None:
             parts.append(f"5th percentile {self.low:.4f}")
         parts.append(f"{self.boxes} boxes in {self.images} images")

@@ -20,7 +20,6 @@ from .agreement import (
     FAILED,
     MIN_BOXES,
     MIN_F1,
-    MIN_TIGHT_F1,
     PASSED,
     TIGHT_IOU,
     UNVERIFIED,
@@ -103,7 +102,7 @@ class Reference:
         if f1 is None or f1 < MIN_F1:
             reason = f"F1 below {MIN_F1}"
         elif judged(f1, tight) < MIN_F1:
-            reason = f"F1 at IoU {TIGHT_IOU} is {tight:.3f}, below {MIN_TIGHT_F1}: boxes moved"
+            reason = f"F1 at IoU {TIGHT_IOU} is {tight:.3f}, below {MIN_F1}: boxes moved"
         return Trial("", FAILED if reason else PASSED, reason, f1, tight, boxes)
 
 

@@ -23,6 +23,7 @@ from edgedet.export.macs import conv_macs
 from edgedet.types import Detections, ModelInput
 
 MOST = 16  # layers put back at most, by default
+MARGIN = 0.005  # of F1, beyond what the gate wants: its frames are others
 PASSES = 2  # frames that every layer's loss is measured on
 
 
@@ -73,10 +74,11 @@ def reverted(
     if before.boxes < MIN_BOXES:
         say(f"{who}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
         return quantised, []
-    if before.value is None or judged(before.value, before.tight) >= MIN_F1 or not most:
+    wanted, value = MIN_F1 + MARGIN, judged(before.value, before.tight)
+    if before.value is None or value >= wanted or not most:
         return quantised, []
     convs = (quantised.dense if form.placement == "dense" else quantised.sparse).convs
-    say(f"{who}: F1 {before.value:.4f} on the select frames, below {MIN_F1}: looking for layers to revert to float")
+    say(f"{who}: F1 {value:.4f} on the select frames, {wanted} is wanted: looking for layers to revert to float")
     order = [layer for layer in selector.order(quantised) if layer in convs][:most]
 
     def model_without(layers: Sequence[str]) -> Quantised:
@@ -91,7 +93,7 @@ def reverted(
         report = selector.report(model_without(layers), form)
         return judged(report.value, report.tight)
 
-    found = fewest(order, value_of, MIN_F1)
+    found = fewest(order, value_of, wanted)
     if found is None:
         say(f"{who}: not even without the {len(order)} worst layers: all stay INT8")
         return quantised, []

@@ -155,7 +155,7 @@ def test_boxes_that_moved_are_refused_though_found(int8: Path, monkeypatch):
         assert reference.judge(engine, meta.spec).verdict == "PASSED"
         trial = reference.judge(SimpleNamespace(infer=moved), meta.spec)
     assert (trial.verdict, trial.f1 >= 0.95, trial.tight < 0.9) == ("FAILED", True, True)
-    assert trial.reason == f"F1 at IoU 0.85 is {trial.tight:.3f}, below 0.9: boxes moved"
+    assert trial.reason == f"F1 at IoU 0.85 is {trial.tight:.3f}, below 0.95: boxes moved"
 
 
 def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, times_ms):
