@@ -28,7 +28,7 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--rule)}th{font-weight:600;white-space:pre;
 vertical-align:bottom}table+table,div+div{margin-top:1.2rem}.plot{max-width:52rem}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper);max-width:11rem;
-white-space:normal;min-width:8rem}
+white-space:normal;overflow-wrap:anywhere;min-width:8rem}
 svg{width:100%;height:auto;display:block}svg text{font-size:13px;fill:var(--ink)}svg text.small{font-size:12px;
 fill:var(--soft)}.grid{stroke:var(--rule)}.line{fill:none;stroke-width:2}.line.d1{stroke-dasharray:7 4}
 .legend{font-size:.85rem;color:var(--soft)}
