@@ -11,6 +11,7 @@ from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from .anchors import anchors_for
+from .errors import ShapeError
 from .postprocess import postprocess
 from .specs import DetectorSpec
 from .types import Detections, ModelInput, RawOutputs
@@ -74,7 +75,9 @@ class Agreement:
 
 
 def agreement_of(found: Sequence[Detections], wanted: Sequence[Detections]) -> Agreement:
-    """Compare detections, both at the user's score, frame by frame."""
+    """Compare detections, both at the user's score, frame by frame; raises ShapeError for other numbers of frames."""
+    if len(found) != len(wanted):
+        raise ShapeError(f"detections of {len(found)} frames cannot be compared with those of {len(wanted)}.")
     counts, tight = (
         np.array([counts_of(*pair, iou) for pair in zip(found, wanted)], dtype=np.float64).reshape(-1, 3)
         for iou in (MATCH_IOU, TIGHT_IOU)

@@ -312,3 +312,12 @@ def test_boxes_that_moved_fail_although_they_are_all_found():
     moved = [(x0 + 1, y0, x1 + 1, y1, score, label) for x0, y0, x1, y1, score, label in wanted]
     report = compare([found(*wanted), found()], [found(*moved), found()])
     assert (report.value, report.tight, report.verdict) == (1.0, 0.0, FAILED)
+
+
+@pytest.mark.parametrize(("moved", "verdict"), [(3, PASSED), (4, FAILED)])
+def test_three_moved_boxes_of_a_hundred_pass_and_four_fail(moved: int, verdict: str):
+    """10 x 10 boxes moved by 1 are right at IoU 0.5 and wrong at 0.85: F1 0.97 and 0.96 there."""
+    wanted = row_of_boxes(100)
+    got = row_of_boxes(moved, shift=1.0) + wanted[moved:]
+    report = compare([found(*wanted), found()], [found(*got), found()])
+    assert (report.value, report.tight, report.verdict) == (1.0, 1.0 - moved / 100, verdict)

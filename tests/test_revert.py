@@ -108,13 +108,13 @@ def test_nothing_is_found_where_all_do_not_do() -> None:
 
 
 class _Selector:
-    """Stands in for the select frames: F1 is 1 once SWISHED is float, else 0.9."""
+    """Stands in for the select frames: F1 is 1 once SWISHED is float, else ``value``."""
 
-    def __init__(self, boxes: int = 60) -> None:
-        self._boxes = boxes
+    def __init__(self, boxes: int = 60, value: float = 0.9) -> None:
+        self._boxes, self._value = boxes, value
 
     def report(self, quantised: Quantised, form: Form) -> GateReport:
-        value = 0.9 if SWISHED in quantised.dense.convs else 1.0
+        value = self._value if SWISHED in quantised.dense.convs else 1.0
         return GateReport("", "", "F1", value, None, MIN_F1, 10, self._boxes, 0.4)
 
     def order(self, quantised: Quantised) -> list[str]:
@@ -134,6 +134,14 @@ def test_export_reverts_until_the_select_frames_pass() -> None:
     assert set(layers).isdisjoint(result.dense.convs)
     assert 0.9 < result.mac_shares["dense"] < 1.0
     assert f"back to float: {GATE}, {SWISHED}; F1 1.0000" in said[-1]
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(MIN_F1 + 0.004, [GATE, SWISHED]), (MIN_F1 + 0.006, [])])
+def test_export_reverts_what_the_gate_might_just_refuse(value: float, wanted: list[str]) -> None:
+    said: list[str] = []
+    _, layers = reverted(_quantised(), TFLITE, _Selector(value=value), 16, said.append)  # type: ignore[arg-type]
+    assert layers == wanted
+    assert bool(said) == bool(wanted)
 
 
 @pytest.mark.parametrize(
