@@ -9,8 +9,9 @@ from setuptools import find_packages, setup
 
 HOST_FOLDERS = ("export", "calibration", "benchmarks")
 PACKAGES = find_packages(include=["edgedet", "edgedet.*"], exclude=[f"edgedet.{name}*" for name in HOST_FOLDERS])
-for folder in HOST_FOLDERS:
-    PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in find_packages(folder))]
+for folder in HOST_FOLDERS:  # the studies behind the documents run from a checkout only
+    found = find_packages(folder, exclude=["studies", "studies.*"])
+    PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in found)]
 
 LITERT = "ai-edge-litert>=1.2"
 PC = ["opencv-python>=4.8", "onnxruntime>=1.16", f"{LITERT}; python_version >= '3.10'"]
@@ -35,7 +36,7 @@ setup(
     package_data={
         "edgedet": ["py.typed", "demo/*", "web/page/*"],
         "edgedet.benchmarks": ["*.json"],
-        "edgedet.benchmarks.peers": ["requirements.txt"],
+        "edgedet.benchmarks.studies.peers": ["requirements.txt"],
     },
     include_package_data=False,
     extras_require={

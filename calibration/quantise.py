@@ -9,16 +9,16 @@ from typing import cast
 import numpy as np
 import onnx
 
-from edgedet.calibration.emit import sparse_graph
-from edgedet.calibration.executor import Executor
-from edgedet.calibration.observe import movement_between_halves, observe, table_from_observed
-from edgedet.calibration.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
-from edgedet.calibration.reconstruct import reconstructed
-from edgedet.calibration.recover import corrected, equalised
-from edgedet.calibration.refine import refined
-from edgedet.calibration.table import CalibrationTable
+from edgedet.calibration.graph.executor import Executor
+from edgedet.calibration.graph.macs import conv_macs
+from edgedet.calibration.placement.emit import sparse_graph
+from edgedet.calibration.placement.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
+from edgedet.calibration.placement.table import CalibrationTable
+from edgedet.calibration.ranges.observe import movement_between_halves, observe, table_from_observed
+from edgedet.calibration.ranges.refine import refined
+from edgedet.calibration.recovery.reconstruct import reconstructed
+from edgedet.calibration.recovery.recover import corrected, equalised
 from edgedet.errors import InputError
-from edgedet.export.macs import conv_macs
 from edgedet.specs import DetectorSpec
 
 # TensorRT pads each depthwise group to four channels in INT8, so FP16 moves fewer bytes there (docs/int8.md); the stem

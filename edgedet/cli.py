@@ -18,18 +18,18 @@ from .errors import EdgeDetError
 
 # name -> (module, one line for the overview). Host modules are reached through this table only.
 COMMANDS = {
-    "export": ("edgedet.export.command", "turn a checkpoint into a verified, fused model file"),
-    "import": ("edgedet.export.import_command", "turn a checkpoint of any family into edgedet's own format"),
-    "build": ("edgedet.build_command", "build a TensorRT engine on the board that will run it"),
-    "selftest": ("edgedet.selftest_command", "show that edgedet works on this board; a result to send"),
-    "info": ("edgedet.info_command", "say what a model file or a checkpoint holds"),
-    "doctor": ("edgedet.doctor_command", "say what can run on this machine, and what brings what is missing"),
-    "run": ("edgedet.stream.command", "detect on a camera, video, stream or images"),
-    "cameras": ("edgedet.stream.cameras_command", "list this machine's cameras"),
-    "sensitivity": ("edgedet.calibration.sensitivity_command", "find the layers that lose most in INT8"),
-    "eval": ("edgedet.benchmarks.eval_command", "measure a model file's accuracy on labelled images"),
-    "plan": ("edgedet.benchmarks.plan_command", "say which model fits a board and a time budget, and how surely"),
-    "bench": ("edgedet.benchmarks.bench_command", "measure the latency of model files, stage by stage"),
+    "export": ("edgedet.commands.export", "turn a checkpoint into a verified, fused model file"),
+    "import": ("edgedet.commands.import_", "turn a checkpoint of any family into edgedet's own format"),
+    "build": ("edgedet.commands.build", "build a TensorRT engine on the board that will run it"),
+    "selftest": ("edgedet.commands.selftest", "show that edgedet works on this board; a result to send"),
+    "info": ("edgedet.commands.info", "say what a model file or a checkpoint holds"),
+    "doctor": ("edgedet.commands.doctor", "say what can run on this machine, and what brings what is missing"),
+    "run": ("edgedet.commands.run", "detect on a camera, video, stream or images"),
+    "cameras": ("edgedet.commands.cameras", "list this machine's cameras"),
+    "sensitivity": ("edgedet.commands.sensitivity", "find the layers that lose most in INT8"),
+    "eval": ("edgedet.commands.eval", "measure a model file's accuracy on labelled images"),
+    "plan": ("edgedet.commands.plan", "say which model fits a board and a time budget, and how surely"),
+    "bench": ("edgedet.commands.bench", "measure the latency of model files, stage by stage"),
 }
 
 

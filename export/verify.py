@@ -16,7 +16,7 @@ from edgedet.specs import DetectorSpec
 if TYPE_CHECKING:
     import torch
 
-    from edgedet.export.network import EfficientDet
+    from edgedet.export.network.efficientdet import EfficientDet
 
 TOLERANCE = 1e-4  # of the largest magnitude of an output; float32 rounding is seen at 2e-5
 FRAMES = 3  # of the demo clip

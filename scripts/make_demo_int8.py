@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 from edgedet import demo
-from edgedet.calibration.gate import PASSED
 from edgedet.cli import main
 from edgedet.engines.tflite_file import read_trailer
 from edgedet.files import atomic_path
+from edgedet.judge.gate import PASSED
 
 REFUSED = 3  # exit code: some of the INT8 files; this one may be there all the same
 

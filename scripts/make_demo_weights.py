@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from edgedet import demo
-from edgedet.export.checkpoint import load_checkpoint, save_checkpoint
+from edgedet.export.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
 save_checkpoint(load_checkpoint(Path(sys.argv[1])), demo.WEIGHTS, torch.float16)
 print(f"wrote {demo.WEIGHTS}: {demo.WEIGHTS.stat().st_size} bytes")

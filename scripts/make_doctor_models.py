@@ -1,4 +1,4 @@
-"""Print the two little models of edgedet/doctor_probe.py: one 1 x 1 convolution of its numbers, as ONNX and as TFLite.
+"""Print the two little models of edgedet/board/probe.py: one 1 x 1 convolution of its numbers, as ONNX and as TFLite.
 
 python scripts/make_doctor_models.py
 """
@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedet.doctor_probe import BIAS, CHANNELS, OUTPUT_SCALE, SIDE, WEIGHT_SCALE, WEIGHTS
-from edgedet.export.tflite_builder import Scales, TfliteBuilder
+from edgedet.board.probe import BIAS, CHANNELS, OUTPUT_SCALE, SIDE, WEIGHT_SCALE, WEIGHTS
+from edgedet.export.tflite.builder import Scales, TfliteBuilder
 
 OPSET = 13  # of 2020, which every onnxruntime in use knows
 

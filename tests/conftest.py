@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-SMALL_DISK_BYTES = 12 << 20
+from media import SMALL_DISK_BYTES
 
 
 @pytest.fixture(scope="session")

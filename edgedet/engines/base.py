@@ -19,8 +19,8 @@ MAX_THREADS = 1024  # XNNPACK ends the process where the system refuses a thread
 _OPENERS = {
     ".onnx": "ort",
     ".tflite": "tflite",
-    ".engine": "trt",
-    ".plan": "trt",
+    ".engine": "tensorrt.engine",
+    ".plan": "tensorrt.engine",
     ".fake": "fake",
 }
 

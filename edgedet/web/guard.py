@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from ..errors import InputError
 
 SHORTEST_TOKEN = 16  # characters; `openssl rand -hex 16` gives 32
+TOKEN_VARIABLE = "EDGEDET_TOKEN"  # of the environment: a command line can be read by every user of the machine
 DEFAULT_PLACE = "127.0.0.1:8080"
 MAX_PORT = 65535
 

@@ -1,0 +1,204 @@
+"""The model files that a benchmark of the family asks for: exported once, kept in the cache.
+
+Knows which file which engine takes; knows no time.
+
+Without a checkpoint, weights are random (``random_weights``): such a file costs what a trained one costs, and finds
+nothing of use. Exports run in a process of their own, so their memory is given back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedet import __version__, demo
+from edgedet.child_process import Child
+from edgedet.errors import InputError, require
+from edgedet.files import cache_folder, sha256_of
+from edgedet.specs import PHI, spec_for
+
+if TYPE_CHECKING:
+    from edgedet.export.checkpoints.checkpoint import Checkpoint
+
+PRECISIONS = ("fp32", "fp16", "int8")
+# engine -> packages, of which one must be there
+ENGINES = {"ort": ("onnxruntime",), "tflite": ("ai_edge_litert", "tflite_runtime"), "trt": ("tensorrt",)}
+# (precision, engine) -> end of the file's name
+SUFFIXES = {
+    ("fp32", "ort"): ".onnx",
+    ("fp32", "tflite"): ".tflite",
+    ("int8", "tflite"): "_int8.tflite",
+    ("fp32", "trt"): "_fp32.engine",
+    ("fp16", "trt"): "_fp16.engine",
+    ("int8", "trt"): "_int8.engine",
+}
+# why there is no such file
+NO_FILE = {
+    ("fp16", "ort"): "edgedet writes no FP16 file for onnxruntime, whose CPU kernels compute in FP32",
+    ("fp16", "tflite"): "edgedet writes no FP16 file for LiteRT",
+    (
+        "int8",
+        "ort",
+    ): "INT8 ONNX files are TensorRT's; onnxruntime runs them in float arithmetic, slower than float files",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file of the family.
+
+    weights: checkpoint, "demo" for the bundled one, or None for random weights.
+    calib, frames: of INT8, as ``edgedet export`` takes them; random weights take their ranges from one picture.
+    """
+
+    phi: int
+    precision: str
+    engine: str
+    weights: str | None = None
+    seed: int = 0
+    calib: str | None = None
+    frames: int = 128
+
+    @property
+    def label(self) -> str:
+        """The name in messages: "D0 int8 tflite"."""
+        return f"{short_name(self.phi)} {self.precision} {self.engine}"
+
+
+def short_name(phi: int) -> str:
+    """Return "D0" to "D7", "D7x" for 8."""
+    return PHI[phi].rpartition("_")[2].upper().replace("X", "x")
+
+
+def wanted_files(
+    phis: list[int], precisions: list[str], engines: list[str], **more: Any
+) -> tuple[list[Wanted], list[str]]:  # fmt: skip
+    """Return each file of the product, in the order of phi, and one line for each pair that there is no file for.
+
+    Raises InputError for a name or number that is none, and where no pair is left.
+    """
+    for option, values, known in (
+        ("--phi", phis, list(PHI)), ("--precision", precisions, list(PRECISIONS)), ("--engine", engines, list(ENGINES)),
+    ):  # fmt: skip
+        for value in values:
+            if value not in known:
+                raise InputError(f"{option} takes {', '.join(map(str, known))}; got {value!r}.")
+    pairs = [(precision, engine) for precision in precisions for engine in engines]
+    left_out = [f"{' '.join(pair)}: {NO_FILE[pair]}" for pair in pairs if pair in NO_FILE]
+    if len(left_out) == len(pairs):
+        raise InputError(f"nothing to measure: {'; '.join(left_out)}.")
+    return [Wanted(phi, *pair, **more) for phi in phis for pair in pairs if pair in SUFFIXES], left_out
+
+
+def check_engine(engine: str) -> None:
+    """Raise MissingDependency where no package of an engine is installed."""
+    packages = ENGINES[engine]
+    if not any(find_spec(package) for package in packages):
+        require(packages[0], f"--engine {engine}")
+
+
+def prepared(wanted: Wanted, threads: int) -> Path:
+    """Return the file, from the cache or exported now; says on stderr what is exported.
+
+    Raises whatever the export raises.
+    """
+    path = cached_path(wanted)
+    if path.is_file():
+        return path
+    float_onnx = None
+    if (wanted.precision, wanted.engine) not in (("fp32", "ort"), ("fp32", "tflite")):
+        float_onnx = prepared(replace(wanted, precision="fp32", engine="ort"), threads)
+    print(f"edgedet: exporting {wanted.label} ({wanted.weights or 'random weights'})", file=sys.stderr, flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as folder:
+        with Child(_make, wanted, Path(folder) / path.name, float_onnx, threads) as child:
+            child.first()
+        for made in Path(folder).iterdir():
+            if made.is_file() and made.name != getattr(float_onnx, "name", ""):
+                os.replace(made, path.with_name(made.name))
+    return path
+
+
+def cached_path(wanted: Wanted) -> Path:
+    """Return where the file is kept: a folder for each version, exporter, spec, checkpoint and way of calibrating."""
+    key: dict[str, Any] = {"edgedet": __version__, "spec": spec_for(PHI[wanted.phi]).to_dict(), "seed": wanted.seed}
+    key["exporter"] = _code_of("export", without="export_int8.py")
+    if wanted.weights is not None:
+        key["weights"] = sha256_of(demo.WEIGHTS if wanted.weights == "demo" else wanted.weights)
+    if wanted.precision == "int8":
+        key.update(int8=[_code_of("export"), _code_of("calibration")], calib=wanted.calib, frames=wanted.frames)
+    if wanted.engine == "trt":
+        key["tensorrt"] = version("tensorrt")
+    folder = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    stem = "random" if wanted.weights is None else Path(wanted.weights).stem
+    name = f"{PHI[wanted.phi].removeprefix('tf_')}_{stem}{SUFFIXES[wanted.precision, wanted.engine]}"
+    return cache_folder() / "bench" / folder / name
+
+
+def _code_of(package: str, without: str = "") -> str:
+    """Return a hash of a package's code: a file of yesterday's exporter is not today's."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).resolve().parents[2] / package).rglob("*.py")):
+        if path.name != without:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _make(wanted: Wanted, out: Path, float_onnx: Path | None, threads: int) -> tuple[None, None]:
+    """Write the file; runs in a child. Other files that come of it are left beside it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if float_onnx is None:
+        from edgedet.commands.export import export_onnx
+
+        export_onnx(_checkpoint(wanted), out.with_suffix(".onnx"), threads, tflite=wanted.engine == "tflite")
+        return None, None
+    onnx = out.with_name(float_onnx.name)
+    shutil.copyfile(float_onnx, onnx)
+    if wanted.precision == "int8":
+        onnx = _make_int8(wanted, onnx, threads)
+    if wanted.engine == "trt":
+        from edgedet.commands.build import build_model
+
+        precision = None if wanted.precision == "int8" else wanted.precision
+        build_model(onnx, out, precision, force=True, source=wanted.calib, text=sys.stderr)
+    return None, None
+
+
+def _make_int8(wanted: Wanted, float_onnx: Path, threads: int) -> Path:
+    """Write INT8 files beside the float one; return the ONNX file's path."""
+    from edgedet.export.int8.export_int8 import Int8Options, export_int8, float_model
+
+    model, meta = float_model(float_onnx)
+    onnx = float_onnx.with_name(f"{float_onnx.stem}_int8.onnx")
+    if wanted.weights is None:
+        from edgedet.benchmarks.latency.ungated_int8 import write_ungated
+
+        write_ungated(model, meta, onnx if wanted.engine == "trt" else onnx.with_suffix(".tflite"))
+    else:
+        options = Int8Options(
+            calib=wanted.calib, frames=wanted.frames, threads=threads, force=True, is_demo=wanted.weights == "demo"
+        )
+        export_int8(float_onnx, model, meta, options, lambda line: print(line, file=sys.stderr, flush=True))
+    return onnx
+
+
+def _checkpoint(wanted: Wanted) -> Checkpoint:
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint
+
+    if wanted.weights is None:
+        from edgedet.benchmarks.latency.random_weights import random_checkpoint
+
+        return random_checkpoint(spec_for(PHI[wanted.phi]), wanted.seed)
+    path = demo.WEIGHTS if wanted.weights == "demo" else Path(wanted.weights)
+    return load_checkpoint(path, PHI[wanted.phi], exact=False)

@@ -1,0 +1,106 @@
+"""One model of a benchmark from its file to its entry in the JSON. Knows detectors and labels; prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedet.benchmarks.latency.measure import Latency
+from edgedet.benchmarks.latency.prepared import Wanted
+from edgedet.benchmarks.latency.served import ServedDetector
+from edgedet.benchmarks.profile.file_macs import macs_of
+from edgedet.errors import InputError
+
+if TYPE_CHECKING:
+    from edgedet.judge.labels import Dataset
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table to be: a file on a number of threads.
+
+    wanted: the member of the family that the file was exported as; None for the user's own files.
+    """
+
+    model: str
+    threads: int
+    wanted: Wanted | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in messages, different for each row."""
+        return f"{self.wanted.label if self.wanted else self.model}, {self.threads} threads"
+
+    @property
+    def label(self) -> str:
+        """What to put before an error that names the user's own files itself."""
+        return self.name if self.wanted else ""
+
+
+def row_figures(row: Row, served: ServedDetector, latency: Latency) -> dict[str, Any]:
+    """Return the entry of one row; docs/benchmarking.md says what each figure means."""
+    opened = served.opened
+    spec = opened.meta.spec
+    macs = macs_of(Path(row.model))
+    network_s = float(np.mean(latency.stages_ms["network"])) / 1e3
+    return {
+        "model": row.model,
+        "model_sha256": opened.sha256,
+        "name": spec.name,
+        "phi": row.wanted.phi if row.wanted else None,
+        "weights": (row.wanted.weights or f"random, seed {row.wanted.seed}") if row.wanted else None,
+        "input_hw": list(spec.input_hw),
+        "precision": opened.meta.precision,
+        "engine": opened.engine,
+        "threads": row.threads,
+        "bytes": Path(row.model).stat().st_size,
+        "macs": macs,
+        "gmacs_per_s": None if macs is None else macs / network_s / 1e9,
+        "n": latency.runs,
+        "fps": latency.fps,
+        "ms": latency.percentiles_ms(),
+        "cpu_ms": latency.cpu_ms,
+        "peak_rss_mb": served.peak_rss_mb(),
+        "rss_before_mb": opened.rss_before_mb,
+        "ap": None,
+        "runs_ms": {
+            stage: [round(value, 3) for value in latency.stages_ms[stage]] for stage in ("network", "end to end")
+        },
+    }
+
+
+def add_accuracy(figures: Sequence[dict[str, Any]], dataset: Dataset, threads: int) -> list[str]:
+    """Measure AP of each file once, as ``edgedet eval`` does, and put it into its entries; return what failed.
+
+    Random weights have none.
+    """
+    from edgedet.judge.average_precision import SCORE_FLOOR, average_precision, detect_images
+    from edgedet.judge.labels import match_classes
+    from edgedet.progress import with_progress
+
+    failures = list(dataset.failures)
+    found: dict[str, float | None] = {}
+    for entry in figures:
+        model = entry["model"]
+        if (entry["weights"] or "").startswith("random"):
+            continue
+        if model not in found:
+            try:
+                with closing(ServedDetector(model, threads, SCORE_FLOOR)) as served:
+                    names = served.opened.meta.class_names
+                    class_map = match_classes(dataset, names)
+                    done, failed = detect_images(
+                        served.find, with_progress(dataset.images, f"AP of {Path(model).name}", "image")
+                    )
+                found[model] = average_precision(done, class_map, names).figures["AP"] if done else None
+                failures += [line for line in failed if line not in failures]
+            except InputError as error:
+                found[model] = None
+                failures.append(f"AP of {model}: {error}".rstrip("."))
+        entry["ap"] = found[model]
+    return failures

@@ -1,0 +1,1 @@
+"""Which model fits which board, estimated from published and measured latencies."""

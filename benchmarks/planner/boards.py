@@ -1,0 +1,133 @@
+"""What is published about boards, latencies and accuracy, with sources: boards.json. Knows no model of time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgedet.benchmarks.planner.costs import own_side, variant_of
+from edgedet.errors import InputError
+
+DATA = Path(__file__).with_name("boards.json")
+# What our own INT8 files keep of their float AP where it was measured (docs/int8.md); on COCO nobody measured it.
+INT8_KEPT_LOWEST, INT8_KEPT_HIGHEST = 0.983, 1.017
+OFFICIAL = "published, official weights"
+TRAINED_AT_640 = "at 640 x 640: published, official weights that were trained at that size (automl's coco640)"
+INT8_NOTE = (
+    f"INT8 of D models: the float AP times {INT8_KEPT_LOWEST}, the least that our D0 kept of its own on two small data "
+    f"sets (the most: {INT8_KEPT_HIGHEST}); on COCO not measured"
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board.
+
+    family:     boards of one family share what they reach of their peaks.
+    engine:     "tflite" or "trt": what edgedet runs there.
+    precisions: that its hardware and engine have.
+    cores:      CPU cores that compute; 1 for a GPU.
+    gmacs:      precision -> giga multiply-accumulates a second at the peak, a core.
+    gb_per_s:   memory bandwidth of the data sheet.
+    like:       the board with the same kind of cores that it is scaled from, where nothing was published about it.
+    specs:      where gmacs and gb_per_s come from, in words.
+    """
+
+    name: str
+    title: str
+    family: str
+    engine: str
+    precisions: tuple[str, ...]
+    cores: int
+    gmacs: dict[str, float]
+    gb_per_s: float
+    ram_gb: float
+    like: str | None
+    notes: tuple[str, ...]
+    specs: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published latency of one of the family's models at its own size, batch 1; ``source`` is a key of SOURCES."""
+
+    board: str
+    variant: str
+    precision: str
+    threads: int
+    ms: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An AP and how it is known; ``value`` is None where nobody published one, ``note`` says what it is."""
+
+    value: float | None
+    note: str
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return dict(json.loads(DATA.read_text(encoding="utf-8")))
+
+
+def boards() -> dict[str, Board]:
+    """Return all boards by name."""
+    return {
+        name: Board(name=name, **{**item, "precisions": tuple(item["precisions"]), "notes": tuple(item["notes"])})
+        for name, item in _data()["boards"].items()
+    }
+
+
+def board_for(name: str) -> Board:
+    """Return one board; raises InputError that lists them for another name."""
+    known = boards()
+    short = name.lower().replace("_", "-").replace(" ", "-")
+    for candidate in (short, f"jetson-{short}", short.removeprefix("jetson-"), short.replace("rpi", "raspberry-pi-")):
+        if candidate in known:
+            return known[candidate]
+    raise InputError(
+        f"nothing was published about a board called {name!r}, so nothing can be planned for it. Known: "
+        f"{', '.join(known)}. If you have the board: `edgedet bench --json bench.json` on it, then --from bench.json."
+    )
+
+
+def figures() -> list[Figure]:
+    """Return all published latencies of the family."""
+    return [Figure(*row) for row in _data()["figures"]]
+
+
+def sources() -> dict[str, dict[str, Any]]:
+    """Return key -> where it is, which engine, batch, what the times include."""
+    return dict(_data()["sources"])
+
+
+def other_networks() -> dict[str, dict[str, float]]:
+    """Return network -> board -> FP16 milliseconds, of networks that are none of this family."""
+    return dict(_data()["other_networks"])
+
+
+def published_memory(engine: str) -> list[tuple[str, str, float]]:
+    """Return (variant, precision, megabytes) as engines reported them."""
+    return [tuple(row) for row in _data()["memory"][engine]["mb"]]
+
+
+def accuracy_of(variant: str, side: int, precision: str) -> Accuracy:
+    """Return the COCO val2017 AP of the official weights, in points, and what is known of it in this precision."""
+    variant = variant_of(variant)
+    key = variant if side == own_side(variant) else f"{variant}@{side}"
+    published = _data()["ap"]["float"].get(key)
+    if published is None:
+        return Accuracy(None, "for this size: none was published")
+    if precision != "int8":
+        return Accuracy(published, OFFICIAL if side == own_side(variant) else TRAINED_AT_640)
+    if key in _data()["ap"]["int8"]:
+        return Accuracy(
+            _data()["ap"]["int8"][key],
+            "INT8 of Lite models: published for the official INT8 files; ours not measured on COCO",
+        )
+    return Accuracy(INT8_KEPT_LOWEST * published, INT8_NOTE)

@@ -1,0 +1,240 @@
+"""One row of a plan: latency with its band, memory and accuracy of a variant on a board. Knows no command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from edgedet.benchmarks.planner.boards import Accuracy, Board, accuracy_of, board_for, boards, figures, other_networks
+from edgedet.benchmarks.planner.costs import own_side
+from edgedet.benchmarks.planner.fit import BASE, SAME_BLOCKS, machine_of, scaled_ratio, speed_up, stored_fits
+from edgedet.benchmarks.planner.memory import memory_mb
+from edgedet.benchmarks.planner.model import Constants, Machine, predicted_ms
+from edgedet.errors import UnsupportedError
+
+# A band is never narrower: boards of one kind differ, and so do engines' versions.
+LEAST_ERROR = 0.05
+# Published CPU figures are of Lite models only: how far constants of Lite0-3 of a PC were off for D0-D4 at worst
+# (LiteRT, tests/golden/bench_x86_litert_*.json), rounded up.
+LITE_TO_D_ERROR = 0.1
+# INT8 / FP16 of D0 on an unnamed GPU (NVIDIA's TensorRT sample): 1.75 / 2.27 ms with some layers kept FP16, as ours;
+# 1.63 all INT8. Others find no gain (TensorRT issue 4529: depthwise is slower in INT8), hence the slow end.
+TRT_INT8 = (1.63 / 2.27, 1.75 / 2.27, 1.0)
+# Pairs with cores of one kind, by which scaling with data sheets is judged: the faster, the other.
+SCALED_PAIRS = (("agx-orin", "orin-nano"), ("agx-xavier", "xavier-nx"), ("raspberry-pi-3b-plus", "raspberry-pi-3"))
+SYSTEM_MB = 600.0  # a Linux system without a desktop, and the camera's buffers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of one variant at one size and precision on one board, batch 1.
+
+    ms, low_ms, high_ms: middle and band. On boards with figures of their own the band is the worst error of a model
+                         that was left out of the fit; elsewhere it is wider, and ``basis`` says why.
+    basis:     "fitted" on figures of this board; "extrapolated" from other boards; "measured" itself; "measured
+               constants": predicted from other models that were measured on this board.
+    why:       what the estimate rests on, in words.
+    memory_mb: of the whole process.
+    """
+
+    variant: str
+    side: int
+    precision: str
+    engine: str
+    ms: float
+    low_ms: float
+    high_ms: float
+    basis: str
+    why: str
+    memory_mb: float
+    ap: Accuracy
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where a board's milliseconds come from: constants on a machine, then a factor with its band."""
+
+    constants: Constants
+    machine: Machine
+    precision: str
+    basis: str
+    why: str
+    error: float
+    factor: tuple[float, float, float] = (1.0, 1.0, 1.0)  # fast end, middle, slow end
+    lite_only: bool = False
+
+
+def estimate(board: Board, variant: str, side: int, precision: str, threads: int) -> Estimate:
+    """Return the estimate; raises UnsupportedError for a precision that nothing is known of on this board."""
+    return from_timing(timing_of(board, precision), variant, side, precision, threads)
+
+
+def from_timing(timing: Timing, variant: str, side: int, precision: str, threads: int) -> Estimate:
+    """Return the estimate that a timing gives."""
+    middle = predicted_ms(timing.constants, timing.machine, variant, side, timing.precision, threads)
+    error = max(timing.error, LEAST_ERROR)
+    basis, why = timing.basis, timing.why
+    if timing.lite_only and not variant.startswith("lite"):
+        basis, error = "extrapolated", error + LITE_TO_D_ERROR
+        why += f"; they are of Lite models, and D models may be off by {percent(LITE_TO_D_ERROR)} more"
+    fast, factor, slow = timing.factor
+    engine = timing.machine.engine
+    return Estimate(
+        variant, side, precision, engine,
+        middle * factor, middle * fast * math.exp(-error), middle * slow * math.exp(error),
+        basis, why, memory_mb(variant, side, precision, engine), accuracy_of(variant, side, precision),
+    )  # fmt: skip
+
+
+def timing_of(board: Board, precision: str) -> Timing:
+    """Return what a board's latencies rest on; raises UnsupportedError where there is nothing."""
+    timing = _known(board, precision)
+    if timing is None:
+        what = "published about it" if precision in board.precisions else f"there is no {precision} ({board.engine})"
+        raise UnsupportedError(
+            f"{board.title} in {precision}: {'nothing was ' if precision in board.precisions else ''}{what}; "
+            f"choose from {', '.join(planned_precisions(board))}, or measure there and take --from."
+        )
+    return timing
+
+
+def planned_precisions(board: Board) -> list[str]:
+    """Return the precisions that something is known of."""
+    return [precision for precision in board.precisions if _known(board, precision) is not None]
+
+
+def _known(board: Board, precision: str) -> Timing | None:
+    if precision not in board.precisions:
+        return None
+    if precision == "int8" and board.engine == "trt":
+        half = _known(board, "fp16")
+        return None if half is None else _trt_int8(half)
+    fit = stored_fits().get((board.name, precision))
+    if fit is not None:
+        why = f"{fit.figures} published figures of this board; worst error of a model left out {percent(fit.worst)}"
+        lite_only = board.engine == "tflite"
+        return Timing(fit.constants, machine_of(board), precision, "fitted", why, fit.worst, lite_only=lite_only)
+    if board.like is not None:
+        return _scaled(board, board_for(board.like), precision)
+    return _by_other_networks(board, precision) if board.engine == "trt" else None
+
+
+def _by_other_networks(board: Board, precision: str) -> Timing | None:
+    faster, base = speed_up(board.name), _known(board_for(BASE), precision)
+    if faster is None or base is None:
+        return None
+    why = (
+        f"no figure of this family: taken to be {faster.middle:.1f} times as fast as {board_for(BASE).title}, as "
+        f"{len(SAME_BLOCKS)} networks of the same blocks are (all networks: {faster.slowest:.1f} to "
+        f"{faster.fastest:.1f}, the band). There: {base.why}"
+    )
+    factor = (1 / faster.fastest, 1 / faster.middle, 1 / faster.slowest)
+    return Timing(base.constants, base.machine, precision, "extrapolated", why, base.error, factor)
+
+
+def _scaled(board: Board, like: Board, precision: str) -> Timing | None:
+    base = _known(like, precision)
+    if base is None:
+        return None
+    ratio, error = scaled_ratio(board, like), scaling_error()
+    why = (
+        f"nothing published: {like.title} scaled by {ratio:.2f} (the smaller of the data sheets' ratios; off by up to "
+        f"{percent(error)} where both boards are known). There: {base.why}"
+    )
+    fast, middle, slow = (value / ratio for value in base.factor)
+    return Timing(
+        base.constants, base.machine, precision, "extrapolated", why, base.error + error, (fast, middle, slow),
+        base.lite_only,
+    )  # fmt: skip
+
+
+@cache
+def scaling_error() -> float:
+    """Return how far data-sheet scaling was off at worst, as ln, over pairs of boards that are both known."""
+    return max(abs(error) for pair in SCALED_PAIRS for error in scaling_errors(*pair))
+
+
+def scaling_errors(faster: str, like: str) -> list[float]:
+    """Return ln(scaled / published) of each latency that is known on both boards.
+
+    Jetsons: networks of our blocks. Raspberry Pi: our own family.
+    """
+    known = boards()
+    ratio = scaled_ratio(known[faster], known[like])
+    if known[like].engine == "trt":
+        pairs = [(other_networks()[name][like], other_networks()[name][faster]) for name in SAME_BLOCKS]
+    else:
+        theirs, ours = (
+            {(item.variant, item.precision, item.threads): item.ms for item in figures() if item.board == name}
+            for name in (like, faster)
+        )
+        pairs = [(theirs[key], ms) for key, ms in ours.items() if key in theirs]
+    return [math.log(ms_like / ratio / ms) for ms_like, ms in pairs]
+
+
+def _trt_int8(base: Timing) -> Timing:
+    fast, middle, slow = base.factor
+    least, likely, most = TRT_INT8
+    why = f"INT8: FP16 x {likely:.2f} (NVIDIA's D0 sample, another GPU; 1.0 at the slow end). FP16: {base.why}"
+    return Timing(
+        base.constants, base.machine, base.precision, "extrapolated", why, base.error,
+        (fast * least, middle * likely, slow * most),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to take: ``best`` for certain where ``certain``; ``runner_up`` next to it; None where nothing fits."""
+
+    best: Estimate | None
+    certain: bool
+    runner_up: Estimate | None
+    nearest: Estimate
+
+
+def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
+    """Return whether it fits: "yes", "likely", "unlikely", "no" or "memory".
+
+    "yes" also at the slow end, "likely" by the middle, "unlikely" at the fast end only. "memory": the board's memory
+    does not hold it; where that is not known (None), nothing is said of it.
+    """
+    if ram_gb is not None and row.memory_mb + SYSTEM_MB > 1024 * ram_gb:
+        return "memory"
+    for word, ms in (("yes", row.high_ms), ("likely", row.ms), ("unlikely", row.low_ms)):
+        if ms <= budget_ms:
+            return word
+    return "no"
+
+
+def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> Choice:
+    """Return the most accurate row that fits even at its slow end, or, where none does, that fits by its middle.
+
+    Equal accuracy: the faster. Rows without a published AP come last, in the order of their variants' own sizes. The
+    runner-up is the most accurate of the other variants that fit or are likely to: it may be more accurate than the
+    best one, and less sure. ``nearest`` is the fastest row that the memory holds.
+    """
+    words = {id(row): fit_word(row, budget_ms, ram_gb) for row in rows}
+
+    def most_accurate(candidates: Iterable[Estimate]) -> list[Estimate]:
+        return sorted(candidates, key=_by_accuracy, reverse=True)
+
+    sure = most_accurate(row for row in rows if words[id(row)] == "yes")
+    likely = most_accurate(row for row in rows if words[id(row)] == "likely")
+    best = next(iter(sure or likely), None)
+    others = most_accurate(row for row in sure + likely if best is not None and row.variant != best.variant)
+    runner_up = next((row for row in others), None)
+    held = [row for row in rows if words[id(row)] != "memory"] or list(rows)
+    return Choice(best, bool(sure), runner_up, min(held, key=lambda row: row.ms))
+
+
+def _by_accuracy(row: Estimate) -> tuple[bool, float, float]:
+    known = row.ap.value is not None
+    ap = row.ap.value if known else accuracy_of(row.variant, own_side(row.variant), row.precision).value
+    return known, ap or 0.0, -row.ms
+
+
+def percent(log_error: float) -> str:
+    """Return an error given as ln in words: 0.1 is 11 %."""
+    return f"{100 * (math.exp(log_error) - 1):.0f} %"

@@ -1,0 +1,1 @@
+"""Where a network's time goes, layer by layer."""

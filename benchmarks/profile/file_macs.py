@@ -1,0 +1,27 @@
+"""Multiply-accumulates of a model file, as the file has them. Knows .onnx and .tflite, and needs their packages."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgedet.engines.tflite_file import read_trailer
+from edgedet.errors import EdgeDetError
+
+
+def macs_of(path: Path) -> int | None:
+    """Return the multiply-accumulates of one picture; None for engines, and where no package here reads the file."""
+    try:
+        if path.suffix == ".onnx" and find_spec("onnx") is not None:
+            import onnx
+
+            from edgedet.calibration.graph.macs import conv_macs
+
+            return sum(conv_macs(onnx.load(path)).values())
+        if path.suffix == ".tflite" and find_spec("ai_edge_litert") is not None:
+            from edgedet.benchmarks.profile.tflite_nodes import operators_in
+
+            return sum(operator.macs for operator in operators_in(read_trailer(path)[1]))
+    except EdgeDetError:  # a file that another exporter wrote: it is measured without
+        return None
+    return None

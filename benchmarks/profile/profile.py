@@ -1,0 +1,199 @@
+"""``edgedet bench --profile``: where the network's time goes, beside what the work must cost on this machine.
+
+The engines' own profilers give the time of each operator as it ran: what an engine fused is one. Its bytes are those of
+its inputs, weights and outputs, each once; its roofline is the larger of its MACs by the engine's peak and its bytes by
+the memory's speed (``peaks``), measured in the same process just before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedet.benchmarks.profile.peaks import COPY_BYTES, REPEATS, SIDE, Peaks, ort_peaks, tflite_peaks
+from edgedet.child_process import Child
+from edgedet.errors import EdgeDetError, UnsupportedError, require
+
+if TYPE_CHECKING:
+    from edgedet.benchmarks.profile.layer_costs import LayerCost
+
+WARMUP = 3
+MOST_RUNS = 30  # of a profile; its file holds each node of each run
+_KERNEL = "_kernel_time"
+# what onnxruntime adds to our graph: kinds of nodes, by its names (onnxruntime/core/optimizer/nchwc_transformer.cc)
+_ADDED = {"ReorderInput": "layout (onnxruntime's own)", "ReorderOutput": "layout (onnxruntime's own)"}
+OTHER = "other"
+CACHE_NOTE = (
+    "Bytes are an operator's inputs, weights and outputs, each once; tensors that a cache still holds need not come "
+    "from memory, so what is small can be faster than its roofline."
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One operator as it ran; ``macs`` and ``moved`` (bytes) are None where the engine does not tell."""
+
+    op_class: str
+    part: str
+    ms: float
+    macs: int | None
+    moved: int | None
+
+
+def add_profiles(result: dict[str, Any], runs: int) -> list[str]:
+    """Add ``profile`` to each entry that can have one; return what failed."""
+    failures = []
+    for entry in result["models"]:
+        try:
+            entry["profile"] = profile_of(Path(entry["model"]), entry["threads"], min(runs, MOST_RUNS))
+        except EdgeDetError as error:
+            failures.append(f"profile of {entry['model']}: {error}".rstrip("."))
+    return failures
+
+
+def profile_of(model: Path, threads: int, runs: int) -> dict[str, Any]:
+    """Return the profile of one file; raises UnsupportedError for formats and engines that have none."""
+    run = {".onnx": _run_ort, ".tflite": _run_tflite}.get(model.suffix)
+    if run is None:
+        raise UnsupportedError(f"there is no profile of {model.suffix} files (TensorRT's trtexec has --dumpProfile)")
+    with Child(run, model, threads, runs) as child:
+        ran, peaks, note = child.first()
+    what = (
+        f"threads {threads}; {note}; peaks of the engine's own, best of {REPEATS}: {peaks.gmacs_per_s:.0f} GMAC/s by a "
+        f"{peaks.product} product of {SIDE} x {SIDE} matrices, {peaks.gb_per_s:.1f} GB/s by a ReLU of "
+        f"{COPY_BYTES >> 20} MB. {CACHE_NOTE}"
+    )
+    return {"note": what, **vars(peaks), **assigned(ran, peaks)}
+
+
+def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
+    """Run in a child; times are medians."""
+    from edgedet.benchmarks.profile.layer_costs import layer_costs
+
+    ort, onnx = (require(module, "edgedet bench --profile") for module in ("onnxruntime", "onnx"))
+    costs = {layer.name: layer for layer in layer_costs(onnx.load(model))}
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as edgedet/engines/ort.py
+    peaks = ort_peaks(options)
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        (pixels,) = session.get_inputs()
+        picture = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
+        for _ in range(WARMUP + runs):
+            session.run(None, {pixels.name: picture})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return (ran_from_events(events, costs), peaks, f"median of {runs} runs"), None
+
+
+def ran_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, LayerCost]) -> list[Ran]:
+    """Return onnxruntime's operators from its profile of ``WARMUP`` and more runs.
+
+    Names are not unique, for its own nodes have none; their numbers are.
+    """
+    times, last = defaultdict(list), {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            number = event["args"]["node_index"]
+            times[number].append(event["dur"] / 1e3)
+            last[number] = event
+    found = []
+    for number, event in last.items():
+        layer, args = layer_of(event["name"].removesuffix(_KERNEL), costs), event["args"]
+        added = _ADDED.get(args["op_name"], OTHER)
+        sizes = [args.get(name) for name in ("activation_size", "parameter_size", "output_size")]
+        found.append(
+            Ran(
+                layer.op_class if layer else added,
+                layer.part if layer else added,
+                float(np.median(times[number][WARMUP:])),
+                _macs(layer, costs) if args["op_name"].endswith("Conv") else 0,
+                None if None in sizes else sum(map(int, sizes)),
+            )
+        )
+    return found
+
+
+def _macs(layer: LayerCost | None, costs: Mapping[str, LayerCost]) -> int | None:
+    """Return a convolution's MACs; one with a fused activation bears its name, which stands right behind it."""
+    macs = 0
+    for known in costs.values():
+        macs = known.macs or macs
+        if known is layer:
+            return macs
+    return None
+
+
+def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
+    """Return the layer that a runtime's node came from: "x_nchwc" from x, "x/QuickGeluFusion/" from x; else None."""
+    for candidate in (name, name.removesuffix("_nchwc"), name.split("/")[0], name.split("_token_")[0]):
+        if candidate in costs:
+            return costs[candidate]
+    return None
+
+
+def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
+    """Run in a child; times are means, because LiteRT sums up."""
+    from edgedet.benchmarks.profile.layer_costs import part_of
+    from edgedet.benchmarks.profile.tflite_nodes import matched, operators_in
+    from edgedet.benchmarks.profile.tflite_profile import Profile
+    from edgedet.engines.tflite_file import read_trailer
+
+    meta, flatbuffer = read_trailer(model)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # LiteRT tells of each accelerator that is not here
+    peaks = tflite_peaks(threads, meta.precision == "int8")
+    profile = Profile(model, threads)
+    for _ in range(runs):
+        profile.run()
+    rows, note = profile.rows(), f"mean of {runs} runs"
+    found = matched(
+        operators_in(flatbuffer), rows, lambda operator: peaks.roofline_ms(operator.macs, operator.moved)
+    )  # fmt: skip
+    if found is None:
+        ran = [Ran(kind, "", ms, None, None) for (kind, _), (ms, _) in rows.items()]
+        return (ran, peaks, f"{note}; LiteRT ran other operators than the file holds, so neither parts nor costs"), None
+    note += "; operators of the same kind and place in several of XNNPACK's partitions are one to LiteRT, divided here"
+    ran = [Ran(item.op_class, part_of(item.name), ms, item.macs, item.moved) for item, ms in found]
+    return (ran, peaks, note), None
+
+
+def assigned(ran: Sequence[Ran], peaks: Peaks) -> dict[str, Any]:
+    """Return times and costs by op class and by part of the network, the longest first."""
+    total_ms = sum(operator.ms for operator in ran)
+    result = {}
+    for key, field in (("by_class", "op_class"), ("by_part", "part")):
+        groups: dict[str, list[Ran]] = defaultdict(list)
+        for operator in ran:
+            groups[getattr(operator, field)].append(operator)
+        items = [_item(name, group, total_ms, peaks) for name, group in groups.items() if name]
+        result[key] = sorted(items, key=lambda item: -item["ms"])
+    return result
+
+
+def _item(name: str, group: Sequence[Ran], total_ms: float, peaks: Peaks) -> dict[str, Any]:
+    ms = sum(operator.ms for operator in group)
+    costs = [(operator.macs, operator.moved) for operator in group]
+    known = [(macs, moved) for macs, moved in costs if macs is not None and moved is not None]
+    is_known = len(known) == len(costs)
+    roofline_ms = sum(peaks.roofline_ms(macs, moved) for macs, moved in known) if is_known else None
+    return {
+        "name": name,
+        "operators": len(group),
+        "ms": ms,
+        "share": ms / total_ms,
+        "gmacs": sum(macs for macs, _ in known) / 1e9 if is_known else None,
+        "mb": sum(moved for _, moved in known) / 1e6 if is_known else None,
+        "roofline_ms": roofline_ms,
+        "of_roofline": roofline_ms / ms if roofline_ms is not None and ms else None,
+    }

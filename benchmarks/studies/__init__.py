@@ -1,0 +1,1 @@
+"""Measurements behind the documents; run from a checkout, no part of an installation."""

@@ -1,0 +1,119 @@
+"""Time of post-processing alone, on outputs made up to look like a trained network's. Knows no model file.
+
+    python -m edgedet.benchmarks.studies.postprocess_speed
+
+The outputs are simulated: a field of doubt (logits around -5.5, as COCO models give), and objects that many
+neighbouring anchors are sure of. Only the counts matter for time: how many logits are compared, how many pass, how
+many boxes NMS keeps. numpy runs this on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedet.anchors import anchors_for
+from edgedet.benchmarks.latency.device import device_figures
+from edgedet.benchmarks.latency.measure import percentiles
+from edgedet.postprocess import logit_of, postprocess
+from edgedet.specs import SPECS
+from edgedet.types import RawOutputs
+
+SCORE = 0.3
+SHARE = 0.01  # of the anchors hold a candidate
+NEIGHBOURS = 30  # candidates an object
+WARMUP = 5
+MODELS = ("tf_efficientdet_d0", "tf_efficientdet_d7")
+TARGET_P50_MS = {"tf_efficientdet_d0": 4.0, "tf_efficientdet_d7": 40.0}  # one core of a desktop
+_DOUBT, _SPREAD = -5.5, 0.8  # mean and deviation of logits where nothing is: none passes
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured for one model: counts and milliseconds."""
+
+    model: str
+    anchors: int
+    classes: int
+    candidates: int
+    boxes: int
+    n: int
+    ms: dict[str, float]
+
+
+def trained_like_outputs(anchors_yxyx: np.ndarray, num_classes: int, share: float, seed: int = 0) -> RawOutputs:
+    """Return outputs in which ``share`` of the anchors (A, 4) are candidates for ``SCORE``, in clusters.
+
+    Each object is placed on an anchor; its candidates are the NEIGHBOURS anchors nearest to it whose decoded boxes
+    are the object's, give or take a tenth of its sides.
+    """
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(_DOUBT, _SPREAD, (len(anchors_yxyx), num_classes)).astype(np.float32)
+    np.minimum(logits, logit_of(SCORE) - 0.01, out=logits)
+    codes = rng.normal(0.0, 0.25, (len(anchors_yxyx), 4)).astype(np.float32)
+    lows_yx, highs_yx = anchors_yxyx[:, :2], anchors_yxyx[:, 2:]
+    sides_yx, centres_yx = highs_yx - lows_yx, (lows_yx + highs_yx) / 2
+    for _ in range(round(len(anchors_yxyx) * share / NEIGHBOURS)):
+        seat, class_id = int(rng.integers(len(anchors_yxyx))), int(rng.integers(num_classes))
+        distance = np.abs(centres_yx - centres_yx[seat]).max(axis=1) / sides_yx[seat].max()
+        distance += np.abs(np.log(sides_yx / sides_yx[seat])).max(axis=1)
+        near = np.argpartition(distance, NEIGHBOURS)[:NEIGHBOURS]
+        jitter = rng.normal(0.0, 0.1, (NEIGHBOURS, 4))
+        codes[near, :2] = (centres_yx[seat] - centres_yx[near]) / sides_yx[near] + jitter[:, :2]
+        codes[near, 2:] = np.log(sides_yx[seat] / sides_yx[near]) + jitter[:, 2:]
+        logits[near, class_id] = logit_of(SCORE) + 0.01 + np.abs(rng.normal(0.0, 1.0, NEIGHBOURS))
+    return RawOutputs(logits, codes)
+
+
+def measure(model: str, runs: int, share: float = SHARE) -> Speed:
+    """Time ``postprocess`` for the model's own input size, its 90 classes and a source of the same size."""
+    spec = SPECS[model]
+    anchors_yxyx = anchors_for(spec)
+    raw = trained_like_outputs(anchors_yxyx, spec.num_classes, share)
+    times_ms = []
+    for index in range(WARMUP + runs):
+        started = time.perf_counter()
+        found = postprocess(raw, anchors_yxyx, 1.0, spec.input_hw, score=SCORE)
+        if index >= WARMUP:
+            times_ms.append((time.perf_counter() - started) * 1e3)
+    candidates = int((raw.class_logits > logit_of(SCORE)).sum())
+    return Speed(
+        model, len(anchors_yxyx), spec.num_classes, candidates, len(found), len(times_ms), percentiles(times_ms)
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a table, then one line of JSON."""
+    parser = argparse.ArgumentParser(description="Time post-processing alone, on simulated outputs.")
+    parser.add_argument("--runs", type=int, default=100, help="runs that count (default: %(default)s)")
+    parser.add_argument("--share", type=float, default=SHARE, help="of anchors with a candidate (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if args.runs < 1 or not 0 <= args.share <= 1:
+        parser.error("--runs wants a number from 1 up, --share one from 0 to 1")
+    speeds = [measure(model, args.runs, args.share) for model in MODELS]
+    print(f"score {SCORE}, {args.share:.1%} of the anchors are candidates, one thread, {WARMUP} runs of warm-up")
+    print("model                 anchors  classes  candidates  boxes    n  p50 ms  p90 ms  p99 ms  target p50")
+    for speed in speeds:
+        ms = "  ".join(f"{value:>6.2f}" for value in speed.ms.values())
+        print(
+            f"{speed.model:<20}  {speed.anchors:>7}  {speed.classes:>7}  {speed.candidates:>10}  {speed.boxes:>5}  "
+            f"{speed.n:>3}  {ms}  {TARGET_P50_MS[speed.model]:>10.1f}"
+        )
+    figures = {
+        **device_figures(),
+        "score": SCORE,
+        "share": args.share,
+        "warmup": WARMUP,
+        "models": [{**vars(speed), "target_p50_ms": TARGET_P50_MS[speed.model]} for speed in speeds],
+    }
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

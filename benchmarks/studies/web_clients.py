@@ -1,0 +1,195 @@
+"""What viewers of the live page cost the detector: frames a second with 0, 1 and 20 of them, one of whom never reads.
+
+    python -m edgedet.benchmarks.studies.web_clients
+
+A real `edgedet run --web` looks at the demo's clip at 1280x720 as a camera of 25 frames a second, about what it can
+take. The numbers of viewers come in turns, several rounds, since neighbours and clocks change; the best round counts,
+because a neighbour can only take away. CPU time a frame says what viewers cost where no core is idle. Each viewer takes
+pictures and events, as a page does. Viewers sit on the same machine, which on a board they would not: they run with the
+least priority, and throw away what they read in the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+from edgedet import demo
+from edgedet.benchmarks.latency.device import device_figures, engine_version
+from edgedet.benchmarks.studies.overlap import SIZE_WH, write_clip
+from edgedet.files import sha256_of
+
+VIEWERS = (0, 1, 20)
+STUCK = 1  # of the largest number: never reads, and comes back when it is let go
+SETTLE_S, MEASURE_S, ROUNDS = 1.5, 8.0, 5
+WARMUP_S = 3.0
+TARGET = 0.95  # of the frames a second without viewers
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One round with so many viewers.
+
+    cpu_ms:  of the whole process, a frame.
+    shown:   pictures encoded a second.
+    rss_mb:  of the process, at the end.
+    """
+
+    viewers: int
+    fps: float
+    cpu_ms: float
+    shown: float
+    rss_mb: float
+
+
+def view(port: int, viewers: int, stuck: int) -> None:
+    """Read streams and events until this process is ended; for a process of its own."""
+    os.nice(19)
+    poll = select.poll()
+    reading: dict[int, socket.socket] = {}
+    for path in ("/stream.mjpg", "/events"):
+        for _ in range(viewers - stuck):
+            connection = _open(port, path)
+            reading[connection.fileno()] = connection
+            poll.register(connection, select.POLLIN)
+    waiting = [_open(port, "/stream.mjpg") for _ in range(stuck)]
+    while True:
+        for number, _ in poll.poll(1000):
+            if not reading[number].recv(_READ_BYTES, socket.MSG_TRUNC):  # TCP: discarded without a copy
+                raise SystemExit("a viewer who reads was let go")
+        for at, connection in enumerate(waiting):
+            if select.select([], [], [connection], 0)[2] or _is_closed(connection):
+                waiting[at] = _open(port, "/stream.mjpg")
+
+
+def _open(port: int, path: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    return connection
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    hung_up = select.poll()
+    hung_up.register(connection, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
+    return bool(hung_up.poll(0))
+
+
+@contextmanager
+def running(clip: Path, model: Path, threads: int) -> Iterator[tuple[int, int]]:
+    """Yield (process id, port) of a run."""
+    command = [sys.executable, "-m", "edgedet", "run", str(model), "--source", str(clip), "--loop"]
+    command += ["--threads", str(threads), "--web", "127.0.0.1:0"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert run.stderr is not None
+        port = next(int(found[1]) for line in run.stderr if (found := re.search(r"http://[\d.]+:(\d+)/", line)))
+        yield run.pid, port
+    finally:
+        run.terminate()
+        run.wait()
+
+
+def counters(pid: int, port: int) -> tuple[float, float, float, float, float]:
+    """Return (now, frames, pictures, CPU seconds, resident megabytes) of a run."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/metrics")
+    now = time.perf_counter()
+    text = connection.getresponse().read().decode()
+    connection.close()
+
+    def value(name: str) -> float:
+        found = re.search(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
+
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    rss_mb = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return now, value("edgedet_frames_total"), value("edgedet_pictures_total"), cpu_s, rss_mb
+
+
+def measure(pid: int, port: int, viewers: int, seconds: float) -> Phase:
+    """Let so many viewers look for a while."""
+    stuck = STUCK if viewers == max(VIEWERS) else 0
+    code = f"from edgedet.benchmarks.studies.web_clients import view; view({port}, {viewers}, {stuck})"
+    child = subprocess.Popen([sys.executable, "-c", code]) if viewers else None
+    try:
+        time.sleep(SETTLE_S)
+        before = counters(pid, port)
+        time.sleep(seconds)
+        after = counters(pid, port)
+        if child is not None and child.poll() is not None:
+            raise SystemExit("the viewers ended before their time")
+    finally:
+        if child is not None:
+            child.kill()
+            child.wait()
+    passed, frames, shown, cpu_s = (b - a for a, b in zip(before[:4], after[:4], strict=True))
+    return Phase(viewers, frames / passed, cpu_s * 1e3 / frames, shown / passed, after[4])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a table for each number of threads, then one line of JSON."""
+    parser = argparse.ArgumentParser(description="What viewers of the live page cost the detector.")
+    parser.add_argument("model", nargs="?", type=Path, default=demo.INT8, help="model file (default: the demo's INT8)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the detector (default: 1 2)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=MEASURE_S, help="that count, a phase (default: %(default)g)")
+    args = parser.parse_args(argv)
+    if args.rounds < 1 or args.seconds <= 0 or min(args.threads) < 1:
+        parser.error("--rounds and --threads want numbers from 1 up, --seconds one above 0")
+    figures: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        write_clip(clip)
+        for threads in args.threads:
+            with running(clip, args.model, threads) as (pid, port):
+                time.sleep(WARMUP_S)
+                phases = [
+                    measure(pid, port, viewers, args.seconds) for _ in range(args.rounds) for viewers in VIEWERS
+                ]  # fmt: skip
+            figures[f"threads_{threads}"] = [asdict(phase) for phase in phases]
+            print(f"{args.model.name}, {SIZE_WH[0]}x{SIZE_WH[1]}, {threads} detector threads, {args.rounds} rounds")
+            print("viewers    FPS  of none  CPU ms a frame  pictures/s  RSS MB")
+            best = {
+                viewers: max((phase for phase in phases if phase.viewers == viewers), key=lambda phase: phase.fps)
+                for viewers in VIEWERS
+            }
+            for viewers, phase in best.items():
+                share = phase.fps / best[0].fps
+                rss_mb = [one.rss_mb for one in phases if one.viewers == viewers][-1]
+                print(
+                    f"{viewers:>7}  {phase.fps:>5.2f}  {share:>7.3f}  {phase.cpu_ms:>14.1f}  {phase.shown:>10.1f}  "
+                    f"{rss_mb:>6.0f}"
+                )
+                figures[f"threads_{threads}_share_{viewers}"] = share
+    print(
+        json.dumps(
+            {
+                **device_figures(),
+                "engine": engine_version(args.model),
+                "sha256": sha256_of(args.model),
+                "target": TARGET,
+                **figures,
+            }
+        )  # fmt: skip
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Frames to a range of values for every tensor."""

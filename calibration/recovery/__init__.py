@@ -1,0 +1,1 @@
+"""Getting back the accuracy that rounding loses, and finding the layers that lose it."""

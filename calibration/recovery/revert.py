@@ -1,0 +1,65 @@
+"""Put layers back to float: plans without them, and the search for the fewest. Knows plans; knows no engine, no file.
+
+A layer is a convolution with the activation behind it, as in ``sensitivity``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+import onnx
+
+from edgedet.calibration.placement.plan import DensePlan, SparsePlan
+
+
+def nodes_of_layer(model: onnx.ModelProto, layer: str) -> list[onnx.NodeProto]:
+    """Return a convolution and the activation that it alone feeds: a swish, a gate's sigmoid or a ReLU6."""
+    conv = next(node for node in model.graph.node if node.name == layer)
+    readers = [node for node in model.graph.node if conv.output[0] in node.input]
+    kinds = [node.op_type for node in readers]
+    if kinds in (["Sigmoid"], ["Clip"]):
+        return [conv, readers[0]]
+    if kinds == ["Sigmoid", "Mul"] and set(readers[1].input) == {conv.output[0], readers[0].output[0]}:
+        return [conv, *readers]
+    return [conv]
+
+
+def without(
+    model: onnx.ModelProto, dense: DensePlan, sparse: SparsePlan, layers: Collection[str]
+) -> tuple[DensePlan, SparsePlan]:
+    """Return the plans with these layers float. The dense one's stem cannot be: its integers hold the mean, too."""
+    tensors, floats = dict(dense.tensors), set(dense.floats)
+    for layer in layers:
+        nodes = nodes_of_layer(model, layer)
+        floats |= {node.name for node in nodes}
+        for node in nodes[:-1]:
+            tensors.pop(node.output[0], None)
+    kept = {name: conv for name, conv in dense.convs.items() if name not in layers}
+    left = {name: conv for name, conv in sparse.convs.items() if name not in layers}
+    return DensePlan(tensors, kept, frozenset(floats)), replace(sparse, convs=left)
+
+
+def fewest(
+    layers: Sequence[str], value_of: Callable[[Sequence[str]], float], required: float
+) -> tuple[list[str], float] | None:
+    """Return the shortest beginning of ``layers``, worst first, without which the value is reached, and the value.
+
+    Tries 1, 2, 4, ... of them and then halves the last step. None where all of them together do not do.
+    """
+    if not layers:
+        return None
+    too_few, enough, value = 0, 1, value_of(layers[:1])
+    while value < required:
+        if enough == len(layers):
+            return None
+        too_few, enough = enough, min(2 * enough, len(layers))
+        value = value_of(layers[:enough])
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        found = value_of(layers[:middle])
+        if found >= required:
+            enough, value = middle, found
+        else:
+            too_few = middle
+    return list(layers[:enough]), value

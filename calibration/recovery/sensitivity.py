@@ -1,0 +1,154 @@
+"""Which layers lose the accuracy in INT8, one at a time. Knows the executor and the dense plan; knows no files.
+
+A layer is a convolution with the element-wise operators behind it. With one layer in INT8 and all others in float, the
+signal-to-quantisation-noise ratio (SQNR) at the network's outputs says what that layer alone costs. Only what follows
+the layer is computed again. The worst are then judged on detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgedet.anchors import anchors_for
+from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantised
+from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, centre_of
+from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
+from edgedet.judge.agreement import counts_of, f1_of
+from edgedet.postprocess import postprocess
+from edgedet.progress import with_progress
+from edgedet.specs import DetectorSpec
+from edgedet.types import Detections, ModelInput, RawOutputs
+
+NOISELESS_DB = 200.0  # in place of infinity, where rounding changes nothing at the outputs
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """What one layer costs when it alone is INT8.
+
+    layer:     name of its convolution.
+    sqnr_db:   signal to noise at the outputs in dB, the worse of class logits and box codes; smaller is worse.
+    macs:      share of the network's multiply-accumulates.
+    f1:        of the detections against the float model's at the score asked for; None where not verified.
+    """
+
+    layer: str
+    sqnr_db: float
+    macs: float
+    f1: float | None = None
+
+
+@dataclass
+class _Power:
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def add(self, wanted: Tensor, got: Tensor) -> None:
+        self.signal += float(wanted.double().square().sum())
+        self.noise += float((got.double() - wanted.double()).square().sum())
+
+    def sqnr_db(self) -> float:
+        if not self.noise:
+            return NOISELESS_DB
+        return min(NOISELESS_DB, 10.0 * float(np.log10(max(self.signal, 1e-300) / self.noise)))
+
+
+class Layers:
+    """A float graph whose layers can be rounded one at a time."""
+
+    def __init__(self, model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> None:
+        """``plan`` belongs to ``model`` (``Quantised.dense`` and ``model``)."""
+        self._executor, self._plan, self._spec = Executor(model), plan, spec
+        self._anchors_yxyx = anchors_for(spec)
+        self.tensors = _tensors_of_layers(self._executor.nodes, plan)
+        mean_bgr = (
+            self._executor.constants["mean_bgr"].reshape(-1, 3)[0].reshape(1, 3, 1, 1)
+        )  # every column's is the same
+        self._shift = mean_bgr - centre_of(spec)  # the dense stem counts bytes from its centre
+        self._convs = {node.name: (node, a) for node, a in self._executor.steps() if node.op_type == "Conv"}
+        self._stem = next(iter(self._convs))
+
+    def float_values(self, pixels: np.ndarray) -> dict[str, Tensor]:
+        """Return every value of the float graph for (1, H, W, 3) uint8 pixels."""
+        return self._executor.values(pixels)
+
+    @torch.inference_mode()
+    def with_layer(self, layer: str, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return class logits and box codes with one layer in INT8; ``values`` are ``float_values``'."""
+        node, attributes = self._convs[layer]
+        data = values[node.input[0]] + (self._shift if layer == self._stem else 0.0)
+        conv = compute(node, [data, *dequantised(self._plan.convs[layer])], attributes)
+        tensors = self.tensors[layer]
+
+        def rounding(node: onnx.NodeProto, value: Tensor) -> Tensor:
+            name = node.output[0]
+            return rounded(value, self._plan.tensors[name]) if name in tensors else value
+
+        return self._executor.outputs_after(values, {node.output[0]: rounding(node, conv)}, rounding)
+
+    def detections(self, outputs: tuple[Tensor, Tensor], frame: ModelInput, score: float) -> Detections:
+        """Return what class logits and box codes detect."""
+        logits, codes = outputs
+        raw = RawOutputs(logits[0].numpy(), codes[0].numpy())
+        return postprocess(raw, self._anchors_yxyx, frame.scale_to_source, frame.source_hw, score=score)
+
+
+def _tensors_of_layers(nodes: Sequence[onnx.NodeProto], plan: DensePlan) -> dict[str, set[str]]:
+    """Return for each convolution the values that are rounded with it: its own and what is computed of it alone."""
+    owner: dict[str, str] = {}
+    tensors: dict[str, set[str]] = {}
+    for node in nodes:
+        name = node.output[0]
+        if node.op_type == "Conv":
+            owner[name] = node.name
+            tensors[node.name] = set()
+        else:
+            owners = [owner[read] for read in node.input if read in owner]
+            if not owners:
+                continue
+            owner[name] = owners[-1]  # of a sum, the later one
+        if name in plan.tensors and name != CENTRED and node.op_type not in SAME_SCALE:
+            tensors[owner[name]].add(name)
+    return tensors
+
+
+def layer_losses(layers: Layers, frames: Iterable[ModelInput], mac_shares: Mapping[str, float]) -> list[LayerLoss]:
+    """Return every layer's loss on the frames, the worst first.
+
+    Logits count from logit(0.01) on, which is where detections begin; box codes count at anchors that reach it.
+    """
+    powers = {layer: (_Power(), _Power()) for layer in layers.tensors}
+    for frame in frames:
+        values = layers.float_values(frame.pixels)
+        logits, codes = (values[name] for name in OUTPUTS)
+        above = (logits > LOWEST_LOGIT).any(-1)
+        wanted = logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT
+        for layer in with_progress(list(powers), "layers of a frame", "layer"):
+            new_logits, new_codes = layers.with_layer(layer, values)
+            of_logits, of_codes = powers[layer]
+            of_logits.add(wanted, new_logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT)
+            of_codes.add(codes[above], new_codes[above])
+    losses = [
+        LayerLoss(layer, min(power.sqnr_db() for power in both), mac_shares[layer]) for layer, both in powers.items()
+    ]
+    return sorted(losses, key=lambda loss: loss.sqnr_db)
+
+
+def verified(
+    layers: Layers, frames: Iterable[ModelInput], losses: Sequence[LayerLoss], score: float
+) -> list[LayerLoss]:
+    """Return the losses with the F1 that the detections have where that layer alone is INT8."""
+    counts = {loss.layer: np.zeros(3) for loss in losses}
+    for frame in with_progress(frames, "verifying", "frame"):
+        values = layers.float_values(frame.pixels)
+        wanted = layers.detections((values[OUTPUTS[0]], values[OUTPUTS[1]]), frame, score)
+        for layer, sums in counts.items():
+            found = layers.detections(layers.with_layer(layer, values), frame, score)
+            sums += counts_of(found, wanted)
+    return [LayerLoss(loss.layer, loss.sqnr_db, loss.macs, f1_of(counts[loss.layer])) for loss in losses]

@@ -1,0 +1,1 @@
+"""What the owner of a board asks: doctor, self-test, and which TensorRT engine is the best."""

@@ -1,0 +1,244 @@
+"""What is missing for a model to run here, and the command that brings it. Decides from facts; asks no system."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from ..machine import Machine
+from .probe import Probe
+
+LITERT_PYTHON = (3, 9)  # the oldest that ai-edge-litert has wheels for (2.1.0)
+SYSTEM_PACKAGES = ("cv2", "tensorrt", "picamera2")  # what boards ship outside pip
+VIDEO = {"GStreamer": r"GStreamer", "V4L2": r"v4l/v4l2", "FFMPEG": r"FFMPEG", "window": r"GUI"}  # name -> line of cv2's
+_APT = {
+    "cv2": "sudo apt install python3-opencv",
+    "picamera2": "sudo apt install python3-picamera2",
+    "tensorrt": "sudo apt install python3-libnvinfer",
+}
+_JETPACK_4 = "R32"  # its release of Jetson Linux; TensorRT 8.2
+# suffix -> packages that run it; edgedet takes the first that is installed
+_ENGINES_OF = {".tflite": ("ai_edge_litert", "tflite_runtime"), ".onnx": ("onnxruntime",)}
+
+
+@dataclass(frozen=True)
+class PythonFacts:
+    """The interpreter that runs edgedet.
+
+    venv:           the virtual environment's folder, or None.
+    sees_system:    whether it sees packages of the system's Python.
+    system_has:     those of SYSTEM_PACKAGES that the system's Python has.
+    """
+
+    version: Tuple[int, int, int]
+    executable: str
+    venv: Optional[str]
+    sees_system: bool
+    system_has: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is missing or wrong.
+
+    fix:    the command that mends it, or what to do.
+    blocks: whether no model can run before it is mended.
+    """
+
+    what: str
+    fix: str
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that ``edgedet doctor`` found.
+
+    probes:   package -> what was found out about it.
+    video:    what OpenCV was built with, names of VIDEO.
+    runs:     suffixes of model files that can run here.
+    int8:     engine -> what INT8 means there.
+    findings: what is missing, first what blocks.
+    """
+
+    machine: Machine
+    python: PythonFacts
+    probes: Dict[str, Probe]
+    video: Dict[str, bool]
+    runs: Tuple[str, ...]
+    int8: Dict[str, str]
+    findings: Tuple[Finding, ...]
+
+
+def report_of(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -> Report:
+    """Return what the facts mean."""
+    video = video_of(probes["cv2"].build)
+    able = probes["numpy"].works and probes["cv2"].works
+    runs = [suffix for suffix in _ENGINES_OF if able and _engine_works(suffix, probes)]
+    if able and probes["tensorrt"].works and probes["cuda"].works:
+        runs.append(".engine")
+    findings = [
+        *_numpy(probes["numpy"]),
+        *_opencv(machine, python, probes, video),
+        *_engines(python, probes),
+        *_board(machine, python, probes),
+    ]
+    findings.sort(key=lambda finding: not finding.blocks)
+    return Report(machine, python, probes, video, tuple(runs), int8_of(machine, probes), tuple(findings))
+
+
+def video_of(build: str) -> Dict[str, bool]:
+    """Return which of VIDEO OpenCV has, from ``cv2.getBuildInformation()``; {} without it."""
+    if not build:
+        return {}
+    found = {name: re.search(rf"^\s*{line}:\s*(.*)$", build, re.MULTILINE) for name, line in VIDEO.items()}
+    return {name: match is not None and not match[1].startswith(("NO", "NONE")) for name, match in found.items()}
+
+
+def int8_of(machine: Machine, probes: Dict[str, Probe]) -> Dict[str, str]:
+    """Return what INT8 means with each engine that works."""
+    fast = " and ".join(name for name, there in machine.features.items() if there and name not in ("FP16", "AVX2"))
+    cpu = f"uses {fast}" if fast else "this CPU has no INT8 dot product, so the gain over float is smaller"
+    says = {
+        "ai_edge_litert": f"yes, checked here; {cpu}",
+        "tflite_runtime": "yes, rounds differently from LiteRT"
+        + ("; slow on x86" if machine.arch == "x86_64" else f"; {cpu}"),
+        "onnxruntime": "no: INT8 ONNX files are for TensorRT, and slow here",
+        "tensorrt": "where the GPU has it",
+    }
+    if machine.gpu_int8 is not None:
+        says["tensorrt"] = f"yes, {machine.gpu}" if machine.gpu_int8 else f"no: {machine.gpu} has none, take FP16"
+    return {name: text for name, text in says.items() if probes[name].works}
+
+
+def system_packages(root: Path, version: Tuple[int, int, int]) -> Tuple[str, ...]:
+    """Return those of SYSTEM_PACKAGES that lie in the folders of the system's Python under ``root``."""
+    minor = f"python{version[0]}.{version[1]}"
+    folders = [
+        root / "usr" / place
+        for place in (
+            "lib/python3/dist-packages", f"lib/{minor}/dist-packages", f"lib/{minor}/site-packages",
+            f"local/lib/{minor}/dist-packages",
+        )
+    ]  # fmt: skip
+    return tuple(
+        name
+        for name in SYSTEM_PACKAGES
+        if any((folder / name).is_dir() or any(folder.glob(f"{name}.*so")) for folder in folders)
+    )
+
+
+def _numpy(numpy: Probe) -> List[Finding]:
+    if numpy.works:
+        return []
+    why = "is not installed" if numpy.state == "missing" else f"does not work: {numpy.reason}"
+    return [Finding(f"numpy {why}", "pip install --force-reinstall numpy", blocks=True)]
+
+
+def _opencv(
+    machine: Machine, python: PythonFacts, probes: Dict[str, Probe], video: Dict[str, bool]
+) -> List[Finding]:  # fmt: skip
+    cv2 = probes["cv2"]
+    if cv2.state == "missing":
+        fix = _from_system("cv2", python) if machine.is_board else "pip install opencv-python"
+        return [Finding("OpenCV is not installed", fix, blocks=True)]
+    if not cv2.works:
+        return [Finding(f"OpenCV does not load: {cv2.reason}", _opencv_fix(python, probes), blocks=True)]
+    if not machine.is_board or video["GStreamer"]:
+        return []
+    if _is_pips(cv2, python):
+        how = _from_system("cv2", python)
+        return [
+            Finding(
+                "pip's OpenCV hides the system's, which has GStreamer for the board's cameras",
+                f"pip uninstall -y opencv-python opencv-python-headless opencv-contrib-python; {how}",
+            )
+        ]
+    return [Finding("this OpenCV has no GStreamer: the board's cameras may not open", _APT["cv2"])]
+
+
+def _opencv_fix(python: PythonFacts, probes: Dict[str, Probe]) -> str:
+    cv2, reason = probes["cv2"], probes["cv2"].reason or ""
+    if re.search(r"libGL|libgthread|libglib", reason):
+        return "sudo apt install libgl1 libglib2.0-0"
+    if _major(probes["numpy"]) >= 2 and re.search(r"numpy|_ARRAY_API", reason):
+        return "pip install 'numpy<2'"  # built against numpy 1, as those of JetPack 5 and 6
+    if cv2.file is None or _is_pips(cv2, python):
+        return "pip install --force-reinstall opencv-python"
+    return "sudo apt install --reinstall python3-opencv"
+
+
+def _engines(python: PythonFacts, probes: Dict[str, Probe]) -> List[Finding]:
+    works = {suffix: _engine_works(suffix, probes) for suffix in _ENGINES_OF}
+    nothing = not (any(works.values()) or (probes["tensorrt"].works and probes["cuda"].works))
+    wanted = ("ai_edge_litert", "onnxruntime") if python.version >= LITERT_PYTHON else ("onnxruntime",)
+    missing = [name for name in wanted if probes[name].state == "missing"]
+    findings = []
+    if nothing and missing:
+        findings.append(Finding("no engine runs models here", f"pip install {_package(missing[0])}", blocks=True))
+    for name in ("ai_edge_litert", "tflite_runtime", "onnxruntime"):
+        found, package = probes[name], _package(name)
+        if found.state == "wrong":
+            what = f"{package} computes wrong numbers on this CPU: {found.reason}"
+            findings.append(Finding(what, f"pip install --upgrade {package}", blocks=nothing))
+        elif found.state == "broken":
+            old_numpy = name == "tflite_runtime" and _major(probes["numpy"]) >= 2
+            fix = "pip install 'numpy<2'" if old_numpy else f"pip install --force-reinstall {package}"
+            findings.append(Finding(f"{package} does not work: {found.reason}", fix, blocks=nothing))
+    if not nothing and not works[".tflite"] and "ai_edge_litert" in missing:
+        findings.append(Finding("INT8 on a CPU needs LiteRT, which runs .tflite files", "pip install ai-edge-litert"))
+    return findings
+
+
+def _engine_works(suffix: str, probes: Dict[str, Probe]) -> bool:
+    installed = [probes[name] for name in _ENGINES_OF[suffix] if probes[name].state != "missing"]
+    return bool(installed) and installed[0].works
+
+
+def _package(module: str) -> str:
+    return module.replace("_", "-")
+
+
+def _board(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -> List[Finding]:
+    findings = []
+    trt, cuda = probes["tensorrt"], probes["cuda"]
+    if machine.gpu and not trt.works:
+        why = f"does not work: {trt.reason}" if trt.state == "broken" else "is not installed"
+        fix = _from_system("tensorrt", python) if machine.jetpack else "pip install tensorrt"
+        if (machine.jetpack or "").startswith(_JETPACK_4):
+            why, fix = "of JetPack 4 is too old", "run .onnx or .tflite files: this board gets no newer one"
+        findings.append(Finding(f"TensorRT, for the GPU, {why}", fix))
+    elif machine.gpu and not cuda.works:
+        why = f"does not work: {cuda.reason}" if cuda.state == "broken" else "is not installed"
+        fix = "CPATH=/usr/local/cuda/include pip install pycuda" if machine.jetpack else "pip install cuda-python"
+        findings.append(Finding(f"CUDA for Python, which TensorRT needs, {why}", fix))
+    if machine.is_raspberry_pi and (hidden(python, "picamera2") or "picamera2" not in python.system_has):
+        findings.append(Finding("picamera2, for the ribbon cameras, is not there", _from_system("picamera2", python)))
+    if machine.cameras and not any(machine.cameras.values()):
+        names = ", ".join(machine.cameras)
+        findings.append(Finding(f"this user may not open {names}", "sudo usermod -aG video $USER, then log in again"))
+    return findings
+
+
+def hidden(python: PythonFacts, name: str) -> bool:
+    """Return whether the system has the package, but the virtual environment does not look there."""
+    return name in python.system_has and python.venv is not None and not python.sees_system
+
+
+def _from_system(name: str, python: PythonFacts) -> str:
+    """Return the commands by which a package of the board's system is seen here."""
+    look = f"python3 -m venv --system-site-packages {python.venv}"  # keeps what is installed
+    steps = [] if name in python.system_has else [_APT[name]]
+    if python.venv is not None and not python.sees_system:
+        steps.append(look)
+    return " && ".join(steps) or _APT[name]
+
+
+def _is_pips(cv2: Probe, python: PythonFacts) -> bool:
+    return "dist-packages" not in (cv2.file or "") if python.venv is None else (cv2.file or "").startswith(python.venv)
+
+
+def _major(found: Probe) -> int:
+    return int((found.version or "0").split(".")[0])

@@ -1,0 +1,154 @@
+"""A process of its own for each thing that may fail, end or grow: one engine, one export. Knows no model.
+
+What a child needs is its own: its memory and CPU time are those of one model, and where a library ends the process or
+the system kills it, the others go on. Children start afresh (spawn), so nothing of the caller is counted.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any
+
+from . import errors
+from .errors import DeviceError, EdgeDetError
+
+Handler = Callable[[Any], Any]
+_END_S = 3.0  # to leave by itself, before it is killed
+
+
+class Child:
+    """One child process. ``make(*args)`` runs in it and returns (first answer, handler of later questions or None)."""
+
+    def __init__(self, make: Callable[..., tuple[Any, Handler | None]], *args: Any) -> None:
+        """Start; ``first`` waits for the first answer. ``make`` and ``args`` must be picklable."""
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._owed = 1  # answers that have not come
+        self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
+        with _interrupts_held():  # inherited: Ctrl-C is for the caller to handle
+            self._process.start()
+        theirs.close()
+
+    def first(self) -> Any:
+        """Return what ``make`` gave; raises what it raised, or DeviceError where the process ended."""
+        return self._answer()
+
+    def ask(self, question: Any) -> Any:
+        """Return the handler's answer; raises as ``first``."""
+        while self._owed:  # to a question whose asker was interrupted
+            self._received()
+        with suppress(OSError), _whole():  # it has ended: _answer says why
+            self._owed += 1
+            self._pipe.send(question)
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()  # a waiting child ends by this
+        self._process.join(_END_S)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(_END_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+    def __enter__(self) -> Child:
+        """Return the child; leaving the block ends it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process, at once where the block was left by an error."""
+        if error is not None:
+            self._process.terminate()
+        self.close()
+
+    def _answer(self) -> Any:
+        kind, value = self._received()
+        if kind == "":
+            return value
+        raise getattr(errors, kind, DeviceError)(value)
+
+    def _received(self) -> tuple[str, Any]:
+        try:
+            self._pipe.poll(None)  # Ctrl-C ends this
+            with _whole():
+                answer: tuple[str, Any] = self._pipe.recv()
+                self._owed -= 1
+            return answer
+        except (EOFError, OSError):
+            self._process.join()
+            raise DeviceError(_end_of(self._process.exitcode)) from None
+
+
+def _end_of(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "the system killed its process, most likely for want of memory"
+    if code is not None and code < 0:
+        return f"its process ended by {signal.Signals(-code).name}"
+    return f"its process ended with code {code}"
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Put Ctrl-C off until the block is done: after half a message a pipe is of no use."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda *_: came.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
+
+
+class _interrupts_held:  # noqa: N801 (a context manager, used as a function)
+    def __enter__(self) -> None:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _HAS_MASK else set()
+
+    def __exit__(self, *_: Any) -> None:
+        if _HAS_MASK:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+
+_HAS_MASK = hasattr(signal, "pthread_sigmask")
+
+
+def _end_with_the_caller() -> None:
+    """Run in the child: a caller that was killed cannot hang up, and some work takes half an hour."""
+    caller = multiprocessing.parent_process()
+    if caller is not None:
+        caller.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tuple[Any, ...]) -> None:
+    """Run in the child: answer until the caller hangs up."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that files half written are removed
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    try:
+        first, handler = make(*args)
+        pipe.send(("", first))
+        while handler is not None:
+            pipe.send(("", handler(pipe.recv())))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the caller hung up
+    except EdgeDetError as error:
+        pipe.send((type(error).__name__, str(error)))
+    except Exception as error:  # each library has exceptions of its own
+        pipe.send(("DeviceError", (str(error) or type(error).__name__).splitlines()[0]))

@@ -1,0 +1,119 @@
+"""``edgedet doctor``: what can run here, or what to type where nothing can. Asks the system."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, List, TextIO
+
+from .. import __version__
+from ..board.doctor import PythonFacts, Report, report_of, system_packages
+from ..board.probe import CHECKS, Probe, probe
+from ..files import write_json
+from ..machine import Machine, machine_of
+
+DESCRIPTION = (
+    "Say what can run on this machine (Python, OpenCV, engines, INT8), and which command brings what is missing."
+)
+EXAMPLE = "  edgedet doctor --json doctor.json"
+
+LINE = 120
+_INDENT = 16
+NOTHING_RUNS = 1  # exit code
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``edgedet doctor``."""
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write it as JSON to FILE, or to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report; return 0 where a model can run, 1 where none can."""
+    report = report_of(machine_of(), python_facts(), {name: probe(name) for name in CHECKS})
+    print_report(report, sys.stderr if args.json == "-" else sys.stdout)
+    write_json(args.json, figures_of(report))
+    return 0 if report.runs else NOTHING_RUNS
+
+
+def python_facts() -> PythonFacts:
+    """Return what the running interpreter says of itself."""
+    version = sys.version_info[:3]
+    venv = sys.prefix if sys.prefix != sys.base_prefix else None
+    settings = Path(sys.prefix) / "pyvenv.cfg"
+    closed = settings.is_file() and "include-system-site-packages = false" in settings.read_text(encoding="utf-8")
+    return PythonFacts(version, sys.executable, venv, not closed, system_packages(Path("/"), version))
+
+
+def figures_of(report: Report) -> Dict[str, Any]:
+    """Return the report as ``--json`` prints it."""
+    figures = {"edgedet": __version__, "os": platform.platform(), **asdict(report)}
+    for found in figures["probes"].values():
+        del found["build"]  # 200 lines, of which ``video`` is what matters
+    return figures
+
+
+def print_report(report: Report, text: TextIO) -> None:
+    """Print what blocks first, then what is there, then what would help."""
+    blocking = [finding for finding in report.findings if finding.blocks]
+    if report.runs:
+        print(f"Models that can run here: {', '.join(report.runs)}", file=text)
+    else:
+        print("No model can run here yet. Type:", file=text)
+    for finding in blocking:
+        print(f"  {finding.fix}\n      # {finding.what}", file=text)
+    print(file=text)
+    for name, value in rows(report):
+        lines = textwrap.wrap(
+            f"{name:<{_INDENT}}{value}", LINE, subsequent_indent=" " * _INDENT, break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
+        print("\n".join(lines), file=text)
+    helpful = [finding for finding in report.findings if not finding.blocks]
+    if helpful:
+        print("\nNot needed, but missing:", file=text)
+    for finding in helpful:
+        print(f"  {finding.fix}\n      # {finding.what}", file=text)
+
+
+def rows(report: Report) -> List[List[str]]:
+    """Return (name, value) of each line on what is there."""
+    machine, python, probes = report.machine, report.python, report.probes
+    where = "no virtual environment"
+    if python.venv is not None:
+        seen = "with" if python.sees_system else "without"
+        where = f"virtual environment {python.venv}, {seen} the system's packages"
+    opencv = _state(probes["cv2"])
+    if probes["cv2"].works:
+        opencv += f", {_yes_no(report.video)}; {probes['cv2'].file}"
+    return [
+        ["board", machine.board or "unknown"],
+        ["CPU", f"{machine.cpu}, {machine.arch}, {machine.cores} cores; {_yes_no(machine.features)}"],
+        ["GPU", _gpu(machine)],
+        ["python", f"{'.'.join(map(str, python.version))}, {where}"],
+        ["numpy", _state(probes["numpy"])],
+        ["OpenCV", opencv],
+        *([name, _engine(probes[name], report)] for name in CHECKS if name not in ("numpy", "cv2")),
+    ]
+
+
+def _engine(found: Probe, report: Report) -> str:
+    return _state(found) + (f"; INT8: {report.int8[found.name]}" if found.name in report.int8 else "")
+
+
+def _gpu(machine: Machine) -> str:
+    jetpack = f", Jetson Linux {machine.jetpack}" if machine.jetpack else ""
+    return f"{machine.gpu}{jetpack}" if machine.gpu else "none that TensorRT runs on"
+
+
+def _state(found: Probe) -> str:
+    if found.works:
+        return found.version or "version unknown"
+    return "not installed" if found.state == "missing" else f"{found.state}: {found.reason}"
+
+
+def _yes_no(values: Dict[str, bool]) -> str:
+    return ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in values.items()) or "features unknown"

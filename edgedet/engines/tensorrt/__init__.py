@@ -1,0 +1,1 @@
+"""TensorRT: ONNX file to engine on the board that runs it, and the engine itself."""

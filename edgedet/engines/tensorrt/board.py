@@ -1,0 +1,92 @@
+"""What a TensorRT engine belongs to: the GPU, TensorRT's version and the board's system. Knows no model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping
+
+from ...errors import UnsupportedError, require
+from ...machine import machine_of
+from .cuda import Cuda
+
+_MEMINFO = Path("/proc/meminfo")
+SMALL_BYTES = 5 << 30  # Nano- and NX-sized boards with 4 GB: building in full would push out the rest
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an engine is bound to; an engine built under another one is not to be trusted.
+
+    tensorrt: version, as ``tensorrt.__version__``. gpu: name. compute_capability: for example "8.7".
+    system:   Jetson Linux's release, for example "R36.4.3"; "" elsewhere.
+    """
+
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+    system: str
+
+    def to_dict(self) -> Dict[str, str]:
+        """Return plain JSON values."""
+        return dict(asdict(self))
+
+    def line(self) -> str:
+        """Return it in one line."""
+        system = f", Jetson Linux {self.system}" if self.system else ""
+        return f"TensorRT {self.tensorrt} on {self.gpu} (compute capability {self.compute_capability}){system}"
+
+    def changes_since(self, then: Mapping[str, Any]) -> List[str]:
+        """Return what differs from an earlier ``to_dict``, "what: before -> now" each."""
+        now = self.to_dict()
+        return [f"{name} {then.get(name) or '?'} -> {now[name]}" for name in now if then.get(name) != now[name]]
+
+
+@dataclass(frozen=True)
+class Board:
+    """The machine that builds and runs; memory in bytes."""
+
+    identity: Identity
+    free_bytes: int
+    total_bytes: int
+    integrated: bool
+
+    @property
+    def small(self) -> bool:
+        """Whether building must be careful with memory."""
+        return self.total_bytes < SMALL_BYTES
+
+
+def import_tensorrt(purpose: str) -> Any:
+    """Return NVIDIA's module, or raise MissingDependency; refuses versions before 8.5, which lack named tensors."""
+    trt = require("tensorrt", purpose)
+    if not hasattr(trt, "ICudaEngine") or not hasattr(trt.ICudaEngine, "num_io_tensors"):
+        raise UnsupportedError(
+            f"{purpose} needs TensorRT 8.5 or newer; this is {trt.__version__}. JetPack 4 boards (Nano, TX1, TX2) "
+            "cannot have it: docs/jetson.md."
+        )
+    return trt
+
+
+def this_board(trt: Any, cuda: Cuda) -> Board:
+    """Describe this machine as TensorRT and the driver see it."""
+    gpu = cuda.gpu()
+    free = gpu.free_bytes
+    if gpu.integrated:  # the driver does not count what the system would give back from its file cache
+        free = max(free, _available_bytes())
+    identity = Identity(str(trt.__version__), gpu.name, gpu.compute_capability, machine_of().jetpack or "")
+    return Board(identity, free, gpu.total_bytes, gpu.integrated)
+
+
+def has_int8(trt: Any, builder: Any) -> bool:
+    """Return whether the GPU multiplies INT8; TensorRT 11 no longer says, and runs on no GPU without."""
+    return bool(getattr(builder, "platform_has_fast_int8", True))
+
+
+def _available_bytes() -> int:
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found.group(1)) << 10 if found else 0

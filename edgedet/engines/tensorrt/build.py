@@ -1,0 +1,249 @@
+"""ONNX file -> TensorRT plan, on the machine that will run it. Knows TensorRT's builder; judges nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from ...errors import ArtifactError, DeviceError, EdgeDetError, InputError, UnsupportedError
+from ...files import atomic_path, cache_folder
+from .board import Board, has_int8
+from .int8_layers import read_magnitudes, to_int8
+from .layer_precision import to_float, to_half
+from .onnx_head import OnnxFile, read_onnx
+
+WORKSPACE_SHARE = 0.5  # of the free memory; the rest is for weights, and for a system that shares it on a Jetson
+WORKSPACE_BYTES = (64 << 20, 2 << 30)  # least and most; D7's largest layer asks for less than the most
+LOW_MEMORY_BYTES = 256 << 20
+LOW_MEMORY_EFFORT = 2  # of 0 to 5, TensorRT's default is 3: fewer kernels are tried, each with its buffers
+PRECISIONS = ("int8", "fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one engine is made.
+
+    name:      as tables show it.
+    onnx:      the file.
+    precision: "int8" as the file says, "fp16" or "fp32".
+    to_float:  parts of the network (``trt_parts.PARTS``) that are taken out of INT8.
+    ranges:    calibration table by which float convolutions go into INT8, all but squeeze-excite's; "": none.
+    """
+
+    name: str
+    onnx: str
+    precision: str
+    to_float: Tuple[str, ...] = ()
+    ranges: str = ""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build may use.
+
+    workspace_bytes: scratch memory of a layer, at most.
+    low_memory:      try fewer kernels and leave out the libraries cuDNN and cuBLAS, which hold hundreds of megabytes.
+    timing_cache:    file of measured kernels, shared by all builds of this board; None: measure anew.
+    """
+
+    workspace_bytes: int
+    low_memory: bool = False
+    timing_cache: Optional[str] = None
+
+
+def options_for(board: Board, workspace_mb: Optional[int] = None, low_memory: bool = False) -> BuildOptions:
+    """Return what suits the board: a share of what is free, little on small boards."""
+    low_memory = low_memory or board.small
+    least, most = WORKSPACE_BYTES
+    workspace = int(min(max(board.free_bytes * WORKSPACE_SHARE, least), LOW_MEMORY_BYTES if low_memory else most))
+    identity = board.identity
+    name = f"trt-{identity.tensorrt}-{identity.gpu}-{identity.compute_capability}.timing".replace(" ", "_")
+    return BuildOptions(workspace_mb << 20 if workspace_mb else workspace, low_memory, str(cache_folder() / name))
+
+
+def typed_only(trt: Any) -> bool:
+    """Return whether this TensorRT takes precisions from the file alone, as 11 does."""
+    return not hasattr(trt.BuilderFlag, "INT8")
+
+
+def file_for(trt: Any, path: Path) -> OnnxFile:
+    """Return the emission of a model that this TensorRT builds: NAME.onnx, or NAME_fp16.onnx beside it.
+
+    Raises UnsupportedError where only the other one is there.
+    """
+    onnx = read_onnx(path)
+    if onnx.typed and not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        raise UnsupportedError(
+            f"{path} has FP16 scales (opset {onnx.opset}), which TensorRT {trt.__version__} does not read: name the "
+            f"file without _fp16."
+        )
+    if onnx.typed or not typed_only(trt) or onnx.meta.precision != "int8":
+        return onnx
+    other = path.with_name(f"{path.stem}_fp16.onnx")
+    if not other.is_file():
+        raise UnsupportedError(
+            f"TensorRT {trt.__version__} takes precisions from the file alone, so it needs {other.name} beside "
+            f"{path}: `edgedet export --int8` writes both, copy it too."
+        )
+    return read_onnx(other)
+
+
+def build_plan(
+    trt: Any, recipe: Recipe, options: BuildOptions, progress: Callable[[str, int, int], None]
+) -> Tuple[bytes, int]:
+    """Build in this process; return the plan and the number of layers of the network.
+
+    progress: told (phase, steps done, steps), from any thread, where TensorRT tells.
+    Raises UnsupportedError, ArtifactError or DeviceError in one line with TensorRT's own reason.
+    """
+    onnx = file_for(trt, Path(recipe.onnx))
+    log = logger(trt)
+    builder = trt.Builder(log)
+    typed = onnx.typed or typed_only(trt)
+    _check(trt, builder, recipe, onnx)
+    network = builder.create_network(_network_flags(trt, typed))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(onnx.path.read_bytes()):
+        said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx.path}: {said or log.reason()}.")
+    all_float = recipe.precision == "fp16" and onnx.meta.precision == "int8"
+    moved, alive = to_float(trt, network, ("everything",) if all_float else recipe.to_float)
+    if recipe.ranges:
+        moved, alive = to_int8(trt, network, read_magnitudes(Path(recipe.ranges), onnx.meta.source_sha256), typed)
+        if not moved:
+            raise UnsupportedError(f"{onnx.path.name} has all of it in INT8 already")
+    if typed and recipe.precision == "fp16" and not onnx.typed:
+        alive += to_half(trt, network)
+    if recipe.to_float and not moved:
+        raise UnsupportedError(f"{onnx.path.name} has {' and '.join(recipe.to_float)} in float already")
+    config = builder.create_builder_config()
+    _configure(trt, config, recipe, options, typed)
+    cache = _with_timing_cache(config, options.timing_cache)
+    monitor = _monitor(trt, progress)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    del alive  # the weights had to live until now
+    if plan is None:
+        raise _not_built(log.reason(), recipe)
+    if cache is not None and options.timing_cache is not None:
+        with atomic_path(options.timing_cache) as temporary:
+            temporary.write_bytes(bytes(cache.serialize()))
+    return bytes(plan), int(network.num_layers)
+
+
+def _check(trt: Any, builder: Any, recipe: Recipe, onnx: OnnxFile) -> None:
+    if recipe.precision == "int8":
+        if onnx.meta.precision != "int8":
+            raise InputError(f"{onnx.path} is a float model: `edgedet export --int8` writes the INT8 one.")
+        check_int8(trt, builder)
+    elif recipe.precision == "fp32" and onnx.meta.precision == "int8":
+        raise InputError(f"{onnx.path} is an INT8 model; --fp32 wants the float one, NAME.onnx.")
+
+
+def check_int8(trt: Any, builder: Any) -> None:
+    """Raise UnsupportedError where the GPU has no INT8, with what to do instead."""
+    if not has_int8(trt, builder):
+        raise UnsupportedError("this GPU has no INT8 arithmetic (Jetson Nano, TX1 and TX2 have none): use --fp16.")
+
+
+def _network_flags(trt: Any, typed: bool) -> int:
+    kinds = trt.NetworkDefinitionCreationFlag
+    if typed:
+        return 1 << int(kinds.STRONGLY_TYPED)
+    return 1 << int(kinds.EXPLICIT_BATCH) if hasattr(kinds, "EXPLICIT_BATCH") else 0
+
+
+def _configure(trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typed: bool) -> None:
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if not typed:
+        if recipe.precision in ("int8", "fp16"):
+            config.set_flag(trt.BuilderFlag.FP16)
+        if recipe.precision == "int8":
+            config.set_flag(trt.BuilderFlag.INT8)
+        if recipe.precision == "fp32":
+            config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it keeps 10 bits of the mantissa only
+    if options.low_memory:
+        if hasattr(config, "builder_optimization_level"):  # since 8.6
+            config.builder_optimization_level = LOW_MEMORY_EFFORT
+        sources = [
+            getattr(trt.TacticSource, name)
+            for name in ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+            if hasattr(trt.TacticSource, name)
+        ]
+        config.set_tactic_sources(sum(1 << int(source) for source in sources))
+
+
+def _with_timing_cache(config: Any, path: Optional[str]) -> Any:
+    """Give the configuration the earlier builds' measurements; return the cache that this build will fill."""
+    if path is None:
+        return None
+    known = Path(path).read_bytes() if Path(path).is_file() else b""
+    cache = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, False):  # damaged, or of another TensorRT: start anew
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
+
+
+def _not_built(reason: str, recipe: Recipe) -> EdgeDetError:
+    if _is_memory(reason):
+        return DeviceError(f"no memory to build {recipe.name}: {reason}. {MEMORY_ADVICE}")
+    return UnsupportedError(f"TensorRT could not build {recipe.name}: {reason}.")
+
+
+MEMORY_ADVICE = "Close the desktop (sudo init 3), add swap, or build with --low-memory."
+
+
+def _is_memory(reason: str) -> bool:
+    said = reason.lower().replace("_", " ")
+    return any(words in said for words in ("out of memory", "outofmemory", "insufficient memory", "memory allocation"))
+
+
+def logger(trt: Any) -> Any:
+    """Return a logger of TensorRT's kind that keeps errors; ``reason()`` is the one to tell."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Keeps errors for our one line; TensorRT would print them in dozens."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: List[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message.strip().splitlines()[0])
+
+        def reason(self) -> str:
+            memory = [message for message in self.errors if _is_memory(message)]
+            return (memory or self.errors or ["TensorRT gave no reason"])[-1].rstrip(".")
+
+    return Log()
+
+
+def _monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
+    """Return TensorRT's progress monitor (in Python since 10), or None."""
+    if not hasattr(trt, "IProgressMonitor"):
+        return None
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Hands on the outermost phase only; the others nest in it."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: Dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: Optional[str], num_steps: int) -> None:
+            if parent_phase is None:
+                self.steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self.steps:
+                progress(phase_name, step + 1, self.steps[phase_name])
+            return True  # False would cancel; Ctrl-C ends the process instead, in every version
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.steps.pop(phase_name, None)
+
+    return Monitor()

@@ -1,0 +1,279 @@
+"""What edgedet asks of CUDA: one stream, buffers of host and device, copies. By pycuda, else by cuda-python.
+
+Knows no TensorRT. A pointer or handle is an int here, as TensorRT's Python bindings take them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Callable, Iterator, List, Tuple
+
+import numpy as np
+
+from ...errors import DeviceError, MissingDependency
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Page-locked host memory and the device memory that goes with it.
+
+    host:    array of the caller's shape and type.
+    device:  address that the GPU uses.
+    mapped:  the GPU reads and writes ``host`` itself (zero-copy), so nothing is copied.
+    """
+
+    host: np.ndarray
+    device: int
+    mapped: bool
+    owner: Any = None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What the driver says of device 0; memory in bytes. On an integrated GPU it is the board's own."""
+
+    name: str
+    compute_capability: str
+    free_bytes: int
+    total_bytes: int
+    integrated: bool
+
+
+class Cuda:
+    """One stream on device 0. The two ways to CUDA below fill in what differs."""
+
+    stream: int
+    package: str
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the device's context that of this thread within the block; an error inside becomes a DeviceError."""
+        raise NotImplementedError
+
+    def gpu(self) -> Gpu:
+        """Describe the device."""
+        raise NotImplementedError
+
+    def buffer(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> Buffer:
+        """Return new memory; raises DeviceError where there is not enough."""
+        raise NotImplementedError
+
+    def upload(self, buffer: Buffer) -> None:
+        """Queue the copy of the host's bytes to the device; nothing to do for mapped memory."""
+        raise NotImplementedError
+
+    def download(self, buffer: Buffer) -> None:
+        """Queue the copy of the device's bytes to the host; nothing to do for mapped memory."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until the stream is empty."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free buffers and stream."""
+        raise NotImplementedError
+
+
+def open_cuda() -> Cuda:
+    """Return pycuda's way to device 0 where pycuda is importable, else cuda-python's.
+
+    Raises MissingDependency where neither is there, DeviceError where there is no GPU.
+    """
+    failures = []
+    for kind, modules in _WAYS:
+        for module in modules:
+            try:
+                found = import_module(module)
+            except ModuleNotFoundError:
+                continue
+            except ImportError as error:  # built against another CUDA, or libcuda.so.1 is not there
+                failures.append(f"{module} does not load: {str(error).splitlines()[0]}")
+                continue
+            return kind(found)
+    told = f" ({'; '.join(failures)})" if failures else ""
+    raise MissingDependency(
+        f"TensorRT engines need pycuda or cuda-python, and neither can be imported{told}: pip install pycuda "
+        "(CPATH=/usr/local/cuda/include; docs/jetson.md), or pip install cuda-python"
+    )
+
+
+class PyCuda(Cuda):
+    """By pycuda.driver. Its context is the device's primary one, which TensorRT and cuda-python use as well."""
+
+    package = "pycuda"
+
+    def __init__(self, driver: Any) -> None:
+        """Take device 0 and make a stream; ``driver`` is the module pycuda.driver."""
+        self._driver = driver
+        try:
+            driver.init()
+            self._device = driver.Device(0)
+            self._context = self._device.retain_primary_context()
+            with self.current():
+                self._stream = driver.Stream()
+                self.stream = int(self._stream.handle)
+        except driver.Error as error:
+            raise DeviceError(f"no GPU can be used: {_first_line(error)}.") from None
+        self._buffers: List[Buffer] = []
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """See Cuda."""
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._driver.Context.pop()
+        except self._driver.Error as error:
+            raise _failed(error) from None
+
+    def gpu(self) -> Gpu:
+        """See Cuda."""
+        with self.current():
+            free, total = self._driver.mem_get_info()
+            integrated = self._device.get_attribute(self._driver.device_attribute.INTEGRATED)
+            major, minor = self._device.compute_capability()
+            return Gpu(self._device.name(), f"{major}.{minor}", int(free), int(total), bool(integrated))
+
+    def buffer(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> Buffer:
+        """See Cuda."""
+        with self.current():
+            if mapped:
+                host = self._driver.pagelocked_empty(
+                    shape, dtype, mem_flags=self._driver.host_alloc_flags.DEVICEMAP
+                )  # fmt: skip
+                made = Buffer(host, int(host.base.get_device_pointer()), True)
+            else:
+                host = self._driver.pagelocked_empty(shape, dtype)
+                owner = self._driver.mem_alloc(host.nbytes)
+                made = Buffer(host, int(owner), False, owner)
+        self._buffers.append(made)
+        return made
+
+    def upload(self, buffer: Buffer) -> None:
+        """See Cuda."""
+        if not buffer.mapped:
+            self._driver.memcpy_htod_async(buffer.device, buffer.host, self._stream)
+
+    def download(self, buffer: Buffer) -> None:
+        """See Cuda."""
+        if not buffer.mapped:
+            self._driver.memcpy_dtoh_async(buffer.host, buffer.device, self._stream)
+
+    def synchronize(self) -> None:
+        """See Cuda."""
+        self._stream.synchronize()
+
+    def close(self) -> None:
+        """See Cuda; pycuda frees what nobody holds, in the context that it was made in."""
+        with self.current():
+            for buffer in self._buffers:
+                if buffer.owner is not None:
+                    buffer.owner.free()
+            self._buffers.clear()
+            del self._stream
+
+
+class CudaPython(Cuda):
+    """By cuda-python's runtime API: cuda.bindings.runtime, or cuda.cudart before version 12.6."""
+
+    package = "cuda-python"
+
+    def __init__(self, runtime: Any) -> None:
+        """Take device 0 and make a stream."""
+        self._runtime = runtime
+        try:
+            self._call("cudaSetDevice", 0)
+            self.stream = int(self._call("cudaStreamCreate"))
+        except _CudaError as error:
+            raise DeviceError(f"no GPU can be used: {error}.") from None
+        self._buffers: List[Buffer] = []
+
+    def _call(self, function: str, *values: Any) -> Any:
+        """Call; return what follows the status, or raise _CudaError."""
+        status, *rest = getattr(self._runtime, function)(*values)
+        if int(status):
+            _, said = self._runtime.cudaGetErrorString(status)
+            raise _CudaError(f"{function}: {said.decode() if isinstance(said, bytes) else said}")
+        return rest[0] if len(rest) == 1 else tuple(rest)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """See Cuda; the runtime API finds the primary context in every thread by itself."""
+        try:
+            yield
+        except _CudaError as error:
+            raise _failed(error) from None
+
+    def gpu(self) -> Gpu:
+        """See Cuda."""
+        with self.current():
+            free, total = self._call("cudaMemGetInfo")
+            it = self._call("cudaGetDeviceProperties", 0)
+            name = it.name.decode() if isinstance(it.name, bytes) else str(it.name)
+            return Gpu(name.rstrip("\0"), f"{it.major}.{it.minor}", int(free), int(total), bool(it.integrated))
+
+    def buffer(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> Buffer:
+        """See Cuda."""
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        with self.current():
+            flags = self._runtime.cudaHostAllocMapped if mapped else self._runtime.cudaHostAllocDefault
+            pointer = int(self._call("cudaHostAlloc", nbytes, flags))
+            device = self._call("cudaHostGetDevicePointer", pointer, 0) if mapped else self._call("cudaMalloc", nbytes)
+        memory = (ctypes.c_uint8 * nbytes).from_address(pointer)
+        made = Buffer(np.frombuffer(memory, dtype).reshape(shape), int(device), mapped, pointer)
+        self._buffers.append(made)
+        return made
+
+    def upload(self, buffer: Buffer) -> None:
+        """See Cuda."""
+        if not buffer.mapped:
+            kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+            self._call("cudaMemcpyAsync", buffer.device, buffer.owner, buffer.host.nbytes, kind, self.stream)
+
+    def download(self, buffer: Buffer) -> None:
+        """See Cuda."""
+        if not buffer.mapped:
+            kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+            self._call("cudaMemcpyAsync", buffer.owner, buffer.device, buffer.host.nbytes, kind, self.stream)
+
+    def synchronize(self) -> None:
+        """See Cuda."""
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def close(self) -> None:
+        """See Cuda."""
+        with self.current():
+            for buffer in self._buffers:
+                if not buffer.mapped:
+                    self._call("cudaFree", buffer.device)
+                self._call("cudaFreeHost", buffer.owner)
+            self._buffers.clear()
+            self._call("cudaStreamDestroy", self.stream)
+
+
+# in the order of preference: pycuda is what the project names, cuda-python is where it cannot be built
+_WAYS: Tuple[Tuple[Callable[[Any], Cuda], Tuple[str, ...]], ...] = (
+    (PyCuda, ("pycuda.driver",)),
+    (CudaPython, ("cuda.bindings.runtime", "cuda.cudart")),
+)
+
+
+class _CudaError(Exception):
+    """A status that is not success."""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _failed(error: Exception) -> DeviceError:
+    said = _first_line(error)
+    if "out of memory" in said.lower():
+        return DeviceError(f"the GPU has no memory left ({said}): close other programs, or use a smaller model.")
+    return DeviceError(f"the GPU failed ({said}): start again; where it fails again, restart the board.")

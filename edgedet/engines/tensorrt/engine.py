@@ -1,0 +1,191 @@
+"""TensorRT engines that `edgedet build` made, by pycuda or cuda-python. Knows no picture and no box."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from ...artifact import ArtifactMeta
+from ...errors import ArtifactError, DeviceError, ShapeError
+from ...types import RawOutputs
+from ..base import Engine
+from ..ort import INPUT_NAME
+from .board import import_tensorrt, this_board
+from .build import logger
+from .cuda import Cuda, open_cuda
+from .cuda_graph import Graph
+from .engine_file import up_to_date
+
+# From this compute capability (Xavier) on, a Jetson's GPU snoops the CPU's caches, so that page-locked memory stays
+# cached for the CPU (CUDA for Tegra application note, "I/O coherency").
+_COHERENT = (7, 2)
+
+
+def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
+    """Open an engine file; see ``open_engine``. One that was built elsewhere is built again where its ONNX file is."""
+    trt = import_tensorrt(f"running {path.name}")
+    with ExitStack() as undo:
+        cuda = open_cuda()
+        undo.callback(cuda.close)
+        meta, plan = up_to_date(trt, this_board(trt, cuda), path)
+        try:
+            engine = TrtEngine(trt, cuda, meta, plan)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from None
+        undo.pop_all()
+    return meta, engine
+
+
+class _Loaded:
+    """TensorRT's objects of one engine, to be freed in order and in the device's context, also when Python ends."""
+
+    def __init__(self, cuda: Cuda, runtime: Any) -> None:
+        self.cuda, self.runtime = cuda, runtime
+        self.engine: Any = None
+        self.context: Any = None
+        self.graph: Optional[Graph] = None
+        self.lost = False
+
+    def free(self) -> None:
+        """Free all; a GPU that failed is not asked to, it would only fail again."""
+        if self.lost:
+            return
+        with self.cuda.current():
+            if self.graph is not None:
+                self.graph.close()
+            self.context = None
+            self.engine = None
+            self.runtime = None
+        self.cuda.close()
+
+
+class TrtEngine:
+    """One engine on one stream, with buffers of its own: a frame allocates nothing.
+
+    Where host and GPU share memory, both work on the same page-locked bytes: each byte of the picture is read once and
+    each output written once, so the GPU's lack of a cache for such memory costs nothing, and copies fall away.
+    Managed memory would be cached for both, but must be handed over around every launch.
+    """
+
+    def __init__(
+        self,
+        trt: Any,
+        cuda: Cuda,
+        meta: ArtifactMeta,
+        plan: bytes,
+        zero_copy: Optional[bool] = None,
+        use_graph: bool = True,
+    ) -> None:
+        """Load the plan and run it once, on a black picture; close() closes ``cuda``, too.
+
+        zero_copy: share memory between host and GPU; None decides by the GPU.
+        use_graph: record the work of a frame as a CUDA graph.
+        Raises ArtifactError where the plan cannot be loaded or is not what its metadata says, DeviceError where the GPU
+        fails or has no memory.
+        """
+        self._cuda = cuda
+        self._log = logger(trt)
+        if zero_copy is None:
+            gpu = cuda.gpu()
+            zero_copy = gpu.integrated and tuple(map(int, gpu.compute_capability.split("."))) >= _COHERENT
+        self.zero_copy = zero_copy
+        with cuda.current():
+            loaded = self._loaded = _Loaded(cuda, trt.Runtime(self._log))
+            loaded.engine = loaded.runtime.deserialize_cuda_engine(plan)
+            if loaded.engine is None:
+                raise ArtifactError(
+                    f"TensorRT {trt.__version__} cannot load it ({self._log.reason()}): build it again."
+                )
+            _check(trt, loaded.engine, meta)
+            loaded.context = loaded.engine.create_execution_context()
+            if loaded.context is None:
+                raise DeviceError(f"no memory to run the engine ({self._log.reason()}): close other programs.")
+        self._make_buffers(meta)
+        with cuda.current():
+            self._enqueue()
+            cuda.synchronize()
+            if use_graph:
+                loaded.graph = self._recorded()
+        self._free = weakref.finalize(self, loaded.free)
+
+    @property
+    def uses_graph(self) -> bool:
+        """Whether frames run as a CUDA graph."""
+        return self._loaded.graph is not None
+
+    def _make_buffers(self, meta: ArtifactMeta) -> None:
+        spec = meta.spec
+        num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
+        make = self._cuda.buffer
+        self._input = make((1, *spec.input_hw, 3), np.uint8, self.zero_copy)
+        self._input.host[...] = 0
+        self._outputs = [
+            make((num_anchors, width), np.float32, self.zero_copy) for width in (spec.num_classes, 4)
+        ]  # fmt: skip
+        logits, codes = (buffer.host for buffer in self._outputs)
+        self._raw = RawOutputs(logits, codes)
+        for name, buffer in zip((INPUT_NAME, *meta.outputs), (self._input, *self._outputs)):
+            if not self._loaded.context.set_tensor_address(name, buffer.device):
+                raise ArtifactError(f"TensorRT takes no address for {name} ({self._log.reason()}): build it again.")
+
+    def _enqueue(self) -> None:
+        """Queue one frame: copies to and from the device, where there are any, and the network."""
+        self._cuda.upload(self._input)
+        if not self._loaded.context.execute_async_v3(self._cuda.stream):
+            raise DeviceError(f"TensorRT could not run a frame ({self._log.reason()}): start again.")
+        for buffer in self._outputs:
+            self._cuda.download(buffer)
+
+    def _recorded(self) -> Optional[Graph]:
+        """Return a frame's work as a graph; None, with a line on stderr, where CUDA cannot record it."""
+        try:
+            with self._cuda.current():
+                return Graph(self._cuda.stream, self._enqueue)
+        except (DeviceError, OSError) as error:  # some kernels cannot be recorded; libcuda.so.1 may have another name
+            print(f"edgedet: no CUDA graph, frames are launched layer by layer: {error}", file=sys.stderr)
+            return None
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Run one picture; the outputs are overwritten by the next call."""
+        if pixels.shape != self._input.host.shape or pixels.dtype != np.uint8:
+            raise ShapeError(f"the model wants {self._input.host.shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        np.copyto(self._input.host, pixels)
+        try:
+            with self._cuda.current():
+                if self._loaded.graph is not None:
+                    self._loaded.graph.launch()
+                else:
+                    self._enqueue()
+                self._cuda.synchronize()
+        except DeviceError:
+            self._loaded.lost = True
+            raise
+        return self._raw
+
+    def close(self) -> None:
+        """Free the engine, its buffers and the stream; a second call does nothing."""
+        self._free()
+
+
+def _check(trt: Any, engine: Any, meta: ArtifactMeta) -> None:
+    """Compare inputs and outputs with the metadata; raises ArtifactError where they differ."""
+    spec = meta.spec
+    num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
+    types = {"INPUT": trt.DataType.UINT8, "OUTPUT": trt.DataType.FLOAT}
+    wanted: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
+        INPUT_NAME: ("INPUT", (1, *spec.input_hw, 3), True),
+        meta.outputs[0]: ("OUTPUT", (1, num_anchors, spec.num_classes), True),
+        meta.outputs[1]: ("OUTPUT", (1, num_anchors, 4), True),
+    }
+    there = {}
+    for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
+        mode = "INPUT" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "OUTPUT"
+        typed = engine.get_tensor_dtype(name) == types[mode]
+        there[name] = (mode, tuple(int(side) for side in engine.get_tensor_shape(name)), typed)
+    if there != wanted:
+        raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: build it again.")

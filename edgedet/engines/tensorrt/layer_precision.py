@@ -1,0 +1,147 @@
+"""Edits of a parsed TensorRT network: parts of it go back from INT8 to float, or a float one to FP16.
+
+By TensorRT's own network interface, so that a board without an onnx package can try placements. Knows no file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
+
+import numpy as np
+
+from ...errors import UnsupportedError
+
+CENTRED = "pixels.centred"  # what the mean's subtraction makes, in every file of edgedet
+# What can be taken back to float, by the ONNX node's name, as edgedet names them; the first four as --keep-float.
+PARTS: Dict[str, Callable[[str], bool]] = {
+    "stem": lambda name: name == "backbone.conv_stem",
+    "depthwise": lambda name: ".conv_dw" in name,
+    "heads": lambda name: name.startswith(("class_net.", "box_net.")),
+    "everything": lambda name: True,
+}
+
+
+def layers_of(network: Any) -> List[Any]:
+    """Return all layers, in order."""
+    return [network.get_layer(index) for index in range(network.num_layers)]
+
+
+class Layers:
+    """The network's layers, and which of them makes a tensor."""
+
+    def __init__(self, trt: Any, network: Any) -> None:
+        """Read the network as it is now; layers that are added later are not in it."""
+        self.trt, self.network = trt, network
+        self.layers = layers_of(network)
+        self.maker = {
+            layer.get_output(index).name: layer for layer in self.layers for index in range(layer.num_outputs)
+        }  # fmt: skip
+
+    def maker_of(self, layer: Any, index: int, kind: Any) -> Any:
+        """Return the layer of type ``kind`` that makes an input, or None."""
+        tensor = layer.get_input(index) if index < layer.num_inputs else None
+        made = self.maker.get(tensor.name) if tensor is not None else None
+        return made if made is not None and made.type == kind else None
+
+    def constant(self, layer: Any, index: int) -> np.ndarray:
+        """Return the values of an input that is a constant; raises UnsupportedError where it is none."""
+        constant_layer = self.maker_of(layer, index, self.trt.LayerType.CONSTANT)
+        if constant_layer is None:
+            raise UnsupportedError(f"the layer {layer.name} reads no constant: export the model with edgedet again.")
+        constant_layer.__class__ = (
+            self.trt.IConstantLayer
+        )  # the bindings give ILayer; this is how they want it narrowed
+        values: np.ndarray = np.array(constant_layer.weights).reshape(tuple(constant_layer.shape))
+        return values
+
+
+def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np.ndarray]]:
+    """Let convolutions and sums of ``parts`` read what their quantisers read, and give them float weights.
+
+    Returns how many inputs were moved, and arrays that must live until the engine is built. Moving the activation alone
+    is not enough: the builder then leaves a layer for each convolution that dequantises its weights in every frame
+    (seen with TensorRT-RTX 1.7).
+    """
+    graph = Layers(trt, network)
+    chosen = [PARTS[part] for part in parts]
+    kinds = (trt.LayerType.CONVOLUTION, trt.LayerType.ELEMENTWISE)
+    moved, alive = 0, []
+    for layer in graph.layers:
+        if layer.type not in kinds or not any(is_part(layer.name) for is_part in chosen):
+            continue
+        for index in range(layer.num_inputs):
+            dequantiser = graph.maker_of(layer, index, trt.LayerType.DEQUANTIZE)
+            if dequantiser is None:
+                continue
+            quantiser = graph.maker_of(dequantiser, 0, trt.LayerType.QUANTIZE)
+            if quantiser is not None:
+                layer.set_input(index, quantiser.get_input(0))
+                moved += 1
+                continue
+            weights = _dequantised(graph, dequantiser)
+            alive.append(weights)
+            constant = network.add_constant(weights.shape, weights)
+            constant.name = f"{layer.name}.weight.float"
+            layer.set_input(index, constant.get_output(0))
+    return moved, alive
+
+
+def _dequantised(graph: Layers, dequantiser: Any) -> np.ndarray:
+    """Return a weight as the graph's float type holds it: integers (O, ...) times scales (O,)."""
+    integers, scales = graph.constant(dequantiser, 0), graph.constant(dequantiser, 1)
+    per_channel = scales.reshape((-1,) + (1,) * (integers.ndim - 1))
+    real = integers.astype(np.float64) * per_channel.astype(np.float64)
+    return np.ascontiguousarray(real.astype(scales.dtype))
+
+
+def to_half(trt: Any, network: Any) -> List[np.ndarray]:
+    """Turn a strongly typed FP32 network of edgedet into FP16 behind the mean's subtraction; outputs stay FP32.
+
+    As ``calibration.typed`` does with a file. Returns arrays that must live until the engine is built; raises
+    UnsupportedError where a value is beyond FP16.
+    """
+    graph = Layers(trt, network)
+    before = _computing(graph, CENTRED)
+    alive: List[np.ndarray] = []
+    half = network.add_cast(graph.maker[CENTRED].get_output(0), trt.DataType.HALF).get_output(0)
+    for layer in graph.layers:
+        if layer.name in before:
+            continue
+        for index in range(layer.num_inputs):
+            tensor = layer.get_input(index)
+            if tensor is not None and tensor.name == CENTRED:
+                layer.set_input(index, half)
+        if layer.type == trt.LayerType.CONVOLUTION:
+            conv = layer
+            conv.__class__ = trt.IConvolutionLayer
+            conv.kernel, conv.bias = _half(layer, conv.kernel, alive), _half(layer, conv.bias, alive)
+        elif layer.type == trt.LayerType.CONSTANT:
+            constant_layer = layer
+            constant_layer.__class__ = trt.IConstantLayer
+            if constant_layer.weights.dtype == np.float32:
+                constant_layer.weights = _half(layer, constant_layer.weights, alive)
+    for output in [network.get_output(index) for index in range(network.num_outputs)]:
+        network.unmark_output(output)
+        name, output.name = output.name, f"{output.name}.half"
+        wide = network.add_cast(output, trt.DataType.FLOAT).get_output(0)
+        wide.name = name
+        network.mark_output(wide)
+    return alive
+
+
+def _computing(graph: Layers, name: str) -> Set[str]:
+    """Return the names of the layers that a tensor is computed by."""
+    if name not in graph.maker:
+        return set()
+    layer = graph.maker[name]
+    inputs = (layer.get_input(index) for index in range(layer.num_inputs))
+    return {layer.name}.union(*(_computing(graph, tensor.name) for tensor in inputs if tensor is not None))
+
+
+def _half(layer: Any, values: Any, alive: List[np.ndarray]) -> np.ndarray:
+    single = np.array(values)
+    if np.abs(single).max(initial=0.0) > np.finfo(np.float16).max:
+        raise UnsupportedError(f"{layer.name} holds values beyond 65504, FP16's largest: build with --fp32.")
+    made = np.ascontiguousarray(single.astype(np.float16))
+    alive.append(made)
+    return made

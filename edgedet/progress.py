@@ -1,0 +1,21 @@
+"""The one progress bar of host commands: on stderr, seldom renewed where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from .errors import require
+
+TERMINAL_EVERY_S, LOG_EVERY_S = 0.25, 10.0  # a log keeps every state of the bar
+
+T = TypeVar("T")
+
+
+def with_progress(items: Iterable[T], what: str, unit: str) -> Iterable[T]:
+    """Return the items behind a bar with the time left; ``what`` stands before it, "frame" or the like is ``unit``."""
+    bar = require("tqdm", f"edgedet ({what})").tqdm
+    every_s = TERMINAL_EVERY_S if sys.stderr.isatty() else LOG_EVERY_S
+    shown: Iterable[T] = bar(items, what, file=sys.stderr, leave=False, unit=unit, mininterval=every_s)
+    return shown

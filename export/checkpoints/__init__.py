@@ -1,0 +1,1 @@
+"""Weight files of any code base to edgedet's own checkpoint."""

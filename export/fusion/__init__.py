@@ -1,0 +1,1 @@
+"""Network in PyTorch to one fused float ONNX graph."""

@@ -1,0 +1,61 @@
+"""Linear convolutions in a row -> fewer multiplications. Knows the graph builder; knows no detector.
+
+A 1 x 1 convolution without an activation, read by 1 x 1 convolutions only, is multiplied into them where that costs
+less. In D0 and Lite0 the backbone's last projection (1152 to 320 channels) feeds three laterals (320 to 64): three
+convolutions of 1152 to 64 do the same with 40 % of the work, and INT8 rounds once less. Exact up to float rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from edgedet.export.fusion.graph_builder import GraphBuilder
+
+
+def compose_pointwise(g: GraphBuilder) -> None:
+    """Replace such convolutions in place."""
+    for node in list(g.nodes):
+        readers = [reader for reader in g.nodes if node.output[0] in reader.input]
+        if not readers or not all(map(_is_pointwise, [node, *readers])):
+            continue
+        if any(_is_shared(g, reader.input[1]) for reader in readers):
+            continue
+        middle, inputs = g.constants[node.input[1]].shape[:2]
+        outputs = sum(len(g.constants[reader.input[1]]) for reader in readers)
+        if inputs * outputs >= inputs * middle + middle * outputs:
+            continue
+        for reader in readers:
+            _take_in(g, node, reader)
+        g.nodes.remove(node)
+        del g.values[node.output[0]]
+        for name in node.input[1:]:
+            if not any(name in other.input for other in g.nodes):
+                del g.constants[name]
+
+
+def _take_in(g: GraphBuilder, node: onnx.NodeProto, reader: onnx.NodeProto) -> None:
+    """Let ``reader`` do what ``node`` and it do, computed in float64."""
+    first, second = (g.constants[name.input[1]].astype(np.float64)[:, :, 0, 0] for name in (node, reader))
+    weight, bias = second @ first, np.zeros(len(second))
+    if len(node.input) > 2:
+        bias = second @ g.constants[node.input[2]].astype(np.float64)
+    if len(reader.input) > 2:
+        bias += g.constants[reader.input[2]]
+    else:
+        reader.input.append(f"{reader.name}.bias")
+    g.constants[reader.input[1]] = weight[:, :, None, None].astype(np.float32)
+    g.constants[reader.input[2]] = bias.astype(np.float32)
+    reader.input[0] = node.input[0]
+
+
+def _is_pointwise(node: onnx.NodeProto) -> bool:
+    if node.op_type != "Conv":
+        return False
+    found = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    return (found["kernel_shape"], found["strides"], found["group"]) == ([1, 1], [1, 1], 1) and not any(found["pads"])
+
+
+def _is_shared(g: GraphBuilder, constant: str) -> bool:
+    return sum(constant in node.input for node in g.nodes) > 1

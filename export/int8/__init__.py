@@ -1,0 +1,1 @@
+"""Float ONNX file to INT8 files that passed the accuracy gate."""

@@ -1,0 +1,106 @@
+"""Which layers of an INT8 model go back to float: the fewest, by what files find in the select frames.
+
+Knows calibration, writers and engines; knows no argv.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from edgedet.artifact import ArtifactMeta
+from edgedet.calibration.graph.macs import conv_macs
+from edgedet.calibration.quantise import Quantised, int8_mac_share
+from edgedet.calibration.recovery.revert import fewest, without
+from edgedet.calibration.recovery.sensitivity import Layers, layer_losses
+from edgedet.engines.base import open_engine
+from edgedet.export.int8.files import Form
+from edgedet.judge.agreement import MIN_BOXES, MIN_F1, find, judged
+from edgedet.judge.gate import FLOOR_SHARE, GateReport, compare
+from edgedet.types import Detections, ModelInput
+
+MOST = 16  # layers put back at most, by default
+MARGIN = 0.005  # of F1, beyond what the gate wants: its frames are others
+PASSES = 2  # frames that every layer's loss is measured on
+
+
+class Selector:
+    """Judges files on the select frames, which neither ranges nor the gate saw."""
+
+    def __init__(self, float_path: Path, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float, threads: int):
+        """``frames`` are the select frames; ``score`` is the threshold that detections count from."""
+        self._meta, self._frames, self._score, self._threads = meta, frames, score, threads
+        self._wanted = self._found(float_path)
+        self._order: list[str] | None = None
+
+    def _found(self, path: Path) -> list[Detections]:
+        meta, engine = open_engine(path, self._threads)
+        with closing(engine):
+            return find(engine.infer, meta.spec, self._frames, self._score * FLOOR_SHARE)
+
+    def report(self, quantised: Quantised, form: Form) -> GateReport:
+        """Return how well a file of this form agrees with the float file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"selected{form.suffix}"
+            form.write(quantised, replace(self._meta, precision="int8", report={}), path)
+            return compare(self._wanted, self._found(path), self._score)
+
+    def order(self, quantised: Quantised) -> list[str]:
+        """Return the layers, the one that costs most in INT8 first, each judged alone; takes a minute for D0."""
+        if self._order is None:
+            macs = conv_macs(quantised.model)
+            shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
+            layers = Layers(quantised.model, self._meta.spec, quantised.dense)
+            step = max(1, len(self._frames) // PASSES)
+            losses = layer_losses(layers, self._frames[::step][:PASSES], shares)
+            stem = next(iter(macs))
+            self._order = [loss.layer for loss in losses if loss.layer != stem]
+        return self._order
+
+
+def reverted(
+    quantised: Quantised, form: Form, selector: Selector, most: int, say: Callable[[str], None]
+) -> tuple[Quantised, list[str]]:
+    """Return the model with the fewest layers back in float that the select frames pass, and those layers.
+
+    most: layers that are put back, at most.
+    say:  told, in a line, what was done and why.
+    Without a need, without enough boxes in the select frames, or where ``most`` do not help, nothing is put back.
+    """
+    before, who = selector.report(quantised, form), form.suffix
+    if before.boxes < MIN_BOXES:
+        say(f"{who}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
+        return quantised, []
+    wanted, value = MIN_F1 + MARGIN, judged(before.value, before.tight)
+    if before.value is None or value >= wanted or not most:
+        return quantised, []
+    convs = (quantised.dense if form.placement == "dense" else quantised.sparse).convs
+    say(f"{who}: F1 {value:.4f} on the select frames, {wanted} is wanted: looking for layers to revert to float")
+    order = [layer for layer in selector.order(quantised) if layer in convs][:most]
+
+    def model_without(layers: Sequence[str]) -> Quantised:
+        dense, sparse = without(quantised.model, quantised.dense, quantised.sparse, layers)
+        shares = {
+            "dense": int8_mac_share(quantised.model, dense),
+            "sparse": int8_mac_share(quantised.model, sparse),
+        }  # fmt: skip
+        return replace(quantised, dense=dense, sparse=sparse, mac_shares=shares)
+
+    def value_of(layers: Sequence[str]) -> float:
+        report = selector.report(model_without(layers), form)
+        return judged(report.value, report.tight)
+
+    found = fewest(order, value_of, wanted)
+    if found is None:
+        say(f"{who}: not even without the {len(order)} worst layers: all stay INT8")
+        return quantised, []
+    layers, value = found
+    result = model_without(layers)
+    say(
+        f"{who}: back to float: {', '.join(layers)}; F1 {value:.4f} on the select frames, "
+        f"{100 * result.mac_shares[form.placement]:.1f} % of the MACs stay INT8"
+    )
+    return result, layers

@@ -1,0 +1,1 @@
+"""EfficientDet in PyTorch, as it was trained."""

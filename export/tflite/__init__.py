@@ -1,0 +1,1 @@
+"""Fused ONNX graph to a .tflite file, float32 or INT8."""

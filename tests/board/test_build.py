@@ -1,0 +1,307 @@
+"""`edgedet build`: which engine is kept and what is said, on SIMULATED TensorRT (its times are made up here)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import trt_api
+from trt_models import DEPTHWISE, SPEC, STEM, simulate, write_models
+
+from edgedet import demo
+from edgedet.board import tune as build_tune
+from edgedet.board.selftest import _steps
+from edgedet.board.tune import Reference, recipes
+from edgedet.cli import COMMANDS, main
+from edgedet.commands import export as export_command
+from edgedet.engines.base import open_engine
+from edgedet.engines.tensorrt.engine_file import read_engine
+from edgedet.engines.tensorrt.onnx_head import read_onnx
+from edgedet.types import RawOutputs
+
+V = "10.3.0"
+RECIPES = ["int8", "int8, depthwise fp16", "int8, stem and heads fp16", "fp16"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models")).parent
+
+
+@pytest.fixture
+def int8(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiny_int8.onnx with its sisters in a folder of its own, on a machine of V."""
+    folder = tmp_path / "models"
+    shutil.copytree(models, folder)
+    simulate(monkeypatch, tmp_path, V)
+    return folder / "tiny_int8.onnx"
+
+
+@pytest.fixture
+def times_ms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Milliseconds that the engines seem to take, in the order in which they are built."""
+    times = [3.0, 2.0, 5.0, 4.0]
+    monkeypatch.setattr(build_tune, "measure", lambda engine, frames: [times.pop(0)] * 3)
+    return times
+
+
+def figures(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def left(int8: Path) -> list[str]:
+    """What lies beside the three models."""
+    return sorted(
+        {path.name for path in int8.parent.iterdir()} - {"tiny.onnx", "tiny_int8.onnx", "tiny_int8_fp16.onnx"}
+    )
+
+
+@pytest.mark.parametrize(
+    "version", [trt_api.versions()[-1], pytest.param(trt_api.versions()[0], marks=pytest.mark.slow)]
+)
+def test_every_recipe_is_tried_and_the_fastest_kept(version, int8: Path, times_ms, capsys, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, version)
+    out = tmp_path / "build.json"
+    assert main(["build", str(int8), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [trial["recipe"] for trial in found["trials"]] == RECIPES
+    assert {trial["verdict"] for trial in found["trials"]} == {"PASSED"}
+    assert all(trial["f1"] >= 0.97 and trial["boxes"] >= 100 for trial in found["trials"])
+    assert [trial["recipe"] for trial in found["trials"] if trial["kept"]] == ["int8, depthwise fp16"]
+    assert found["board"]["tensorrt"] == version
+    assert left(int8) == ["tiny_int8.engine"]
+    meta = read_engine(int8.with_suffix(".engine"))[0]
+    assert meta.report["engine"]["recipe"]["to_float"] == ["depthwise"]
+    assert meta.report["engine"]["trials"] == found["trials"]
+    open_engine(int8.with_suffix(".engine"), 1)[1].close()
+    out = capsys.readouterr().out
+    assert f"TensorRT {version} on Simulated Orin (compute capability 8.7), workspace " in out
+    assert "judged against tiny.onnx on 16 frames" in out
+    assert "\nrecipe                       p50 ms       F1  verdict\nint8                           3.00   0." in out
+    assert f"wrote {int8.with_suffix('.engine')}: int8, depthwise fp16" in out
+
+
+def test_a_faster_engine_that_finds_other_boxes_is_not_kept(int8: Path, times_ms, capsys, monkeypatch):
+    """The second of the network's two convolutions is spoilt in the INT8 files; FP16 comes from the float file."""
+    model = onnx.load(int8)
+    for item in model.graph.initializer:
+        if item.name == "backbone.blocks.0.0.conv_dw.weight.scales":
+            scales = onnx.numpy_helper.to_array(item) * 3
+            item.CopyFrom(onnx.numpy_helper.from_array(scales, item.name))
+    onnx.save(model, int8)
+    assert main(["build", str(int8), "--json"]) == 0
+    verdicts = {trial["recipe"]: trial["verdict"] for trial in figures(capsys)["trials"]}
+    assert verdicts == {**dict.fromkeys(RECIPES[:3], "FAILED"), "fp16": "PASSED"}
+
+
+def test_where_nothing_passes_the_old_engine_stays(int8: Path, capsys, monkeypatch):
+    engine = int8.with_suffix(".engine")
+    engine.write_bytes(b"old")
+    monkeypatch.setattr(build_tune, "MIN_F1", 1.1)
+    assert main(["build", str(int8), "--no-tune"]) == 3
+    assert "edgedet: no engine was kept. int8: FAILED, F1 below 1.1." in capsys.readouterr().err
+    assert engine.read_bytes() == b"old"
+    assert left(int8) == ["tiny_int8.engine"]
+
+
+def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys):
+    """At score 0.999 the tiny network finds nothing."""
+    command = ["build", str(int8), "--no-tune", "--score", "0.999"]
+    assert main(command) == 3
+    said = capsys.readouterr().err
+    assert "tiny.onnx finds 0 boxes at score 0.999 on 64 frames; 50 are needed. Give frames of the scene" in said
+    assert "building" not in said
+    assert left(int8) == []
+    assert main([*command, "--force", "--json"]) == 0
+    (trial,) = figures(capsys)["trials"]
+    assert (trial["verdict"], trial["kept"]) == ("UNVERIFIED", True)
+    assert left(int8) == ["tiny_int8.engine"]
+
+
+def test_frames_are_taken_until_there_are_boxes_enough(int8: Path, monkeypatch):
+    onnx_file = read_onnx(int8)
+    assert len(build_tune.reference_of(onnx_file, None, 0.4, False).frames) == 16
+    monkeypatch.setattr(build_tune, "ENOUGH_BOXES", 300)
+    reference = build_tune.reference_of(onnx_file, None, 0.4, False)
+    boxes = [len(found) for found in reference.found]
+    assert sum(boxes[:-1]) < 300 <= sum(boxes)
+
+
+def test_boxes_that_moved_are_refused_though_found(int8: Path, monkeypatch):
+    monkeypatch.setattr(build_tune, "MIN_F1", 0.95)  # random boxes crowd: NMS keeps others of those that moved
+    onnx_file = read_onnx(int8)
+    reference = build_tune.reference_of(onnx_file, None, 0.4, False)
+    meta, engine = open_engine(onnx_file.path, 1)
+
+    def moved(pixels: np.ndarray) -> RawOutputs:
+        raw = engine.infer(pixels)
+        codes = raw.box_codes.copy()
+        codes[:, :2] += 0.05 * np.exp(codes[:, 2:])  # a twentieth of each box down and to the right: IoU 0.82
+        return RawOutputs(raw.class_logits.copy(), codes)
+
+    with closing(engine):
+        assert reference.judge(engine, meta.spec).verdict == "PASSED"
+        trial = reference.judge(SimpleNamespace(infer=moved), meta.spec)
+    assert (trial.verdict, trial.f1 >= 0.95, trial.tight < 0.9) == ("FAILED", True, True)
+    assert trial.reason == f"F1 at IoU 0.85 is {trial.tight:.3f}, below 0.95: boxes moved"
+
+
+def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, times_ms):
+    """As with files of `edgedet export`, whose depthwise convolutions are float."""
+    model = onnx.load(int8)
+    for node in model.graph.node:
+        node.name = node.name.replace(".conv_dw", ".conv_xx") if node.op_type == "Conv" else node.name
+    onnx.save(model, int8)
+    assert main(["build", str(int8), "--json"]) == 0
+    trials = figures(capsys)["trials"]
+    assert [trial["verdict"] for trial in trials] == ["PASSED", "NOT BUILT", "PASSED", "PASSED"]
+    assert trials[1]["reason"] == "tiny_int8.onnx has depthwise in float already"
+
+
+def test_with_the_calibration_table_what_is_float_is_tried_in_int8(int8: Path, times_ms, monkeypatch, tmp_path, capsys):
+    """As beside a file of `edgedet export`; the engine is built again by the same recipe on another TensorRT."""
+    write_models(int8.parent, keep_float=(STEM, DEPTHWISE))
+    times_ms[:] = [1.0, 2.0, 2.0, 2.0]  # the third recipe is not built, it is float already
+    assert main(["build", str(int8), "--json"]) == 0
+    trials = figures(capsys)["trials"]
+    assert [trial["recipe"] for trial in trials] == ["int8, all", *RECIPES]
+    assert [trial["verdict"] for trial in trials] == ["PASSED", "PASSED", "NOT BUILT", "PASSED", "PASSED"]
+    assert [trial["recipe"] for trial in trials if trial["kept"]] == ["int8, all"]
+    engine = int8.with_suffix(".engine")
+    assert read_engine(engine)[0].report["engine"]["recipe"]["ranges"] == "tiny_int8.table.json"
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    open_engine(engine, 1)[1].close()
+    assert read_engine(engine)[0].report["engine"]["recipe"]["name"] == "int8, all"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("int8", "edgedet: this GPU has no INT8 arithmetic (Jetson Nano, TX1 and TX2 have none): use --fp16."),
+        ("build", "edgedet: TensorRT could not build int8: Could not find any implementation for node fpn.cell.0."),
+        ("memory", "edgedet: no memory to build int8: [defaultAllocator.cpp] Cuda Runtime (out of memory). Close the"),
+        ("gpu", "edgedet: no GPU can be used: cuDeviceGet failed: no CUDA-capable device is detected."),
+        ("load", "edgedet: TensorRT 10.3.0 cannot load it (Version tag does not match."),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(fault: str, said: str, int8: Path, capsys, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", fault)
+    assert main(["build", str(int8), "--no-tune"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
+    assert left(int8) == []
+
+
+def test_a_gpu_without_int8_builds_fp16(int8: Path, capsys, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", "int8")
+    assert main(["build", str(int8), "--fp16"]) == 0
+    assert read_engine(int8.with_suffix(".engine"))[0].precision == "fp16"
+
+
+@pytest.mark.parametrize(("option", "precision"), [([], "fp16"), (["--fp32"], "fp32")])
+def test_a_float_file_becomes_fp16_or_fp32(option: list[str], precision: str, int8: Path, capsys):
+    assert main(["build", str(int8.with_name("tiny.onnx")), *option, "--json"]) == 0
+    (trial,) = figures(capsys)["trials"]
+    assert (trial["recipe"], trial["f1"]) == (precision, 1.0)
+    assert left(int8) == ["tiny.engine"]
+
+
+def test_frames_of_the_scene_are_judged_on(int8: Path, capsys):
+    assert main(["build", str(int8), "--no-tune", "--source", str(demo.CLIP), "--json"]) == 0
+    assert figures(capsys)["frames"] == 16
+    frames = list(build_tune._frames(SPEC, str(demo.CLIP)))
+    assert len(frames) == 64
+    assert len({frame.pixels.tobytes() for frame in frames}) == 64
+
+
+def test_without_onnxruntime_an_engine_is_kept_by_force_only(int8: Path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    reference = Reference("tiny.onnx", [], None, 0.4)
+    assert reference.judge(None, None).verdict == "UNVERIFIED"
+    assert main(["build", str(int8), "--no-tune"]) == 2
+    assert "(or --force to keep it unjudged) needs onnxruntime, which is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["nowhere.onnx"], "cannot read nowhere.onnx: No such file or directory."),
+        (["MODEL", "-o", "x.onnx"], "an engine's name ends in .engine: wanted -o NAME.engine, got x.onnx."),
+        (["MODEL", "--workspace", "0"], "--workspace wants megabytes from 1 up; got 0."),
+        (["MODEL", "--score", "2"], "2"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(command: list[str], said: str, int8: Path, capsys):
+    assert main(["build", *(str(int8) if word == "MODEL" else word for word in command)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_without_tensorrt_one_line_says_where_it_comes_from(models: Path, tmp_path: Path):
+    code = "import sys; sys.modules['tensorrt'] = None; from edgedet.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "build", str(models / "tiny_int8.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("edgedet: edgedet build needs tensorrt, which is not installed: JetPack brings it")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_fp16_is_built_from_the_float_file_of_the_same_checkpoint_only(int8: Path):
+    assert recipes(read_onnx(int8), "fp16", True)[0].onnx == str(int8.with_name("tiny.onnx"))
+    model = onnx.load(int8.with_name("tiny.onnx"))
+    model.metadata_props[0].value = model.metadata_props[0].value.replace("5" * 64, "6" * 64)
+    onnx.save(model, int8.with_name("tiny.onnx"))
+    assert recipes(read_onnx(int8), "fp16", True)[0].onnx == str(int8)
+
+
+@pytest.mark.parametrize("int8_too", [True, False])
+def test_export_builds_an_engine_where_tensorrt_is(int8_too: bool, int8: Path, capsys):
+    float_path = int8.with_name("tiny.onnx")
+    written = [SimpleNamespace(path=str(int8)), SimpleNamespace(path=str(int8.with_suffix(".tflite")))]
+    result = SimpleNamespace(onnx=str(float_path), int8=written if int8_too else None)
+    args = argparse.Namespace(calib=None, score=0.4)
+    found = export_command._build_engine(result, args, sys.stdout)
+    assert found["engine"] == str((int8 if int8_too else float_path).with_suffix(".engine"))
+    assert left(int8) == [Path(found["engine"]).name]
+
+
+def test_export_says_where_to_build_where_tensorrt_is_not(int8: Path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = SimpleNamespace(onnx=str(int8), int8=None)
+    assert export_command._build_engine(result, argparse.Namespace(calib=None, score=0.4), sys.stdout) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edgedet: no engine: TensorRT is not on this machine; copy ")
+    assert line.endswith("to the board and run `edgedet build tiny_int8.onnx` there")
+
+
+def test_the_commands_of_the_jetson_page_are_taken():
+    """They are parsed, not run: they need a board."""
+    page = (Path(__file__).resolve().parents[2] / "docs/jetson.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)).splitlines()
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("edgedet ")]
+    assert {command[0] for command in commands} == {"doctor", "export", "build", "run", "bench", "selftest"}
+    for name, *words in commands:
+        module = importlib.import_module(COMMANDS[name][0])
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        module.add_arguments(parser)
+        parser.parse_args(words)
+    steps = set(re.findall(r"^\| .*\| `(\w+)`", page, re.MULTILINE))
+    assert steps == {name for name, *_ in _steps(Path(), Path(), 0.0)} - {"system"}
+
+
+def test_the_simulation_is_in_use(int8: Path):
+    """Else these tests would say something of TensorRT."""
+    assert importlib.import_module("tensorrt").Builder.__module__ == "simulated_tensorrt"
+    assert importlib.import_module("simulated_tensorrt").__doc__.startswith("A SIMULATION")

@@ -1,0 +1,365 @@
+"""`edgedet doctor`: a machine is read from its files, a package is tried in a process of its own, and a fix follows."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedet.board.doctor import PythonFacts, report_of, system_packages, video_of
+from edgedet.board.probe import CHECKS, OUTPUT_SCALE, WEIGHT_SCALE, Probe, exact_sums, probe
+from edgedet.cli import main
+from edgedet.commands.doctor import figures_of
+from edgedet.machine import Machine, clock_mhz, governor, machine_of
+
+ARM_CPU = "processor\t: {n}\nFeatures\t: {flags}\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def arm_cpuinfo(part: str, flags: str) -> str:
+    return "".join(ARM_CPU.format(n=n, flags=flags, part=part) for n in range(4))
+
+
+def test_a_raspberry_pi_5_is_read_from_its_files(tmp_path: Path):
+    cpufreq = "sys/devices/system/cpu/cpu0/cpufreq"
+    root = write(
+        tmp_path,
+        {
+            "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+            "proc/cpuinfo": arm_cpuinfo("0xd0b", "fp asimd asimdhp asimddp cpuid"),
+            f"{cpufreq}/scaling_cur_freq": "2400000\n",
+            f"{cpufreq}/scaling_governor": "ondemand\n",
+            "dev/video0": "",
+        },
+    )
+    machine = machine_of(root, "aarch64")
+    assert (machine.board, machine.cpu) == ("Raspberry Pi 5 Model B Rev 1.0", "Cortex-A76")
+    assert machine.features == {"dot product": True, "i8mm": False, "FP16": True}
+    assert machine.is_board
+    assert (machine.gpu, machine.jetpack, machine.gpu_int8) == (None, None, None)
+    assert machine.cameras == {"/dev/video0": True}
+    assert (clock_mhz(root), governor(root)) == (2400.0, "ondemand")
+
+
+@pytest.mark.parametrize(
+    ("board", "int8"),
+    [
+        ("NVIDIA Jetson Orin Nano Developer Kit", True),
+        ("NVIDIA Jetson Xavier NX Developer Kit", True),
+        ("NVIDIA Jetson Nano Developer Kit", False),
+        ("NVIDIA Jetson TX2", False),
+        ("NVIDIA Jetson of tomorrow", None),
+    ],
+)
+def test_a_jetsons_gpu_is_told_by_its_board(tmp_path: Path, board: str, int8: bool | None):
+    release = "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic, EABI: aarch64"
+    files = {"proc/device-tree/model": board, "etc/nv_tegra_release": release}
+    machine = machine_of(write(tmp_path, files), "aarch64")
+    assert (machine.gpu, machine.jetpack, machine.gpu_int8) == (board, "R36.4.0", int8)
+
+
+def test_a_pc_is_read_from_its_files(tmp_path: Path):
+    root = write(
+        tmp_path,
+        {
+            "sys/class/dmi/id/sys_vendor": "Example\n",
+            "sys/class/dmi/id/product_name": "Desk 3\n",
+            "proc/cpuinfo": "model name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512_vnni\ncpu MHz\t\t: 2649.998\n",
+            "proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t\t NVIDIA T4\nIRQ: 1\n",
+        },
+    )
+    machine = machine_of(root, "x86_64")
+    assert (machine.board, machine.cpu, machine.gpu) == ("Example Desk 3", "AMD EPYC", "NVIDIA T4")
+    assert machine.features == {"AVX2": True, "VNNI": True}
+    assert not machine.is_board
+    assert clock_mhz(root) == 2650.0
+
+
+def test_big_and_little_cores_are_named_once_each_and_unknown_ones_by_number(tmp_path: Path):
+    cpuinfo = arm_cpuinfo("0xd05", "asimddp") + arm_cpuinfo("0xd0b", "asimddp") + arm_cpuinfo("0xfff", "asimddp")
+    machine = machine_of(write(tmp_path, {"proc/cpuinfo": cpuinfo}), "aarch64")
+    assert machine.cpu == "Cortex-A55 + Cortex-A76 + core 0x41/0xfff"
+
+
+def test_a_machine_without_any_of_the_files_is_still_described(tmp_path: Path):
+    machine = machine_of(tmp_path, "riscv64")
+    assert (machine.board, machine.features, machine.cameras) == (None, {}, {})
+    assert clock_mhz(tmp_path) is None
+
+
+BUILD = """
+  GUI:                           {gui}
+  Video I/O:
+    FFMPEG:                      {ffmpeg}
+      avcodec:                   YES (59.37.100)
+    GStreamer:                   {gstreamer}
+    v4l/v4l2:                    {v4l}
+"""
+
+
+def build(gstreamer: str = "YES (1.22.0)") -> str:
+    return BUILD.format(gui="GTK3", ffmpeg="YES", gstreamer=gstreamer, v4l="YES (linux/videodev2.h)")
+
+
+def test_what_opencv_was_built_with_is_read_from_its_build_information():
+    full = {"GStreamer": True, "V4L2": True, "FFMPEG": True, "window": True}
+    assert video_of(build()) == full
+    assert video_of(build("NO")) == {**full, "GStreamer": False}
+    poor = BUILD.format(gui="NONE", ffmpeg="NO", gstreamer="NO", v4l="NO")
+    assert video_of(poor) == dict.fromkeys(full, False)
+    assert video_of("  GUI:   GTK3\n") == {**dict.fromkeys(full, False), "window": True}
+    assert video_of("") == {}
+
+
+def test_packages_of_the_systems_python_are_found_in_its_folders(tmp_path: Path):
+    write(
+        tmp_path / "usr/lib",
+        {
+            "python3/dist-packages/cv2.cpython-311-aarch64-linux-gnu.so": "",
+            "python3.8/dist-packages/tensorrt/__init__.py": "",
+        },
+    )
+    assert system_packages(tmp_path, (3, 11, 2)) == ("cv2",)
+    assert system_packages(tmp_path, (3, 8, 10)) == ("cv2", "tensorrt")
+
+
+# --- what follows from the facts --------------------------------------------------------------------------------
+
+PC = Machine(None, "AMD EPYC", "x86_64", 2, {"AVX2": True, "VNNI": True}, None, None, None, {})
+PI = Machine(
+    "Raspberry Pi 5 Model B", "Cortex-A76", "aarch64", 4, {"dot product": True, "i8mm": False}, None, None, None, {}
+)
+ORIN = Machine("NVIDIA Jetson Orin", "Cortex-A78AE", "aarch64", 8, {}, "NVIDIA Jetson Orin", "R36.4.0", True, {})
+NANO = replace(ORIN, board="NVIDIA Jetson Nano", gpu="NVIDIA Jetson Nano", jetpack="R32.7.1", gpu_int8=False)
+CLOSED_VENV = PythonFacts((3, 11, 2), "/v/bin/python", "/v", False, ("cv2", "picamera2"))
+OPEN_VENV = replace(CLOSED_VENV, sees_system=True)
+NO_VENV = replace(OPEN_VENV, venv=None)
+OLD = replace(OPEN_VENV, version=(3, 8, 10))
+SYSTEM_CV2 = Probe("cv2", "works", "4.6.0", "/usr/lib/python3/dist-packages/cv2.so", build=build())
+PIPS_CV2 = Probe("cv2", "works", "5.0.0", "/v/lib/python3.11/site-packages/cv2/__init__.py", build=build("NO"))
+
+
+def probes(**found: Probe | str) -> dict[str, Probe]:
+    """Probes of all packages: "missing" but for numpy and those given, by a Probe or a version that works."""
+    named = {name: Probe(name, "missing") for name in CHECKS}
+    named["numpy"] = Probe("numpy", "works", "1.26.4")
+    for name, value in found.items():
+        named[name] = Probe(name, "works", value) if isinstance(value, str) else value
+    return named
+
+
+def fixes(machine: Machine, python: PythonFacts, **found: Probe | str) -> list[tuple[str, bool]]:
+    return [(finding.fix, finding.blocks) for finding in report_of(machine, python, probes(**found)).findings]
+
+
+def test_opencv_and_one_engine_are_enough():
+    report = report_of(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2, onnxruntime="1.32.0"))
+    assert report.runs == (".onnx",)
+    assert report_of(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0")).runs == (".tflite",)
+    assert report_of(PC, OPEN_VENV, probes(onnxruntime="1.32.0")).runs == ()
+    assert report_of(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2)).runs == ()
+
+
+def test_a_bare_environment_gets_the_two_commands_that_it_needs():
+    pc = [("pip install opencv-python", True), ("pip install ai-edge-litert", True)]
+    assert fixes(PC, CLOSED_VENV) == pc
+    board = fixes(PI, replace(CLOSED_VENV, system_has=()))
+    assert board[0] == ("sudo apt install python3-opencv && python3 -m venv --system-site-packages /v", True)
+    assert board[1] == ("pip install ai-edge-litert", True)
+
+
+def test_a_venv_that_hides_the_boards_opencv_is_opened():
+    assert fixes(PI, CLOSED_VENV, ai_edge_litert="2.3.0") == [
+        ("python3 -m venv --system-site-packages /v", True),  # OpenCV
+        ("python3 -m venv --system-site-packages /v", False),  # picamera2
+    ]
+
+
+def test_a_board_that_has_all_needs_nothing():
+    assert fixes(PI, OPEN_VENV, cv2=SYSTEM_CV2, ai_edge_litert="2.3.0") == []
+
+
+def test_pips_opencv_on_a_board_is_told_to_give_way():
+    ((fix, blocks),) = fixes(PI, OPEN_VENV, cv2=PIPS_CV2, ai_edge_litert="2.3.0")
+    assert fix.startswith("pip uninstall -y opencv-python ")
+    assert not blocks
+    assert fixes(PC, OPEN_VENV, cv2=PIPS_CV2, ai_edge_litert="2.3.0") == []
+
+
+def test_python_3_8_is_given_onnxruntime_which_still_has_wheels_for_it():
+    assert fixes(PC, OLD, cv2=SYSTEM_CV2) == [("pip install onnxruntime", True)]
+    assert fixes(PC, OLD, cv2=SYSTEM_CV2, onnxruntime="1.19.2") == []
+
+
+def test_int8_on_a_cpu_is_missed_where_only_onnxruntime_is():
+    assert fixes(PC, OPEN_VENV, cv2=SYSTEM_CV2, onnxruntime="1.32.0") == [("pip install ai-edge-litert", False)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "numpy", "fix"),
+    [
+        ("ImportError: libGL.so.1: cannot open shared object file", "2.4.6", "sudo apt install libgl1 libglib2.0-0"),
+        ("ImportError: numpy.core.multiarray failed to import", "2.0.2", "pip install 'numpy<2'"),
+        ("AttributeError: _ARRAY_API not found", "2.0.2", "pip install 'numpy<2'"),
+        (
+            "ImportError: numpy.core.multiarray failed to import",
+            "1.17.4",
+            "pip install --force-reinstall opencv-python",
+        ),
+        ("it ended the process with SIGILL", "1.26.4", "pip install --force-reinstall opencv-python"),
+    ],
+)
+def test_an_opencv_that_does_not_load_is_mended_by_its_reason(reason: str, numpy: str, fix: str):
+    cv2 = Probe("cv2", "broken", reason=reason)
+    assert fixes(PC, OPEN_VENV, cv2=cv2, numpy=numpy, onnxruntime="1.32.0", ai_edge_litert="2.3.0") == [(fix, True)]
+
+
+def test_tflite_runtime_beside_numpy_2_wants_numpy_1():
+    broken = Probe("tflite_runtime", "broken", "2.14.0", reason="SystemError: initialization failed")
+    found = fixes(PC, OLD, cv2=SYSTEM_CV2, numpy="2.0.2", tflite_runtime=broken, onnxruntime="1.19.2")
+    assert found == [("pip install 'numpy<2'", False)]
+
+
+def test_an_engine_that_computes_wrong_numbers_does_not_count_even_beside_another_for_the_same_files():
+    """edgedet opens .tflite files with LiteRT where both are installed."""
+    wrong = Probe("ai_edge_litert", "wrong", "2.3.0", reason="off by 31")
+    report = report_of(PI, OPEN_VENV, probes(cv2=SYSTEM_CV2, ai_edge_litert=wrong, tflite_runtime="2.14.0"))
+    assert report.runs == ()
+    assert [(finding.fix, finding.blocks) for finding in report.findings] == [
+        ("pip install onnxruntime", True),
+        ("pip install --upgrade ai-edge-litert", True),
+    ]
+
+
+def test_tensorrt_and_a_way_to_the_gpu_are_missed_where_a_gpu_is_only():
+    has = dict(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0", onnxruntime="1.32.0")
+    hidden = replace(CLOSED_VENV, system_has=("cv2", "tensorrt"))
+    assert fixes(ORIN, hidden, **has) == [("python3 -m venv --system-site-packages /v", False)]
+    assert fixes(replace(PC, gpu="NVIDIA T4"), OPEN_VENV, **has) == [("pip install tensorrt", False)]
+    assert fixes(replace(PC, gpu="NVIDIA T4"), OPEN_VENV, **has, tensorrt="10.3.0") == [
+        ("pip install cuda-python", False)
+    ]
+    assert fixes(ORIN, OPEN_VENV, **has, tensorrt="10.3.0") == [
+        ("CPATH=/usr/local/cuda/include pip install pycuda", False)
+    ]
+    assert fixes(PC, OPEN_VENV, **has) == []
+
+
+def test_tensorrt_with_a_way_to_the_gpu_runs_engines_and_needs_no_other():
+    report = report_of(ORIN, OPEN_VENV, probes(cv2=SYSTEM_CV2, tensorrt="10.3.0", cuda="pycuda"))
+    assert report.runs == (".engine",)
+    assert [finding for finding in report.findings if finding.blocks] == []
+    assert report.int8["tensorrt"] == "yes, NVIDIA Jetson Orin"
+
+
+def test_a_jetson_nano_is_not_sent_for_a_tensorrt_that_it_cannot_have():
+    old = Probe("tensorrt", "broken", "8.2.1", reason="UnsupportedError: needs TensorRT 8.5 or newer")
+    has = dict(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0", onnxruntime="1.32.0")
+    assert fixes(NANO, OPEN_VENV, **has, tensorrt=old) == [
+        ("run .onnx or .tflite files: this board gets no newer one", False)
+    ]
+    assert report_of(NANO, OPEN_VENV, probes(tensorrt="10.3.0")).int8["tensorrt"].startswith("no: NVIDIA Jetson Nano")
+
+
+def test_a_camera_that_this_user_may_not_open_is_named():
+    closed = replace(PC, cameras={"/dev/video0": False})
+    assert fixes(closed, OPEN_VENV, cv2=SYSTEM_CV2, ai_edge_litert="2.3.0") == [
+        ("sudo usermod -aG video $USER, then log in again", False)
+    ]
+
+
+def test_int8_is_told_by_engine_and_cpu():
+    found = probes(ai_edge_litert="2.3.0", onnxruntime="1.32.0")
+    assert report_of(PI, OPEN_VENV, found).int8["ai_edge_litert"] == "yes, checked here; uses dot product"
+    pi4 = replace(PI, features={"dot product": False, "i8mm": False})
+    assert "no INT8 dot product" in report_of(pi4, OPEN_VENV, found).int8["ai_edge_litert"]
+    assert report_of(PI, OPEN_VENV, found).int8["onnxruntime"].startswith("no: ")
+
+
+# --- trying packages --------------------------------------------------------------------------------------------
+
+
+def test_the_convolution_of_the_check_is_exact():
+    """Written out for the first cell and output channel: inputs -125 + 91 i mod 251, weights -127 + 37 i."""
+    x, w = [-125, -34, 57, -103, -12, 79, -81, 10], [-127, -90, -53, -16, 21, 58, 95, -123]
+    assert exact_sums()[0][0] == sum(a * b for a, b in zip(x, w, strict=True)) == 12967
+    scaled = np.array(exact_sums()) * (WEIGHT_SCALE / OUTPUT_SCALE)
+    assert np.abs(scaled).max() < 127  # nothing is clipped
+    assert np.abs(scaled % 1 - 0.5).min() > 0  # nothing is rounded from halfway
+    assert np.abs(exact_sums()).max() < 2**24  # exact in float32
+
+
+@pytest.mark.parametrize("name", ["numpy", "cv2", "ai_edge_litert", "onnxruntime"])
+def test_what_is_installed_here_works(name: str):
+    pytest.importorskip(name)
+    found = probe(name)
+    assert (found.state, found.reason) == ("works", None)
+    assert found.off_by == (None if name == "cv2" else 0)
+    assert found.version
+
+
+FAKES = {
+    "raise ImportError('libnvinfer.so.8: cannot open')": ("broken", "ImportError: libnvinfer.so.8: cannot open"),
+    "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)": ("broken", "it ended the process with SIGSEGV"),
+    "import os; os._exit(7)": ("broken", "it ended the process with exit code 7"),
+    "import sys; print('noise'); sys.exit('no GPU')": ("broken", "no GPU"),
+    "__version__ = '8.5'\nclass ICudaEngine: num_io_tensors = 0": ("works", None),
+}
+
+
+@pytest.mark.parametrize("code", FAKES)
+def test_a_package_is_tried_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str):
+    (tmp_path / "tensorrt.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = probe("tensorrt")
+    assert (found.state, found.reason) == FAKES[code]
+
+
+def test_an_engine_that_is_off_by_one_is_found_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A fake onnxruntime that multiplies as it should and then adds 1."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import numpy as np\n"
+        "from edgedet.board.probe import exact_sums\n"
+        "class InferenceSession:\n"
+        "    def __init__(self, data, providers): assert b'Conv' in data\n"
+        "    def run(self, names, feeds): return [np.array(exact_sums(), np.float32).T + 1]\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(root)]))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = probe("onnxruntime")
+    assert (found.state, found.reason) == ("wrong", "a convolution with known result is off by 1")
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_is_there_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "doctor.json"
+    assert main(["doctor", "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Models that can run here: .tflite, .onnx\n")
+    assert "INT8: yes, checked here" in text
+    figures = json.loads(path.read_text())
+    assert figures["runs"] == [".tflite", ".onnx"]
+    assert figures["probes"]["numpy"]["version"] == np.__version__
+    assert figures["video"]["FFMPEG"]
+    assert figures["probes"]["cuda"]["state"] in ("missing", "broken", "works")
+
+
+def test_the_figures_are_json():
+    report = report_of(PI, CLOSED_VENV, probes(cv2=SYSTEM_CV2))
+    figures = json.loads(json.dumps(figures_of(report)))
+    assert figures["findings"][0]["fix"] == "pip install ai-edge-litert"
+    assert "build" not in figures["probes"]["cv2"]

@@ -1,0 +1,343 @@
+"""`edgedet bench` and the post-processing benchmark: turns, percentiles by hand, what is printed, what fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from media import META, picture, write_clip, write_fake_model
+
+from edgedet import cli
+from edgedet.anchors import anchors_for
+from edgedet.benchmarks.latency.device import device_figures, engine_version
+from edgedet.benchmarks.latency.measure import Latency, measure, percentiles, rounds, timed
+from edgedet.benchmarks.latency.served import ServedDetector
+from edgedet.benchmarks.studies import postprocess_speed
+from edgedet.engines.fake import save_fake
+from edgedet.files import sha256_of
+from edgedet.postprocess import logit_of, postprocess
+from edgedet.specs import SPECS, resized
+from edgedet.types import Detections, Frame, FrameResult
+
+cv2 = pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
+
+FRAMES = [Frame(picture(index), captured_s=0.0, index=index) for index in range(3)]
+NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder with a.fake, b.fake and clip.avi (4 frames of 256 x 192)."""
+    monkeypatch.chdir(tmp_path)
+    write_fake_model(Path("a.fake"))
+    save_fake("b.fake", META, [])
+    write_clip(Path("clip.avi"), frames=4)
+    return tmp_path
+
+
+def bench(*options, models=("a.fake",)):
+    common = ["--source", "clip.avi", "--seconds", "0", "--runs", "4", "--warmup", "1", "--threads", "1"]
+    return cli.main(["bench", *(["--model", *models] if models else []), *common, *map(str, options)])
+
+
+def error_line(capsys):
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+# --- measuring --------------------------------------------------------------------------------------------------
+
+
+def recorder(log, name, sleep_s=0.0):
+    """Return a model to measure that logs (name, frame index)."""
+
+    def detect(frame):
+        log.append((name, frame.index))
+        time.sleep(sleep_s)
+        return FrameResult(frame, NOTHING, {"preprocess": 1.0, "network": 2.0, "postprocess": 3.0})
+
+    return lambda frame: timed(detect, frame)
+
+
+def test_models_run_in_turns_on_the_same_frame_and_each_begins_a_round():
+    log: list = []
+    models = {name: recorder(log, name) for name in "AB"}
+    measured = measure(models, FRAMES, warmup=1, counted=iter(range(4)))
+    assert log[:2] == [("A", 0), ("B", 0)]  # warm-up
+    assert log[2:] == [("A", 0), ("B", 0), ("B", 1), ("A", 1), ("A", 2), ("B", 2), ("B", 0), ("A", 0)]
+    assert measured.failures == {}
+    assert (measured.rounds, measured.interrupted) == (4, False)
+    for latency in measured.latencies.values():
+        assert latency.runs == 4
+        assert latency.stages_ms["network"] == [2.0] * 4
+
+
+def test_end_to_end_is_the_time_of_the_whole_call():
+    measured = measure({"A": recorder([], "A", sleep_s=0.02)}, FRAMES, warmup=0, counted=iter(range(2)))
+    assert all(20 <= value < 2000 for value in measured.latencies["A"].stages_ms["end to end"])
+    assert measured.latencies["A"].fps <= 50
+
+
+def test_cpu_time_is_of_computing_not_of_waiting():
+    """Asleep for 50 ms, then busy for 50 ms; the least of five, because threads of OpenBLAS spin after a product."""
+
+    def detect(frame):
+        time.sleep(0.05)
+        busy_until = time.process_time() + 0.05
+        while time.process_time() < busy_until:
+            pass
+        return FrameResult(frame, NOTHING, {})
+
+    assert 50 <= min(timed(detect, FRAMES[0])["cpu"] for _ in range(5)) < 80
+
+
+def test_frames_a_second_are_one_by_the_mean():
+    """10, 10 and 40 ms: 20 on average."""
+    assert Latency({"end to end": [10.0, 10.0, 40.0]}).fps == pytest.approx(50)
+
+
+def test_percentiles_lie_between_neighbours():
+    """Of 0, 1, ..., 200 each is twice its own number."""
+    assert percentiles(range(201)) == {"p50": 100, "p90": 180, "p99": 198}
+
+
+@pytest.mark.parametrize(
+    ("runs", "seconds", "tick_s", "wanted"), [(3, 0.0, 1.0, 3), (1, 5.0, 1.0, 5), (10, 5.0, 100.0, 10)]
+)
+def test_rounds_go_on_until_both_runs_and_seconds_are_reached(runs, seconds, tick_s, wanted):
+    """The clock ticks once a look: first at the start, then after each round that goes beyond ``runs``."""
+    looks = iter(range(100))
+    assert len(list(rounds(runs, seconds, clock=lambda: tick_s * next(looks)))) == wanted
+
+
+@pytest.mark.parametrize("fails_at", [0, 3], ids=["in warm-up", "later"])
+def test_a_model_that_fails_is_dropped_and_the_rest_goes_on(fails_at):
+    log: list = []
+    calls = iter(range(100))
+
+    def bad(frame):
+        if next(calls) == fails_at:
+            raise RuntimeError("out of memory\nmore words")
+        return recorder([], "bad")(frame)
+
+    measured = measure({"bad": bad, "good": recorder(log, "good")}, FRAMES, 1, iter(range(5)))
+    assert measured.failures == {"bad": "out of memory"}
+    assert list(measured.latencies) == ["good"]
+    assert (len(log), measured.latencies["good"].runs) == (6, 5)
+
+
+def test_what_was_measured_before_ctrl_c_is_kept():
+    """Interrupted in the third round, at the second model: A has 3 runs, B has 2."""
+    calls = iter(range(100))
+
+    def interrupted(frame):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return recorder([], "B")(frame)
+
+    measured = measure({"A": recorder([], "A"), "B": interrupted}, FRAMES[:1], 0, iter([0, 2, 4, 6]))
+    assert (measured.interrupted, measured.rounds) == (True, 2)
+    assert [measured.latencies[name].runs for name in "AB"] == [3, 2]
+
+
+def test_the_device_is_described():
+    figures = device_figures()
+    assert figures["device"]
+    assert figures["cores"] >= 1
+    assert figures["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("suffix", "package"), [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert"), ("tflite", "tflite_runtime")]
+)
+def test_the_engine_is_named_with_the_version_that_is_loaded(monkeypatch, suffix, package):
+    for other in ("onnxruntime", "ai_edge_litert", "tflite_runtime"):
+        monkeypatch.delitem(sys.modules, other, raising=False)
+    monkeypatch.setitem(sys.modules, package, SimpleNamespace(__version__="1.2.3"))
+    assert engine_version(Path(f"model.{suffix}")) == f"{package} 1.2.3"
+
+
+def test_an_engine_without_a_package_is_named_by_its_suffix():
+    assert engine_version(Path("model.fake")) == "fake"
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_followed_by_one_json_line(folder, capsys):
+    assert bench(models=("a.fake", "b.fake", "a.fake")) == 0  # a file that is named twice is measured once
+    *table, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last)
+    assert [row["model"] for row in figures["models"]] == ["a.fake", "b.fake"]
+    for row in figures["models"]:
+        assert row["n"] == 4
+        assert list(row["ms"]) == ["preprocess", "network", "postprocess", "end to end"]
+        stages = [row["ms"][stage]["p50"] for stage in row["ms"]]
+        assert 0 < max(stages[:3]) < stages[3]
+        for values in row["ms"].values():
+            assert 0 <= values["p50"] <= values["p90"] <= values["p99"]
+        assert len(row["model_sha256"]) == 64
+    assert (figures["warmup"], figures["threads"], figures["frames"], figures["frame_hw"]) == (1, [1], 4, [192, 256])
+    assert (figures["schema"], figures["failures"], figures["left_out"]) == (2, [], [])
+    assert sum(line.startswith("stage ") for line in table) == 2
+    assert [line.split()[0] for line in table[-4:] if line and "warning" not in line][-2:] == ["a.fake", "b.fake"]
+
+
+def test_json_alone_leaves_nothing_else_on_stdout(folder, capsys):
+    assert bench("--json") == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["models"][0]["n"] == 4
+    assert "end to end" in output.err
+
+
+def test_json_goes_to_a_file(folder, capsys):
+    assert bench("--json", "out/bench.json") == 0
+    assert json.loads(Path("out/bench.json").read_text())["source"] == "clip.avi"
+    assert "{" not in capsys.readouterr().out
+
+
+def test_one_image_is_enough(folder, capsys):
+    cv2.imwrite("one.png", picture(9))
+    assert bench("--source", "one.png", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 1
+
+
+def test_the_demo_clip_is_the_default(folder, capsys):
+    options = ["--seconds", "0", "--runs", "2", "--warmup", "0", "--threads", "1", "--json"]
+    assert cli.main(["bench", "--model", "a.fake", *options]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["source"], figures["frames"], figures["frame_hw"]) == ("demo clip", 30, [576, 768])
+
+
+def test_a_model_that_does_not_open_is_named_and_the_rest_is_measured(folder, capsys):
+    assert bench("--json", "bench.json", models=("lost.onnx", "a.fake")) == 1
+    assert error_line(capsys) == (
+        "edgedet: 1 failed, 1 models measured: there is no model file lost.onnx: name one that `edgedet export` wrote."
+    )
+    figures = json.loads(Path("bench.json").read_text())
+    assert [row["model"] for row in figures["models"]] == ["a.fake"]
+    assert len(figures["failures"]) == 1
+
+
+def test_a_model_whose_process_ends_is_named_and_the_rest_is_measured(folder, capsys, monkeypatch):
+    """b.fake's process is killed before its third run, as the system does where memory ends."""
+    run = ServedDetector.run
+    left = iter(range(100))
+
+    def killed_at_the_third(self, frame):
+        if self.opened.sha256 == sha256_of("b.fake") and next(left) == 2:
+            self._child._process.kill()
+        return run(self, frame)
+
+    monkeypatch.setattr(ServedDetector, "run", killed_at_the_third)
+    assert bench("--json", "bench.json", models=("a.fake", "b.fake")) == 1
+    assert error_line(capsys) == (
+        "edgedet: 1 failed, 1 models measured: b.fake, 1 threads: the system killed its process, most likely for want "
+        "of memory."
+    )
+    assert [row["model"] for row in json.loads(Path("bench.json").read_text())["models"]] == ["a.fake"]
+
+
+def test_ctrl_c_reports_what_was_measured(folder, capsys, monkeypatch):
+    run = ServedDetector.run
+    left = iter(range(100))
+
+    def interrupted(self, frame):
+        if next(left) == 4:
+            raise KeyboardInterrupt
+        return run(self, frame)
+
+    monkeypatch.setattr(ServedDetector, "run", interrupted)
+    assert bench("--json", "bench.json") == 1
+    assert error_line(capsys) == "edgedet: 1 failed, 1 models measured: interrupted after 3 rounds."
+    figures = json.loads(Path("bench.json").read_text())
+    assert (figures["models"][0]["n"], figures["failures"]) == (3, ["interrupted after 3 rounds"])
+
+
+@pytest.mark.parametrize(
+    ("options", "models", "says"),
+    [
+        ((), (), "name one or more files after --model"),
+        (("--phi", "9"), (), "--phi takes 0, 1, 2, 3, 4, 5, 6, 7, 8; got 9"),
+        (("--phi", "3-1"), (), "--phi takes numbers and ranges, such as 0,2,4-6; got '3-1'"),
+        (("--phi", "0", "--engine", "onnx"), (), "--engine takes ort, tflite, trt; got 'onnx'"),
+        (("--phi", "0", "--precision", ","), (), "--precision takes fp32, fp16, int8; got ''"),
+        (("--phi", "0", "--precision", "fp16"), (), "nothing to measure: fp16 ort: edgedet writes no FP16 file"),
+        (("--phi", "0", "--engine", "trt"), (), "--engine trt needs tensorrt, which is not installed"),
+        (("--phi", "0-7", "--engine", "trt", "--precision", "fp16,int8"), (), "--engine trt needs tensorrt, which is"),
+        (("--weights", "demo"), ("a.fake",), "--weights goes with --phi"),
+        (("--phi", "0", "--calib", "clip.avi"), (), "--calib goes with --weights"),
+        (("--images", "."), ("a.fake",), "--images goes with --data"),
+        (("--sustain", "nonsense"), ("a.fake",), "--sustain takes a time such as 45s, 30m or 1h; got 'nonsense'"),
+        (("--sustain", "0s"), ("a.fake",), "--sustain takes a time such as 45s, 30m or 1h; got '0s'"),
+        (("--html", "a.fake/page.html"), ("a.fake",), "cannot write a.fake/page.html: "),
+        (("--json", "."), ("a.fake",), "cannot write .: it is a folder"),
+        (("--phi", "0-1", "--weights", "demo"), (), "--weights is of one model, but --phi names 2"),
+        (("--phi", "0", "--weights", "lost.pth"), (), "there is no checkpoint lost.pth"),
+        ((), ("lost.onnx",), "there is no model file lost.onnx"),
+        (
+            (),
+            ("lost.onnx", "lost.fake"),
+            "lost.onnx: name one that `edgedet export` wrote; there is no model file lost.f",
+        ),
+        (("--runs", 0), ("a.fake",), "--runs wants a number from 1 up; got 0"),
+        (("--warmup", -1), ("a.fake",), "--warmup wants a number from 0 up; got -1"),
+        (("--threads", 0), ("a.fake",), "--threads wants a number from 1 up; got 0"),
+        (("--seconds", "nan"), ("a.fake",), "--seconds wants a number from 0 up; got nan"),
+        (("--score", 1), ("a.fake",), "a score threshold lies between 0 and 1"),
+        (("--source", "lost.png"), ("a.fake",), "there is no lost.png"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, options, models, says):
+    assert bench(*options, models=models) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith("edgedet: ")
+    assert says in line
+
+
+def test_a_frame_that_cannot_be_read_is_named(folder, capsys):
+    Path("photos").mkdir()
+    cv2.imwrite("photos/1.png", picture(9))
+    Path("photos/2.png").write_bytes(b"")
+    assert bench("--source", "photos") == 1
+    assert "photos/2.png is empty (0 bytes)" in error_line(capsys)
+
+
+# --- post-processing alone --------------------------------------------------------------------------------------
+
+
+def test_simulated_outputs_have_the_share_of_candidates_and_boxes_that_belong_together():
+    """1 % of 49,104 anchors in clusters of 30: about 490 candidates, NMS keeps a few of each of the 16 objects."""
+    spec = SPECS["tf_efficientdet_d0"]
+    anchors = anchors_for(spec)
+    raw = postprocess_speed.trained_like_outputs(anchors, spec.num_classes, share=0.01)
+    candidates = int((raw.class_logits > logit_of(postprocess_speed.SCORE)).sum())
+    assert 440 <= candidates <= 480  # 16 clusters of 30, of which some share an anchor and class
+    found = postprocess(raw, anchors, 1.0, spec.input_hw, score=postprocess_speed.SCORE)
+    assert 16 <= len(found) <= 100
+
+
+def test_the_speed_benchmark_prints_a_table_then_json(capsys, monkeypatch):
+    """On a small D0, because only D0 and D7 at their own size take seconds."""
+    small = resized(SPECS["tf_efficientdet_d0"], (128, 128))
+    monkeypatch.setattr(postprocess_speed, "SPECS", {name: small for name in postprocess_speed.MODELS})
+    assert postprocess_speed.main(["--runs", "3"]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last)
+    assert [row["model"] for row in figures["models"]] == list(postprocess_speed.MODELS)
+    assert [row["target_p50_ms"] for row in figures["models"]] == [4.0, 40.0]
+    assert figures["models"][0]["n"] == 3
+    assert len(table) == 4
+
+
+def test_a_share_out_of_range_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        postprocess_speed.main(["--share", "2"])
+    assert ended.value.code == 2
+    assert "--share" in capsys.readouterr().err

@@ -1,0 +1,146 @@
+"""`edgedet bench compare` and the page of `--html`: ratios by hand, what is refused, what the page shows."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from media import META, write_clip, write_fake_model
+
+from edgedet import cli
+from edgedet.benchmarks.latency.compare import compare, compared, least_band
+from edgedet.benchmarks.latency.options import numbers
+from edgedet.benchmarks.latency.page import growth, page
+from edgedet.benchmarks.latency.sustain import seconds_of
+from edgedet.engines.fake import save_fake
+from edgedet.errors import InputError
+
+pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch, capsys):
+    """Return the JSON of a run of two fake models, and leave a.json and page.html in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    write_fake_model(Path("a.fake"))
+    save_fake("b.fake", META, [])
+    write_clip(Path("clip.avi"), frames=4)
+    options = ["--source", "clip.avi", "--seconds", "0", "--runs", "6", "--warmup", "1", "--threads", "1"]
+    assert cli.main(["bench", "--model", "a.fake", "b.fake", *options, "--html", "page.html", "--json", "a.json"]) == 0
+    capsys.readouterr()
+    return json.loads(Path("a.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("after", "ratio", "verdict"),
+    [(100.0, 1.0, "within noise"), (102.0, 1.02, "within noise"), (110.0, 1.1, "slower"), (80.0, 0.8, "faster")],
+)
+def test_a_difference_beyond_the_band_is_faster_or_slower(after: float, ratio: float, verdict: str) -> None:
+    """Runs without any noise have the least band, 3 %."""
+    found = compared([100.0] * 20, [after] * 20)
+    assert found["ratio"] == pytest.approx(ratio)
+    assert found["band"] == [0.97, 1.03]
+    assert found["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("governors", "clocks_mhz", "wanted"),
+    [
+        ([], (None, None), 0.10),
+        (["performance"], (600.0, 1800.0), 0.03),
+        (["schedutil"], (600.0, 1800.0), 0.10),
+        (["schedutil"], (1510.0, 1510.0), 0.03),
+    ],
+)
+def test_a_free_clock_widens_the_least_band(governors, clocks_mhz, wanted: float) -> None:
+    low, high = clocks_mhz
+    found = least_band({"governors": governors, "clock_min_mhz": low, "clock_max_mhz": high})
+    assert found == wanted
+    assert compared([100.0] * 20, [108.0] * 20, found)["verdict"] == ("slower" if wanted == 0.03 else "within noise")
+
+
+def test_noise_that_lasts_widens_the_band() -> None:
+    """A quarter of the rounds 30 % slower, all in a row: 10 % more time is no verdict."""
+    found = compared([100.0] * 30 + [130.0] * 10 + [100.0] * 20, [110.0] * 40 + [143.0] * 20)
+    assert found["band"][1] > 1.1
+    assert found["verdict"] == "within noise"
+
+
+def test_few_runs_say_nothing() -> None:
+    assert compared([1.0] * 4, [2.0] * 4)["verdict"] == "fewer than 5 runs say nothing"
+
+
+def test_a_run_compared_with_itself_is_within_noise(measured, capsys) -> None:
+    assert cli.main(["bench", "compare", "a.json", "a.json", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == 4  # two models, network and end to end
+    assert {row["verdict"] for row in rows} == {"within noise"}
+    assert {row["ratio"] for row in rows} == {1.0}
+
+
+def test_runs_of_different_things_are_refused(measured, capsys) -> None:
+    other = copy.deepcopy(measured)
+    other["cpu"] = "another"
+    with pytest.raises(InputError, match="the processor differs"):
+        compare(measured, other)
+    Path("old.json").write_text('{"models": []}', encoding="utf-8")
+    for words in (
+        ["compare", "a.json"], ["compare", "a.json", "missing.json"], ["compare", "a.json", "old.json"],
+        ["compare", "a.json", "a.json", "--html", "b.html"], ["frobnicate"],
+    ):  # fmt: skip
+        assert cli.main(["bench", *words]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_page_is_one_file_with_every_model_and_no_address_outside(measured) -> None:
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert text.count("<svg") >= 1
+    assert "prefers-color-scheme" in text
+    assert 'src="' not in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    for row in measured["models"]:
+        assert f"{row['ms']['network']['p50']:.1f}" in text
+
+
+def test_the_page_escapes_what_a_file_is_called(measured) -> None:
+    result = copy.deepcopy(measured)
+    for row in result["models"]:
+        row["name"] = "<script>"
+    result["failures"] = ["<b>x"]
+    assert "<script>" not in page(result)
+    assert "<b>x" not in page(result)
+
+
+def test_growth_is_the_exponent_of_a_power_law() -> None:
+    costs = [1.0, 2.0, 4.0, 8.0]
+    exponent, _ = growth(costs, [3.0 * cost**0.9 for cost in costs])
+    assert exponent == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0-2", [0, 1, 2]), ("1", [1]), ("0,3-4", [0, 3, 4])])
+def test_ranges_of_phi(text: str, wanted: list[int]) -> None:
+    assert numbers("--phi", text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "a", "2-1", "-1"])
+def test_impossible_ranges_are_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        numbers("--phi", text)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("45s", 45.0), ("30m", 1800.0), ("1h", 3600.0)])
+def test_times_of_sustain(text: str, wanted: float) -> None:
+    assert seconds_of(text) == wanted
+
+
+def test_a_long_run_is_cut_into_windows(measured, capsys) -> None:
+    options = ["--source", "clip.avi", "--seconds", "0", "--runs", "5", "--warmup", "1", "--threads", "1"]
+    assert cli.main(["bench", "--model", "a.fake", *options, "--sustain", "1s", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    windows = row["sustain"]["windows"]
+    assert windows
+    assert all(window["fps"] > 0 for window in windows)
+    assert row["sustain"]["kept"] is None or row["sustain"]["kept"] > 0

@@ -1,0 +1,114 @@
+"""``edgedet import``: own files hold what each family's checkpoint held, and a refused one leaves nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the export extra")
+
+from layouts import source_arrays
+from models import saved
+
+from edgedet.cli import main
+from edgedet.commands.import_ import import_checkpoint
+from edgedet.commands.info import info_of
+from edgedet.export.checkpoints.checkpoint import load_checkpoint
+from edgedet.export.checkpoints.coco import COCO_SLOTS
+from edgedet.export.network.efficientdet import EfficientDet
+from edgedet.files import sha256_of
+from edgedet.specs import SPECS
+
+CLASSES = 3
+
+
+@pytest.fixture
+def zylo117(tmp_path: Path) -> Path:
+    """compound_coef 1 for 3 classes."""
+    saved(source_arrays("zylo117", "1", CLASSES, 1.0), tmp_path / "efficientdet-d1.pth")
+    return tmp_path / "efficientdet-d1.pth"
+
+
+def h5_of(path: Path, variant: str) -> Path:
+    h5py = pytest.importorskip("h5py", reason="needs h5py")
+    with h5py.File(path, "w") as file:
+        for name, array in source_arrays("automl", variant, 90, 1.0).items():
+            file[name] = array
+    return path
+
+
+def check_same_as_source(source: Path, own: Path) -> None:
+    """Weights bit by bit, and everything that is known of them."""
+    wanted, got = load_checkpoint(source), load_checkpoint(own)
+    assert (got.spec, got.class_names, got.sha256) == (wanted.spec, wanted.class_names, sha256_of(source))
+    assert got.state.keys() == wanted.state.keys()
+    assert all(torch.equal(got.state[key], wanted.state[key]) for key in wanted.state)
+
+
+def test_a_zylo117_file_keeps_its_familys_ways(zylo117: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    own = tmp_path / "d1.safetensors"
+    assert main(["import", str(zylo117), "-o", str(own)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(
+        f"recognised {zylo117}: zylo117 tf_efficientdet_d1 (compared with its own code: layout only), 640x640, "
+        "3 classes, 6."
+    )
+    assert out[1] == f"wrote {own}: {own.stat().st_size / 1e6:.1f} MB"
+    check_same_as_source(zylo117, own)
+    assert load_checkpoint(own).spec.pool_padding == "zeros"
+    info = info_of(own)
+    assert (info.family, info.source_sha256, info.classes) == ("zylo117", sha256_of(zylo117), CLASSES)
+
+
+def test_an_effdet_file_and_its_names(tmp_path: Path):
+    source = tmp_path / "tf_efficientdet_d0_a.pth"
+    saved(EfficientDet(SPECS["tf_efficientdet_d0"]).state_dict(), source)
+    result = import_checkpoint(source, tmp_path / "a.safetensors")
+    assert (result.family, result.variant, result.compared) == ("effdet", "tf_efficientdet_d0", "numbers")
+    check_same_as_source(source, tmp_path / "a.safetensors")
+    assert load_checkpoint(tmp_path / "a.safetensors").class_names == COCO_SLOTS
+    assert load_checkpoint(tmp_path / "a.safetensors").notes == ()  # the names are the file's own now
+
+
+def test_a_keras_file(tmp_path: Path):
+    source = h5_of(tmp_path / "efficientdet-lite0.h5", "efficientdet-lite0")
+    import_checkpoint(source, tmp_path / "a.safetensors")
+    check_same_as_source(source, tmp_path / "a.safetensors")
+    assert load_checkpoint(tmp_path / "a.safetensors").spec.family == "automl"
+
+
+def test_options_decide_and_json_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    saved(EfficientDet(replace(SPECS["tf_efficientdet_d0"], num_classes=2)).state_dict(), tmp_path / "a.pth")
+    (tmp_path / "own.names").write_text("cat\ndog\n")
+    command = ["import", str(tmp_path / "a.pth"), "-o", str(tmp_path / "a.safetensors"), "--json"]
+    assert main([*command, "--variant", "tf_efficientdet_d0_ap", "--names", str(tmp_path / "own.names")]) == 0
+    printed = capsys.readouterr()
+    figures = json.loads(printed.out)
+    assert "recognised" in printed.err
+    assert (figures["variant"], figures["classes"]) == ("tf_efficientdet_d0_ap", 2)
+    assert figures["sha256"] == sha256_of(tmp_path / "a.safetensors")
+    assert load_checkpoint(tmp_path / "a.safetensors").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "complaint"),
+    [
+        ("a.pth", (), "edgedet import writes files ending in .safetensors; got -o "),
+        ("a.safetensors", ("--variant", "d1"), "unknown model 'd1'"),
+        ("a.safetensors", ("--variant", "tf_efficientdet_d0"), "does not hold tf_efficientdet_d0"),
+        ("a.safetensors", ("--names", "missing.names"), "cannot read class names from missing.names"),
+    ],
+)
+def test_what_cannot_be_imported_leaves_nothing(
+    output: str, options: tuple[str, ...], complaint: str, zylo117: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    assert main(["import", str(zylo117), "-o", str(tmp_path / output), *options]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert complaint in printed.err
+    assert list(tmp_path.iterdir()) == [zylo117]

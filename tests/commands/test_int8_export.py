@@ -1,0 +1,121 @@
+"""`edgedet export --int8`: files that passed their gate, and none that did not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the export extra")
+pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
+
+from edgedet import demo
+from edgedet.calibration import quantise as steps
+from edgedet.calibration.ranges import refine
+from edgedet.cli import main
+from edgedet.engines.base import open_engine
+
+INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "2"]
+FILES = ("_int8.onnx", "_int8_fp16.onnx", "_int8.tflite")
+
+
+@pytest.fixture(autouse=True)
+def one_range_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one frame: it takes most of calibration's time, and has tests of its own."""
+    for name in ("WORST_DENSE", "WORST_SPARSE", "JUDGED_ON"):
+        monkeypatch.setattr(refine, name, 1)
+
+
+def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """12 gate frames hold some 75 boxes; at least 85 % of the MACs are INT8 for TensorRT and all for TFLite."""
+    assert main([*INT8, "--frames", "40", "--out", str(tmp_path), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)["int8"]
+    assert [Path(item["path"]).name for item in written] == [demo.MODEL_NAME + suffix for suffix in FILES]
+    for item, share in zip(written, (0.85, 0.85, 0.99), strict=True):
+        meta, engine = open_engine(item["path"], threads=1)
+        engine.close()
+        assert item["int8_mac_share"] >= share
+        assert meta.precision == "int8"
+        assert meta.report["gate"]["verdict"] == "PASSED"
+        assert meta.report["gate"]["value"] >= 0.97
+        assert meta.report["frames"]["gate"] == 12
+
+
+def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
+    common = [*INT8, "--frames", "10", "--force", "--out"]
+    assert main([*common, str(tmp_path / "a")]) == 0
+    table = tmp_path / "a" / f"{demo.MODEL_NAME}_int8.table.json"
+    assert main([*common, str(tmp_path / "b"), "--table", str(table)]) == 0
+    first, second = (tmp_path / folder / f"{demo.MODEL_NAME}_int8.tflite" for folder in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even an earlier export's: it would be taken for this one."""
+    (tmp_path / f"{demo.MODEL_NAME}_int8.tflite").write_bytes(b"of other weights")
+    assert main([*INT8, "--frames", "6", "--out", str(tmp_path)]) == 3
+    assert "UNVERIFIED" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
+
+
+def test_a_ruined_file_is_refused_and_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges ten times too narrow clip nearly everything."""
+    honest = steps.table_from_observed
+
+    def narrow(*arguments: object) -> object:
+        table = honest(*arguments)  # type: ignore[arg-type]
+        ranges = {name: (low / 10, high / 10) for name, (low, high) in table.ranges.items()}
+        return replace(table, ranges=ranges, magnitudes={name: m / 10 for name, m in table.magnitudes.items()})
+
+    monkeypatch.setattr(steps, "table_from_observed", narrow)
+    assert main([*INT8, "--frames", "30", "--out", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert error.count(": FAILED: F1") == 3
+    assert "Traceback" not in error
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--keep-float", "stem,neck"],
+            "--keep-float takes stem, depthwise, se, heads, or layers as edgedet sensitivity names them; got 'neck'",
+        ),
+        (["--observer", "best"], "--observer takes mixed, mse, minmax, percentile; got 'best'"),
+        (["--score", "1.5"], "between 0 and 1"),
+        (["--table", "nowhere.json"], "nowhere.json is no calibration table"),
+        (["--data", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_wrong_options_give_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*INT8, "--frames", "6", "--out", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_labels_of_calibration_frames_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs the pc extra")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    images, boxes = [], []
+    for number, bgr in enumerate(demo.clip_frames(4), start=1):
+        name = f"{number}.png"
+        assert cv2.imwrite(str(folder / name), bgr)
+        images.append({"id": number, "file_name": name, "width": bgr.shape[1], "height": bgr.shape[0]})
+        box = {"id": number, "image_id": number, "category_id": 1, "bbox": [10, 10, 50, 90], "area": 4500, "iscrowd": 0}
+        boxes.append(box)
+    labels = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    (tmp_path / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
+    calibrate = ["--calib", str(folder), "--frames", "4", "--data", str(tmp_path / "labels.json")]
+    assert main([*INT8, *calibrate, "--images", str(folder), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "of the 4 labelled images are calibration frames, too (first: " in error
+    assert not list((tmp_path / "out").glob("*int8*"))

@@ -1,0 +1,431 @@
+"""Building engines, against a SIMULATED TensorRT of each version (simulated_tensorrt.py): what is asked of it, and what
+comes of its refusals. Nothing here is TensorRT's own behaviour.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import trt_api
+from onnx import TensorProto, numpy_helper
+from trt_models import DEPTHWISE, SPEC, STEM, simulate, write_models
+
+from edgedet.calibration.placement.plan import quantised_conv
+from edgedet.engines.tensorrt import board as trt_board
+from edgedet.engines.tensorrt import build_process as trt_child
+from edgedet.engines.tensorrt.board import Board, Identity, import_tensorrt
+from edgedet.engines.tensorrt.build import LOW_MEMORY_BYTES, BuildOptions, Recipe, build_plan, file_for, options_for
+from edgedet.engines.tensorrt.build_process import build
+from edgedet.engines.tensorrt.cuda import open_cuda
+from edgedet.engines.tensorrt.int8_layers import quantised
+from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
+from edgedet.machine import machine_of
+
+OPTIONS = BuildOptions(64 << 20)
+VERSIONS = trt_api.versions()
+WEAK = [version for version in VERSIONS if not version.startswith("11.")]
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(params=VERSIONS)
+def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, request.param)
+    return importlib.import_module("tensorrt")
+
+
+@pytest.fixture
+def trt10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, "10.3.0")
+    return importlib.import_module("tensorrt")
+
+
+def planned(trt, recipe: Recipe, options: BuildOptions = OPTIONS) -> onnx.ModelProto:
+    """Build in this process and return the network that was built."""
+    plan, layers = build_plan(trt, recipe, options, lambda phase, done, steps: None)
+    assert layers > 20
+    return onnx.load_from_string(plan.partition(b"\n")[2])
+
+
+def quantised_convs(model: onnx.ModelProto) -> set[str]:
+    made = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {n.name for n in model.graph.node if n.op_type == "Conv" and made.get(n.input[0]) == "DequantizeLinear"}
+
+
+def all_convs(model: onnx.ModelProto) -> set[str]:
+    return {node.name for node in model.graph.node if node.op_type == "Conv"}
+
+
+def test_an_int8_file_is_built_as_it_is_written(trt, int8: Path):
+    model = planned(trt, Recipe("int8", str(int8), "int8"))
+    assert quantised_convs(model) == all_convs(model)
+    typed = trt.__version__.startswith("11.")
+    assert model.opset_import[0].version == (19 if typed else 17)
+
+
+@pytest.mark.parametrize(
+    ("parts", "taken"),
+    [
+        (("depthwise",), lambda name: "conv_dw" in name),
+        (("stem", "heads"), lambda name: "stem" in name or "_net." in name),
+    ],
+)
+def test_parts_are_taken_back_to_float_with_their_weights(trt, parts, taken, int8: Path):
+    model = planned(trt, Recipe("some", str(int8), "int8", parts))
+    everything = all_convs(model)
+    assert quantised_convs(model) == {name for name in everything if not taken(name)}
+    made = {name: node for node in model.graph.node for name in node.output}
+    constants = {
+        item.name: numpy_helper.to_array(item)
+        for graph in (onnx.load(file_for(trt, int8).path).graph, model.graph)
+        for item in graph.initializer
+    }
+    for node in model.graph.node:
+        if node.op_type == "Conv" and taken(node.name):
+            assert node.input[1] not in made  # a constant: nothing is dequantised while frames run
+            weight, scales = constants[f"{node.name}.weight.int8"], constants[f"{node.name}.weight.scales"]
+            wanted = (weight * scales.astype(np.float64).reshape(-1, 1, 1, 1)).astype(scales.dtype)
+            np.testing.assert_array_equal(constants[node.input[1]], wanted)
+
+
+def test_fp16_of_an_int8_file_has_no_int8_left(trt, int8: Path):
+    assert quantised_convs(planned(trt, Recipe("fp16", str(int8), "fp16"))) == set()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_float_file_is_built_in_fp16_and_fp32(trt, precision: str, int8: Path):
+    model = planned(trt, Recipe(precision, str(int8.with_name("tiny.onnx")), precision))
+    assert len(all_convs(model)) == 12
+    half = {item.name for item in model.graph.initializer if item.data_type == TensorProto.FLOAT16}
+    weights = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
+    typed = trt.__version__.startswith("11.")  # there a flag decides nothing: the network itself must be FP16
+    assert half == (weights if typed and precision == "fp16" else set())
+    assert [value.type.tensor_type.elem_type for value in model.graph.output] == [TensorProto.FLOAT] * 2
+
+
+def test_a_value_beyond_fp16_is_told(monkeypatch, tmp_path: Path, int8: Path):
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    model = onnx.load(int8.with_name("tiny.onnx"))
+    (bias,) = (item for item in model.graph.initializer if item.name == "backbone.conv_stem.bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(8, 7e4, np.float32), bias.name))
+    onnx.save(model, tmp_path / "big.onnx")
+    with pytest.raises(UnsupportedError, match=r"^backbone\.conv_stem holds values beyond 65504, .* build with --fp32"):
+        planned(importlib.import_module("tensorrt"), Recipe("fp16", str(tmp_path / "big.onnx"), "fp16"))
+
+
+def test_parts_that_the_file_has_in_float_are_told(trt10, int8: Path, tmp_path: Path):
+    """As files of `edgedet export` have depthwise: building the same engine again would cost minutes."""
+    model = onnx.load(int8)
+    for node in model.graph.node:
+        if ".conv_dw" in node.name and node.op_type == "Conv":
+            node.name = "renamed"
+    onnx.save(model, tmp_path / "some_int8.onnx")
+    with pytest.raises(UnsupportedError, match=r"^some_int8\.onnx has depthwise in float already$"):
+        planned(trt10, Recipe("x", str(tmp_path / "some_int8.onnx"), "int8", ("depthwise",)))
+
+
+# --- float convolutions into INT8 -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An INT8 file whose stem and depthwise convolution are float, as `edgedet export` writes, with its table."""
+    return write_models(tmp_path_factory.mktemp("kept"), keep_float=(STEM, DEPTHWISE))
+
+
+def all_int8(kept: Path) -> Recipe:
+    return Recipe("int8, all", str(kept), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
+
+
+def outputs(model: onnx.ModelProto) -> list[np.ndarray]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(1).integers(0, 256, (1, *SPEC.input_hw, 3), dtype=np.uint8)
+    return session.run(None, {"pixels": pixels})
+
+
+def test_what_export_left_float_goes_into_int8_as_export_would_have_done(trt, kept: Path, int8: Path):
+    """The network computes the same, to the last bit, as the file in which everything is INT8."""
+    before = onnx.load(file_for(trt, kept).path)
+    assert quantised_convs(before) == all_convs(before) - {STEM, DEPTHWISE}
+    model = planned(trt, all_int8(kept))
+    assert quantised_convs(model) == all_convs(model) == all_convs(before)
+    wanted = onnx.load(file_for(trt, int8).path)
+    for got, want in zip(outputs(model), outputs(wanted), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert np.abs(outputs(before)[0] - outputs(wanted)[0]).max() > 0
+
+
+def test_weights_are_rounded_as_the_exporter_rounds_them():
+    weight = np.random.default_rng(2).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    weight[4] = 0.0  # a dead channel
+    integers, scales = quantised(weight, half=False)
+    wanted = quantised_conv(weight, None)
+    np.testing.assert_array_equal(integers, wanted.weight)
+    np.testing.assert_array_equal(scales, wanted.scales)
+    assert quantised(weight, half=True)[1].dtype == np.float16
+    assert (quantised(weight, half=True)[1] > 0).all()
+
+
+def test_a_file_that_is_all_int8_is_not_built_twice(trt10, int8: Path, kept: Path):
+    recipe = Recipe("int8, all", str(int8), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
+    with pytest.raises(UnsupportedError, match=r"^tiny_int8\.onnx has all of it in INT8 already$"):
+        planned(trt10, recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (lambda table: table.update(model_sha256="6" * 64), InputError, "is of another checkpoint than the model"),
+        (lambda table: table.pop("magnitudes"), InputError, "is no calibration table of edgedet"),
+        (lambda table: table["magnitudes"].clear(), UnsupportedError, "has no range for what backbone"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_told(change, kind, said: str, trt10, kept: Path, tmp_path: Path):
+    table = json.loads(kept.with_name("tiny_int8.table.json").read_text())
+    change(table)
+    path = tmp_path / "x.table.json"
+    path.write_text(json.dumps(table))
+    with pytest.raises(kind, match=said):
+        planned(trt10, replace(all_int8(kept), ranges=str(path)))
+
+
+# --- which file -------------------------------------------------------------------------------------------------
+
+
+def test_strong_typing_alone_takes_the_fp16_emission_beside_the_file(trt, int8: Path):
+    typed = trt.__version__.startswith("11.")
+    assert file_for(trt, int8).path.name == ("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx")
+
+
+def test_a_missing_fp16_emission_is_told(monkeypatch, tmp_path: Path, int8: Path):
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    alone = tmp_path / "alone_int8.onnx"
+    alone.write_bytes(int8.read_bytes())
+    with pytest.raises(UnsupportedError, match=r"needs alone_int8_fp16\.onnx beside .*copy it too\.$"):
+        file_for(importlib.import_module("tensorrt"), alone)
+
+
+def test_tensorrt_8_refuses_the_fp16_emission(monkeypatch, tmp_path: Path, int8: Path):
+    simulate(monkeypatch, tmp_path, "8.6.1")
+    with pytest.raises(
+        UnsupportedError, match=r"opset 19\), which TensorRT 8\.6\.1 does not read: name the file without"
+    ):
+        file_for(importlib.import_module("tensorrt"), int8.with_name("tiny_int8_fp16.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "said"),
+    [("tiny.onnx", "int8", "is a float model"), ("tiny_int8.onnx", "fp32", "is an INT8 model; --fp32 wants the float")],
+)
+def test_a_precision_that_the_file_does_not_have_is_told(trt10, name: str, precision: str, said: str, int8: Path):
+    with pytest.raises(InputError, match=said):
+        planned(trt10, Recipe("x", str(int8.with_name(name)), precision))
+
+
+# --- memory and timing cache ------------------------------------------------------------------------------------
+
+
+def board(free: int, total: int) -> Board:
+    return Board(Identity("10.3.0", "Orin Nano", "8.7", ""), free, total, integrated=True)
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "workspace"),
+    [(12 << 30, 16 << 30, 2 << 30), (3 << 30, 8 << 30, 1536 << 20), (50 << 20, 8 << 30, 64 << 20)],
+)
+def test_the_workspace_is_half_of_what_is_free_within_limits(free: int, total: int, workspace: int):
+    options = options_for(board(free, total))
+    assert (options.workspace_bytes, options.low_memory) == (workspace, False)
+
+
+def test_small_boards_build_carefully():
+    options = options_for(board(3 << 30, 4 << 30))
+    assert (options.workspace_bytes, options.low_memory) == (LOW_MEMORY_BYTES, True)
+    assert options_for(board(3 << 30, 4 << 30), workspace_mb=100).workspace_bytes == 100 << 20
+
+
+def test_low_memory_leaves_cudnn_and_cublas_out(trt, int8: Path):
+    seen = []
+    original = trt.IBuilderConfig.set_tactic_sources
+    trt.IBuilderConfig.set_tactic_sources = lambda self, sources: seen.append(sources) or original(self, sources)
+    planned(trt, Recipe("int8", str(int8), "int8"), BuildOptions(64 << 20, low_memory=True))
+    kinds = trt.TacticSource
+    assert seen == [1 << int(kinds.JIT_CONVOLUTIONS) | 1 << int(kinds.EDGE_MASK_CONVOLUTIONS)]
+
+
+def test_measured_kernels_are_kept_for_the_next_build(trt, int8: Path, tmp_path: Path):
+    cache = tmp_path / "deep" / "x.timing"
+    options = BuildOptions(64 << 20, timing_cache=str(cache))
+    planned(trt, Recipe("int8", str(int8), "int8"), options)
+    assert cache.read_bytes() == trt.__version__.encode() + b" timings"
+    cache.write_bytes(trt.__version__.encode() + b" more timings")
+    planned(trt, Recipe("int8", str(int8), "int8"), options)
+    assert cache.read_bytes().endswith(b" more timings")
+
+
+def test_a_timing_cache_of_another_version_is_replaced(trt10, int8: Path, tmp_path: Path):
+    cache = tmp_path / "x.timing"
+    cache.write_bytes(b"8.6.1 timings")
+    planned(trt10, Recipe("int8", str(int8), "int8"), BuildOptions(64 << 20, timing_cache=str(cache)))
+    assert cache.read_bytes() == b"10.3.0 timings"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ("parse", ArtifactError, r"cannot read .*tiny_int8.*\.onnx: No importer registered for op in opset \d+\.$"),
+        (
+            "build",
+            UnsupportedError,
+            r"could not build int8: Could not find any implementation for node fpn",
+        ),
+        (
+            "memory",
+            DeviceError,
+            r"^no memory to build int8: .*\(out of memory\)\. Close the desktop.* --low-memory\.$",
+        ),
+    ],
+)
+def test_what_tensorrt_refuses_is_told_in_one_line(trt, fault: str, kind, said: str, int8: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", fault)
+    with pytest.raises(kind, match=said):
+        planned(trt, Recipe("int8", str(int8), "int8"))
+
+
+@pytest.mark.parametrize("version", WEAK)
+def test_a_gpu_without_int8_is_told_before_the_build(version: str, int8: Path, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, version)
+    monkeypatch.setenv("SIMULATED_FAULT", "int8")
+    trt = importlib.import_module("tensorrt")
+    with pytest.raises(
+        UnsupportedError, match=r"no INT8 arithmetic \(Jetson Nano, TX1 and TX2 have none\): use --fp16"
+    ):
+        planned(trt, Recipe("int8", str(int8), "int8"))
+    planned(trt, Recipe("fp16", str(int8), "fp16"))
+
+
+def test_no_tensorrt_is_told_with_where_it_comes_from(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingDependency, match=r"^edgedet build needs tensorrt, .*JetPack brings it .*system-site"):
+        import_tensorrt("edgedet build")
+
+
+def test_a_tensorrt_before_8_5_is_told(trt10, monkeypatch):
+    monkeypatch.delattr(trt10.ICudaEngine, "num_io_tensors")
+    monkeypatch.setattr(trt10, "__version__", "8.2.1")
+    with pytest.raises(UnsupportedError, match=r"needs TensorRT 8\.5 or newer; this is 8\.2\.1\. JetPack 4 boards"):
+        import_tensorrt("edgedet build")
+
+
+# --- in a process of its own ------------------------------------------------------------------------------------
+
+
+def test_a_child_builds_and_tells_how_far_it_is(trt10, int8: Path, tmp_path: Path, capsys):
+    built = build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+    assert (tmp_path / "plan").stat().st_size == built.bytes > 1000
+    assert built.layers > 20
+    assert "building int8: 0 s" in capsys.readouterr().err
+
+
+def test_what_libraries_print_does_not_disturb(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    noisy = tmp_path / "noise"
+    noisy.mkdir()
+    (noisy / "sitecustomize.py").write_text("print('{not JSON'); print('[1]'); print('words')")
+    monkeypatch.syspath_prepend(noisy)
+    assert build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan").layers > 20
+
+
+def test_what_a_child_refuses_comes_back_as_it_was(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", "build")
+    with pytest.raises(UnsupportedError, match=r"^TensorRT could not build int8: Could not find any"):
+        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+
+
+def test_a_child_that_the_system_kills_is_told(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", "slow")
+    started = []
+    popen = subprocess.Popen
+
+    def spy(*args, **kwargs):
+        started.append(popen(*args, **kwargs))
+        threading.Timer(0.5, started[0].kill).start()
+        return started[0]
+
+    monkeypatch.setattr(trt_child.subprocess, "Popen", spy)
+    with pytest.raises(
+        DeviceError, match=r"^the system killed the build of int8, most likely for want of memory\. Close"
+    ):
+        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+
+
+def test_a_child_that_ends_without_a_word_is_told(trt10, int8: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_TENSORRT", "no such version")
+    with pytest.raises(DeviceError, match=r"the build of int8 ended without a result: ValueError: "):
+        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C, to parent and child"),
+        pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), id="SIGTERM, to the parent alone"),
+    ],
+)
+def test_an_ended_build_ends_at_once_and_leaves_nothing(end, trt10, int8: Path, tmp_path: Path, monkeypatch):
+    """Also in TensorRT 8, which has no monitor to cancel by."""
+    monkeypatch.setenv("SIMULATED_FAULT", "slow")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    code = "import sys; from edgedet.cli import main; sys.exit(main(sys.argv[1:]))"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in ("tiny_int8.onnx", "tiny.onnx"):
+        (folder / name).write_bytes(int8.with_name(name).read_bytes())
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "build", str(folder / "tiny_int8.onnx")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("building int8"):
+            break
+    time.sleep(0.5)
+    started = time.monotonic()
+    end(process.pid)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 5
+    assert "Traceback" not in stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny.onnx", "tiny_int8.onnx"]
+    with pytest.raises(ProcessLookupError):  # the child has ended as well
+        os.killpg(process.pid, 0)
+
+
+def test_the_board_s_system_is_part_of_what_an_engine_belongs_to(trt10, monkeypatch):
+    machine = replace(machine_of(), jetpack="R36.4.3")
+    monkeypatch.setattr(trt_board, "machine_of", lambda: machine)
+    identity = trt_board.this_board(trt10, open_cuda()).identity
+    assert identity.line() == "TensorRT 10.3.0 on Simulated Orin (compute capability 8.7), Jetson Linux R36.4.3"
+    then = {**identity.to_dict(), "system": "R35.4.1"}
+    assert identity.changes_since(then) == ["system R35.4.1 -> R36.4.3"]
+    assert identity.changes_since({}) == [f"{name} ? -> {value}" for name, value in identity.to_dict().items()]

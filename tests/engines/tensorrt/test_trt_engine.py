@@ -1,0 +1,396 @@
+"""Running engines, against SIMULATED TensorRT, pycuda, cuda-python and CUDA graphs (simulated_*.py).
+
+The simulated engine is onnxruntime, so outputs equal the ONNX file's; whether a GPU's do is for a board to say.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simulated_cuda
+import trt_api
+from simulated_tensorrt import STREAMS
+from trt_models import SPEC, simulate, write_models
+
+from edgedet import demo
+from edgedet.cli import main
+from edgedet.commands.build import build_model
+from edgedet.detector import Detector
+from edgedet.engines.base import open_engine
+from edgedet.engines.tensorrt import cuda as trt_cuda
+from edgedet.engines.tensorrt.cuda import open_cuda
+from edgedet.engines.tensorrt.engine import TrtEngine
+from edgedet.engines.tensorrt.engine_file import read_engine, with_report
+from edgedet.errors import ArtifactError, DeviceError, MissingDependency, ShapeError
+
+V = "10.3.0"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models and an INT8 engine of V, to copy."""
+    folder = tmp_path_factory.mktemp("built")
+    int8 = write_models(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        simulate(patch, folder / "simulation", V)
+        build_model(int8, tune=False)
+    return int8.with_suffix(".engine")
+
+
+@pytest.fixture
+def here(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An engine with its ONNX files beside it, on the machine that it was built on."""
+    for name in ("tiny.onnx", "tiny_int8.onnx", "tiny_int8_fp16.onnx", "tiny_int8.engine"):
+        shutil.copy(built.with_name(name), tmp_path)
+    simulate(monkeypatch, tmp_path, V)
+    return tmp_path / "tiny_int8.engine"
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (1, *SPEC.input_hw, 3), dtype=np.uint8)
+
+
+def load(path: Path, **options) -> TrtEngine:
+    meta, plan = read_engine(path)
+    return TrtEngine(importlib.import_module("tensorrt"), open_cuda(), meta, plan, **options)
+
+
+# --- frames -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", trt_api.versions())
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+def test_outputs_are_those_of_the_onnx_file(version: str, cuda: str, here: Path, pixels, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, version, cuda)
+    build_model(here.with_suffix(".onnx"), tune=False)
+    typed = version.startswith("11.")
+    with closing(open_engine(here, 1)[1]) as engine:
+        assert engine._cuda.package == cuda
+        with closing(open_engine(here.with_name("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx"), 1)[1]) as other:
+            for frame in (pixels, 255 - pixels):
+                got, wanted = engine.infer(frame), other.infer(frame)
+                np.testing.assert_array_equal(got.class_logits, wanted.class_logits)
+                np.testing.assert_array_equal(got.box_codes, wanted.box_codes)
+
+
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+@pytest.mark.parametrize("zero_copy", [True, False])
+@pytest.mark.parametrize("use_graph", [True, False])
+def test_every_way_gives_the_same(cuda, zero_copy, use_graph, here: Path, pixels, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, V, cuda)
+    with closing(open_engine(here.with_suffix(".onnx"), 1)[1]) as other:
+        wanted = other.infer(pixels).class_logits.copy()
+    simulated_cuda.MAX_CALLS.clear()
+    with closing(load(here, zero_copy=zero_copy, use_graph=use_graph)) as engine:
+        assert (engine.zero_copy, engine.uses_graph) == (zero_copy, use_graph)
+        asked = len(simulated_cuda.MAX_CALLS)
+        first = engine.infer(pixels)
+        np.testing.assert_array_equal(first.class_logits, wanted)
+        engine.infer(255 - pixels)
+        assert np.abs(first.class_logits - wanted).max() > 0  # the arrays are the engine's own, overwritten
+        np.testing.assert_array_equal(engine.infer(pixels).class_logits, wanted)
+        copies = simulated_cuda.MAX_CALLS[asked:]
+        assert copies == ([] if zero_copy or use_graph else ["htod", "dtoh", "dtoh"] * 3)
+
+
+def test_memory_is_shared_on_a_jetson_and_copied_on_a_card(here: Path, monkeypatch):
+    with closing(load(here)) as engine:
+        assert engine.zero_copy
+    monkeypatch.setattr(simulated_cuda, "INTEGRATED", False)
+    with closing(load(here)) as engine:
+        assert not engine.zero_copy
+
+
+def test_memory_is_copied_where_the_gpu_does_not_see_the_cpu_s_cache(here: Path, monkeypatch):
+    cuda = open_cuda()
+    monkeypatch.setattr(cuda, "gpu", lambda: trt_cuda.Gpu("TX2", "6.2", 1 << 30, 8 << 30, True))
+    with closing(TrtEngine(importlib.import_module("tensorrt"), cuda, *read_engine(here))) as engine:
+        assert not engine.zero_copy
+
+
+def test_frames_allocate_nothing(here: Path, pixels):
+    with closing(load(here)) as engine:
+        raw = engine.infer(pixels)
+        assert engine.infer(pixels) is raw
+        assert engine.infer(pixels).class_logits.ctypes.data == raw.class_logits.ctypes.data
+
+
+def test_another_thread_may_run_frames(here: Path, pixels):
+    """pycuda's contexts belong to a thread; the simulation refuses calls outside one."""
+    with closing(load(here)) as engine:
+        wanted = engine.infer(pixels).class_logits.copy()
+        got = []
+        thread = threading.Thread(target=lambda: got.append(engine.infer(pixels).class_logits.copy()))
+        thread.start()
+        thread.join()
+        np.testing.assert_array_equal(got[0], wanted)
+
+
+def test_a_kernel_that_cannot_be_recorded_runs_without_a_graph(here: Path, pixels, monkeypatch, capsys):
+    monkeypatch.setenv("SIMULATED_FAULT", "graph")
+    with closing(load(here)) as engine:
+        assert not engine.uses_graph
+        assert engine.infer(pixels).class_logits.any()
+    assert "no CUDA graph, frames are launched layer by layer: the GPU failed (cuStream" in capsys.readouterr().err
+
+
+def test_pixels_of_another_shape_are_refused(here: Path):
+    with (
+        closing(load(here)) as engine,
+        pytest.raises(ShapeError, match=r"wants \(1, 128, 128, 3\) uint8; got \(1, 8, 8"),
+    ):
+        engine.infer(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_everything_is_freed(here: Path, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, V, "cuda-python")
+    runtime = importlib.import_module("cuda.bindings.runtime")
+    load(here, zero_copy=False).close()
+    load(here, zero_copy=True).close()
+    assert runtime._held == {}
+    forgotten = load(here)  # as by a program that does not close its Detector
+    assert runtime._held != {}
+    del forgotten
+    gc.collect()
+    assert runtime._held == {}
+
+
+def test_closing_twice_is_no_error(here: Path):
+    engine = load(here)
+    engine.close()
+    engine.close()
+
+
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+def test_a_program_that_closes_nothing_ends_quietly(cuda: str, here: Path, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, V, cuda)
+    code = (
+        "import simulated_cuda; from edgedet.engines import trt_graph; trt_graph.driver = simulated_cuda.LibCuda\n"
+        f"from edgedet import Detector; detector = Detector({str(here)!r}, 1); print(detector.class_names)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "('cat', 'dog')\n", "")
+
+
+def test_streams_are_simulated_to_run_only_when_waited_for():
+    """Else a forgotten wait would pass here."""
+    queue = simulated_cuda.Queue()
+    done = []
+    STREAMS[queue.handle].queue(lambda: done.append(1))
+    assert done == []
+    queue.wait()
+    assert done == [1]
+
+
+# --- failures ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+def test_a_gpu_lost_between_frames_is_told_in_one_line(cuda: str, here: Path, pixels, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, V, cuda)
+    engine = load(here)
+    engine.infer(pixels)
+    monkeypatch.setenv("SIMULATED_FAULT", "lost")
+    with pytest.raises(DeviceError, match=r"^the GPU failed \(.*unspecified launch failure\): start again; .*restart"):
+        engine.infer(pixels)
+    engine.close()  # asks nothing of a GPU that is gone
+
+
+def test_a_frame_that_tensorrt_refuses_is_told(here: Path, pixels, monkeypatch):
+    with closing(load(here, use_graph=False)) as engine:
+        monkeypatch.setenv("SIMULATED_FAULT", "enqueue")
+        with pytest.raises(DeviceError, match=r"could not run a frame \(\[cudaDriverHelpers\] device is lost\)"):
+            engine.infer(pixels)
+
+
+def test_a_gpu_lost_in_mid_stream_ends_run_with_what_was_found(here: Path, tmp_path: Path, monkeypatch, capsys):
+    """The JSON lines of the frames before are whole."""
+    frames = iter(range(100))
+    infer = TrtEngine.infer
+
+    def third_fails(self, pixels):
+        if next(frames) == 3:
+            monkeypatch.setenv("SIMULATED_FAULT", "lost")
+        return infer(self, pixels)
+
+    monkeypatch.setattr(TrtEngine, "infer", third_fails)
+    code = main(["run", str(here), "--source", str(demo.CLIP), "--jsonl", str(tmp_path / "out.jsonl")])
+    assert code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("edgedet: the GPU failed (cuStreamSynchronize failed: unspecified launch failure)")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ("load", ArtifactError, r"tiny_int8\.engine: TensorRT 10\.3\.0 cannot load it \(Version tag does not match"),
+        ("context", DeviceError, r"^no memory to run the engine"),
+        ("allocate", DeviceError, r"^the GPU has no memory left \(cuMemHostAlloc failed: out of memory\)"),
+        ("gpu", DeviceError, r"^no GPU can be used: cuDeviceGet failed: no CUDA-capable device is detected\.$"),
+        ("lost", DeviceError, r"^the GPU failed \(cuStreamSynchronize"),
+    ],
+)
+def test_an_engine_that_cannot_be_opened_is_told_in_one_line(fault: str, kind, said: str, here: Path, monkeypatch):
+    monkeypatch.setenv("SIMULATED_FAULT", fault)
+    with pytest.raises(kind, match=said):
+        open_engine(here, 1)
+
+
+def test_neither_pycuda_nor_cuda_python_is_told(here: Path, monkeypatch):
+    monkeypatch.setattr(trt_cuda, "import_module", lambda name: (_ for _ in ()).throw(ModuleNotFoundError(name)))
+    with pytest.raises(
+        MissingDependency, match=r"need pycuda or cuda-python, and neither can be imported: pip install"
+    ):
+        open_engine(here, 1)
+
+
+def test_a_pycuda_that_does_not_load_is_told_with_its_reason(here: Path, monkeypatch):
+    def refuse(name):
+        if name == "pycuda.driver":
+            raise ImportError("libcuda.so.1: cannot open shared object file")
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(trt_cuda, "import_module", refuse)
+    with pytest.raises(MissingDependency, match=r"\(pycuda\.driver does not load: libcuda\.so\.1: cannot open"):
+        open_cuda()
+
+
+# --- the file ---------------------------------------------------------------------------------------------------
+
+
+def test_the_file_says_what_it_is_and_where_it_belongs(here: Path, capsys):
+    report = json.loads(zipfile.ZipFile(here).read("edgedet.json"))["report"]["engine"]
+    assert report["built_on"] == {
+        "tensorrt": V, "gpu": "Simulated Orin", "compute_capability": "8.7", "system": ""
+    }  # fmt: skip
+    assert report["onnx"]["name"] == "tiny_int8.onnx"
+    assert main(["info", str(here)]) == 0
+    shown = capsys.readouterr().out
+    assert "precision   int8" in shown
+    assert "tensorrt 10.3.0" in shown
+
+
+@pytest.mark.parametrize("damage", ["byte", "cut", "plan only", "empty"])
+def test_a_damaged_file_never_reaches_tensorrt(damage: str, here: Path, monkeypatch):
+    data = here.read_bytes()
+    flipped = bytearray(data)
+    flipped[len(read_engine(here)[1]) // 2] ^= 1
+    here.write_bytes(
+        {"byte": bytes(flipped), "cut": data[:-100], "plan only": read_engine(here)[1], "empty": b""}[damage]
+    )  # fmt: skip
+    monkeypatch.setenv("SIMULATED_FAULT", "load")  # would be another message
+    with pytest.raises(ArtifactError, match=r"tiny_int8\.engine is (damaged|cut off)"):
+        open_engine(here, 1)
+
+
+def test_a_file_of_another_format_with_our_trailer_is_told(here: Path):
+    meta, plan = read_engine(here)
+    with_report(here, meta, plan, {})
+    bare = replace(meta, report={})
+    from edgedet.engines.tflite_file import with_trailer
+
+    here.write_bytes(with_trailer(plan, bare))
+    with pytest.raises(ArtifactError, match=r"was not built by `edgedet build`: build it from its ONNX file"):
+        open_engine(here, 1)
+
+
+# --- another board ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", ["10.13.3.9", "11.4.0.106"])
+def test_an_engine_of_another_tensorrt_is_built_again(now: str, here: Path, pixels, monkeypatch, tmp_path, capsys):
+    simulate(monkeypatch, tmp_path, now)
+    with closing(open_engine(here, 1)[1]) as engine:
+        assert engine.infer(pixels).class_logits.any()
+    said = capsys.readouterr().err
+    assert f"was built elsewhere (tensorrt {V} -> {now}): building it again, which takes minutes" in said
+    report = read_engine(here)[0].report["engine"]
+    assert report["built_on"]["tensorrt"] == now
+    assert report["rebuilt_because"] == [f"tensorrt {V} -> {now}"]
+    open_engine(here, 1)[1].close()  # and not once more
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recipe_survives_the_rebuild(here: Path, monkeypatch, tmp_path: Path):
+    meta, plan = read_engine(here)
+    recipe = {**meta.report["engine"]["recipe"], "name": "int8, depthwise fp16", "to_float": ["depthwise"]}
+    with_report(here, meta, plan, {"recipe": recipe})
+    simulate(monkeypatch, tmp_path, "10.13.3.9")
+    open_engine(here, 1)[1].close()
+    assert read_engine(here)[0].report["engine"]["recipe"] == recipe
+
+
+def test_another_gpu_is_named(here: Path, monkeypatch, capsys):
+    monkeypatch.setattr(simulated_cuda, "GPU_NAME", "Thor")
+    monkeypatch.setattr(simulated_cuda, "CAPABILITY", (11, 0))
+    open_engine(here, 1)[1].close()
+    assert "(gpu Simulated Orin -> Thor; compute_capability 8.7 -> 11.0)" in capsys.readouterr().err
+
+
+def test_without_its_onnx_file_an_engine_of_elsewhere_is_refused(here: Path, monkeypatch, tmp_path: Path):
+    before = here.read_bytes()
+    here.with_suffix(".onnx").unlink()
+    simulate(monkeypatch, tmp_path, "11.4.0.106")
+    with pytest.raises(
+        ArtifactError, match=r"built elsewhere \(tensorrt .*\), and tiny_int8\.onnx is not beside it: `edgedet build "
+    ):
+        open_engine(here, 1)
+    assert here.read_bytes() == before
+
+
+def test_another_onnx_file_of_that_name_is_not_built_instead(here: Path, monkeypatch, tmp_path: Path):
+    onnx = here.with_suffix(".onnx")
+    shutil.copy(here.with_name("tiny.onnx"), onnx)
+    simulate(monkeypatch, tmp_path, "10.13.3.9")
+    with pytest.raises(ArtifactError, match=r"and tiny_int8\.onnx has changed since: `edgedet build "):
+        open_engine(here, 1)
+
+
+def test_an_onnx_file_that_changed_since_is_told(here: Path, capsys):
+    shutil.copy(here.with_name("tiny.onnx"), here.with_suffix(".onnx"))
+    open_engine(here, 1)[1].close()
+    assert "tiny_int8.onnx has changed since" in capsys.readouterr().err
+
+
+def test_a_build_that_fails_on_the_new_board_keeps_the_old_engine(here: Path, monkeypatch, tmp_path: Path):
+    before = here.read_bytes()
+    simulate(monkeypatch, tmp_path, "10.13.3.9")
+    monkeypatch.setenv("SIMULATED_FAULT", "memory")
+    with pytest.raises(DeviceError, match="no memory to build int8"):
+        open_engine(here, 1)
+    assert here.read_bytes() == before
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+def test_the_detector_takes_an_engine(here: Path):
+    (picture,) = demo.clip_frames(1)
+    with Detector(here) as engine, Detector(here.with_suffix(".onnx"), 1) as onnx:
+        np.testing.assert_array_equal(engine(picture).boxes_xyxy, onnx(picture).boxes_xyxy)
+        assert len(engine(picture)) > 0
+
+
+def test_bench_names_tensorrt(here: Path, capsys):
+    command = ["bench", "--model", str(here), "--runs", "2", "--seconds", "0", "--warmup", "0", "--json"]
+    assert main(command) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert (row["engine"], row["precision"]) == (f"tensorrt {V}", "int8")

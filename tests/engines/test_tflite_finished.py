@@ -1,0 +1,124 @@
+"""TFLite files of other makers that end in TFLite_Detection_PostProcess run as they are.
+
+The file here is small and of our own making, with the operator as TensorFlow's converter writes it: the colours of two
+pixels are the scores of three classes for two fixed boxes. No file of TensorFlow or MediaPipe is at hand.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
+flexbuffers = pytest.importorskip("flatbuffers.flexbuffers", reason="needs the tflite extra")
+pytest.importorskip("cv2", reason="pictures are resized by OpenCV")
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+from edgedet import Detector
+from edgedet.engines.base import open_engine
+from edgedet.engines.tflite_finished import POSTPROCESS
+from edgedet.errors import ArtifactError
+from edgedet.export.tflite.builder import IDENTIFIER, Scales, TfliteBuilder
+
+OPTIONS = {
+    "max_detections": 10, "max_classes_per_detection": 1, "nms_score_threshold": 0.2, "nms_iou_threshold": 0.5,
+    "num_classes": 3, "y_scale": 1.0, "x_scale": 1.0, "h_scale": 1.0, "w_scale": 1.0, "use_regular_nms": False,
+}  # fmt: skip
+# y x of the centre, height, width: what the pixel at the top left scores, and what that of the middle of the left edge
+ANCHORS = np.array([[0.25, 0.5, 0.5, 0.25], [0.75, 0.25, 0.25, 0.5]], np.float32)
+BOXES_XYXY = np.array([[48, 0, 80, 64], [0, 80, 64, 112]], np.float32)  # the same in a picture of 128 x 128
+SCORES = [1 - 1e-6, 100 / 255]  # of PICTURE below; 1 has no finite logit
+
+
+def write_finished(path: Path, options: dict[str, object] = OPTIONS, labels: str | None = None) -> Path:
+    """Write uint8 (1, 128, 128, 3) RGB -> boxes, classes, scores, count."""
+    builder = TfliteBuilder()
+    image = builder.tensor("image", (1, 128, 128, 3), np.int8, Scales(np.array([1 / 255], np.float32)))
+    builder.tensors[image].type = schema.TensorType.UINT8
+    real = builder.tensor("real", (1, 128, 128, 3), np.float32)
+    builder.op("DEQUANTIZE", [image], [real])
+    pair = builder.tensor("pair", (1, 2, 1, 3), np.float32)
+    size = builder.constant("size", np.array([2, 1], np.int32))
+    builder.op("RESIZE_NEAREST_NEIGHBOR", [real, size], [pair], alignCorners=False, halfPixelCenters=False)
+    scores = builder.tensor("scores", (1, 2, 3), np.float32)
+    builder.op("MEAN", [pair, builder.constant("axis", np.array([2], np.int32))], [scores], keepDims=False)
+    codes = builder.constant("codes", np.zeros((1, 2, 4), np.float32))
+    anchors = builder.constant("anchors", ANCHORS)
+    outputs = [builder.tensor(f"StatefulPartitionedCall:{n}", (), np.float32) for n in range(4)]
+    shuffled = [outputs[n] for n in (3, 1, 0, 2)]  # as converters do: names and order say nothing
+    model = schema.ModelT.InitFromPackedBuf(builder.finished([image], shuffled))
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode, code.version = POSTPROCESS, 1
+    model.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, operator.outputs = [codes, scores, anchors], outputs
+    operator.customOptions = list(flexbuffers.Dumps(options))
+    model.subgraphs[0].operators.append(operator)
+    packer = flatbuffers.Builder(0)
+    packer.Finish(model.Pack(packer), IDENTIFIER)
+    path.write_bytes(bytes(packer.Output()))
+    if labels is not None:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("labelmap.txt", labels)
+    return path
+
+
+def picture() -> np.ndarray:
+    """Pure red above, half dark green below, BGR."""
+    bgr = np.zeros((128, 128, 3), np.uint8)
+    bgr[:64, :, 2] = 255
+    bgr[64:, :, 1] = 100
+    return bgr
+
+
+def test_boxes_classes_and_scores_are_those_of_the_file(tmp_path: Path) -> None:
+    detector = Detector(write_finished(tmp_path / "lite.tflite"), threads=1, score=0.3)
+    found = detector(picture())
+    assert found.class_ids.tolist() == [0, 1]  # red is class 0: the channels are RGB
+    np.testing.assert_allclose(found.scores, SCORES, atol=1e-6)
+    np.testing.assert_allclose(found.boxes_xyxy, BOXES_XYXY, atol=1e-3)
+    detector.close()
+
+
+def test_boxes_are_scaled_back_to_the_source(tmp_path: Path) -> None:
+    found = Detector(write_finished(tmp_path / "lite.tflite"), threads=1, score=0.3)(
+        np.repeat(picture(), 2, 0).repeat(2, 1)
+    )
+    np.testing.assert_allclose(found.boxes_xyxy, 2 * BOXES_XYXY, atol=1e-3)
+
+
+def test_the_label_file_inside_names_the_classes(tmp_path: Path) -> None:
+    meta, _ = open_engine(write_finished(tmp_path / "lite.tflite", labels="red\ngreen\nblue\n"), threads=1)
+    assert meta.class_names == ("red", "green", "blue")
+    assert meta.spec.name == "lite"
+    assert meta.spec.input_hw == (128, 128)
+
+
+def test_a_class_without_a_name_is_told(tmp_path: Path) -> None:
+    _, engine = open_engine(write_finished(tmp_path / "lite.tflite", labels="red\n"), threads=1)
+    with pytest.raises(ArtifactError, match="found class 1, but has 1 names"):
+        engine.infer(picture()[None])
+
+
+def test_a_file_that_cannot_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    """num_classes 7 where there are 3 scores: the operator fails, in the process of the probe."""
+    path = write_finished(tmp_path / "lite.tflite", {**OPTIONS, "num_classes": 7})
+    with pytest.raises(ArtifactError, match=r"lite.tflite is damaged or needs another runtime: ") as raised:
+        open_engine(path, threads=1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_cut_file_is_refused(tmp_path: Path, share: float) -> None:
+    data = write_finished(tmp_path / "lite.tflite").read_bytes()
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ArtifactError, match="cut.tflite"):
+        open_engine(path, threads=1)

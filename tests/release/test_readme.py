@@ -1,0 +1,161 @@
+"""README.md tells the truth: its commands run as they stand and in order, and its tables are what the code does."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from installs import ROOT, TIMEOUT_S, run
+
+from edgedet import demo, errors
+from edgedet.cli import COMMANDS
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S + 20)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def shell_commands() -> list[str]:
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it: `edgedet` on the PATH, my.pth, clip.mp4 (10 frames) and photos/street.jpg.
+
+    my.pth is the demo's state dict, as torch.save writes it in training.
+    """
+    import cv2
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tmp_path_factory.mktemp("desk")
+    program = folder / "bin/edgedet"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {sys.executable} -m edgedet "$@"\n')
+    program.chmod(0o755)
+    torch.save({name: value.float() for name, value in load_file(demo.WEIGHTS).items()}, folder / "my.pth")
+    frames = demo.clip_frames(10)
+    h, w = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (w, h))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    (folder / "photos").mkdir()
+    cv2.imwrite(str(folder / "photos/street.jpg"), frames[0])
+    return folder
+
+
+def run_on_the_desk(command: str, desk: Path) -> subprocess.CompletedProcess[str]:
+    done = run(["sh", "-c", command], desk, PATH=f"{desk / 'bin'}:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def check_make_target(command: str, desk: Path) -> None:
+    """Not run: this test is itself part of `make test`, and the others set up an environment for minutes."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    done = run(["make", "-n", *shlex.split(command)[1:]], ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def check_install(command: str, desk: Path) -> None:
+    """Not run: test_packaging.py installs edgedet without a network, and checks the extras that texts name."""
+    assert "." in shlex.split(command) or "'.[" in command or " -m venv " in command
+
+
+def check_options(command: str, desk: Path) -> None:
+    """Not run: needs a camera or a screen. Its options are parsed."""
+    _, name, *options = shlex.split(command)
+    module = import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    module.add_arguments(parser)
+    parser.parse_args(options)
+
+
+TREATMENTS: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
+    (r"make \w+$", check_make_target),
+    (r"(\S*/)?pip install ", check_install),
+    (r"python3 -m venv ", check_install),
+    (r"edgedet run .*--(camera|show)\b", check_options),
+    (r"edgedet \w+ ", run_on_the_desk),
+)
+
+
+@pytest.mark.parametrize("command", shell_commands())
+def test_the_readmes_command_works_as_it_stands(command: str, desk: Path):
+    for pattern, treat in TREATMENTS:
+        if re.match(pattern, command):
+            treat(command, desk)
+            return
+    pytest.fail(f"README.md shows a command that this test does not know how to treat: {command}")
+
+
+def test_the_readme_shows_commands_of_every_kind():
+    """So that a changed fence or language name does not silently empty the tests above."""
+    treated = {treat for command in shell_commands() for pattern, treat in TREATMENTS if re.match(pattern, command)}
+    assert treated == {treat for _, treat in TREATMENTS}
+
+
+def test_what_the_readme_says_is_written_is_there(desk: Path):
+    """After the commands above: the model, the boxed clip with a line a frame, the boxed photograph."""
+    import cv2
+
+    assert (desk / "edgedet-out/my.onnx").stat().st_size > 1e6
+    assert len((desk / "out.jsonl").read_text().splitlines()) == 10
+    capture = cv2.VideoCapture(str(desk / "out.mp4"))
+    assert sum(capture.read()[0] for _ in range(11)) == 10
+    assert [path.name for path in (desk / "boxed").iterdir()] == ["street.jpg"]
+
+
+def test_the_python_example_finds_people(desk: Path):
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line]) == 5
+    check = "\nassert len(found) >= 3 and set(found.class_ids) == {0}, found"
+    done = run([sys.executable, "-c", code + check], desk, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_output_contract_is_what_an_exported_file_has(desk: Path):
+    """The table with D0's H = W = 512, C = 1 and A = 9 x (64^2 + 32^2 + 16^2 + 8^2 + 4^2)."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(desk / "edgedet-out/my.onnx", providers=["CPUExecutionProvider"])
+    sizes = {"H": "512", "W": "512", "A": "49104", "C": "1"}
+    types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+    rows = re.findall(r"^\| (in|out) \| `(\w+)` \| \(([\w, ]+)\) (\w+) \|", README, re.MULTILINE)
+    written = [
+        (way, name, [sizes.get(side, side) for side in shape.split(", ")], kind) for way, name, shape, kind in rows
+    ]
+    assert written == [
+        (way, value.name, [str(side) for side in value.shape], types[value.type])
+        for way, values in (("in", session.get_inputs()), ("out", session.get_outputs()))
+        for value in values
+    ]
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+    rows = re.findall(r"^\| (\d) \| ", README, re.MULTILINE)
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert {int(code) for code in rows} == {0} | {kind.exit_code for kind in classes}
+
+
+def test_every_local_link_of_the_documents_exists():
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), f"{path.name} links to {link}"

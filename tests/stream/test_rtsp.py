@@ -1,0 +1,150 @@
+"""A real RTSP camera on loopback, over TCP and UDP: it hangs, is killed, and comes back in another size.
+
+GStreamer's RTSP server is needed (Debian: gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly python3-gi); it runs in
+a process of its own, by whichever Python has it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from edgedet.stream.camera import Recovery
+from edgedet.stream.capture import CaptureOptions
+from edgedet.stream.sources import SourceOptions, open_source
+
+cv2 = pytest.importorskip("cv2", reason="streams are read by OpenCV")
+
+SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
+ASK = """
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert all(Gst.ElementFactory.find(name) for name in ("videotestsrc", "x264enc", "rtph264pay"))
+"""
+TIMEOUT_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def python_with_gstreamer():
+    for python in (sys.executable, shutil.which("python3", path=os.defpath)):
+        if python and subprocess.run([python, "-c", ASK], capture_output=True, check=False).returncode == 0:
+            return python
+    return pytest.skip("no Python here has GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0)")
+
+
+class RtspServer:
+    """The server's process."""
+
+    def __init__(self, python):
+        self._python = python
+        self.port = "0"
+        self.start(320, 240)
+
+    def start(self, width, height):
+        command = [self._python, str(SERVER), self.port, str(width), str(height)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = self.process.stdout.readline().strip()
+
+    def resize(self, width, height):
+        """Change the size of the running stream."""
+        self.process.stdin.write(f"{width} {height}\n")
+        self.process.stdin.flush()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def server(python_with_gstreamer, monkeypatch):
+    monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
+    running = RtspServer(python_with_gstreamer)
+    yield running
+    running.kill()
+
+
+def opened(server, lines, transport="tcp", decoder="software"):
+    options = SourceOptions(
+        CaptureOptions(timeout_s=TIMEOUT_S, transport=transport, decoder=decoder),
+        Recovery(timeout_s=TIMEOUT_S, first_wait_s=0.1),
+    )
+    return open_source(f"rtsp://user:s3cret@127.0.0.1:{server.port}/live", lambda: False, options, lines.append)
+
+
+def own_udp_sockets():
+    """Number of UDP sockets of this process, from Linux's tables."""
+    own = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            own.add(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            continue
+    rows = Path("/proc/self/net/udp").read_text().splitlines()[1:]
+    return sum(f"socket:[{row.split()[9]}]" in own for row in rows)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sockets are counted in /proc")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_the_transport_is_the_one_that_was_asked_for(server, transport):
+    before = own_udp_sockets()
+    with closing(opened(server, [], transport)) as source:
+        frames = list(islice(source, 10))
+        assert (own_udp_sockets() > before) == (transport == "udp")
+        assert {frame.bgr.shape for frame in frames} == {(240, 320, 3)}
+        assert source.name == f"rtsp://127.0.0.1:{server.port}/live"
+
+
+def test_hung_then_killed_then_back_in_another_size(server):
+    lines = []
+    with closing(opened(server, lines)) as source:
+        frames = iter(source)
+        next(frames)
+        server.process.send_signal(signal.SIGSTOP)
+        threading.Timer(2.5, server.process.send_signal, [signal.SIGCONT]).start()
+        back = next(frame for frame in frames if frame.gap)
+        assert 2 < back.gap.seconds < 10
+        assert len(lines) == 2
+        assert "lost: no frame for 1" in lines[0]
+        server.kill()
+        threading.Timer(0.5, server.start, (640, 360)).start()
+        back = next(frame for frame in frames if frame.gap)
+        assert back.bgr.shape == (360, 640, 3)
+        assert [("lost" in line, "back" in line) for line in lines] == [(True, False), (False, True)] * 2
+    assert "s3cret" not in str(lines)
+
+
+def test_another_size_in_mid_stream(server):
+    """Frames go on, as by MJPEG scaled to the size that the stream began with, and no gap is told."""
+    lines = []
+    with closing(opened(server, lines)) as source:
+        frames = iter(source)
+        first = next(frames)
+        server.resize(640, 480)
+        later = list(islice(frames, 75))  # three seconds, each of which begins with a key frame
+        assert {frame.bgr.shape for frame in (first, *later)} == {(240, 320, 3)}
+        assert not any(frame.gap for frame in later)
+        with closing(opened(server, lines)) as newcomer:  # what the camera sends by now
+            assert next(iter(newcomer)).bgr.shape == (480, 640, 3)
+        assert lines == []
+
+
+def test_decoding_by_gstreamer(server):
+    """What hardware decoders go through; here GStreamer's own software."""
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        pytest.skip("this OpenCV has no GStreamer, as pip's has none")
+    with closing(opened(server, [], decoder="gstreamer")) as source:
+        assert {frame.bgr.shape for frame in islice(source, 10)} == {(240, 320, 3)}

@@ -1,0 +1,61 @@
+"""Fused graphs, plans of integers from one picture, and LiteRT interpreters, for tests of TFLite files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgedet.artifact import ArtifactMeta
+from edgedet.benchmarks.profile.tflite_profile import interpreter_of, operators_of, outside_xnnpack
+from edgedet.calibration.graph.executor import Executor
+from edgedet.calibration.placement.plan import DensePlan, dense_plan
+from edgedet.calibration.placement.table import CalibrationTable
+from edgedet.export.fusion.fuse import graph_from_network
+from edgedet.export.network.efficientdet import EfficientDet
+from edgedet.specs import DetectorSpec
+
+__all__ = ["interpreter_of", "operators_of", "outside_xnnpack"]  # tests take them from here
+
+LOWEST_LOGIT = -4.6  # logit(0.01): what is surely nothing shares the smallest integer
+
+
+def meta_of(spec: DetectorSpec) -> ArtifactMeta:
+    return ArtifactMeta(spec, tuple(f"class_{i}" for i in range(spec.num_classes)), "fp32", "0" * 64)
+
+
+def graph_of(network: EfficientDet) -> onnx.ModelProto:
+    return graph_from_network(network, meta_of(network.spec))
+
+
+def plan_for(model: onnx.ModelProto, spec: DetectorSpec, pixels: np.ndarray) -> DensePlan:
+    """Give each tensor the range that one picture causes."""
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def observe(node: onnx.NodeProto, value: torch.Tensor) -> torch.Tensor:
+        ranges[node.output[0]] = (float(value.min()), float(value.max()))
+        return value
+
+    Executor(model).run(pixels, observe)
+    for name, (_, high) in ranges.items():
+        if name.startswith("class_net.predict.conv_pw"):
+            ranges[name] = (LOWEST_LOGIT, high)
+    return dense_plan(model, spec, CalibrationTable(ranges, {}))
+
+
+def outputs_of(flatbuffer: bytes, pixels: np.ndarray) -> list[np.ndarray]:
+    """Run camera bytes (1, H, W, 3) through a written file and return its outputs as they are."""
+    interpreter = interpreter_of(flatbuffer)
+    (image,) = interpreter.get_input_details()
+    interpreter.set_tensor(image["index"], (pixels.astype(np.int16) - 128).astype(np.int8))
+    interpreter.invoke()
+    return [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]
+
+
+def flat(outputs: list[Any], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Join levels: (A, C) class logits and (A, 4) box codes."""
+    levels = len(outputs) // 2
+    logits = np.concatenate([item.reshape(-1, num_classes) for item in outputs[:levels]])
+    return logits, np.concatenate([item.reshape(-1, 4) for item in outputs[levels:]])
