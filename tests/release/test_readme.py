@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import shutil
@@ -16,7 +17,9 @@ import pytest
 from installs import ROOT, TIMEOUT_S, run
 
 from edgedet import demo, errors
+from edgedet.benchmarks.planner.boards import accuracy_of
 from edgedet.cli import COMMANDS
+from edgedet.specs import PHI, SPECS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -47,6 +50,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {sys.executable} -m edgedet "$@"\n')
     program.chmod(0o755)
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(folder / "bin")  # as after the README's first two commands
+    (folder / "edgedet").mkdir()
+    (folder / "edgedet/demo").symlink_to(ROOT / "edgedet/demo")
     torch.save({name: value.float() for name, value in load_file(demo.WEIGHTS).items()}, folder / "my.pth")
     frames = demo.clip_frames(10)
     h, w = frames[0].shape[:2]
@@ -93,7 +100,7 @@ TREATMENTS: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
     (r"(\S*/)?pip install ", check_install),
     (r"python3 -m venv ", check_install),
     (r"edgedet run .*--(camera|show)\b", check_options),
-    (r"edgedet \w+ ", run_on_the_desk),
+    (r"(\.venv/bin/)?edgedet \w+( |$)", run_on_the_desk),
 )
 
 
@@ -150,7 +157,7 @@ def test_the_output_contract_is_what_an_exported_file_has(desk: Path):
 
 
 def test_the_exit_codes_are_those_of_the_errors():
-    rows = re.findall(r"^\| (\d) \| ", README, re.MULTILINE)
+    rows = re.findall(r"^\| (\d) \| ", README.partition("## Exit codes")[2], re.MULTILINE)
     classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert {int(code) for code in rows} == {0} | {kind.exit_code for kind in classes}
 
@@ -159,3 +166,34 @@ def test_every_local_link_of_the_documents_exists():
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def table_rows(text: str, columns: int) -> list[list[str]]:
+    """Return the cells of every table row that has so many columns, without bold marks."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip("* ") for cell in row] for row in rows if len(row) == columns]
+
+
+def test_the_familys_times_and_sizes_are_those_of_the_measurement():
+    figures = json.loads((ROOT / "docs/benchmarks-d0-d4-avx2.json").read_text(encoding="utf-8"))
+    by_file = {(row["phi"], row["precision"], row["engine"].split()[0]): row for row in figures["models"]}
+    rows = [row for row in table_rows(README, 7) if row[0].isdigit()]
+    assert len(rows) == 5
+    for phi, side, ap, gmac, float_ms, int8_ms, int8_mb in rows:
+        as_float, as_int8 = by_file[int(phi), "fp32", "onnxruntime"], by_file[int(phi), "int8", "ai_edge_litert"]
+        spec = SPECS[PHI[int(phi)]]
+        assert spec.input_hw == (int(side), int(side))
+        assert accuracy_of(spec.name, int(side), "fp32").value == float(ap)
+        assert float(gmac) == pytest.approx(as_float["macs"] / 1e9, abs=0.05)
+        assert float(float_ms) == pytest.approx(as_float["ms"]["end to end"]["p50"], abs=0.5)
+        assert float(int8_ms) == pytest.approx(as_int8["ms"]["end to end"]["p50"], abs=0.5)
+        assert float(int8_mb) == pytest.approx(as_int8["bytes"] / 1e6, abs=0.05)
+
+
+def test_the_table_of_other_tools_is_that_of_the_benchmarks():
+    """The first such table of docs/benchmarks.md: name, network ms, ratio, end to end ms, ratio, memory."""
+    measured = table_rows((ROOT / "docs/benchmarks.md").read_text(encoding="utf-8"), 6)
+    rows = [row for row in table_rows(README, 4) if row[3].endswith(" MB")]
+    assert len(rows) == 5
+    for _, ms, _, memory in rows:
+        assert [row for row in measured if row[3] == ms and f"{row[5]} MB" == memory], (ms, memory)
