@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any, Dict, List
@@ -12,6 +11,7 @@ from ..errors import require
 from ..files import write_json
 from ..stream.devices import board_model
 from ..stream.v4l2 import Device, list_devices
+from .options import add_json, text_stream
 
 DESCRIPTION = "List this machine's cameras, with their formats, sizes and rates."
 EXAMPLE = """  edgedet cameras --json cameras.json"""
@@ -21,14 +21,12 @@ _CSI_DRIVERS = ("tegra-video", "unicam", "rp1-cfe", "rpivid", "bcm2835-isp", "pi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet cameras``."""
-    parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write the list as JSON to FILE, or to stdout"
-    )
+    add_json(parser, "the list")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list; 0 also where it is empty."""
-    text = sys.stderr if args.json == "-" else sys.stdout
+    text = text_stream(args.json)
     devices = [device for device in list_devices() if not device.driver.startswith(_CSI_DRIVERS)]
     csi = _csi_cameras()
     for device in devices:

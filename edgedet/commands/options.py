@@ -1,0 +1,89 @@
+"""Options that several commands share, declared once, so that they read and behave the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional, TextIO
+
+from ..engines.base import default_threads
+from ..errors import InputError
+from ..postprocess import DEFAULT_SCORE
+
+MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
+
+
+def add_json(parser: argparse._ActionsContainer, content: str = "the figures") -> None:
+    """Declare ``--json [FILE]``; ``edgedet.files.write_json`` takes its value."""
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help=f"write {content} as JSON to FILE, or to stdout"
+    )
+
+
+def text_stream(json_target: Optional[str]) -> TextIO:
+    """Return where a command prints for people: stderr where its JSON goes to stdout, else stdout."""
+    return sys.stderr if json_target == "-" else sys.stdout
+
+
+def add_threads(parser: argparse._ActionsContainer, default: Optional[int] = None) -> None:
+    """Declare ``--threads N``; the default is the number of cores that the process may use."""
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=default or default_threads(),
+        metavar="N",
+        help="CPU threads (default: %(default)s)",
+    )
+
+
+def add_score(
+    parser: argparse._ActionsContainer, help_text: str = "leave out detections with a lower score, 0 to 1"
+) -> None:
+    """Declare ``--score S``; ``edgedet.postprocess.logit_of`` refuses what lies outside (0, 1)."""
+    parser.add_argument(
+        "--score", type=float, default=DEFAULT_SCORE, metavar="S", help=f"{help_text} (default: %(default)s)"
+    )
+
+
+def add_labelled_data(parser: argparse._ActionsContainer, help_text: str = "labels") -> None:
+    """Declare ``--data X`` and ``--images DIR``; ``edgedet.judge.labels.read_dataset`` takes both."""
+    parser.add_argument(
+        "--data", type=Path, metavar="X", help=f"{help_text}: COCO JSON file, or folder of Pascal VOC XML"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images of --data (default: the format's usual one)"
+    )
+
+
+def add_variant(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--variant NAME``: which model of the family a checkpoint holds."""
+    parser.add_argument(
+        "--variant", metavar="NAME", help="the model's name where the checkpoint leaves it open, as tf_efficientdet_d0"
+    )
+
+
+def add_class_names(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--names FILE``: the class names of a checkpoint."""
+    parser.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="class names, one a line (default: STEM.json, COCO's for 90 classes, else class_0, ...)",
+    )
+
+
+def add_scene(parser: argparse._ActionsContainer, default_frames: int) -> None:
+    """Declare ``--calib SRC`` and ``--frames N``: the pictures that ranges are observed on."""
+    parser.add_argument(
+        "--calib", metavar="SRC", help="video, folder, image or camera of the scene (default: bundled photographs)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=default_frames, metavar="N", help="frames to take of it (default: %(default)s)"
+    )
+
+
+def check_at_least(option: str, value: Optional[float], least: float) -> None:
+    """Raise InputError where a number that was given is smaller than ``least``; 0 stands for "above 0"."""
+    if value is not None and not (value > 0 if least == 0 else value >= least):
+        raise InputError(f"{option} wants a number {f'from {least:g} up' if least else 'above 0'}; got {value:g}.")
