@@ -35,8 +35,7 @@ setup(
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
     package_data={
         "edgedet": ["py.typed", "demo/*", "web/page/*"],
-        "edgedet.benchmarks": ["*.json"],
-        "edgedet.benchmarks.studies.peers": ["requirements.txt"],
+        "edgedet.benchmarks.planner": ["*.json"],
     },
     include_package_data=False,
     extras_require={
