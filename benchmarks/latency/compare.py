@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgedet.errors import InputError
-from edgedet.files import write_json
+from edgedet.files import read_text, write_json
 
 BLOCKS = 10
 RESAMPLES = 2000
@@ -76,12 +76,21 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
                 f"these runs cannot be compared, for the {what} differs: {before[entry]} and {after[entry]}. "
                 "Measure both alike."
             )
-    rows_a, rows_b = _by_name(before), _by_name(after)
+    has_classes = all("num_classes" in row for row in [*before["models"], *after["models"]])
+    names = [[_name(row, has_classes) for row in figures["models"]] for figures in (before, after)]
+    ambiguous = {name for group in names for name in group if group.count(name) > 1}
+    rows_a, rows_b = (
+        {
+            f"{name}, {Path(row['model']).name}" if name in ambiguous else name: row
+            for name, row in zip(group, figures["models"], strict=True)
+        }
+        for group, figures in zip(names, (before, after), strict=True)
+    )
     common = [name for name in rows_a if name in rows_b]
     if not common:
         raise InputError(
-            f"the runs have no row in common: {', '.join(rows_a)} and {', '.join(rows_b)}. A row is a model, size, "
-            "precision, format and number of threads."
+            f"the runs have no row in common: {', '.join(rows_a)} and {', '.join(rows_b)}. A row is a model, its "
+            "number of classes, size, precision, format and number of threads."
         )
     least = max(map(least_band, (before["conditions"], after["conditions"])))
     rows = [
@@ -102,6 +111,11 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         f"{name}: {rows_a[name]['engine']}, then {rows_b[name]['engine']}"
         for name in common
         if rows_a[name]["engine"] != rows_b[name]["engine"]
+    ]
+    notes += [
+        f"{name}: {rows_a[name]['macs']} multiply-accumulates, then {rows_b[name]['macs']}"
+        for name in common
+        if rows_a[name]["macs"] != rows_b[name]["macs"]
     ]
     return {"rows": rows, "notes": notes, "unmatched": sorted(set(rows_a) ^ set(rows_b))}
 
@@ -140,26 +154,21 @@ def _medians(values_ms: Sequence[float], seed: int) -> list[float]:
     ]
 
 
-def _by_name(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the entries by what they are: the file's name is left out where no two are told apart by it alone."""
-
-    def name_of(row: dict[str, Any], with_file: bool) -> str:
-        h, w = row["input_hw"]
-        path = Path(row["model"])
-        name = f"{row['name'].removeprefix('tf_efficientdet_')} {h}x{w} {row['precision']} {path.suffix[1:]}"
-        return f"{name}, {row['threads']} threads{f', {path.name}' if with_file else ''}"
-
-    plain = [name_of(row, False) for row in figures["models"]]
-    return {name_of(row, plain.count(name) > 1): row for row, name in zip(figures["models"], plain, strict=True)}
+def _name(row: dict[str, Any], has_classes: bool) -> str:
+    """Return what a row measured. Files of earlier versions do not tell the number of classes."""
+    h, w = row["input_hw"]
+    network = (
+        f"{row['name'].removeprefix('tf_efficientdet_')} {h}x{w} {row['precision']} {Path(row['model']).suffix[1:]}"
+    )
+    classes = f", {row['num_classes']} classes" if has_classes else ""
+    return f"{network}{classes}, {row['threads']} threads"
 
 
 def read_json(path: Path) -> Any:
     """Return what a file of ``edgedet bench --json FILE`` holds; raises InputError in one line."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; {WANTED}.") from None
-    except ValueError:
+        return json.loads(read_text(path, WANTED))
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is no JSON; {WANTED}.") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,47 @@ def test_runs_of_different_things_are_refused(measured, capsys) -> None:
     ):  # fmt: skip
         assert cli.main(["bench", *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_models_of_another_number_of_classes_are_not_compared(measured) -> None:
+    other = copy.deepcopy(measured)
+    other["models"][0]["num_classes"] += 84
+    found = compare(measured, other)
+    assert len(found["rows"]) == 2  # of the other model: network and end to end
+    assert len(found["unmatched"]) == 2
+    for row in other["models"]:
+        row["num_classes"] = 90
+    with pytest.raises(InputError, match="no row in common"):
+        compare(measured, other)
+
+
+def test_results_without_a_number_of_classes_are_compared_and_other_work_is_told(measured) -> None:
+    """Results of earlier versions do not say it; the number of multiply-accumulates does."""
+    other = copy.deepcopy(measured)
+    for row in other["models"]:
+        del row["num_classes"]
+        row["macs"] = 2_500_000_000
+    found = compare(measured, other)
+    assert len(found["rows"]) == 4
+    assert sum("2500000000" in note for note in found["notes"]) == 2
+
+
+@pytest.mark.timeout(30)
+def test_nothing_but_a_regular_file_is_read(measured, tmp_path, capsys) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    for name, reason in (
+        ("pipe", "no regular file"),
+        ("/dev/zero", "no regular file"),
+        (str(tmp_path), "no regular file"),
+        ("deep.json", "is no JSON"),
+        ("bytes.json", "no UTF-8"),
+    ):
+        for command in (["bench", "compare", name, name], ["plan", "--from", name, "--fps", "10"]):
+            assert cli.main(command) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert reason in line
 
 
 def test_the_page_is_one_file_with_every_model_and_no_address_outside(measured) -> None:
