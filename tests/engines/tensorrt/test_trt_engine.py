@@ -179,7 +179,8 @@ def test_closing_twice_is_no_error(here: Path):
 def test_a_program_that_closes_nothing_ends_quietly(cuda: str, here: Path, monkeypatch, tmp_path: Path):
     simulate(monkeypatch, tmp_path, V, cuda)
     code = (
-        "import simulated_cuda; from edgedet.engines.tensorrt import cuda_graph; cuda_graph.driver = simulated_cuda.LibCuda\n"
+        "import simulated_cuda; from edgedet.engines.tensorrt import cuda_graph\n"
+        "cuda_graph.driver = simulated_cuda.LibCuda\n"
         f"from edgedet import Detector; detector = Detector({str(here)!r}, 1); print(detector.class_names)"
     )
     done = subprocess.run(
