@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 # The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
 ORACLE := timm==1.0.19 omegaconf==2.4.0
 
-.PHONY: demo demo-int8 web-screenshots test slow check clean
+.PHONY: demo demo-int8 web-screenshots site test slow check clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
@@ -30,6 +30,10 @@ demo-int8: $(VENV)/demo.stamp
 # The pictures of docs/web.md, after a change of the page; needs Debian's chromium and chromium-driver.
 web-screenshots: $(VENV)/dev.stamp
 	$(BIN)/python scripts/make_web_screenshots.py
+
+# The documents as a web site, in site/. Its theme prints an advertisement for its successor without this variable.
+site: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest

@@ -27,6 +27,7 @@ DEV = [
     "setuptools>=70.1",
     "h5py>=3",
     "selenium>=4.20",
+    "mkdocs-material>=9.5",
 ]
 
 setup(
