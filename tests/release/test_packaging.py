@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from installs import HOST_FOLDERS, ROOT, build, copy_sources, run
 
+from edgedet import __version__
+
 pytestmark = pytest.mark.filterwarnings("default")  # warnings of the build tools are not ours
 
 
@@ -152,3 +154,11 @@ def test_every_demo_file_is_attributed():
     files = {path.name for path in folder.iterdir() if path.is_file()} - {"ATTRIBUTION.md", "__init__.py"}
     assert "street.mp4" in files
     assert {name for name in files if f"## {name}" not in text} == set()
+
+
+def test_the_version_is_the_same_wherever_it_is_written():
+    changelog = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert changelog is not None
+    assert citation is not None
+    assert changelog[1] == citation[1] == __version__
