@@ -159,7 +159,7 @@ def _make(wanted: Wanted, out: Path, float_onnx: Path | None, threads: int) -> t
 
     torch.set_num_threads(threads)
     if float_onnx is None:
-        from edgedet.commands.export import export_onnx
+        from edgedet.export.export_onnx import export_onnx
 
         export_onnx(_checkpoint(wanted), out.with_suffix(".onnx"), threads, tflite=wanted.engine == "tflite")
         return None, None
@@ -168,10 +168,11 @@ def _make(wanted: Wanted, out: Path, float_onnx: Path | None, threads: int) -> t
     if wanted.precision == "int8":
         onnx = _make_int8(wanted, onnx, threads)
     if wanted.engine == "trt":
-        from edgedet.commands.build import build_model
+        from edgedet.board.build import BuildRequest, build_model
 
         precision = None if wanted.precision == "int8" else wanted.precision
-        build_model(onnx, out, precision, force=True, source=wanted.calib, text=sys.stderr)
+        request = BuildRequest(onnx, out, precision, source=wanted.calib, force=True)
+        build_model(request, lambda line: print(line, file=sys.stderr))
     return None, None
 
 

@@ -19,7 +19,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from .. import __version__, demo
-from ..commands.build import build_model
 from ..detector import Detector
 from ..engines.base import open_engine
 from ..engines.tensorrt.board import import_tensorrt
@@ -29,6 +28,7 @@ from ..errors import EdgeDetError, require
 from ..machine import clock_mhz, governor, machine_of
 from ..types import Frame, ModelInput
 from . import tune as build_tune
+from .build import BuildRequest, build_model
 from .tune import opened
 
 SUSTAINED_S = 60.0  # a passively cooled board is warm by then
@@ -159,7 +159,7 @@ def _members() -> Tuple[Dict[str, Any], str]:
 
 
 def _build(onnx: Path, engine: Path) -> Tuple[Dict[str, Any], str]:
-    figures = build_model(onnx, engine, text=sys.stderr)
+    figures = build_model(BuildRequest(onnx, engine), lambda line: print(line, file=sys.stderr))
     for key in ("onnx", "engine"):
         figures[key] = Path(figures[key]).name
     return figures, ""

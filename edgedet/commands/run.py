@@ -172,7 +172,7 @@ def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detect
 
 
 def _export_demo() -> Path:
-    from .export import export_demo  # host code; it imports torch and onnx when called
+    from ..export.export_onnx import export_demo  # host code; it imports torch and onnx when called
 
     print(f"no model was named and {EXPORTS}/ holds none: exporting the demo model", file=sys.stderr)
     try:

@@ -271,8 +271,7 @@ def test_export_builds_an_engine_where_tensorrt_is(int8_too: bool, int8: Path, c
     float_path = int8.with_name("tiny.onnx")
     written = [SimpleNamespace(path=str(int8)), SimpleNamespace(path=str(int8.with_suffix(".tflite")))]
     result = SimpleNamespace(onnx=str(float_path), int8=written if int8_too else None)
-    args = argparse.Namespace(calib=None, score=0.4)
-    found = export_command._build_engine(result, args, sys.stdout)
+    found = export_command._build_engine(result, None, 0.4, sys.stdout)
     assert found["engine"] == str((int8 if int8_too else float_path).with_suffix(".engine"))
     assert left(int8) == [Path(found["engine"]).name]
 
@@ -280,7 +279,7 @@ def test_export_builds_an_engine_where_tensorrt_is(int8_too: bool, int8: Path, c
 def test_export_says_where_to_build_where_tensorrt_is_not(int8: Path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = SimpleNamespace(onnx=str(int8), int8=None)
-    assert export_command._build_engine(result, argparse.Namespace(calib=None, score=0.4), sys.stdout) is None
+    assert export_command._build_engine(result, None, 0.4, sys.stdout) is None
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("edgedet: no engine: TensorRT is not on this machine; copy ")
     assert line.endswith("to the board and run `edgedet build tiny_int8.onnx` there")

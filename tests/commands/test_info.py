@@ -97,8 +97,8 @@ def test_our_own_weights_need_the_standard_library_only(tmp_path: Path):
 
 def test_an_onnx_file_of_an_export(tmp_path: Path):
     pytest.importorskip("torch", reason="needs the export extra")
-    from edgedet.commands.export import export_onnx
     from edgedet.export.checkpoints.checkpoint import load_checkpoint
+    from edgedet.export.export_onnx import export_onnx
     from edgedet.specs import resized
 
     weights = load_checkpoint(demo.WEIGHTS)

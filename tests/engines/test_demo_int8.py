@@ -70,12 +70,12 @@ def test_it_finds_what_the_float_network_finds(tmp_path: Path) -> None:
     """Three frames of the clip: the surest boxes of the float file are there, IoU 0.5 and more."""
     pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
     pytest.importorskip("cv2", reason="needs the pc extra")
-    command = pytest.importorskip("edgedet.commands.export", reason="needs the export extra")
+    exporter = pytest.importorskip("edgedet.export.export_onnx", reason="needs the export extra")
     for module in ("torch", "onnx", "onnxruntime", "safetensors"):
         pytest.importorskip(module, reason="needs the export extra")
     from edgedet import Detector
 
-    real = Detector(command.export_demo(tmp_path), threads=1, score=0.6)
+    real = Detector(exporter.export_demo(tmp_path), threads=1, score=0.6)
     int8 = Detector(demo.INT8, threads=1, score=0.3)
     for bgr in demo.clip_frames(3):
         wanted, found = real(bgr).boxes_xyxy, int8(bgr).boxes_xyxy

@@ -26,8 +26,8 @@ from simulated_tensorrt import STREAMS
 from trt_models import SPEC, simulate, write_models
 
 from edgedet import demo
+from edgedet.board.build import BuildRequest, build_model
 from edgedet.cli import main
-from edgedet.commands.build import build_model
 from edgedet.detector import Detector
 from edgedet.engines.base import open_engine
 from edgedet.engines.tensorrt import cuda as trt_cuda
@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     int8 = write_models(folder)
     with pytest.MonkeyPatch.context() as patch:
         simulate(patch, folder / "simulation", V)
-        build_model(int8, tune=False)
+        build_model(BuildRequest(int8, tune=False))
     return int8.with_suffix(".engine")
 
 
@@ -76,7 +76,7 @@ def load(path: Path, **options) -> TrtEngine:
 @pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
 def test_outputs_are_those_of_the_onnx_file(version: str, cuda: str, here: Path, pixels, monkeypatch, tmp_path: Path):
     simulate(monkeypatch, tmp_path, version, cuda)
-    build_model(here.with_suffix(".onnx"), tune=False)
+    build_model(BuildRequest(here.with_suffix(".onnx"), tune=False))
     typed = version.startswith("11.")
     with closing(open_engine(here, 1)[1]) as engine:
         assert engine._cuda.package == cuda

@@ -1,0 +1,69 @@
+"""Which checkpoint an export starts from: a file, the bundled one or official weights; at a size, with some classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedet import demo
+from edgedet.files import cache_folder
+from edgedet.specs import resized, spec_for
+
+if TYPE_CHECKING:
+    from edgedet.export.checkpoints.checkpoint import Checkpoint
+
+DEMO = "demo"  # the name of the bundled weights on the command line
+
+
+@dataclass(frozen=True)
+class WeightsChoice:
+    """Weights, and what of them is exported.
+
+    weights:    file, "demo" for the bundled ones, or None for the official weights of ``variant`` or ``phi``.
+    variant:    name in the family table; ``phi`` (0 to 8) names one, too; both None: read from the weights.
+    names_file: class names, one a line; None: as ``load_checkpoint`` finds them.
+    classes:    names of the classes to keep; None: all.
+    input_hw:   (height, width) of the network in pixels; None: the model's own.
+    """
+
+    weights: str | None = None
+    phi: int | None = None
+    variant: str | None = None
+    names_file: Path | None = None
+    classes: tuple[str, ...] | None = None
+    input_hw: tuple[int, int] | None = None
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether these are the bundled weights."""
+        return self.weights == DEMO
+
+
+def open_weights(choice: WeightsChoice, note: Callable[[str], None]) -> tuple[Checkpoint, Path]:
+    """Return the checkpoint and the file that it was read from, which is downloaded where it must be.
+
+    note: takes a line for each choice that was made in reading the file.
+    Raises InputError for a name or class that is not known, CheckpointError for a file that cannot be used.
+    """
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint, name_of_phi
+    from edgedet.export.checkpoints.download import fetch
+    from edgedet.export.checkpoints.registry import url_of
+    from edgedet.export.checkpoints.select_classes import with_classes
+
+    variant = choice.variant or (None if choice.phi is None else name_of_phi(choice.phi))
+    if variant is not None:
+        spec_for(variant)
+    if choice.weights is None:
+        path = fetch(url_of(str(variant)), cache_folder())
+    else:
+        path = demo.WEIGHTS if choice.is_demo else Path(choice.weights)
+    checkpoint = load_checkpoint(path, variant, choice.names_file, exact=choice.variant is not None)
+    for line in checkpoint.notes:
+        note(f"{path}: {line}")
+    if choice.classes is not None:
+        checkpoint = with_classes(checkpoint, choice.classes)
+    if choice.input_hw is not None:
+        checkpoint = replace(checkpoint, spec=resized(checkpoint.spec, choice.input_hw))
+    return checkpoint, path

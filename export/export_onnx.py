@@ -1,0 +1,120 @@
+"""Checkpoint -> float ONNX file, and the same as TFLite: written, then compared with the network that it is from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedet import __version__, demo
+from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.errors import require
+from edgedet.files import atomic_path, sha256_of
+
+if TYPE_CHECKING:
+    from edgedet.export.checkpoints.checkpoint import Checkpoint
+    from edgedet.export.int8.export_int8 import Int8Result
+
+PACKAGES = ("torch", "onnx", "onnxruntime", "cv2", "safetensors")  # that an export imports
+
+
+@dataclass(frozen=True)
+class TfliteResult:
+    """The TFLite file beside the ONNX file."""
+
+    path: str
+    bytes: int
+    sha256: str
+    max_relative_difference: float
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote, as ``--json`` prints it."""
+
+    model: str
+    onnx: str
+    bytes: int
+    sha256: str
+    nodes: int
+    input_hw: tuple[int, int]
+    classes: int
+    max_relative_difference: float
+    frames: int
+    tflite: TfliteResult | None = None
+    int8: list[Int8Result] | None = None
+    engine: dict[str, Any] | None = None
+
+
+def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool = False) -> ExportResult:
+    """Write the fused float ONNX file, and with ``tflite`` the same as .tflite beside it; verify both.
+
+    Nothing is left at the path of a file that fails.
+
+    Raises VerificationError where the file does not do what the network does.
+    """
+    import onnx
+    import torch
+
+    from edgedet.export.checkpoints.checkpoint import network_from_checkpoint
+    from edgedet.export.fusion.fuse import graph_from_network
+    from edgedet.export.verify import FRAMES, verify
+
+    torch.set_num_threads(threads)
+    network = network_from_checkpoint(checkpoint)
+    versions = {"edgedet": __version__, "torch": torch.__version__, "onnx": onnx.__version__}
+    meta = ArtifactMeta(checkpoint.spec, checkpoint.class_names, "fp32", checkpoint.sha256, versions=versions)
+    frames = demo.clip_frames(FRAMES)
+    with atomic_path(path) as temporary:
+        model = graph_from_network(network, meta)
+        temporary.write_bytes(model.SerializeToString())
+        found = verify(temporary, network, frames, threads)
+        report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
+        model = _with_meta(model, replace(meta, report=report))
+        temporary.write_bytes(model.SerializeToString())
+    written = _export_tflite(model, meta, network, frames, path.with_suffix(".tflite"), threads) if tflite else None
+    return ExportResult(
+        model=checkpoint.spec.name,
+        onnx=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        nodes=len(model.graph.node),
+        input_hw=checkpoint.spec.input_hw,
+        classes=checkpoint.spec.num_classes,
+        max_relative_difference=found.worst,
+        frames=found.frames,
+        tflite=written,
+    )
+
+
+def _export_tflite(
+    model: Any, meta: ArtifactMeta, network: Any, frames: list[Any], path: Path, threads: int
+) -> TfliteResult:
+    from edgedet.export.tflite.writer import write_tflite
+    from edgedet.export.verify import verify
+
+    with atomic_path(path) as temporary:
+        write_tflite(model, meta, temporary)
+        found = verify(temporary, network, frames, threads)
+        report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
+        write_tflite(model, replace(meta, report=report), temporary)
+    return TfliteResult(str(path), path.stat().st_size, sha256_of(path), found.worst)
+
+
+def _with_meta(model: Any, meta: ArtifactMeta) -> Any:
+    from onnx import helper
+
+    helper.set_model_props(model, {META_KEY: meta.to_json()})
+    return model
+
+
+def export_demo(out: Path) -> Path:
+    """Export the bundled model to ``out`` and return the file's path."""
+    for module in PACKAGES:
+        require(module, "exporting the demo model")
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint
+
+    path = out / f"{demo.MODEL_NAME}.onnx"
+    export_onnx(load_checkpoint(demo.WEIGHTS), path, os.cpu_count() or 1)
+    return path
