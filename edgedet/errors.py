@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
+from typing import Optional
 
 
 class EdgeDetError(Exception):
@@ -71,28 +72,26 @@ class PartialFailure(EdgeDetError):
     exit_code = 1
 
 
-# What to type for a module that is not there. OpenCV is the board's own where it has one (docs/boards.md).
+# What to type for a module that is not there; the table of engines has theirs. OpenCV is the board's own where it has one (docs/boards.md).
 _PIP = {
     "cv2": "pip install 'edgedet[pc]' (on a Jetson or Raspberry Pi: apt install python3-opencv)",
-    "onnxruntime": "pip install 'edgedet[pc]'",
     "torch": "pip install 'edgedet[export]'",
     "onnx": "pip install 'edgedet[export]'",
     "safetensors": "pip install 'edgedet[export]'",
     "skimage": "pip install 'edgedet[export]'",
     "tqdm": "pip install 'edgedet[export]'",
-    "ai_edge_litert": "pip install 'edgedet[tflite]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
     "matplotlib": "pip install 'edgedet[bench]'",
     "tornado": "pip install 'edgedet[web]'",
     "prometheus_client": "pip install 'edgedet[web]'",
-    "tensorrt": "JetPack brings it (apt install python3-libnvinfer), for a venv made with --system-site-packages",
 }
 
 
-def require(module: str, purpose: str) -> ModuleType:
+def require(module: str, purpose: str, install: Optional[str] = None) -> ModuleType:
     """Import ``module``, or say in one line which command installs it, or why it does not load.
 
+    install: the command; None for the one that this module knows, or ``pip install`` with the module's name.
     Raises MissingDependency naming ``purpose`` (for example "edgedet export").
     """
     try:
@@ -101,7 +100,7 @@ def require(module: str, purpose: str) -> ModuleType:
         root = module.split(".")[0]
         if error.name is None or error.name.split(".")[0] != root:
             raise
-        how = _PIP.get(root, f"pip install {root}")
+        how = install or _PIP.get(root, f"pip install {root.replace('_', '-')}")
         raise MissingDependency(f"{purpose} needs {root}, which is not installed: {how}") from None
     except ImportError as error:  # a shared library is missing, as libGL.so.1 of pip's OpenCV where no screen is
         reason = str(error).splitlines()[0]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from ..engines.table import PUBLIC_ENGINES, EngineSpec, Package
 from ..machine import Machine
 from .probe import Probe
 
-LITERT_PYTHON = (3, 9)  # the oldest that ai-edge-litert has wheels for (2.1.0)
 SYSTEM_PACKAGES = ("cv2", "tensorrt", "picamera2")  # what boards ship outside pip
 VIDEO = {"GStreamer": r"GStreamer", "V4L2": r"v4l/v4l2", "FFMPEG": r"FFMPEG", "window": r"GUI"}  # name -> line of cv2's
 _APT = {
@@ -19,8 +19,7 @@ _APT = {
     "tensorrt": "sudo apt install python3-libnvinfer",
 }
 _JETPACK_4 = "R32"  # its release of Jetson Linux; TensorRT 8.2
-# suffix -> packages that run it; edgedet takes the first that is installed
-_ENGINES_OF = {".tflite": ("ai_edge_litert", "tflite_runtime"), ".onnx": ("onnxruntime",)}
+_CPU_ENGINES = tuple(engine for engine in PUBLIC_ENGINES if engine.hardware == "CPU")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Report:
     probes:   package -> what was found out about it.
     video:    what OpenCV was built with, names of VIDEO.
     runs:     suffixes of model files that can run here.
-    int8:     engine -> what INT8 means there.
+    int8:     package of an engine -> what INT8 means with it.
     findings: what is missing, first what blocks.
     """
 
@@ -76,9 +75,7 @@ def report_of(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -
     """Return what the facts mean."""
     video = video_of(probes["cv2"].build)
     able = probes["numpy"].works and probes["cv2"].works
-    runs = [suffix for suffix in _ENGINES_OF if able and _engine_works(suffix, probes)]
-    if able and probes["tensorrt"].works and probes["cuda"].works:
-        runs.append(".engine")
+    runs = [engine.suffixes[0] for engine in PUBLIC_ENGINES if able and _engine_works(engine, probes)]
     findings = [
         *_numpy(probes["numpy"]),
         *_opencv(machine, python, probes, video),
@@ -98,19 +95,22 @@ def video_of(build: str) -> Dict[str, bool]:
 
 
 def int8_of(machine: Machine, probes: Dict[str, Probe]) -> Dict[str, str]:
-    """Return what INT8 means with each engine that works."""
+    """Return what INT8 means with each package of an engine that works."""
     fast = " and ".join(name for name, there in machine.features.items() if there and name not in ("FP16", "AVX2"))
     cpu = f"uses {fast}" if fast else "this CPU has no INT8 dot product, so the gain over float is smaller"
-    says = {
-        "ai_edge_litert": f"yes, checked here; {cpu}",
-        "tflite_runtime": "yes, rounds differently from LiteRT"
-        + ("; slow on x86" if machine.arch == "x86_64" else f"; {cpu}"),
-        "onnxruntime": "no: INT8 ONNX files are for TensorRT, and slow here",
-        "tensorrt": "where the GPU has it",
+    return {
+        package.module: _int8_with(package, engine, machine, cpu)
+        for engine in PUBLIC_ENGINES
+        for package in engine.packages
+        if package.int8 and probes[package.module].works
     }
-    if machine.gpu_int8 is not None:
-        says["tensorrt"] = f"yes, {machine.gpu}" if machine.gpu_int8 else f"no: {machine.gpu} has none, take FP16"
-    return {name: text for name, text in says.items() if probes[name].works}
+
+
+def _int8_with(package: Package, engine: EngineSpec, machine: Machine, cpu: str) -> str:
+    if engine.hardware == "GPU" and machine.gpu_int8 is not None:
+        return f"yes, {machine.gpu}" if machine.gpu_int8 else f"no: {machine.gpu} has none, take FP16"
+    text = package.int8_x86 if machine.arch == "x86_64" and package.int8_x86 else package.int8
+    return text.format(cpu=cpu)
 
 
 def system_packages(root: Path, version: Tuple[int, int, int]) -> Tuple[str, ...]:
@@ -171,34 +171,38 @@ def _opencv_fix(python: PythonFacts, probes: Dict[str, Probe]) -> str:
 
 
 def _engines(python: PythonFacts, probes: Dict[str, Probe]) -> List[Finding]:
-    works = {suffix: _engine_works(suffix, probes) for suffix in _ENGINES_OF}
-    nothing = not (any(works.values()) or (probes["tensorrt"].works and probes["cuda"].works))
-    wanted = ("ai_edge_litert", "onnxruntime") if python.version >= LITERT_PYTHON else ("onnxruntime",)
-    missing = [name for name in wanted if probes[name].state == "missing"]
+    works = {engine.name: _engine_works(engine, probes) for engine in PUBLIC_ENGINES}
+    nothing = not any(works.values())
+    best = [(engine, engine.packages[0]) for engine in _CPU_ENGINES if engine.packages]
+    missing = [
+        (engine, package)
+        for engine, package in best
+        if probes[package.module].state == "missing" and python.version >= package.python
+    ]
     findings = []
     if nothing and missing:
-        findings.append(Finding("no engine runs models here", f"pip install {_package(missing[0])}", blocks=True))
-    for name in ("ai_edge_litert", "tflite_runtime", "onnxruntime"):
-        found, package = probes[name], _package(name)
+        findings.append(Finding("no engine runs models here", missing[0][1].install, blocks=True))
+    for package in (package for engine in _CPU_ENGINES for package in engine.packages):
+        found, name = probes[package.module], package.distribution
         if found.state == "wrong":
-            what = f"{package} computes wrong numbers on this CPU: {found.reason}"
-            findings.append(Finding(what, f"pip install --upgrade {package}", blocks=nothing))
+            what = f"{name} computes wrong numbers on this CPU: {found.reason}"
+            findings.append(Finding(what, f"pip install --upgrade {name}", blocks=nothing))
         elif found.state == "broken":
-            old_numpy = name == "tflite_runtime" and _major(probes["numpy"]) >= 2
-            fix = "pip install 'numpy<2'" if old_numpy else f"pip install --force-reinstall {package}"
-            findings.append(Finding(f"{package} does not work: {found.reason}", fix, blocks=nothing))
-    if not nothing and not works[".tflite"] and "ai_edge_litert" in missing:
-        findings.append(Finding("INT8 on a CPU needs LiteRT, which runs .tflite files", "pip install ai-edge-litert"))
+            old_numpy = package.module == "tflite_runtime" and _major(probes["numpy"]) >= 2
+            fix = "pip install 'numpy<2'" if old_numpy else f"pip install --force-reinstall {name}"
+            findings.append(Finding(f"{name} does not work: {found.reason}", fix, blocks=nothing))
+    for engine, package in missing:
+        if "int8" in engine.files and not nothing and not works[engine.name]:
+            what = f"INT8 on a CPU needs {engine.title}, which runs {engine.suffixes[0]} files"
+            findings.append(Finding(what, package.install))
     return findings
 
 
-def _engine_works(suffix: str, probes: Dict[str, Probe]) -> bool:
-    installed = [probes[name] for name in _ENGINES_OF[suffix] if probes[name].state != "missing"]
-    return bool(installed) and installed[0].works
-
-
-def _package(module: str) -> str:
-    return module.replace("_", "-")
+def _engine_works(engine: EngineSpec, probes: Dict[str, Probe]) -> bool:
+    installed = [probes[package.module] for package in engine.packages if probes[package.module].state != "missing"]
+    if engine.packages and not (installed and installed[0].works):  # the first that is installed is the one that runs
+        return False
+    return all(probes[name].works for name in engine.needs)
 
 
 def _board(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -> List[Finding]:

@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
+from ..engines.table import PUBLIC_ENGINES
+
 TIMEOUT_S = 120  # a board may read TensorRT from an SD card for half a minute
 
 # A 1 x 1 convolution over SIDE x SIDE cells of CHANNELS numbers: any numbers of INT8 will do.
@@ -72,7 +74,7 @@ class Probe:
 
 
 def probe(name: str) -> Probe:
-    """Return what is found out about the package ``name``, of CHECKS."""
+    """Return what is found out about the package ``name``, of PROBES."""
     if all(find_spec(package) is None for package in _PACKAGES.get(name, (name,))):
         return Probe(name, "missing")
     code = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import main; main({name!r})"
@@ -108,7 +110,8 @@ def main(name: str) -> None:
         module = import_module(_MODULES.get(name, name))
         found["version"] = getattr(module, "__version__", None)
         found["file"] = getattr(module, "__file__", None)
-        found.update(CHECKS[name](module))
+        if name in CHECKS:
+            found.update(CHECKS[name](module))
     except Exception as error:  # whatever a package raises is what is wanted here
         found["reason"] = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}".splitlines()[0]
     print(json.dumps(found))
@@ -169,6 +172,7 @@ def _unpacked(text: str) -> bytes:
     return zlib.decompress(base64.b85decode(text))
 
 
+# What is tried of a package beyond importing it; a package that is not here is only imported.
 CHECKS: Dict[str, Callable[[Any], Dict[str, Any]]] = {
     "numpy": _check_numpy,
     "cv2": _check_opencv,
@@ -178,6 +182,10 @@ CHECKS: Dict[str, Callable[[Any], Dict[str, Any]]] = {
     "tensorrt": _check_tensorrt,
     "cuda": _check_cuda,
 }
+_OF_ENGINES = [
+    name for engine in PUBLIC_ENGINES for name in (*(package.module for package in engine.packages), *engine.needs)
+]
+PROBES = tuple(dict.fromkeys(["numpy", "cv2", *_OF_ENGINES]))
 # The way to the GPU is either of two packages, and edgedet's own module knows which works.
 _PACKAGES = {"cuda": ("pycuda", "cuda")}
 _MODULES = {"cuda": "edgedet.engines.tensorrt.cuda"}

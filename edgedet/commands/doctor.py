@@ -12,7 +12,7 @@ from typing import Any, Dict, List, TextIO
 
 from .. import __version__
 from ..board.doctor import PythonFacts, Report, report_of, system_packages
-from ..board.probe import CHECKS, Probe, probe
+from ..board.probe import PROBES, Probe, probe
 from ..files import write_json
 from ..machine import Machine, machine_of
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; return 0 where a model can run, 1 where none can."""
-    report = report_of(machine_of(), python_facts(), {name: probe(name) for name in CHECKS})
+    report = report_of(machine_of(), python_facts(), {name: probe(name) for name in PROBES})
     print_report(report, sys.stderr if args.json == "-" else sys.stdout)
     write_json(args.json, figures_of(report))
     return 0 if report.runs else NOTHING_RUNS
@@ -96,7 +96,7 @@ def rows(report: Report) -> List[List[str]]:
         ["python", f"{'.'.join(map(str, python.version))}, {where}"],
         ["numpy", _state(probes["numpy"])],
         ["OpenCV", opencv],
-        *([name, _engine(probes[name], report)] for name in CHECKS if name not in ("numpy", "cv2")),
+        *([name, _engine(probes[name], report)] for name in PROBES if name not in ("numpy", "cv2")),
     ]
 
 

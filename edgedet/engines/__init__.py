@@ -1,1 +1,1 @@
-"""Inference engines, one module each; opened by the file suffix table in base."""
+"""Inference engines, one module each; ``table`` lists them."""

@@ -1,4 +1,4 @@
-"""What an inference engine is, and how a model file finds its own. Knows no engine's library."""
+"""What an inference engine is, and how a model file is opened with its own. Knows no engine's library."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ import numpy as np
 from ..artifact import ArtifactMeta
 from ..errors import ArtifactError, InputError, UnsupportedError
 from ..types import RawOutputs
+from .table import engine_for, model_suffixes
 
 MAX_THREADS = 1024  # XNNPACK ends the process where the system refuses a thread; no board has as many cores
-
-# suffix -> module of this package with ``open_model(path, threads) -> (ArtifactMeta, Engine)``, imported when asked for
-_OPENERS = {
-    ".onnx": "ort",
-    ".tflite": "tflite",
-    ".engine": "tensorrt.engine",
-    ".plan": "tensorrt.engine",
-    ".fake": "fake",
-}
 
 
 class Engine(Protocol):
@@ -50,9 +42,7 @@ def check_threads(threads: int) -> None:
         raise InputError(f"models run on 1 to {MAX_THREADS} threads; got {threads}.")
 
 
-def open_engine(
-    path: Union[str, Path], threads: int, delegate: Optional[str] = None
-) -> Tuple[ArtifactMeta, Engine]:  # fmt: skip
+def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
     """Open a model file with the engine that its suffix names, on ``threads`` CPU threads.
 
     delegate: shared library that runs what it can of a TFLite file, for example libedgetpu.so.1.
@@ -62,16 +52,33 @@ def open_engine(
     """
     check_threads(threads)
     path = Path(path)
-    if path.suffix.lower() not in _OPENERS:
-        wanted = ", ".join(suffix for suffix in _OPENERS if suffix != ".fake")
-        raise ArtifactError(f"{path} is no model that edgedet runs: wanted a name ending in {wanted}.")
+    spec = engine_for(path)
+    if spec is None:
+        raise ArtifactError(
+            f"{path} is no model that edgedet runs: wanted a name ending in {', '.join(model_suffixes())}."
+        )
     if not os.path.isfile(path):
         raise ArtifactError(f"there is no model file {path}: name one that `edgedet export` wrote.")
-    opener = import_module(f"edgedet.engines.{_OPENERS[path.suffix.lower()]}")
-    if delegate is None:
-        meta, engine = opener.open_model(path, threads)
-    elif path.suffix.lower() == ".tflite":
-        meta, engine = opener.open_model(path, threads, delegate)
-    else:
+    if delegate is not None and not spec.delegates:
         raise UnsupportedError(f"only TFLite files run on a delegate; {path} is none.")
-    return meta, engine
+    open_model = import_module(spec.module).open_model
+    opened: Tuple[ArtifactMeta, Engine] = (
+        open_model(path, threads) if delegate is None else open_model(path, threads, delegate)
+    )
+    return opened
+
+
+def read_meta(path: Union[str, Path]) -> ArtifactMeta:
+    """Return a model file's metadata; the engine's package is needed only where the file cannot be read without it.
+
+    Raises as ``open_engine``.
+    """
+    path = Path(path)
+    spec = engine_for(path)
+    read = None if spec is None else getattr(import_module(spec.module), "read_meta", None)
+    if read is not None:
+        meta: ArtifactMeta = read(path)
+        return meta
+    meta, engine = open_engine(path, default_threads())
+    engine.close()
+    return meta

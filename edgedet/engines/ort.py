@@ -11,6 +11,7 @@ from ..artifact import META_KEY, ArtifactMeta
 from ..errors import ArtifactError, require
 from ..types import RawOutputs
 from .base import Engine
+from .table import engine_named
 
 INPUT_NAME = "pixels"
 _LOG_FATAL = 4  # onnxruntime's own words on a bad file would come on top of our line
@@ -18,7 +19,8 @@ _LOG_FATAL = 4  # onnxruntime's own words on a bad file would come on top of our
 
 def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     """Open an ONNX file that ``edgedet export`` wrote; see ``open_engine``."""
-    ort = require("onnxruntime", f"running {path.name}")
+    (package,) = engine_named("ort").packages
+    ort = require(package.module, f"running {path.name}", package.install)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -14,10 +14,10 @@ from ..errors import ArtifactError, MissingDependency, ShapeError, UnsupportedEr
 from ..specs import DetectorSpec
 from ..types import LevelScales, RawOutputs
 from .base import Engine
+from .table import engine_named
 from .tflite_file import read_trailer
 from .tflite_finished import finished_model, is_finished, probe
 
-_INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first that is installed
 _TOP_BIT = np.uint8(0x80)  # flipped, a byte's bits are those of int8 byte - 128
 
 
@@ -43,6 +43,18 @@ def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tupl
         raise ArtifactError(f"{path}: {error}") from None
 
 
+def read_meta(path: Path) -> ArtifactMeta:
+    """Return a file's metadata; our own files need no interpreter, those of other makers say little without one."""
+    try:
+        return read_trailer(path)[0]
+    except ArtifactError:
+        if not is_finished(path):
+            raise
+    meta, engine = open_model(path, 1)
+    engine.close()
+    return meta
+
+
 def _interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, delegate: Optional[str]) -> Any:
     options: Dict[str, Any] = {"num_threads": threads}
     if delegate is not None:
@@ -57,8 +69,8 @@ def _interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, dele
 
 
 def _interpreter_library(path: Path) -> Any:
-    for name in _INTERPRETERS:
-        root = name.split(".")[0]
+    packages = engine_named("tflite").packages
+    for root in (package.module for package in packages):
         try:
             if root == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
                 import_module(root)  # not installed: the next message is the right one
@@ -66,13 +78,12 @@ def _interpreter_library(path: Path) -> Any:
                     f"tflite_runtime needs numpy < 2, but numpy is {np.__version__}: pip install 'numpy<2', "
                     "or pip install ai-edge-litert"
                 )
-            return import_module(name)
+            return import_module(f"{root}.interpreter")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] != root:
                 raise
-    raise MissingDependency(
-        f"running {path.name} needs ai-edge-litert, which is not installed: pip install 'edgedet[tflite]'"
-    )
+    best = packages[0]
+    raise MissingDependency(f"running {path.name} needs {best.distribution}, which is not installed: {best.install}")
 
 
 def _delegate(library: Any, name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping
 
 from ...errors import UnsupportedError, require
 from ...machine import machine_of
+from ..table import engine_named
 from .cuda import Cuda
 
 _MEMINFO = Path("/proc/meminfo")
@@ -60,7 +61,7 @@ class Board:
 
 def import_tensorrt(purpose: str) -> Any:
     """Return NVIDIA's module, or raise MissingDependency; refuses versions before 8.5, which lack named tensors."""
-    trt = require("tensorrt", purpose)
+    trt = require("tensorrt", purpose, engine_named("trt").packages[0].install)
     if not hasattr(trt, "ICudaEngine") or not hasattr(trt.ICudaEngine, "num_io_tensors"):
         raise UnsupportedError(
             f"{purpose} needs TensorRT 8.5 or newer; this is {trt.__version__}. JetPack 4 boards (Nano, TX1, TX2) "

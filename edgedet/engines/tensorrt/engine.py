@@ -19,7 +19,7 @@ from .board import import_tensorrt, this_board
 from .build import logger
 from .cuda import Cuda, open_cuda
 from .cuda_graph import Graph
-from .engine_file import up_to_date
+from .engine_file import read_engine, up_to_date
 
 # From this compute capability (Xavier) on, a Jetson's GPU snoops the CPU's caches, so that page-locked memory stays
 # cached for the CPU (CUDA for Tegra application note, "I/O coherency").
@@ -39,6 +39,11 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
             raise ArtifactError(f"{path}: {error}") from None
         undo.pop_all()
     return meta, engine
+
+
+def read_meta(path: Path) -> ArtifactMeta:
+    """Return an engine file's metadata, which says where it belongs; needs no TensorRT."""
+    return read_engine(path)[0]
 
 
 class _Loaded:
