@@ -72,7 +72,8 @@ class PartialFailure(EdgeDetError):
     exit_code = 1
 
 
-# What to type for a module that is not there; the table of engines has theirs. OpenCV is the board's own where it has one (docs/boards.md).
+# What to type for a module that is not there; those of engines are in the table of engines. OpenCV is the board's own
+# where it has one (docs/boards.md).
 _PIP = {
     "cv2": "pip install 'edgedet[pc]' (on a Jetson or Raspberry Pi: apt install python3-opencv)",
     "torch": "pip install 'edgedet[export]'",

@@ -10,15 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from edgedet.engines.table import engine_for
 from edgedet.machine import clock_mhz, governor, machine_of
-
-# suffix of a model file -> packages of its engines, of which one is imported once such a file is open
-_ENGINES = {
-    ".onnx": ("onnxruntime",),
-    ".tflite": ("ai_edge_litert", "tflite_runtime"),
-    ".engine": ("tensorrt",),
-    ".plan": ("tensorrt",),
-}
 
 
 def device_figures() -> dict[str, Any]:
@@ -42,7 +35,8 @@ def device_figures() -> dict[str, Any]:
 
 def engine_version(model: Path) -> str:
     """Return name and version of the engine package that runs ``model``, which is open."""
-    for package in _ENGINES.get(model.suffix.lower(), ()):
-        if package in sys.modules:
-            return f"{package} {getattr(sys.modules[package], '__version__', '')}".strip()
+    engine = engine_for(model)
+    for package in engine.packages if engine else ():
+        if package.module in sys.modules:
+            return f"{package.module} {getattr(sys.modules[package.module], '__version__', '')}".strip()
     return model.suffix.lstrip(".")

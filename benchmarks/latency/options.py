@@ -6,9 +6,10 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedet.benchmarks.latency.prepared import ENGINES, PRECISIONS, Wanted, wanted_files
+from edgedet.benchmarks.latency.prepared import Wanted, wanted_files
 from edgedet.benchmarks.latency.sustain import seconds_of
 from edgedet.engines.base import check_threads, default_threads
+from edgedet.engines.table import PRECISIONS, PUBLIC_ENGINES
 from edgedet.errors import InputError
 from edgedet.files import check_writable
 from edgedet.postprocess import DEFAULT_SCORE, logit_of
@@ -28,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", default="fp32", metavar="A,B", help=f"of {', '.join(PRECISIONS)} (default: %(default)s)"
     )
     family.add_argument(
-        "--engine", default="ort", metavar="A,B", help=f"of {', '.join(ENGINES)} (default: %(default)s)"
+        "--engine",
+        default="ort",
+        metavar="A,B",
+        help=f"of {', '.join(engine.name for engine in PUBLIC_ENGINES)} (default: %(default)s)",
     )
     family.add_argument(
         "--weights", metavar="FILE", help="checkpoint, or 'demo' (default: random weights, which find nothing of use)"

@@ -22,34 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgedet import __version__, demo
 from edgedet.child_process import Child
+from edgedet.engines.table import PRECISIONS, PUBLIC_ENGINES, engine_named
 from edgedet.errors import InputError, require
 from edgedet.files import cache_folder, sha256_of
 from edgedet.specs import PHI, spec_for
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoints.checkpoint import Checkpoint
-
-PRECISIONS = ("fp32", "fp16", "int8")
-# engine -> packages, of which one must be there
-ENGINES = {"ort": ("onnxruntime",), "tflite": ("ai_edge_litert", "tflite_runtime"), "trt": ("tensorrt",)}
-# (precision, engine) -> end of the file's name
-SUFFIXES = {
-    ("fp32", "ort"): ".onnx",
-    ("fp32", "tflite"): ".tflite",
-    ("int8", "tflite"): "_int8.tflite",
-    ("fp32", "trt"): "_fp32.engine",
-    ("fp16", "trt"): "_fp16.engine",
-    ("int8", "trt"): "_int8.engine",
-}
-# why there is no such file
-NO_FILE = {
-    ("fp16", "ort"): "edgedet writes no FP16 file for onnxruntime, whose CPU kernels compute in FP32",
-    ("fp16", "tflite"): "edgedet writes no FP16 file for LiteRT",
-    (
-        "int8",
-        "ort",
-    ): "INT8 ONNX files are TensorRT's; onnxruntime runs them in float arithmetic, slower than float files",
-}
 
 
 @dataclass(frozen=True)
@@ -87,23 +66,26 @@ def wanted_files(
     Raises InputError for a name or number that is none, and where no pair is left.
     """
     for option, values, known in (
-        ("--phi", phis, list(PHI)), ("--precision", precisions, list(PRECISIONS)), ("--engine", engines, list(ENGINES)),
-    ):  # fmt: skip
+        ("--phi", phis, list(PHI)),
+        ("--precision", precisions, list(PRECISIONS)),
+        ("--engine", engines, [engine.name for engine in PUBLIC_ENGINES]),
+    ):
         for value in values:
             if value not in known:
                 raise InputError(f"{option} takes {', '.join(map(str, known))}; got {value!r}.")
     pairs = [(precision, engine) for precision in precisions for engine in engines]
-    left_out = [f"{' '.join(pair)}: {NO_FILE[pair]}" for pair in pairs if pair in NO_FILE]
+    reasons = {(precision, engine): engine_named(engine).why_no_file(precision) for precision, engine in pairs}
+    left_out = [f"{' '.join(pair)}: {reason}" for pair, reason in reasons.items() if reason is not None]
     if len(left_out) == len(pairs):
         raise InputError(f"nothing to measure: {'; '.join(left_out)}.")
-    return [Wanted(phi, *pair, **more) for phi in phis for pair in pairs if pair in SUFFIXES], left_out
+    return [Wanted(phi, *pair, **more) for phi in phis for pair in pairs if reasons[pair] is None], left_out
 
 
 def check_engine(engine: str) -> None:
     """Raise MissingDependency where no package of an engine is installed."""
-    packages = ENGINES[engine]
-    if not any(find_spec(package) for package in packages):
-        require(packages[0], f"--engine {engine}")
+    packages = engine_named(engine).packages
+    if packages and not any(find_spec(package.module) for package in packages):
+        require(packages[0].module, f"--engine {engine}", packages[0].install)
 
 
 def prepared(wanted: Wanted, threads: int) -> Path:
@@ -140,7 +122,7 @@ def cached_path(wanted: Wanted) -> Path:
         key["tensorrt"] = version("tensorrt")
     folder = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     stem = "random" if wanted.weights is None else Path(wanted.weights).stem
-    name = f"{PHI[wanted.phi].removeprefix('tf_')}_{stem}{SUFFIXES[wanted.precision, wanted.engine]}"
+    name = f"{PHI[wanted.phi].removeprefix('tf_')}_{stem}{engine_named(wanted.engine).files[wanted.precision]}"
     return cache_folder() / "bench" / folder / name
 
 

@@ -13,11 +13,11 @@ from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR, Estimate, Timin
 from edgedet.benchmarks.planner.fit import BASE, machine_of, stored_fits
 from edgedet.benchmarks.planner.memory import memory_mb
 from edgedet.benchmarks.planner.model import Point, fitted, left_out_errors
+from edgedet.engines.table import PRECISIONS, PUBLIC_ENGINES
 from edgedet.errors import InputError
 
 # How a row's engine begins -> the planner's name of it.
-_ENGINES = {"onnxruntime": "ort", "ai_edge_litert": "tflite", "tflite_runtime": "tflite", "tensorrt": "trt"}
-_PRECISIONS = ("fp32", "fp16", "int8")
+_ENGINES = {package.module: engine.name for engine in PUBLIC_ENGINES for package in engine.packages}
 # A board whose constants are the proportions to start from, by engine and kind of machine.
 _REFERENCES = {"trt": BASE, "x86_64": "n100", "aarch64": "raspberry-pi-5"}
 # As ln: how far one or two measured models were off for the others at worst, in rounded figures (docs/planning.md has
@@ -109,7 +109,7 @@ def _measured(row: dict[str, Any]) -> Measured:
         raise ValueError(f"p50 is {measured.ms}")
     if engine is None:
         raise _LeftOut(f"{name} ran on {row['engine']}, which the planner does not know")
-    if measured.precision not in _PRECISIONS:
+    if measured.precision not in PRECISIONS:
         raise _LeftOut(f"{name} is {measured.precision}")
     if h != w:
         raise _LeftOut(f"{name} is {h}x{w}, and the planner knows squares only")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
+from ..engines.table import engine_named
 from ..engines.tensorrt.board import Board, import_tensorrt, this_board
 from ..engines.tensorrt.build import check_int8, file_for, logger, options_for
 from ..engines.tensorrt.cuda import open_cuda
@@ -14,8 +15,6 @@ from ..errors import InputError, require
 from ..files import sha256_of
 from ..postprocess import DEFAULT_SCORE
 from .tune import HEADER, RUNS, build_best, recipes, reference_of
-
-_SUFFIXES = (".engine", ".plan")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Di
     Raises an EdgeDetError where nothing could be built, VerificationError where nothing passed.
     """
     out = request.out or request.model.with_suffix(".engine")
-    if out.suffix.lower() not in _SUFFIXES:
+    if out.suffix.lower() not in engine_named("trt").suffixes:
         raise InputError(f"an engine's name ends in .engine: wanted -o NAME.engine, got {out}.")
     trt = import_tensorrt("edgedet build")
     require("cv2", "edgedet build")

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, TextIO, Tuple
 
 from ..artifact import MAX_META_BYTES, META_KEY, ArtifactMeta
-from ..engines.base import default_threads, open_engine
-from ..engines.tensorrt.engine_file import read_engine
-from ..engines.tflite_file import read_trailer
-from ..engines.tflite_finished import is_finished
-from ..errors import ArtifactError, CheckpointError, InputError, require
+from ..engines.base import read_meta
+from ..engines.table import engine_for, model_suffixes
+from ..errors import CheckpointError, InputError, require
 from ..files import sha256_of, write_json
 from ..parity import parity_of
 from ..specs import DetectorSpec, spec_for
 
-DESCRIPTION = "Say what a model file (.onnx, .tflite, .engine) or a checkpoint (.safetensors, .pth, .h5) holds."
+DESCRIPTION = f"Say what a model file ({', '.join(model_suffixes())}) or a checkpoint (.safetensors, .pth, .h5) holds."
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
   edgedet info my.pth --json"""
 
@@ -90,8 +88,10 @@ def info_of(path: Path, variant: Optional[str] = None) -> Info:
     if not path.is_file():
         raise InputError(f"there is no file {path}: name a model file or a checkpoint.")
     suffix = path.suffix.lower()
+    if engine_for(path) is not None:
+        return _from_meta(path, read_meta(path))
     if suffix not in _READERS:
-        raise InputError(f"{path}: edgedet knows files ending in {', '.join(_READERS)}.")
+        raise InputError(f"{path}: edgedet knows files ending in {', '.join((*model_suffixes(), *_READERS))}.")
     return _READERS[suffix](path, variant)
 
 
@@ -107,27 +107,6 @@ def _from_meta(path: Path, meta: ArtifactMeta) -> Info:
         path, meta.spec, meta.class_names, meta.precision, meta.source_sha256, versions=meta.versions,
         report=meta.report,
     )  # fmt: skip
-
-
-def _from_model(path: Path, variant: Optional[str]) -> Info:
-    meta, engine = open_engine(path, default_threads())
-    engine.close()
-    return _from_meta(path, meta)
-
-
-def _from_tflite(path: Path, variant: Optional[str]) -> Info:
-    """Our own files need no interpreter; those of other makers say little without one."""
-    try:
-        return _from_meta(path, read_trailer(path)[0])
-    except ArtifactError:
-        if not is_finished(path):
-            raise
-    return _from_model(path, variant)
-
-
-def _from_engine(path: Path, variant: Optional[str]) -> Info:
-    """Needs no TensorRT, and says where the engine belongs."""
-    return _from_meta(path, read_engine(path)[0])
 
 
 def _from_safetensors(path: Path, variant: Optional[str]) -> Info:
@@ -193,10 +172,6 @@ def _from_checkpoint(path: Path, variant: Optional[str]) -> Info:
 
 
 _READERS: Dict[str, Callable[[Path, Optional[str]], Info]] = {
-    ".onnx": _from_model,
-    ".tflite": _from_tflite,
-    ".engine": _from_engine,
-    ".plan": _from_engine,
     ".safetensors": _from_safetensors,
     ".h5": _from_checkpoint,
     **dict.fromkeys(_TORCH_SUFFIXES, _from_checkpoint),

@@ -8,11 +8,12 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, TextIO, Tuple
+from typing import Any, Dict, List, TextIO, Tuple, Union
 
 from ..demo import int8_model
 from ..detector import Detector
 from ..engines.base import check_threads, default_threads, open_engine
+from ..engines.table import PUBLIC_ENGINES, engine_for
 from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
 from ..files import write_json
 from ..postprocess import DEFAULT_SCORE, logit_of
@@ -34,7 +35,6 @@ EXAMPLE = """  edgedet run --source street.mp4 --save out.mp4 --jsonl out.jsonl
 
 EXPORTS = Path("edgedet-out")  # where `edgedet export` writes by default
 _NAMED_FAILURES = 5  # in the closing line; --json has all
-_CPU_SUFFIXES = (".onnx", ".tflite", ".fake")  # of models that may run twice at the same time
 FILE_DETECTORS = 2  # copies that work side by side on a file, so that no core waits for another one's step
 
 
@@ -134,11 +134,18 @@ def _quieten_opencv() -> None:
 
 def _open_detectors(args: argparse.Namespace, source: Source) -> Tuple[Path, List[Detector]]:
     """Return the model and its detector, or for a file copies of it, which share the threads."""
-    on_cpu = args.delegate is None and (args.model is None or Path(args.model).suffix.lower() in _CPU_SUFFIXES)
-    copies = FILE_DETECTORS if on_cpu and not source.live and args.threads >= FILE_DETECTORS else 1
+    may_copy = args.delegate is None and (args.model is None or _runs_side_by_side(args.model))
+    copies = FILE_DETECTORS if may_copy and not source.live and args.threads >= FILE_DETECTORS else 1
     threads = args.threads // copies
     path, detector = _open_detector(args, threads)
+    if not _runs_side_by_side(path):  # the newest export may be a GPU's
+        copies = 1
     return path, [detector, *(Detector(path, threads, args.score) for _ in range(copies - 1))]
+
+
+def _runs_side_by_side(model: Union[str, Path]) -> bool:
+    engine = engine_for(model)
+    return engine is not None and engine.side_by_side
 
 
 def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detector]:
@@ -156,9 +163,7 @@ def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detect
     exports = [
         path
         for path in EXPORTS.glob("*")
-        if path.suffix in (".onnx", ".tflite", ".engine")
-        and not path.name.startswith(".")  # not one being written
-        and (path.suffix != ".onnx" or not path.stem.endswith(("_int8", "_int8_fp16")))
+        if any(engine.chooses(path) for engine in PUBLIC_ENGINES) and not path.name.startswith(".")  # being written
     ]
     for path in sorted(exports, key=lambda path: path.stat().st_mtime, reverse=True):
         try:

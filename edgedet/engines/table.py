@@ -143,7 +143,14 @@ ENGINES: Tuple[EngineSpec, ...] = (
         needs=("cuda",),
         files={precision: f"_{precision}.engine" for precision in PRECISIONS},
     ),
-    EngineSpec(name="fake", title="the fake", module="edgedet.engines.fake", suffixes=(".fake",), side_by_side=True, public=False),
+    EngineSpec(
+        name="fake",
+        title="the fake",
+        module="edgedet.engines.fake",
+        suffixes=(".fake",),
+        side_by_side=True,
+        public=False,
+    ),
 )
 PUBLIC_ENGINES = tuple(engine for engine in ENGINES if engine.public)
 

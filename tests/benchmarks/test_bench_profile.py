@@ -18,7 +18,7 @@ from models import random_pixels
 from tflite_models import graph_of, meta_of, plan_for
 
 from edgedet import cli
-from edgedet.benchmarks.latency.prepared import ENGINES
+from edgedet.benchmarks.latency import prepared
 from edgedet.benchmarks.latency.random_weights import randomise
 from edgedet.benchmarks.latency.ungated_int8 import write_ungated
 from edgedet.benchmarks.profile.file_macs import macs_of
@@ -28,6 +28,7 @@ from edgedet.benchmarks.profile.profile import WARMUP, Ran, assigned, profile_of
 from edgedet.benchmarks.profile.tflite_nodes import Operator, fused, matched, partitions
 from edgedet.benchmarks.profile.tflite_profile import parsed_rows
 from edgedet.engines.base import open_engine
+from edgedet.engines.table import Package, engine_named
 from edgedet.errors import UnsupportedError
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.export.tflite.writer import write_tflite
@@ -233,7 +234,8 @@ def test_the_family_is_exported_once_measured_and_profiled(tmp_path: Path, monke
     """D0 for two engines, of which one's package is called what no package is: it is named, the rest is reported, and
     the second time nothing is exported."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(ENGINES, "trt", ("no_such_package",))
+    trt = replace(engine_named("trt"), packages=(Package("no_such_package", "pip install it"),))
+    monkeypatch.setattr(prepared, "engine_named", lambda name: trt if name == "trt" else engine_named(name))
     common = ["--runs", "1", "--seconds", "0", "--warmup", "0", "--threads", "1", "--json", str(tmp_path / "d0.json")]
     words = ["bench", "--phi", "0", "--engine", "ort,trt", *common]
     assert cli.main([*words, "--profile", "--html", str(tmp_path / "d0.html")]) == 1

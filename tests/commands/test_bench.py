@@ -264,7 +264,7 @@ def test_ctrl_c_reports_what_was_measured(folder, capsys, monkeypatch):
         ((), (), "name one or more files after --model"),
         (("--phi", "9"), (), "--phi takes 0, 1, 2, 3, 4, 5, 6, 7, 8; got 9"),
         (("--phi", "3-1"), (), "--phi takes numbers and ranges, such as 0,2,4-6; got '3-1'"),
-        (("--phi", "0", "--engine", "onnx"), (), "--engine takes ort, tflite, trt; got 'onnx'"),
+        (("--phi", "0", "--engine", "onnx"), (), "--engine takes tflite, ort, trt; got 'onnx'"),
         (("--phi", "0", "--precision", ","), (), "--precision takes fp32, fp16, int8; got ''"),
         (("--phi", "0", "--precision", "fp16"), (), "nothing to measure: fp16 ort: edgedet writes no FP16 file"),
         (("--phi", "0", "--engine", "trt"), (), "--engine trt needs tensorrt, which is not installed"),
