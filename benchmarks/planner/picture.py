@@ -10,7 +10,7 @@ from edgedet.benchmarks.planner.estimate import Estimate
 from edgedet.files import atomic_path
 
 if TYPE_CHECKING:
-    from edgedet.commands.plan import Plan
+    from edgedet.benchmarks.planner.plan import Plan
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _COLOURS = {"fp32": "#0072B2", "fp16": "#009E73", "int8": "#D55E00"}

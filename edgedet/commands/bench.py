@@ -1,4 +1,4 @@
-"""``edgedet bench``: the order of its steps; the table, the JSON line and the exit code."""
+"""``edgedet bench``: options to a table of latencies; the page, the JSON line and the exit code."""
 
 from __future__ import annotations
 
@@ -7,30 +7,19 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import asdict
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-from .. import __version__, demo
-from ..benchmarks.latency.conditions import conditions, power_meter, settings, snapshot
-from ..benchmarks.latency.device import device_figures
-from ..benchmarks.latency.measure import measure, rounds
-from ..benchmarks.latency.options import Checked, add_arguments, checked
-from ..benchmarks.latency.prepared import check_engine, prepared
-from ..benchmarks.latency.rows import Row, add_accuracy, row_figures
-from ..benchmarks.latency.served import ServedDetector
-from ..benchmarks.latency.sustain import sustain
+from ..benchmarks.latency.bench import run_bench
+from ..benchmarks.latency.options import BenchOptions, numbers
+from ..benchmarks.latency.prepared import Wanted, wanted_files
+from ..benchmarks.latency.sustain import seconds_of
 from ..benchmarks.latency.table import print_table
-from ..errors import EdgeDetError, InputError, PartialFailure, SourceError, require
-from ..files import write_json
-from ..stream.sources import open_source
-from ..types import Frame
-
-if TYPE_CHECKING:
-    from ..judge.labels import Dataset
+from ..engines.base import check_threads, default_threads
+from ..engines.table import PRECISIONS, PUBLIC_ENGINES
+from ..errors import InputError, PartialFailure, require
+from ..files import check_writable, write_json
+from ..postprocess import logit_of
+from .options import add_labelled_data, add_score, check_at_least, text_stream
 
 DESCRIPTION = (
     "Measure the latency of the family's models or of model files, one run of each in turn; ends with one line of JSON."
@@ -41,11 +30,50 @@ EXAMPLE = """  edgedet bench --phi 0-2 --precision fp32,int8 --engine ort,tflite
   edgedet bench --model my_int8.tflite --sustain 30m
   edgedet bench compare before.json after.json"""
 
-SCHEMA = 2  # of the JSON; docs/benchmarking.md says what each entry means
-FRAMES = 30  # held in memory, so that reading and decoding are not measured
-_TERMINAL_EVERY_S, _LOG_EVERY_S = 0.25, 10.0
 
-__all__ = ["DESCRIPTION", "EXAMPLE", "add_arguments", "run"]
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``edgedet bench``."""
+    parser.add_argument(
+        "compare", nargs="*", metavar="compare A.json B.json", help="compare two earlier runs instead of measuring"
+    )
+    parser.add_argument("--model", nargs="+", metavar="FILE", help="model files, measured in turns")
+    family = parser.add_argument_group("models of the family, exported and cached")
+    family.add_argument("--phi", metavar="N,M-L", help="compound scaling: 0-7, or 8 for D7x; numbers and ranges")
+    family.add_argument(
+        "--precision", default="fp32", metavar="A,B", help=f"of {', '.join(PRECISIONS)} (default: %(default)s)"
+    )
+    family.add_argument(
+        "--engine",
+        default="ort",
+        metavar="A,B",
+        help=f"of {', '.join(engine.name for engine in PUBLIC_ENGINES)} (default: %(default)s)",
+    )
+    family.add_argument(
+        "--weights", metavar="FILE", help="checkpoint, or 'demo' (default: random weights, which find nothing of use)"
+    )
+    family.add_argument("--seed", type=int, default=0, help="of random weights (default: %(default)s)")
+    family.add_argument("--calib", metavar="SRC", help="frames for INT8 with --weights, as `edgedet export` takes them")
+    parser.add_argument("--source", metavar="X", help="image, folder or video (default: the demo's clip)")
+    parser.add_argument("--runs", type=int, default=50, help="runs of each model, at least (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="measure for this time, at least (default: %(default)s)"
+    )
+    parser.add_argument("--warmup", type=int, default=5, help="runs before those that count (default: %(default)s)")
+    parser.add_argument(
+        "--threads", default=str(default_threads()), metavar="N,M", help="CPU threads (default: %(default)s)"
+    )
+    add_score(parser)
+    add_labelled_data(parser, "labels for AP")
+    parser.add_argument(
+        "--sustain", metavar="TIME", help="then run each model for 45s, 30m or 1h: FPS and temperature over time"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="then say where the network's time goes, beside what it must cost"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with plots")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write the JSON line to FILE; without FILE, print it alone"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,23 +83,14 @@ def run(args: argparse.Namespace) -> int:
     measured.
     """
     if args.compare:
-        from ..benchmarks.latency.compare import compare_files
-
-        for option in ("model", "phi", "data", "sustain", "html"):
-            if getattr(args, option) is not None:
-                raise InputError(f"compare measures nothing, so it takes no --{option}.")
-        return compare_files(args.compare, args.json)
-    options = checked(args)
+        return _compare(args)
+    options = _options(args)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: children and half-made files go, too
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged frame is enough; read at cv2's import
-    require("cv2", "edgedet bench").setNumThreads(max(options.threads))
-    dataset = _dataset(args)
     for line in options.left_out:
         print(f"edgedet: left out: {line}", file=sys.stderr)
-    text = sys.stderr if args.json == "-" else sys.stdout
-    result = _measured(args, options)
-    _extras(args, options, dataset, result)
+    result = run_bench(options)
+    text = text_stream(args.json)
     print_table(result, text)
     if args.html is not None:
         from ..benchmarks.latency.page import write_page
@@ -85,164 +104,73 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(args: argparse.Namespace, options: Checked) -> dict[str, Any]:
-    """Return the whole result of the turns, without what ``_extras`` adds; raises where no model could be measured."""
-    frames, failures = _frames(args.source)
-    rows, errors = _rows(args, options)
-    device, fixed, before = device_figures(), settings(), snapshot()  # before our own load is on it
-    counted = _with_progress(rounds(args.runs, args.seconds), args.runs, args.seconds)
-    with ExitStack() as held:
-        served: dict[str, tuple[Row, ServedDetector]] = {}
-        for row in rows:
-            try:
-                opened = held.enter_context(closing(ServedDetector(row.model, row.threads, args.score)))
-            except EdgeDetError as error:
-                errors.append((row.label, error))
-            else:
-                served[row.name] = row, opened
-        if not served:
-            _raise_all(errors)
-        watts: list[float] = []
-        counted = _with_power(counted, held.enter_context(power_meter()), watts)
-        measured = measure({name: one.run for name, (_, one) in served.items()}, frames, args.warmup, counted)
-        figures = [row_figures(*served[name], latency) for name, latency in measured.latencies.items()]
-    failures += [(f"{label}: {error}" if label else str(error)).rstrip(".") for label, error in errors]
-    failures += [f"{name}: {reason}" for name, reason in measured.failures.items()]
-    if measured.interrupted:
-        if not figures:
-            raise KeyboardInterrupt
-        failures.append(f"interrupted after {measured.rounds} rounds")
-    if not figures:
-        raise InputError(f"no model could be measured: {'; '.join(failures)}.")
-    return {
-        "schema": SCHEMA,
-        "edgedet": __version__,
-        **device,
-        "conditions": {**conditions(before, snapshot(), fixed), "power_w": sum(watts) / len(watts) if watts else None},
-        "threads": options.threads,
-        "source": args.source or "demo clip",
-        "frames": len(frames),
-        "frame_hw": list(frames[0].bgr.shape[:2]),
-        "score": args.score,
-        "warmup": args.warmup,
-        "models": figures,
-        "left_out": options.left_out,
-        "failures": failures,
-        "interrupted": measured.interrupted,
-    }
+def _compare(args: argparse.Namespace) -> int:
+    from ..benchmarks.latency.compare import compare_files
+
+    for option in ("model", "phi", "data", "sustain", "html"):
+        if getattr(args, option) is not None:
+            raise InputError(f"compare measures nothing, so it takes no --{option}.")
+    return compare_files(args.compare, args.json)
 
 
-def _dataset(args: argparse.Namespace) -> Dataset | None:
-    """Read the labels before anything is measured."""
-    if args.data is None:
-        return None
-    for module in ("pycocotools", "tqdm"):
-        require(module, "edgedet bench --data")
+def _options(args: argparse.Namespace) -> BenchOptions:
+    """Check whatever costs little to check, and read the labels; raises InputError or MissingDependency."""
+    for option, needed in (("weights", "phi"), ("calib", "weights"), ("images", "data")):
+        if getattr(args, option) is not None and getattr(args, needed) is None:
+            raise InputError(f"--{option} goes with --{needed}.")
+    if not args.model and args.phi is None:
+        raise InputError("nothing to measure: name one or more files after --model, or --phi 0-2 for the family.")
+    check_at_least("--runs", args.runs, 1)
+    if args.warmup < 0:
+        raise InputError(f"--warmup wants a number from 0 up; got {args.warmup}.")
+    if not 0 <= args.seconds < float("inf"):
+        raise InputError(f"--seconds wants a number from 0 up; got {args.seconds}.")
+    logit_of(args.score)
+    threads = tuple(numbers("--threads", args.threads))
+    for count in threads:
+        check_at_least("--threads", count, 1)
+        check_threads(count)
+    sustain_s = None if args.sustain is None else seconds_of(args.sustain)
+    wanted, left_out = _family(args)
+    for path in (args.html, args.json):
+        if path not in (None, "-"):
+            check_writable(path)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged frame is enough; read at cv2's import
+    require("cv2", "edgedet bench").setNumThreads(max(threads))
+    if args.data is not None:
+        for module in ("pycocotools", "tqdm"):
+            require(module, "edgedet bench --data")
     from ..judge.labels import read_dataset
 
-    return read_dataset(args.data, args.images)
+    return BenchOptions(
+        models=tuple(args.model or ()),
+        wanted=tuple(wanted),
+        left_out=tuple(left_out),
+        threads=threads,
+        source=args.source,
+        runs=args.runs,
+        seconds=args.seconds,
+        warmup=args.warmup,
+        score=args.score,
+        dataset=None if args.data is None else read_dataset(args.data, args.images),
+        sustain_s=sustain_s,
+        profile=args.profile,
+    )
 
 
-def _extras(args: argparse.Namespace, options: Checked, dataset: Dataset | None, result: dict[str, Any]) -> None:
-    """Add accuracy, profiles and long runs to the entries, one after the other, so that none disturbs a measurement.
-
-    Ctrl-C ends them; what was measured stays.
-    """
-    if result["interrupted"]:
-        return
-    failures = result["failures"]
-    try:
-        if dataset is not None:
-            failures += add_accuracy(result["models"], dataset, max(options.threads))
-        if args.profile:
-            from ..benchmarks.profile.profile import add_profiles
-
-            failures += add_profiles(result, args.runs)
-        if options.sustain_s is not None:
-            _sustain(args, options.sustain_s, result)
-    except KeyboardInterrupt:
-        result["interrupted"] = True
-        failures.append("interrupted after the turns")
+def _family(args: argparse.Namespace) -> tuple[list[Wanted], list[str]]:
+    """Return the files of the family that are asked for, and one line for each pair without a file."""
+    if args.phi is None:
+        return [], []
+    phis = numbers("--phi", args.phi)
+    if args.weights is not None and len(phis) > 1:
+        raise InputError(f"--weights is of one model, but --phi names {len(phis)}: name one.")
+    if args.weights not in (None, "demo") and not Path(args.weights).is_file():
+        raise InputError(f"there is no checkpoint {args.weights}: name a file, or demo.")
+    return wanted_files(
+        phis, _names(args.precision), _names(args.engine), weights=args.weights, seed=args.seed, calib=args.calib
+    )
 
 
-def _sustain(args: argparse.Namespace, seconds: float, result: dict[str, Any]) -> None:
-    frames, _ = _frames(args.source)
-    for entry in result["models"]:
-        print(f"edgedet: running {entry['model']} for {seconds:.0f} s", file=sys.stderr, flush=True)
-        with closing(ServedDetector(entry["model"], entry["threads"], args.score)) as served:
-            found = sustain(served.run, frames, seconds)
-        entry["sustain"] = {"kept": found.kept, "windows": [asdict(window) for window in found.windows]}
-        if found.failure is not None:
-            result["failures"].append(f"{entry['model']}: {found.failure}")
-        if found.interrupted:
-            raise KeyboardInterrupt
-
-
-def _rows(args: argparse.Namespace, options: Checked) -> tuple[list[Row], list[tuple[str, EdgeDetError]]]:
-    """Export what is missing; return the rows, and what failed with its name."""
-    rows: list[Row] = []
-    errors: list[tuple[str, EdgeDetError]] = []
-    absent = set()
-    for engine in dict.fromkeys(one.engine for one in options.wanted):  # once for all sizes and precisions
-        try:
-            check_engine(engine)
-        except EdgeDetError as error:
-            errors.append(("", error))
-            absent.add(engine)
-    for one in options.wanted:
-        if one.engine in absent:
-            continue
-        try:
-            path = str(prepared(one, max(options.threads)))
-        except EdgeDetError as error:
-            errors.append((one.label, error))
-            continue
-        rows += [Row(path, count, one) for count in options.threads]
-    rows += [Row(model, count) for model in dict.fromkeys(args.model or ()) for count in options.threads]
-    return rows, errors
-
-
-def _raise_all(errors: list[tuple[str, EdgeDetError]]) -> None:
-    """Raise the one error as it is, several as one line."""
-    if len(errors) == 1:
-        raise errors[0][1]
-    raise InputError("; ".join(dict.fromkeys(str(error).rstrip(".") for _, error in errors)) + ".")
-
-
-def _frames(source: str | None) -> tuple[list[Frame], list[str]]:
-    """Return frames of the source and one line for each that could not be read; raises SourceError without any."""
-    if source is None:
-        return [Frame(bgr, captured_s=0.0, index=index) for index, bgr in enumerate(demo.clip_frames(FRAMES))], []
-    with closing(open_source(source, lambda: False)) as opened:
-        if opened.live:
-            raise InputError(f"--source {source} is live, and every model must see the same frames: name a file.")
-        frames = list(islice(opened, FRAMES))
-        failures = [failure.rstrip(".") for failure in opened.failures]
-    if not frames:
-        raise SourceError(f"{failures[0] if failures else f'{source} holds no frame'}.")
-    return frames, failures
-
-
-def _with_power(counted: Iterator[int], power_w: Callable[[], float | None], watts: list[float]) -> Iterator[int]:
-    """Note the board's power after each round, while it is at work still."""
-    for index in counted:
-        yield index
-        if (watt := power_w()) is not None:
-            watts.append(watt)
-
-
-def _with_progress(counted: Iterator[int], runs: int, seconds: float) -> Iterator[int]:
-    """Say on stderr how far the measuring is and how long it will take; between rounds, so that it costs no run."""
-    started = time.monotonic()
-    terminal = sys.stderr.isatty()
-    printed = started
-    for index in counted:
-        now = time.monotonic()
-        if now - printed >= (_TERMINAL_EVERY_S if terminal else _LOG_EVERY_S):
-            left_s = max(seconds - (now - started), (now - started) / max(index, 1) * (runs - index), 0.0)
-            line = f"round {index + 1}, about {left_s:.0f} s left"
-            print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
-            printed = now
-        yield index
-    if terminal:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgedet.benchmarks.latency.bench import _with_power
 from edgedet.benchmarks.latency.conditions import Snapshot, conditions, power_meter, settings, snapshot
 from edgedet.benchmarks.latency.sustain import sustain
 from edgedet.benchmarks.latency.table import conditions_lines
-from edgedet.commands.bench import _with_power
 from edgedet.types import Frame
 
 CPUFREQ = "sys/devices/system/cpu/cpu{core}/cpufreq"
