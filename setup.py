@@ -22,6 +22,8 @@ WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-randomly==5.1.0",
+    "pytest-xdist==3.8.0",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "setuptools>=70.1",

@@ -1,15 +1,44 @@
-"""Fixtures that several test files share."""
+"""What holds for every test: fixtures that several files share, and nothing left behind."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import leftovers
 import pytest
 from media import SMALL_DISK_BYTES
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take Ctrl-C as a terminal gives it, and one thread a process where several processes share the machine."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    leftovers.adopt_orphans()
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seed of the random order: pytest-randomly's own line is in the header, which -q hides."""
+    if config.pluginmanager.hasplugin("randomly"):
+        terminalreporter.write_line(
+            f"in random order; the same order again: --randomly-seed={config.option.randomly_seed}"
+        )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left_by_a_module() -> Iterator[None]:
+    yield from leftovers.refused()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_by_a_test(_nothing_is_left_by_a_module: None) -> Iterator[None]:
+    yield from leftovers.refused()
 
 
 @pytest.fixture(scope="session")
