@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left_by_a_module() -> Iterator[None]:
-    yield from leftovers.refused()
+    yield from leftovers.refused("module")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from cameras import mjpeg_camera
 from media import write_clip, write_fake_model
-from web_page import TOKEN, ask, wait_until
+from waiting import wait_until
+from web_page import TOKEN, ask
 
 from edgedet import cli
 from edgedet.commands.web_options import TOKEN_VARIABLE

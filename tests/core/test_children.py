@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from edgedet.child_process import Child
 from edgedet.errors import DeviceError, InputError
@@ -96,17 +96,11 @@ def test_a_child_ends_with_a_caller_that_is_killed(tmp_path: Path) -> None:
         "from pathlib import Path; from test_children import busy; from edgedet.child_process import Child\n"
         f"if __name__ == '__main__': Child(busy, Path({str(note)!r})).first()"
     )
-    caller = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    caller = subprocess.Popen([sys.executable, "-c", code], env=environment)
     try:
         wait_until(lambda: note.exists() and note.read_text() != "")
     finally:
         caller.kill()
         caller.wait()
     wait_until(lambda: not note.exists())
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + 20.0
-    while not true():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)

@@ -16,7 +16,7 @@ linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 
 @linux_only
 def test_a_child_that_still_runs_is_ended_and_told() -> None:
-    around = leftovers.refused(grace_s=0.0)
+    around = leftovers.refused("module", grace_s=0.0)
     next(around)
     child = subprocess.Popen(["sleep", "600"])
     with pytest.raises(AssertionError, match=rf"left child processes, .*{child.pid}: 'sleep 600'"):
@@ -28,7 +28,7 @@ def test_a_child_that_still_runs_is_ended_and_told() -> None:
 
 @linux_only
 def test_a_process_whose_parent_has_ended_is_found_as_well() -> None:
-    around = leftovers.refused(grace_s=0.0)
+    around = leftovers.refused("module", grace_s=0.0)
     next(around)
     subprocess.run(["sh", "-c", "sleep 601 > /dev/null &"], check=True)
     with pytest.raises(AssertionError, match="sleep 601"):
@@ -36,7 +36,7 @@ def test_a_process_whose_parent_has_ended_is_found_as_well() -> None:
 
 
 def test_a_thread_that_still_runs_is_told() -> None:
-    around = leftovers.refused(grace_s=0.0)
+    around = leftovers.refused("module", grace_s=0.0)
     next(around)
     end = threading.Event()
     thread = threading.Thread(target=end.wait, name="waits")
@@ -48,7 +48,7 @@ def test_a_thread_that_still_runs_is_told() -> None:
 
 
 def test_what_has_ended_is_nothing_left() -> None:
-    around = leftovers.refused(grace_s=0.0)
+    around = leftovers.refused("module", grace_s=0.0)
     next(around)
     subprocess.run([sys.executable, "-c", ""], check=True)
     thread = threading.Thread(target=int)

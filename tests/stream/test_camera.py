@@ -9,7 +9,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver, consistent, picture, running_camera, wait_until
+from fake_driver import FakeDriver, consistent, picture, running_camera
+from waiting import wait_until
 
 from edgedet.errors import SourceError
 from edgedet.stream.camera import Recovery

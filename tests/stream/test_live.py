@@ -9,8 +9,9 @@ from contextlib import closing
 from itertools import islice
 
 import pytest
-from fake_driver import FakeDriver, consistent, running_camera, wait_until
+from fake_driver import FakeDriver, consistent, running_camera
 from media import picture
+from waiting import wait_until
 
 from edgedet.errors import MissingDependency, SourceError
 from edgedet.stream.camera import Recovery

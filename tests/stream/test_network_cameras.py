@@ -9,7 +9,8 @@ from itertools import islice
 
 import pytest
 from cameras import SIZE_WH, mjpeg_camera, number_of
-from fake_driver import consistent, wait_until
+from fake_driver import consistent
+from waiting import wait_until
 
 from edgedet.errors import SourceError
 from edgedet.stream.camera import Recovery

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from media import FPS, picture, write_clip
+from waiting import wait_until
 
 from edgedet.errors import EdgeDetError, SourceError
 from edgedet.stream.camera import Recovery
@@ -235,13 +236,6 @@ class FakeCamera:
 
     def release(self):
         self.released = True
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.005)
 
 
 def test_a_slow_reader_gets_the_newest_frame():

@@ -38,12 +38,5 @@ def running_camera(start=0, period_s=0.01):
     return FakeDriver((picture(level) for level in range(start, 10**6)), period_s)
 
 
-def wait_until(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.002)
-
-
 def consistent(one):
     return one.captured == one.processed + one.dropped + one.skipped + one.stale

@@ -66,8 +66,11 @@ def _threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if type(thread).__name__ not in LIBRARY_THREADS}
 
 
-def refused(grace_s: float = GRACE_S) -> Iterator[None]:
-    """Run around a test. Raises AssertionError where it leaves a child process, which is ended, or a thread."""
+def refused(of: str = "test", grace_s: float = GRACE_S) -> Iterator[None]:
+    """Run around a test or all tests of a module. Raises AssertionError where a child process or a thread is left.
+
+    The process is ended. Of one test only processes are told: what serves a module starts threads when first asked.
+    """
     processes_before, threads_before = set(running_children()), _threads()
     yield
     until_s = time.monotonic() + grace_s
@@ -77,9 +80,9 @@ def refused(grace_s: float = GRACE_S) -> Iterator[None]:
         time.sleep(POLL_S)
     for pid in left:
         _end(pid)
-    threads = _threads() - threads_before
+    threads = set() if of == "test" else _threads() - threads_before
     for thread in threads:
         thread.join(max(until_s - time.monotonic(), 0.0))
     names = sorted(thread.name for thread in threads if thread.is_alive())
-    assert not left, f"the test left child processes, which have been ended: {left}"
-    assert not names, f"the test left threads that still run: {names}"
+    assert not left, f"the {of} left child processes, which have been ended: {left}"
+    assert not names, f"the {of} left threads that still run: {names}"

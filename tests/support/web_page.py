@@ -60,7 +60,9 @@ class Page:
 
 
 @contextlib.contextmanager
-def page(cameras: tuple[CameraStats, ...] = (), token: str | None = None, unhealthy_s: float = 30.0) -> Iterator[Page]:
+def page(
+    cameras: tuple[CameraStats, ...] = (), token: str | None = None, unhealthy_s: float = 3600.0
+) -> Iterator[Page]:
     """Yield a page that no detector feeds."""
     said: list[str] = []
     encoded: list[FrameResult] = []
@@ -82,7 +84,7 @@ def page(cameras: tuple[CameraStats, ...] = (), token: str | None = None, unheal
         yield Page(port, put, subject, said, encoded, score)
 
 
-def send(port: int, *lines: str, body: str = "", timeout_s: float = 5.0) -> socket.socket:
+def send(port: int, *lines: str, body: str = "", timeout_s: float = 120.0) -> socket.socket:
     """Send a request of these lines, and return the connection."""
     connection = socket.create_connection(("127.0.0.1", port), timeout_s)
     connection.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode("latin-1"))
@@ -113,11 +115,3 @@ def ask(
     answer = read_all(send(port, *lines, body=body)).decode("latin-1")
     head, _, rest = answer.partition("\r\n\r\n")
     return (int(head.split()[1]) if head else 0), head, rest
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    """Wait for something that happens in another thread."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)

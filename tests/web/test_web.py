@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from installs import ROOT
 from media import META
-from web_page import TOKEN, ask, found, page, read_all, result, send, stats, wait_until
+from waiting import wait_until
+from web_page import TOKEN, ask, found, page, read_all, result, send, stats
 
 from edgedet.commands.web_options import TOKEN_VARIABLE
 from edgedet.errors import InputError

@@ -8,7 +8,8 @@ import statistics
 import time
 
 import pytest
-from web_page import PLACE, TOKEN, ask, page, read_all, result, send, wait_until
+from waiting import wait_until
+from web_page import PLACE, TOKEN, ask, page, read_all, result, send
 
 from edgedet.errors import InputError
 from edgedet.web import guard, server, site
