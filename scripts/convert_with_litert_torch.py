@@ -11,7 +11,7 @@ Not a part of edgedet: it runs in an environment of its own (2.1 GB), made by
 It gives these packages their best: the input and the ten outputs are channel-last, the BiFPN is a sum with constant
 weights (as effdet writes it, D0 has 889 operators instead of 613), quantisation is static INT8 with weights per channel
 (``static_wi8_ai8``), calibrated on photographs of the scene. Writes OUT and OUT's stem + _int8.tflite.
-``python -m edgedet.benchmarks.studies.compare_converters`` then compares.
+``python -m edgedet.benchmarks.studies.peers --litert OUT`` then compares.
 """
 
 from __future__ import annotations

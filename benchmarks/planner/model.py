@@ -38,9 +38,6 @@ class Machine:
     engine: str
 
 
-UNKNOWN = Machine({"fp32": 1.0, "fp16": 1.0, "int8": 1.0}, 1.0, "")
-
-
 @dataclass(frozen=True)
 class Constants:
     """What a machine reaches.

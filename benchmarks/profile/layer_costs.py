@@ -87,29 +87,6 @@ class LayerCost:
         return self.op_class in ("swish", "relu6")
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Sums over layers; ``layers`` counts them."""
-
-    layers: int
-    macs: int
-    bytes_read: int
-    bytes_weights: int
-    bytes_written: int
-
-
-def totals_of(layers: Iterable[LayerCost]) -> Totals:
-    """Return the sums over some layers."""
-    layers = list(layers)
-    return Totals(
-        len(layers),
-        sum(layer.macs for layer in layers),
-        sum(layer.bytes_read for layer in layers),
-        sum(layer.bytes_weights for layer in layers),
-        sum(layer.bytes_written for layer in layers),
-    )
-
-
 def layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list[LayerCost]:
     """Return the cost of each node of a float or Q/DQ graph of ours, in the graph's order.
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgedet.benchmarks.profile.layer_costs import class_by_name
-from edgedet.benchmarks.profile.tflite_split import SWISH, kinds_of, swishes
 
+SWISH = "LOGISTIC and MUL"  # which XNNPACK runs as one operator
 # convolutions -> axes of the weight that a cell of the output takes a product of (the schema: a convolution's weight is
 # OHWI, a depthwise one's 1HWC, a fully connected layer's OI)
 _WEIGHT_AXES = {"CONV_2D": (1, 2, 3), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1,)}
@@ -55,6 +55,35 @@ class Operator:
     moved: int
     op_class: str
     activation: int = 0
+
+
+def kinds_of(schema: Any, model: Any) -> list[str]:
+    """Return each operator's name in the schema."""
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    (graph,) = model.subgraphs
+    return [names[codes[operator.opcodeIndex]] for operator in graph.operators]
+
+
+def swishes(operators: Sequence[Any], kinds: Sequence[str]) -> dict[int, int]:
+    """Return LOGISTIC -> MUL where the MUL alone reads the LOGISTIC, and multiplies it with what that reads."""
+    readers: dict[int, list[int]] = defaultdict(list)
+    for index, operator in enumerate(operators):
+        for tensor in int_list(operator.inputs):
+            readers[tensor].append(index)
+    found = {}
+    for index, (operator, kind) in enumerate(zip(operators, kinds, strict=True)):
+        if kind == "LOGISTIC":
+            x, y = int(operator.inputs[0]), int(operator.outputs[0])
+            last = readers[y][0] if len(readers[y]) == 1 else index
+            if kinds[last] == "MUL" and set(int_list(operators[last].inputs)) == {x, y}:
+                found[index] = last
+    return found
+
+
+def int_list(values: Any) -> list[int]:
+    """Return the schema's numbers, an array or None, as a list."""
+    return [] if values is None else [int(value) for value in values]
 
 
 def operators_in(flatbuffer: bytes) -> list[Operator]:

@@ -1,6 +1,6 @@
-"""What a .tflite file is made of and where its time goes, as LiteRT sees it. Knows no detector.
+"""Where the time of a .tflite file goes, as LiteRT sees it. Knows no detector.
 
-Operators are counted by the interpreter. Times are of LiteRT's own profiler, which XNNPACK tells each of its operators:
+Times are of LiteRT's own profiler, which XNNPACK tells each of its operators:
 it is reached through the C interface of libLiteRt (litert/c/litert_profiler.h), because the Python package hides it.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,6 @@ from edgedet.errors import UnsupportedError, require
 _CPU = 1  # kLiteRtHwAcceleratorCpu
 # identifier -> TOML, as litert/c/options/ writes them
 _OPTIONS = {"runtime_options_string": "enable_profiling = true\n", "xnnpack": "num_threads = {threads}\n"}
-# node types of XNNPACK that are convolutions; a 1 x 1 convolution is a fully connected layer to it
-_CONVOLUTIONS = ("Convolution", "Fully Connected")
 _DELEGATE = "Delegate/"
 _WARMUP = 3
 _LIBRARY = "libLiteRt.so"
@@ -35,35 +31,6 @@ def interpreter_of(flatbuffer: bytes, threads: int = 1) -> Any:
     )
     interpreter.allocate_tensors()
     return interpreter
-
-
-def operators_of(flatbuffer: bytes) -> Counter[str]:
-    """Count the operators as written, by kind; "DELEGATE" counts XNNPACK's partitions."""
-    return Counter(item["op_name"] for item in interpreter_of(flatbuffer)._get_ops_details())
-
-
-def outside_xnnpack(flatbuffer: bytes) -> Counter[str]:
-    """Count the operators that TFLite's own kernels run, because XNNPACK did not take them.
-
-    Their outputs are no partition's outputs, but a partition or another such operator reads them, or they leave.
-    """
-    interpreter = interpreter_of(flatbuffer)
-    operators = interpreter._get_ops_details()
-    partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
-    made = {int(tensor) for item in partitions for tensor in item["outputs"]}
-    read = {int(tensor) for item in partitions for tensor in item["inputs"]}
-    read |= {item["index"] for item in interpreter.get_output_details()}
-    outside: Counter[str] = Counter()
-    for item in reversed(operators):  # in the graph's order, so that readers come before makers
-        if item["op_name"] != "DELEGATE" and int(item["outputs"][0]) in read - made:
-            outside[item["op_name"]] += 1
-            read |= {int(tensor) for tensor in item["inputs"]}
-    return outside
-
-
-def outside_convolutions(times_ms: Mapping[str, float]) -> float:
-    """Return the sum of ``Profile.run``'s times without the convolutions'."""
-    return sum(ms for kind, ms in times_ms.items() if not any(name in kind for name in _CONVOLUTIONS))
 
 
 class Profile:

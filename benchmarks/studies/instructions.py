@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edgedet.benchmarks.profile.tflite_split import Part, parts_of
+from edgedet.benchmarks.studies.tflite_parts import Part, parts_of
 from edgedet.errors import InputError, UnsupportedError
 from edgedet.files import sha256_of, write_json
 

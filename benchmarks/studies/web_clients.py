@@ -22,16 +22,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
 from edgedet import demo
 from edgedet.benchmarks.latency.device import device_figures, engine_version
-from edgedet.benchmarks.studies.overlap import SIZE_WH, write_clip
+from edgedet.errors import require
 from edgedet.files import sha256_of
+from edgedet.stream.sources import open_source
 
+SIZE_WH, FPS = (1280, 720), 25.0
 VIEWERS = (0, 1, 20)
 STUCK = 1  # of the largest number: never reads, and comes back when it is let go
 SETTLE_S, MEASURE_S, ROUNDS = 1.5, 8.0, 5
@@ -54,6 +56,16 @@ class Phase:
     cpu_ms: float
     shown: float
     rss_mb: float
+
+
+def write_clip(path: Path) -> None:
+    """Write the demo's clip at SIZE_WH."""
+    cv2 = require("cv2", "the benchmark")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, SIZE_WH)
+    with closing(open_source(str(demo.CLIP), lambda: False)) as source:
+        for frame in source:
+            writer.write(cv2.resize(frame.bgr, SIZE_WH))
+    writer.release()
 
 
 def view(port: int, viewers: int, stuck: int) -> None:

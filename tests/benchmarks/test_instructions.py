@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from installs import ROOT
 
-from edgedet.benchmarks.profile.tflite_split import SWISH, parts_of
+from edgedet.benchmarks.profile.tflite_nodes import SWISH
 from edgedet.benchmarks.studies.instructions import Count, KindCost, counts, main, table
+from edgedet.benchmarks.studies.tflite_parts import parts_of
 from edgedet.errors import InputError, UnsupportedError
 
 pytest.importorskip("ai_edge_litert")

@@ -24,7 +24,7 @@ from edgedet.benchmarks.planner.fit import (
 from edgedet.benchmarks.planner.measured import FEW_MODELS_ERROR, own_board, timing_from
 from edgedet.benchmarks.planner.memory import memory_errors, memory_mb
 from edgedet.benchmarks.planner.model import Constants, Machine, Point, fitted, log_error, predicted_ms
-from edgedet.benchmarks.planner.report import TABLES, with_tables
+from edgedet.benchmarks.studies.planner_tables import TABLES, with_tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BENCHES = {
@@ -230,7 +230,9 @@ def test_documented_tables_are_those_of_the_data(monkeypatch):
     for name in ("models", "boards"):
         monkeypatch.delitem(TABLES, name)
     document = DOCUMENT.read_text(encoding="utf-8")
-    assert with_tables(document) == document, "run python -m edgedet.benchmarks.planner.report --docs docs/planning.md"
+    assert with_tables(document) == document, (
+        "run python -m edgedet.benchmarks.studies.planner_tables --docs docs/planning.md"
+    )
 
 
 @pytest.mark.slow

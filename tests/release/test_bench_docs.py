@@ -11,7 +11,7 @@ from media import write_clip, write_fake_model
 
 from edgedet import cli
 from edgedet.benchmarks.latency.compare import compare
-from edgedet.benchmarks.latency.markdown import document
+from edgedet.benchmarks.studies.latency_tables import document
 
 RESULTS = sorted(DOCS.glob("benchmarks-*.json"))
 
@@ -22,7 +22,7 @@ def test_there_are_results() -> None:
 
 @pytest.mark.parametrize("path", RESULTS, ids=[path.stem for path in RESULTS])
 def test_the_tables_are_those_of_the_measurement(path: Path) -> None:
-    """After a new measurement: python -m edgedet.benchmarks.latency.markdown docs/benchmarks-*.json."""
+    """After a new measurement: python -m edgedet.benchmarks.studies.latency_tables docs/benchmarks-*.json."""
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     result = json.loads(path.read_text(encoding="utf-8"))
     assert document(result) in text

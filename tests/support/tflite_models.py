@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,13 @@ import onnx
 import torch
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.profile.tflite_profile import interpreter_of, operators_of, outside_xnnpack
+from edgedet.benchmarks.profile.tflite_profile import interpreter_of
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.plan import DensePlan, dense_plan
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.specs import DetectorSpec
-
-__all__ = ["interpreter_of", "operators_of", "outside_xnnpack"]  # tests take them from here
 
 LOWEST_LOGIT = -4.6  # logit(0.01): what is surely nothing shares the smallest integer
 
@@ -59,3 +58,27 @@ def flat(outputs: list[Any], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     levels = len(outputs) // 2
     logits = np.concatenate([item.reshape(-1, num_classes) for item in outputs[:levels]])
     return logits, np.concatenate([item.reshape(-1, 4) for item in outputs[levels:]])
+
+
+def operators_of(flatbuffer: bytes) -> Counter[str]:
+    """Count the operators as written, by kind; "DELEGATE" counts XNNPACK's partitions."""
+    return Counter(item["op_name"] for item in interpreter_of(flatbuffer)._get_ops_details())
+
+
+def outside_xnnpack(flatbuffer: bytes) -> Counter[str]:
+    """Count the operators that TFLite's own kernels run, because XNNPACK did not take them.
+
+    Their outputs are no partition's outputs, but a partition or another such operator reads them, or they leave.
+    """
+    interpreter = interpreter_of(flatbuffer)
+    operators = interpreter._get_ops_details()
+    partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
+    made = {int(tensor) for item in partitions for tensor in item["outputs"]}
+    read = {int(tensor) for item in partitions for tensor in item["inputs"]}
+    read |= {item["index"] for item in interpreter.get_output_details()}
+    outside: Counter[str] = Counter()
+    for item in reversed(operators):  # in the graph's order, so that readers come before makers
+        if item["op_name"] != "DELEGATE" and int(item["outputs"][0]) in read - made:
+            outside[item["op_name"]] += 1
+            read |= {int(tensor) for tensor in item["inputs"]}
+    return outside

@@ -180,9 +180,9 @@ def peer_engine(peer: str, meta: ArtifactMeta, threads: int) -> Engine:
     """Open "KIND|FILE"; ``meta`` is of our file of the same network. Raises InputError for an unknown kind."""
     kind, _, path = peer.partition("|")
     if kind == "litert":
-        from edgedet.benchmarks.studies.compare_converters import PeerEngine
+        from edgedet.benchmarks.studies.peers.litert import LitertEngine
 
-        return PeerEngine(Path(path), meta, threads)
+        return LitertEngine(Path(path), meta, threads)
     if kind not in _RUNS:
         raise InputError(f"unknown peer {kind}: wanted litert, {', '.join(_RUNS)}.")
     return LevelsEngine(_RUNS[kind](Path(path), meta, threads), meta.spec)

@@ -1,4 +1,4 @@
-"""Results of ``edgedet bench --json`` as Markdown: ``python -m edgedet.benchmarks.latency.markdown A.json ...``.
+"""Results of ``edgedet bench --json`` as Markdown: ``python -m edgedet.benchmarks.studies.latency_tables A.json ...``.
 
 docs/benchmarks.md holds what this prints for docs/benchmarks-*.json.
 """

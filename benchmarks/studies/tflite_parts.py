@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SWISH = "LOGISTIC and MUL"
+from edgedet.benchmarks.profile.tflite_nodes import SWISH, int_list, kinds_of, swishes
+
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
@@ -53,36 +53,12 @@ def parts_of(path: Path) -> Iterator[Part]:
             yield _part(schema, model, graph, [operator], kinds[index], data)
 
 
-def kinds_of(schema: Any, model: Any) -> list[str]:
-    """Return each operator's name in the schema."""
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    (graph,) = model.subgraphs
-    return [names[codes[operator.opcodeIndex]] for operator in graph.operators]
-
-
-def swishes(operators: Sequence[Any], kinds: Sequence[str]) -> dict[int, int]:
-    """Return LOGISTIC -> MUL where the MUL alone reads the LOGISTIC, and multiplies it with what that reads."""
-    readers: dict[int, list[int]] = defaultdict(list)
-    for index, operator in enumerate(operators):
-        for tensor in _list(operator.inputs):
-            readers[tensor].append(index)
-    found = {}
-    for index, (operator, kind) in enumerate(zip(operators, kinds, strict=True)):
-        if kind == "LOGISTIC":
-            x, y = int(operator.inputs[0]), int(operator.outputs[0])
-            last = readers[y][0] if len(readers[y]) == 1 else index
-            if kinds[last] == "MUL" and set(_list(operators[last].inputs)) == {x, y}:
-                found[index] = last
-    return found
-
-
 def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, data: bytes) -> Part:
     """Return operators as a model: what they read and do not make is its input, the last one's outputs its outputs."""
     alone, sub = schema.ModelT(), schema.SubGraphT()
     alone.version, alone.operatorCodes, alone.buffers, alone.subgraphs = model.version, [], [schema.BufferT()], [sub]
     sub.tensors, sub.operators, sub.inputs = [], [], []
-    made = {tensor for operator in operators for tensor in _list(operator.outputs)}
+    made = {tensor for operator in operators for tensor in int_list(operator.outputs)}
     numbers: dict[int, int] = {}
     described, same = [], [kind]
 
@@ -101,7 +77,7 @@ def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, 
                 new.buffer = len(alone.buffers) - 1
             numbers[index] = len(sub.tensors)
             sub.tensors.append(new)
-            described.append(f"{'x'.join(map(str, _list(new.shape)))}{' constant' if constant else ''}")
+            described.append(f"{'x'.join(map(str, int_list(new.shape)))}{' constant' if constant else ''}")
             same.append(f"{described[-1]} {new.type}")
             if not constant and index not in made:
                 sub.inputs.append(numbers[index])
@@ -112,8 +88,8 @@ def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, 
         single.opcodeIndex = len(alone.operatorCodes)
         alone.operatorCodes.append(model.operatorCodes[operator.opcodeIndex])
         single.builtinOptionsType, single.builtinOptions = operator.builtinOptionsType, operator.builtinOptions
-        single.inputs = [take(int(index)) for index in _list(operator.inputs)]
-        single.outputs = [take(int(index)) for index in _list(operator.outputs)]
+        single.inputs = [take(int(index)) for index in int_list(operator.inputs)]
+        single.outputs = [take(int(index)) for index in int_list(operator.outputs)]
         sub.operators.append(single)
         sub.outputs = list(single.outputs)
         options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
@@ -135,7 +111,3 @@ def _constant(buffer: Any, data: bytes) -> bytes:
     if buffer.data is not None and len(buffer.data):
         return bytes(bytearray(buffer.data))
     return data[buffer.offset : buffer.offset + buffer.size] if buffer.size else b""
-
-
-def _list(values: Any) -> list[int]:
-    return [] if values is None else [int(value) for value in values]

@@ -1,6 +1,6 @@
 """How wrong the planner is, as tables for docs/planning.md; writes what is derived from the published figures again.
 
-    python -m edgedet.benchmarks.planner.report --docs docs/planning.md
+    python -m edgedet.benchmarks.studies.planner_tables --docs docs/planning.md
 
 Fits constants.json first. In the document, each table stands between "<!-- table: NAME -->" and "<!-- end -->".
 """
