@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ import numpy as np
 from .anchors import anchors_for
 from .artifact import ArtifactMeta
 from .engines.base import Engine, default_threads, open_engine
+from .errors import ClosedError, InputError
 from .postprocess import DEFAULT_SCORE, logit_of, postprocess
 from .preprocess import Preprocessor
 from .types import Detections, Frame, FrameResult
@@ -21,7 +23,7 @@ class Detector:
     """Finds objects in pictures with one model.
 
     ``Detector("model.onnx")(bgr)`` is all that most programs need; ``detect`` adds the time of each stage.
-    One Detector belongs to one thread: its buffers are reused from picture to picture.
+    Several threads may share one Detector; it takes one picture at a time. A ``with`` block closes it.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Detector:
             model if isinstance(model, tuple) else open_engine(model, threads or default_threads())
         )
         self._soft_nms = soft_nms
+        self._lock = threading.Lock()  # buffers are reused from picture to picture
+        self._closed = False
         self._preprocess = Preprocessor(self.meta.spec)
         self._anchors_yxyx = anchors_for(self.meta.spec)
 
@@ -62,12 +66,26 @@ class Detector:
         return self.meta.class_names
 
     def __call__(self, picture: Union[np.ndarray, Frame]) -> Detections:
-        """Return what is in one (H, W, 3) uint8 BGR picture, in its own pixels, best score first."""
+        """Return what is in one (H, W, 3) uint8 BGR picture, in its own pixels, best score first.
+
+        Raises ShapeError for anything else, ClosedError after ``close``.
+        """
         frame = picture if isinstance(picture, Frame) else Frame(picture, captured_s=0.0, index=0)
         return self.detect(frame).detections
 
     def detect(self, frame: Frame) -> FrameResult:
-        """Return what is in one frame, with the milliseconds of each stage."""
+        """Return what is in one frame, with the milliseconds of each stage.
+
+        Raises InputError for anything but a Frame, ClosedError after ``close``.
+        """
+        if not isinstance(frame, Frame):
+            raise InputError(f"detect takes a Frame; got {type(frame).__name__}. Call the detector with a picture.")
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this Detector was closed: make a new one of the model file.")
+            return self._detect(frame)
+
+    def _detect(self, frame: Frame) -> FrameResult:
         started = time.perf_counter()
         model_input = self._preprocess(frame.bgr)
         fitted = time.perf_counter()
@@ -90,8 +108,11 @@ class Detector:
         return FrameResult(frame, detections, timings_ms)
 
     def close(self) -> None:
-        """Free the engine."""
-        self._engine.close()
+        """Free the engine, once the picture at work is done; a second call does nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._engine.close()
 
     def __enter__(self) -> Detector:
         """Return the detector; leaving the block closes it."""

@@ -9,6 +9,7 @@
     |-- MissingDependency      a package that is not installed; the message names the pip command
     |-- UnsupportedError       something that this engine, board or version cannot do
     |-- DeviceError            a GPU that is not there, failed, or has no memory left
+    |-- ClosedError            a detector or an engine that was used after it was closed
     |-- VerificationError      exit code 3   a produced file was refused because it does not do what the model did
     `-- PartialFailure         exit code 1   the rest was done; the message counts and names the failures
 
@@ -58,6 +59,10 @@ class UnsupportedError(EdgeDetError):
 
 class DeviceError(EdgeDetError):
     """A GPU that is not there, failed, or has no memory left."""
+
+
+class ClosedError(EdgeDetError):
+    """A detector or an engine that was used after it was closed."""
 
 
 class VerificationError(EdgeDetError):

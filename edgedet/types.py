@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -45,8 +45,13 @@ class Frame:
     gap: Optional[Gap] = None
 
     def __post_init__(self) -> None:
-        if self.bgr.ndim != 3 or self.bgr.shape[2] != 3 or self.bgr.dtype != np.uint8:
-            raise ShapeError(f"a frame is (H, W, 3) uint8 BGR; got {self.bgr.shape} {self.bgr.dtype}.")
+        if not isinstance(self.bgr, np.ndarray):
+            reason = ", as cv2.imread gives where it cannot read a file" if self.bgr is None else ""
+            raise ShapeError(f"a picture is an array (H, W, 3) uint8 BGR; got {type(self.bgr).__name__}{reason}.")
+        if self.bgr.ndim != 3 or self.bgr.shape[2] != 3 or self.bgr.dtype != np.uint8 or self.bgr.size == 0:
+            raise ShapeError(
+                f"a picture is (H, W, 3) uint8 BGR with at least one pixel; got {self.bgr.shape} {self.bgr.dtype}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +165,32 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __getitem__(self, index: Union[slice, np.ndarray, Sequence[int], Sequence[bool]]) -> Detections:
+        """Return some of the detections: by a boolean mask (n,), a slice, or an array of positions, in their order.
+
+        ``detections[detections.scores >= 0.7]`` keeps the surer ones, ``detections[:3]`` the best three.
+        Raises ShapeError for any other index.
+        """
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            if index.size == 0:  # [] has no type of its own
+                index = index.astype(np.int64)
+            if index.ndim != 1 or index.dtype.kind not in "biu":
+                raise ShapeError(
+                    "detections are indexed by a mask of booleans, a slice or an array of positions; got "
+                    f"{index.dtype} of shape {index.shape}."
+                )
+            if index.dtype.kind == "b" and len(index) != len(self):
+                raise ShapeError(f"a mask of {len(self)} detections has as many values; got {len(index)}.")
+            if index.dtype.kind != "b" and not ((-len(self) <= index) & (index < len(self))).all():
+                raise ShapeError(f"there are {len(self)} detections; got positions {index.min()} to {index.max()}.")
+        return Detections(self.boxes_xyxy[index], self.scores[index], self.class_ids[index])
+
+    @staticmethod
+    def empty() -> Detections:
+        """Return no detections, in arrays of the right types."""
+        return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,28 +5,52 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Optional, Protocol, Tuple, Union
+from types import TracebackType
+from typing import Optional, Protocol, Tuple, Type, TypeVar, Union
 
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, InputError, UnsupportedError
+from ..errors import ArtifactError, InputError, ShapeError, UnsupportedError
 from ..types import RawOutputs
 from .table import engine_for, model_suffixes
 
 MAX_THREADS = 1024  # XNNPACK ends the process where the system refuses a thread; no board has as many cores
 
 
+CLOSED = "this engine was closed: open the model file again."
+E = TypeVar("E", bound="Engine")
+
+
 class Engine(Protocol):
-    """Runs one network on one picture at a time. Not for two threads at once."""
+    """Runs one network on one picture at a time, not for two threads at once. A ``with`` block closes it."""
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
-        """Run (1, H, W, 3) uint8 BGR pixels; the outputs may be overwritten by the next call."""
+        """Run (1, H, W, 3) uint8 BGR pixels; the outputs may be overwritten by the next call.
+
+        Raises ShapeError for other pixels, ClosedError after ``close``.
+        """
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; it is not used afterwards."""
+        """Free what the engine holds; a second call does nothing."""
         ...
+
+    def __enter__(self: E) -> E:
+        """Return the engine; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        """Close the engine."""
+        self.close()
+
+
+def check_pixels(pixels: np.ndarray, input_shape: Tuple[int, ...]) -> None:
+    """Raise ShapeError where pixels are not uint8 of the model's input shape (1, H, W, 3)."""
+    if pixels.shape != input_shape or pixels.dtype != np.uint8:
+        raise ShapeError(f"the model wants {input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
 
 
 def default_threads() -> int:

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, ShapeError
+from ..errors import ArtifactError, ClosedError
 from ..files import atomic_path
 from ..postprocess import encode, logit_of
 from ..types import RawOutputs
-from .base import Engine
+from .base import CLOSED, Engine, check_pixels
 
 # class id, score in (0, 1), box x1 y1 x2 y2 in pixels of the model's input
 FakeBox = Tuple[int, float, Sequence[float]]
@@ -41,11 +41,12 @@ def save_fake(path: Union[str, Path], meta: ArtifactMeta, boxes: Iterable[FakeBo
         temporary.write_text(json.dumps({"meta": json.loads(meta.to_json()), "boxes": list(boxes)}), encoding="utf-8")
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Returns raw outputs that decode to the given boxes, whatever the picture shows."""
 
     def __init__(self, meta: ArtifactMeta, boxes: Iterable[FakeBox]) -> None:
         anchors_yxyx = anchors_for(meta.spec)
+        self._closed = False
         self._input_shape = (1, *meta.spec.input_hw, 3)
         self._logits = np.full((len(anchors_yxyx), meta.spec.num_classes), _NO_LOGIT, dtype=np.float32)
         self._codes = np.zeros((len(anchors_yxyx), 4), dtype=np.float32)
@@ -54,10 +55,12 @@ class FakeEngine:
             self._codes[anchor] = encode(np.array([box_xyxy], dtype=np.float32), anchors_yxyx[anchor : anchor + 1])[0]
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
-        """Return the same outputs every time; raises ShapeError for pixels that a real model would refuse."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ShapeError(f"the model wants {self._input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        """Return the same outputs every time."""
+        if self._closed:
+            raise ClosedError(CLOSED)
+        check_pixels(pixels, self._input_shape)
         return RawOutputs(self._logits, self._codes)
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Refuse further pictures, as a real engine does."""
+        self._closed = True

@@ -8,9 +8,9 @@ from typing import Any, Tuple
 import numpy as np
 
 from ..artifact import META_KEY, ArtifactMeta
-from ..errors import ArtifactError, require
+from ..errors import ArtifactError, ClosedError, require
 from ..types import RawOutputs
-from .base import Engine
+from .base import CLOSED, Engine, check_pixels
 from .table import engine_named
 
 INPUT_NAME = "pixels"
@@ -50,7 +50,7 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
         raise ArtifactError(f"{path}: {error}") from None
 
 
-class OrtEngine:
+class OrtEngine(Engine):
     """One onnxruntime session that writes into arrays of its own, which saves a copy of every output."""
 
     def __init__(self, session: Any, meta: ArtifactMeta, ort: Any) -> None:
@@ -66,6 +66,7 @@ class OrtEngine:
         if there != wanted:
             raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: export it again.")
         self._session = session
+        self._input_shape = (1, *spec.input_hw, 3)
         self._logits = np.empty((num_anchors, spec.num_classes), dtype=np.float32)
         self._codes = np.empty((num_anchors, 4), dtype=np.float32)
         self._binding = session.io_binding()
@@ -74,10 +75,13 @@ class OrtEngine:
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture; the outputs are overwritten by the next call."""
+        if self._session is None:
+            raise ClosedError(CLOSED)
+        check_pixels(pixels, self._input_shape)
         self._binding.bind_cpu_input(INPUT_NAME, pixels)
         self._session.run_with_iobinding(self._binding)
         return RawOutputs(self._logits, self._codes)
 
     def close(self) -> None:
         """Free the session."""
-        del self._binding, self._session
+        self._binding = self._session = None

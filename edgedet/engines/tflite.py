@@ -10,10 +10,10 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, MissingDependency, ShapeError, UnsupportedError
+from ..errors import ArtifactError, ClosedError, MissingDependency, UnsupportedError
 from ..specs import DetectorSpec
 from ..types import LevelScales, RawOutputs
-from .base import Engine
+from .base import CLOSED, Engine, check_pixels
 from .table import engine_named
 from .tflite_file import read_trailer
 from .tflite_finished import finished_model, is_finished, probe
@@ -96,7 +96,7 @@ def _delegate(library: Any, name: str) -> Any:
         raise UnsupportedError(f"the delegate {name} cannot be used ({reason}): install it, or run without.") from None
 
 
-class TfliteEngine:
+class TfliteEngine(Engine):
     """One interpreter; outputs are gathered from its levels into arrays of our own, int8 as they are."""
 
     def __init__(self, interpreter: Any, meta: ArtifactMeta) -> None:
@@ -125,8 +125,9 @@ class TfliteEngine:
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture; the outputs are overwritten by the next call."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ShapeError(f"the model wants {self._input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        if self._interpreter is None:
+            raise ClosedError(CLOSED)
+        check_pixels(pixels, self._input_shape)
         np.bitwise_xor(pixels, _TOP_BIT, out=self._interpreter.tensor(self._input_index)().view(np.uint8))
         self._interpreter.invoke()
         for index, place in self._places:
@@ -135,7 +136,7 @@ class TfliteEngine:
 
     def close(self) -> None:
         """Free the interpreter."""
-        del self._interpreter
+        self._interpreter = None
 
 
 def _wanted_outputs(meta: ArtifactMeta, dtype: Any) -> List[Tuple[str, Any, Tuple[int, ...]]]:

@@ -18,11 +18,12 @@ import numpy as np
 
 from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, ShapeError
+from ..errors import ArtifactError, ClosedError
 from ..files import sha256_of
 from ..postprocess import encode
 from ..specs import MIN_SIDE, spec_for
 from ..types import RawOutputs
+from .base import CLOSED, Engine, check_pixels
 
 POSTPROCESS = (
     "TFLite_Detection_PostProcess"  # its outputs in order: boxes y1 x1 y2 x2 in [0, 1], classes, scores, count
@@ -91,7 +92,7 @@ def _labels(path: Path) -> List[str]:
         return archive.read(texts[0]).decode("utf-8").splitlines() if texts else []
 
 
-class FinishedEngine:
+class FinishedEngine(Engine):
     """One interpreter whose boxes become raw outputs: the n-th box on the n-th anchor."""
 
     def __init__(self, interpreter: Any, meta: ArtifactMeta, outputs: List[int]) -> None:
@@ -104,8 +105,9 @@ class FinishedEngine:
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture."""
-        if pixels.shape != self._input_shape or pixels.dtype != np.uint8:
-            raise ShapeError(f"the model wants {self._input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        if self._interpreter is None:
+            raise ClosedError(CLOSED)
+        check_pixels(pixels, self._input_shape)
         self._interpreter.tensor(self._input_index)()[...] = pixels[..., ::-1]
         self._interpreter.invoke()
         boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
@@ -124,4 +126,4 @@ class FinishedEngine:
 
     def close(self) -> None:
         """Free the interpreter."""
-        del self._interpreter
+        self._interpreter = None

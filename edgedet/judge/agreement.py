@@ -39,8 +39,7 @@ def find(runner: Runner, spec: DetectorSpec, frames: Iterable[ModelInput], score
 
 def above(found: Detections, score: float) -> Detections:
     """Return the detections of ``score`` and more."""
-    there = found.scores >= score
-    return Detections(found.boxes_xyxy[there], found.scores[there], found.class_ids[there])
+    return found[found.scores >= score]
 
 
 def counts_of(found: Detections, wanted: Detections, iou: float = MATCH_IOU) -> Tuple[int, int, int]:

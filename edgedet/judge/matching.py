@@ -43,8 +43,7 @@ class Judged:
         truths = np.zeros((len(images), int(slots.max(initial=-1)) + 1), dtype=np.int64)
         kept, flags = [], [np.zeros((len(COCO_IOUS), 0), dtype=np.int8)]
         for at, (image, detections) in enumerate(zip(images, found)):
-            known = np.isin(detections.class_ids, slots)
-            detections = Detections(detections.boxes_xyxy[known], detections.scores[known], detections.class_ids[known])
+            detections = detections[np.isin(detections.class_ids, slots)]
             labels = slots[image.class_ids]
             np.add.at(truths[at], labels[(labels >= 0) & ~image.ignored], 1)
             flags.append(match(detections, image.boxes_xyxy, labels, image.ignored, COCO_IOUS))

@@ -14,7 +14,7 @@ from ..types import RawOutputs
 SHARE_CHANGED = 0.001  # of the pixels
 
 
-class Changed:
+class Changed(Engine):
     """An engine that is shown pictures changed by one grey level in one pixel of a thousand."""
 
     def __init__(self, engine: Engine, seed: int) -> None:

@@ -27,7 +27,7 @@ from edgedet.types import Detections, Frame, FrameResult
 cv2 = pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
 
 FRAMES = [Frame(picture(index), captured_s=0.0, index=index) for index in range(3)]
-NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+NOTHING = Detections.empty()
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from media import FAKE_BOXES, META, SOURCE_BOXES_XYXY, picture, write_fake_model
 
-from edgedet import Detector
+from edgedet import Detections, Detector
 from edgedet.engines.fake import FakeEngine
-from edgedet.errors import InputError, ShapeError
+from edgedet.errors import ClosedError, InputError, ShapeError
 from edgedet.types import Frame
 
 pytest.importorskip("cv2", reason="pictures are resized by OpenCV")
@@ -72,3 +75,66 @@ def test_a_block_closes_the_engine():
     with Detector((META, Engine(META, FAKE_BOXES))) as detector:
         detector(picture(0))
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("picture", "complaint"),
+    [
+        (None, r"a picture is an array \(H, W, 3\) uint8 BGR; got NoneType, as cv2.imread gives where it cannot read"),
+        ("photo.jpg", "a picture is an array .*; got str"),
+        ([[[1, 2, 3]]], "a picture is an array .*; got list"),
+        (np.zeros((4, 4, 3), np.float32), r"got \(4, 4, 3\) float32"),
+        (np.zeros((4, 4, 4), np.uint8), r"got \(4, 4, 4\) uint8"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
+    ],
+    ids=["None", "name", "list", "float", "BGRA", "empty"],
+)
+def test_what_is_no_picture_is_refused_in_one_line(model, picture, complaint):
+    with pytest.raises(InputError, match=complaint):
+        Detector(model, threads=1)(picture)
+
+
+def test_detect_wants_a_frame(model):
+    with pytest.raises(InputError, match="detect takes a Frame; got ndarray. Call the detector with a picture"):
+        Detector(model, threads=1).detect(picture(0))
+
+
+def test_closing_twice_is_fine_and_a_closed_detector_says_so(model):
+    detector = Detector(model, threads=1)
+    detector.close()
+    detector.close()
+    with pytest.raises(ClosedError, match="this Detector was closed: make a new one"):
+        detector(picture(0))
+
+
+class SlowEngine(FakeEngine):
+    """Counts the pictures that are at work at once, and those whose first pixel changed while they were."""
+
+    def __init__(self):
+        super().__init__(META, FAKE_BOXES)
+        self.pictures_at_work = 0
+        self.most_at_work = 0
+        self.torn = 0
+        self._pause = threading.Event()
+
+    def infer(self, pixels):
+        self.pictures_at_work += 1
+        self.most_at_work = max(self.most_at_work, self.pictures_at_work)
+        before = int(pixels[0, 0, 0, 0])
+        self._pause.wait(0.002)
+        self.torn += before != pixels[0, 0, 0, 0]
+        self.pictures_at_work -= 1
+        return super().infer(pixels)
+
+
+def test_threads_may_share_a_detector():
+    """Each picture is of one grey level; in a buffer that two threads fill at once it would change under the engine."""
+    engine = SlowEngine()
+    with Detector((META, engine)) as detector, ThreadPoolExecutor(3) as threads:
+        results = list(threads.map(detector, [picture(level) for level in range(0, 240, 4)]))
+    assert all(len(result) == 2 for result in results)
+    assert (engine.most_at_work, engine.torn) == (1, 0)
+
+
+def test_the_package_exports_what_a_detector_returns(model):
+    assert isinstance(Detector(model, threads=1)(picture(0)), Detections)

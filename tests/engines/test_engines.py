@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from media import FAKE_BOXES, META, write_fake_model
 
+from edgedet import demo
 from edgedet.anchors import anchors_for
 from edgedet.artifact import META_KEY
 from edgedet.cli import main
 from edgedet.engines.base import default_threads, open_engine
 from edgedet.engines.fake import FakeEngine
-from edgedet.errors import ArtifactError, ShapeError
+from edgedet.errors import ArtifactError, ClosedError, ShapeError
 from edgedet.postprocess import postprocess
 
 NUM_ANCHORS = 9 * (16**2 + 8**2 + 4**2 + 2**2 + 1)  # of a 128 x 128 input
@@ -103,6 +104,30 @@ def test_a_truncated_onnx_file_is_refused_in_one_line(onnx_file, share, capfd):
         open_engine(onnx_file, threads=1)
     assert "\n" not in str(raised.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["onnx", "fake", "tflite"])
+def test_a_block_closes_an_engine_which_then_says_so(tmp_path, request, kind):
+    if kind == "onnx":
+        path = request.getfixturevalue("onnx_file")
+    elif kind == "tflite":
+        pytest.importorskip("ai_edge_litert", reason="TFLite files run on LiteRT")
+        path = demo.INT8
+    else:
+        path = write_fake_model(tmp_path / "model.fake")
+    meta, engine = open_engine(path, threads=1)
+    pixels = np.zeros((1, *meta.spec.input_hw, 3), np.uint8)
+    with engine as same:
+        assert same is engine
+        engine.infer(pixels)
+    engine.close()
+    with pytest.raises(ClosedError, match="this engine was closed: open the model file again"):
+        engine.infer(pixels)
+
+
+def test_onnxruntime_is_not_given_pixels_of_another_size(onnx_file):
+    with open_engine(onnx_file, threads=1)[1] as engine, pytest.raises(ShapeError, match=r"\(1, 128, 128, 3\)"):
+        engine.infer(np.zeros((1, 128, 96, 3), np.uint8))
 
 
 def test_a_missing_file_is_named(tmp_path):

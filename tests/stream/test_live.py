@@ -23,7 +23,7 @@ from edgedet.types import Detections, FrameResult
 np = pytest.importorskip("numpy")
 pytest.importorskip("cv2", reason="the frame rate is asked by OpenCV's property")
 
-NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+NOTHING = Detections.empty()
 
 
 def fails():

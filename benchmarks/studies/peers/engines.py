@@ -25,7 +25,7 @@ CALIBRATION_FRAMES = 128  # as many as `edgedet export --int8` takes
 Levels = Callable[[np.ndarray], Sequence[np.ndarray]]  # normalised picture -> class logits, then box codes, by level
 
 
-class LevelsEngine:
+class LevelsEngine(Engine):
     """A function from a normalised picture to ten levels, as an engine from bytes to raw outputs.
 
     network_ms: of the function alone in the last run; the rest of ``infer`` is normalising and gathering.

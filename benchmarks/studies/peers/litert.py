@@ -12,11 +12,12 @@ import numpy as np
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import interpreter_of
+from edgedet.engines.base import Engine
 from edgedet.errors import InputError
 from edgedet.types import RawOutputs
 
 
-class LitertEngine:
+class LitertEngine(Engine):
     """effdet's network as another converter wrote it, behind the interface of our engines."""
 
     def __init__(self, path: Path, meta: ArtifactMeta, threads: int = 1) -> None:

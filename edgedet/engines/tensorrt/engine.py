@@ -11,9 +11,9 @@ from typing import Any, Dict, Optional, Tuple
 import numpy as np
 
 from ...artifact import ArtifactMeta
-from ...errors import ArtifactError, DeviceError, ShapeError
+from ...errors import ArtifactError, ClosedError, DeviceError
 from ...types import RawOutputs
-from ..base import Engine
+from ..base import CLOSED, Engine, check_pixels
 from ..ort import INPUT_NAME
 from .board import import_tensorrt, this_board
 from .build import logger
@@ -69,7 +69,7 @@ class _Loaded:
         self.cuda.close()
 
 
-class TrtEngine:
+class TrtEngine(Engine):
     """One engine on one stream, with buffers of its own: a frame allocates nothing.
 
     Where host and GPU share memory, both work on the same page-locked bytes: each byte of the picture is read once and
@@ -157,8 +157,9 @@ class TrtEngine:
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture; the outputs are overwritten by the next call."""
-        if pixels.shape != self._input.host.shape or pixels.dtype != np.uint8:
-            raise ShapeError(f"the model wants {self._input.host.shape} uint8; got {pixels.shape} {pixels.dtype}.")
+        if not self._free.alive:
+            raise ClosedError(CLOSED)
+        check_pixels(pixels, self._input.host.shape)
         np.copyto(self._input.host, pixels)
         try:
             with self._cuda.current():
