@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -24,12 +25,13 @@ from ..engines.base import open_engine
 from ..engines.tensorrt.board import import_tensorrt
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, read_engine, with_report
+from ..engines.tensorrt.onnx_head import read_onnx
 from ..errors import EdgeDetError, require
 from ..machine import clock_mhz, governor, machine_of
 from ..types import Frame, ModelInput
 from . import tune as build_tune
 from .build import BuildRequest, build_model
-from .tune import opened
+from .tune import INT8_SUFFIX, opened
 
 SUSTAINED_S = 60.0  # a passively cooled board is warm by then
 FRAMES = 30
@@ -79,6 +81,19 @@ class Step:
     seconds: float
     reason: str = ""
     figures: Dict[str, Any] = field(default_factory=dict)
+
+
+def run_selftest(onnx: Path, sustained_s: float, say: Callable[[str], None]) -> List[Step]:
+    """Run every step on links to the model and the files beside it, so that no engine of the user's is replaced."""
+    read_onnx(onnx)
+    require("cv2", "edgedet selftest")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        name = onnx.stem[: -len(INT8_SUFFIX)] if onnx.stem.endswith(INT8_SUFFIX) else onnx.stem
+        for path in (*onnx.parent.glob(f"{name}*.onnx"), *onnx.parent.glob(f"{name}*.table.json")):
+            (work / path.name).symlink_to(path.resolve())
+        link = work / onnx.name
+        return run_steps(link, link.with_suffix(".engine"), sustained_s, say)
 
 
 def run_steps(onnx: Path, engine: Path, sustained_s: float, say: Callable[[str], None]) -> List[Step]:

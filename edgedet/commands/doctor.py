@@ -1,20 +1,17 @@
-"""``edgedet doctor``: what can run here, or what to type where nothing can. Asks the system."""
+"""``edgedet doctor``: what can run here, or what to type where nothing can."""
 
 from __future__ import annotations
 
 import argparse
-import platform
-import sys
 import textwrap
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Dict, List, TextIO
+from typing import Dict, List, TextIO
 
-from .. import __version__
-from ..board.doctor import PythonFacts, Report, report_of, system_packages
-from ..board.probe import PROBES, Probe, probe
+from ..board.doctor import Report
+from ..board.probe import PROBES, Probe
+from ..board.this_machine import examine_machine, report_figures
 from ..files import write_json
-from ..machine import Machine, machine_of
+from ..machine import Machine
+from .options import add_json, text_stream
 
 DESCRIPTION = (
     "Say what can run on this machine (Python, OpenCV, engines, INT8), and which command brings what is missing."
@@ -28,32 +25,15 @@ NOTHING_RUNS = 1  # exit code
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet doctor``."""
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write it as JSON to FILE, or to stdout")
+    add_json(parser, "the report")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; return 0 where a model can run, 1 where none can."""
-    report = report_of(machine_of(), python_facts(), {name: probe(name) for name in PROBES})
-    print_report(report, sys.stderr if args.json == "-" else sys.stdout)
-    write_json(args.json, figures_of(report))
+    report = examine_machine()
+    print_report(report, text_stream(args.json))
+    write_json(args.json, report_figures(report))
     return 0 if report.runs else NOTHING_RUNS
-
-
-def python_facts() -> PythonFacts:
-    """Return what the running interpreter says of itself."""
-    version = sys.version_info[:3]
-    venv = sys.prefix if sys.prefix != sys.base_prefix else None
-    settings = Path(sys.prefix) / "pyvenv.cfg"
-    closed = settings.is_file() and "include-system-site-packages = false" in settings.read_text(encoding="utf-8")
-    return PythonFacts(version, sys.executable, venv, not closed, system_packages(Path("/"), version))
-
-
-def figures_of(report: Report) -> Dict[str, Any]:
-    """Return the report as ``--json`` prints it."""
-    figures = {"edgedet": __version__, "os": platform.platform(), **asdict(report)}
-    for found in figures["probes"].values():
-        del found["build"]  # 200 lines, of which ``video`` is what matters
-    return figures
 
 
 def print_report(report: Report, text: TextIO) -> None:
@@ -68,9 +48,12 @@ def print_report(report: Report, text: TextIO) -> None:
     print(file=text)
     for name, value in rows(report):
         lines = textwrap.wrap(
-            f"{name:<{_INDENT}}{value}", LINE, subsequent_indent=" " * _INDENT, break_long_words=False,
+            f"{name:<{_INDENT}}{value}",
+            LINE,
+            subsequent_indent=" " * _INDENT,
+            break_long_words=False,
             break_on_hyphens=False,
-        )  # fmt: skip
+        )
         print("\n".join(lines), file=text)
     helpful = [finding for finding in report.findings if not finding.blocks]
     if helpful:

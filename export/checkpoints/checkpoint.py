@@ -17,13 +17,13 @@ from torch import Tensor
 
 from edgedet.artifact import META_KEY
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.coco import COCO_SLOTS
 from edgedet.export.checkpoints.families import Converted
 from edgedet.export.checkpoints.families.recognise import canonical_from_any
 from edgedet.export.checkpoints.read_weights import read_weights
 from edgedet.export.checkpoints.registry import PRETRAINED, hash_prefix
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import atomic_path, sha256_of
+from edgedet.judge.coco import COCO_SLOTS
 from edgedet.specs import PHI, SPECS, DetectorSpec, spec_for
 
 NAMED = 3  # how many offending tensors a message names

@@ -12,8 +12,8 @@ import pytest
 
 from edgedet.board.doctor import PythonFacts, report_of, system_packages, video_of
 from edgedet.board.probe import CHECKS, OUTPUT_SCALE, WEIGHT_SCALE, Probe, exact_sums, probe
+from edgedet.board.this_machine import report_figures
 from edgedet.cli import main
-from edgedet.commands.doctor import figures_of
 from edgedet.machine import Machine, clock_mhz, governor, machine_of
 
 ARM_CPU = "processor\t: {n}\nFeatures\t: {flags}\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
@@ -360,6 +360,6 @@ def test_the_command_prints_what_is_there_and_writes_json(tmp_path: Path, capsys
 
 def test_the_figures_are_json():
     report = report_of(PI, CLOSED_VENV, probes(cv2=SYSTEM_CV2))
-    figures = json.loads(json.dumps(figures_of(report)))
+    figures = json.loads(json.dumps(report_figures(report)))
     assert figures["findings"][0]["fix"] == "pip install ai-edge-litert"
     assert "build" not in figures["probes"]["cv2"]

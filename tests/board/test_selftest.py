@@ -1,4 +1,4 @@
-"""`edgedet selftest --board` on SIMULATED TensorRT: each step runs or says why not; the result names no machine."""
+"""`edgedet selftest` on SIMULATED TensorRT: each step runs or says why not; the result names no machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def result(int8: Path, code: int) -> dict[str, dict]:
     out = int8.with_name("result.json")
-    assert main(["selftest", "--board", str(int8), "--seconds", "0", "--json", str(out)]) == code
+    assert main(["selftest", str(int8), "--seconds", "0", "--json", str(out)]) == code
     found = json.loads(out.read_text())
     assert found["selftest"] == "board"
     return {step["name"]: step for step in found["steps"]}
@@ -90,10 +90,9 @@ def test_the_members_step_asks_for_all_that_the_code_uses():
 def test_bad_input_is_told_in_one_line(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for command, said in (
-        ([], "nothing to test: `edgedet selftest --board NAME_int8.onnx`"),
-        (["--board"], "no model was named and edgedet-out/ holds no *_int8.onnx: run `edgedet export"),
-        (["--board", "x.onnx"], "cannot read x.onnx"),
-        (["--board", "--seconds", "-1"], "--seconds wants a number from 0 up; got -1.0."),
+        ([], "no model was named and edgedet-out/ holds no *_int8.onnx: run `edgedet export"),
+        (["x.onnx"], "cannot read x.onnx"),
+        (["--seconds", "-1"], "--seconds wants a number from 0 up; got -1.0."),
     ):
         assert main(["selftest", *command]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -14,12 +14,12 @@ from layouts import source_arrays
 from models import saved
 
 from edgedet.cli import main
-from edgedet.commands.info import info_of
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
-from edgedet.export.checkpoints.coco import COCO_SLOTS
 from edgedet.export.checkpoints.import_checkpoint import import_checkpoint
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import sha256_of
+from edgedet.info.info import info_of
+from edgedet.judge.coco import COCO_SLOTS
 from edgedet.specs import SPECS
 
 CLASSES = 3

@@ -17,9 +17,9 @@ import pytest
 from edgedet import demo
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.cli import main
-from edgedet.commands.info import info_of
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
+from edgedet.info.info import info_of
 from edgedet.parity import COMPARED, LAYOUT_ONLY, NOT_COMPARED, NUMBERS, parity_of
 from edgedet.specs import PHI, SPECS
 
@@ -113,28 +113,30 @@ def test_an_onnx_file_of_an_export(tmp_path: Path):
 
 def test_a_checkpoint_of_another_code_base(tmp_path: Path):
     torch = pytest.importorskip("torch", reason="needs the export extra")
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint
     from edgedet.export.network.efficientdet import EfficientDet
 
     spec = replace(SPECS["tf_efficientdet_d0"], num_classes=2)
     path = tmp_path / "tf_efficientdet_d0_mine.pth"
     torch.save({"state_dict_ema": EfficientDet(spec).state_dict()}, path)
-    info = info_of(path)
+    info = info_of(path, load_checkpoint=load_checkpoint)
     assert (info.family, info.variant, info.classes) == ("effdet", "tf_efficientdet_d0", 2)
     assert info.sha256 == info.source_sha256 == sha256_of(path)
     assert info.notes == ("read state_dict_ema (averaged weights)",)
-    assert info_of(path, "tf_efficientdet_d0_ap").variant == "tf_efficientdet_d0_ap"
+    assert info_of(path, "tf_efficientdet_d0_ap", load_checkpoint).variant == "tf_efficientdet_d0_ap"
 
 
 def test_safetensors_of_another_code_base_go_the_checkpoints_way(tmp_path: Path):
     torch = pytest.importorskip("torch", reason="needs the export extra")
     from safetensors.torch import save_file
 
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint
     from edgedet.export.network.efficientdet import EfficientDet
 
     state = EfficientDet(replace(SPECS["tf_efficientdet_lite0"], num_classes=1)).state_dict()
     save_file({key: value for key, value in state.items() if value.dtype == torch.float32}, tmp_path / "a.safetensors")
     # D0 and Lite0 differ in squeeze-excite, so that tensors alone tell
-    assert info_of(tmp_path / "a.safetensors").variant == "tf_efficientdet_lite0"
+    assert info_of(tmp_path / "a.safetensors", load_checkpoint=load_checkpoint).variant == "tf_efficientdet_lite0"
 
 
 OWN = {META_KEY: json.dumps({"spec": SPECS["tf_efficientdet_d0"].to_dict(), "class_names": ["a"], "sha256": ""})}

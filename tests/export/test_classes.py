@@ -17,12 +17,12 @@ from models import (
 )
 
 from edgedet.cli import main
-from edgedet.commands.info import info_of
 from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, network_from_checkpoint
-from edgedet.export.checkpoints.coco import COCO_SLOTS, is_gap
 from edgedet.export.checkpoints.select_classes import PREDICTION, with_classes
 from edgedet.export.network.efficientdet import EfficientDet
+from edgedet.info.info import info_of
+from edgedet.judge.coco import COCO_SLOTS, is_gap
 from edgedet.judge.labels import Dataset, match_classes
 from edgedet.specs import SPECS
 
@@ -72,13 +72,14 @@ def test_cocos_eighty_categories_find_their_slots_by_name():
     assert slots[-1] == 89
 
 
-def test_eval_does_not_speak_of_gaps(capsys: pytest.CaptureFixture[str]):
-    from edgedet.commands.eval import _left_out
+def test_eval_does_not_speak_of_gaps():
+    from edgedet.judge.evaluate import classes_left_out, left_out_lines
 
     names = tuple(name for name in COCO_SLOTS if not is_gap(name))
     data = Dataset((), names)
-    assert _left_out(data, match_classes(data, COCO_SLOTS), COCO_SLOTS) == {"data": [], "model": []}
-    assert capsys.readouterr().err == ""
+    left_out = classes_left_out(data, match_classes(data, COCO_SLOTS), COCO_SLOTS)
+    assert left_out == {"data": [], "model": []}
+    assert left_out_lines(left_out, data.unlabelled) == []
 
 
 @torch.inference_mode()

@@ -24,10 +24,10 @@ from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.emit import dense_graph, sparse_graph
 from edgedet.calibration.placement.plan import dense_plan, sparse_plan
 from edgedet.calibration.ranges.observe import observe, table_from_observed
-from edgedet.commands.info import info_of
 from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from edgedet.export.export_onnx import export_onnx
 from edgedet.export.tflite.writer import tflite_from_graph
+from edgedet.info.info import info_of
 from edgedet.specs import SPECS
 
 ZEROS = replace(

@@ -1,0 +1,141 @@
+"""What a model file or a checkpoint holds, from its header where that is enough."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from ..artifact import META_KEY, ArtifactMeta
+from ..engines.base import read_meta
+from ..engines.table import engine_for, model_suffixes
+from ..errors import CheckpointError, InputError, require
+from ..files import sha256_of
+from ..parity import parity_of
+from ..specs import DetectorSpec, spec_for
+from .safetensors_header import read_safetensors_header
+
+SAFETENSORS = ".safetensors"
+CHECKPOINT_SUFFIXES = (SAFETENSORS, ".h5", ".pth", ".pt", ".tar", ".bin", ".ckpt")
+_PRECISIONS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+
+# (file, variant or None) -> ``edgedet.export.checkpoints.checkpoint.Checkpoint``
+LoadCheckpoint = Callable[[Path, Optional[str]], Any]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file holds, as ``--json`` prints it.
+
+    family:        the code base that the weights were trained with: "effdet", "zylo117" or "automl".
+    variant:       the model's name in the family table.
+    compared:      how far such models were compared with that code base (``edgedet.parity``).
+    input_hw:      (height, width) in pixels.
+    sha256:        of the file itself.
+    source_sha256: of the checkpoint that the file was made from; the same for a checkpoint of another code base.
+    parameters:    numbers in all tensors; None for model files.
+    versions:      of the packages that wrote a model file.
+    report:        figures of verification and gate, as they were written.
+    notes:         choices that were made in reading a checkpoint.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    family: str
+    variant: str
+    compared: str
+    input_hw: Tuple[int, int]
+    precision: str
+    classes: int
+    class_names: Tuple[str, ...]
+    source_sha256: str
+    parameters: Optional[int] = None
+    versions: Dict[str, str] = field(default_factory=dict)
+    report: Dict[str, Any] = field(default_factory=dict)
+    notes: Tuple[str, ...] = ()
+
+
+def info_of(path: Path, variant: Optional[str] = None, load_checkpoint: Optional[LoadCheckpoint] = None) -> Info:
+    """Return what a file holds.
+
+    variant:         the model's name, where a checkpoint of another code base leaves it open.
+    load_checkpoint: reads such checkpoints; it is host code, so the caller hands it in. None: they are refused.
+    Raises InputError in one line where the file cannot be read or is of no known kind.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: name a model file or a checkpoint.")
+    if engine_for(path) is not None:
+        return _info_from_meta(path, read_meta(path))
+    suffix = path.suffix.lower()
+    if suffix not in CHECKPOINT_SUFFIXES:
+        known = ", ".join((*model_suffixes(), *CHECKPOINT_SUFFIXES))
+        raise InputError(f"{path}: edgedet knows files ending in {known}.")
+    own = _info_from_own_safetensors(path) if suffix == SAFETENSORS else None
+    return own or _info_from_checkpoint(path, variant, load_checkpoint)
+
+
+def _info(path: Path, spec: DetectorSpec, names: Tuple[str, ...], precision: str, source: str, **more: Any) -> Info:
+    return Info(
+        file=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        family=spec.family,
+        variant=spec.name,
+        compared=parity_of(spec),
+        input_hw=spec.input_hw,
+        precision=precision,
+        classes=spec.num_classes,
+        class_names=names,
+        source_sha256=source,
+        **more,
+    )
+
+
+def _info_from_meta(path: Path, meta: ArtifactMeta) -> Info:
+    more = {"versions": meta.versions, "report": meta.report}
+    return _info(path, meta.spec, meta.class_names, meta.precision, meta.source_sha256, **more)
+
+
+def _info_from_own_safetensors(path: Path) -> Optional[Info]:
+    """Read a file that edgedet wrote with the standard library; return None for one that others saved."""
+    header = read_safetensors_header(path)
+    try:
+        embedded = json.loads(header.get("__metadata__", {}).get(META_KEY, "{}"))
+        own = "spec" in embedded
+        if own:
+            spec = DetectorSpec.from_dict(embedded["spec"])
+            names = tuple(str(name) for name in embedded["class_names"])
+        tensors = [value for key, value in header.items() if key != "__metadata__"]
+        types = sorted({str(tensor["dtype"]) for tensor in tensors})
+        parameters = sum(math.prod(int(side) for side in tensor["shape"]) for tensor in tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        raise CheckpointError(f"{path} has damaged metadata ({error}): save it again.") from None
+    if not own:
+        return None
+    if len(names) != spec.num_classes:
+        raise CheckpointError(f"{path} has {spec.num_classes} classes, but {len(names)} names: save it again.")
+    precision = "/".join(_PRECISIONS.get(name, name) for name in types)
+    return _info(path, spec, names, precision, str(embedded.get("sha256", "")), parameters=parameters)
+
+
+def _info_from_checkpoint(path: Path, variant: Optional[str], load_checkpoint: Optional[LoadCheckpoint]) -> Info:
+    """Read a checkpoint with the half of edgedet that exports; it needs PyTorch."""
+    if variant is not None:
+        spec_for(variant)
+    require("torch", f"reading {path.name}")
+    if load_checkpoint is None:
+        raise InputError(f"{path} is a checkpoint of another code base: `edgedet info {path}` reads it.")
+    checkpoint = load_checkpoint(path, variant)
+    parameters = sum(value.numel() for value in checkpoint.state.values())
+    return _info(
+        path,
+        checkpoint.spec,
+        checkpoint.class_names,
+        "fp32",
+        checkpoint.sha256,
+        parameters=parameters,
+        notes=checkpoint.notes,
+    )
