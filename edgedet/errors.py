@@ -4,6 +4,7 @@
     |-- InputError             a file, value or option that cannot be used
     |   |-- CheckpointError    weights that do not fit, are damaged or are not safe to load
     |   |-- ArtifactError      a model file that edgedet did not write, or that is damaged
+    |   |   `-- OutdatedError  a model file that was built for another machine, and can be built again for this one
     |   |-- SourceError        a camera, video or image that cannot be read
     |   `-- ShapeError         arrays whose shapes do not belong together
     |-- MissingDependency      a package that is not installed; the message names the pip command
@@ -39,6 +40,10 @@ class CheckpointError(InputError):
 
 class ArtifactError(InputError):
     """A model file that edgedet did not write, or that is damaged."""
+
+
+class OutdatedError(ArtifactError):
+    """A model file that was built for another machine, and can be built again for this one."""
 
 
 class SourceError(InputError):

@@ -21,12 +21,12 @@ import numpy as np
 
 from .. import __version__, demo
 from ..detector import Detector
-from ..engines.base import open_engine
+from ..engines.base import open_engine, rebuild_model
 from ..engines.tensorrt.board import import_tensorrt
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, read_engine, with_report
 from ..engines.tensorrt.onnx_head import read_onnx
-from ..errors import EdgeDetError, require
+from ..errors import EdgeDetError, OutdatedError, require
 from ..machine import clock_mhz, governor, machine_of
 from ..types import Frame, ModelInput
 from . import tune as build_tune
@@ -212,6 +212,11 @@ def _rebuild(engine: Path) -> Tuple[Dict[str, Any], str]:
     copy = engine.with_name(f"{engine.stem}-rebuilt{engine.suffix}")
     try:
         with_report(copy, meta, plan, {BUILT_ON: {**meta.report[REPORT][BUILT_ON], "tensorrt": "0.0"}})
+        try:
+            open_engine(copy, 1)[1].close()
+            return {}, "an engine of another TensorRT was opened as it was"
+        except OutdatedError:
+            rebuild_model(copy)
         open_engine(copy, 1)[1].close()
         report = read_engine(copy)[0].report[REPORT]
         reason = "" if report[BUILT_ON] == meta.report[REPORT][BUILT_ON] else "it was not built again"

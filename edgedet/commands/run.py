@@ -8,13 +8,14 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, TextIO, Tuple, Union
+from typing import Any, Dict, List, Optional, TextIO, Tuple, Union
 
+from ..artifact import ArtifactMeta
 from ..demo import int8_model
 from ..detector import Detector
-from ..engines.base import check_threads, default_threads, open_engine
+from ..engines.base import Engine, check_threads, default_threads, open_engine, rebuild_model
 from ..engines.table import PUBLIC_ENGINES, engine_for
-from ..errors import ArtifactError, InputError, MissingDependency, PartialFailure, SourceError, require
+from ..errors import ArtifactError, InputError, MissingDependency, OutdatedError, PartialFailure, SourceError, require
 from ..files import write_json
 from ..postprocess import DEFAULT_SCORE, logit_of
 from ..stream.live import Say
@@ -156,7 +157,7 @@ def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detect
     """
     require("cv2", "edgedet run").setNumThreads(threads)
     if args.model is not None:
-        opened = open_engine(args.model, threads, args.delegate)
+        opened = _opened(args.model, threads, args.delegate)
         return Path(args.model), Detector(opened, score=args.score)
     if args.delegate is not None:
         raise InputError("--delegate runs a TFLite file: name one, as in `edgedet run model.tflite --delegate LIB`.")
@@ -167,13 +168,23 @@ def _open_detector(args: argparse.Namespace, threads: int) -> Tuple[Path, Detect
     ]
     for path in sorted(exports, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            return path, Detector(path, threads, args.score)
+            return path, Detector(_opened(path, threads), score=args.score)
         except (ArtifactError, MissingDependency) as error:
             print(f"edgedet: passed over: {error}", file=sys.stderr)
     if exports:
         raise ArtifactError(f"no model in {EXPORTS}/ can be used: name one, or run `edgedet export` again.")
     demo = int8_model() or _export_demo()
     return demo, Detector(demo, threads, args.score)
+
+
+def _opened(path: Union[str, Path], threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
+    """Open a model; one that was built for another machine is first built for this one, which is said on stderr."""
+    try:
+        return open_engine(path, threads, delegate)
+    except OutdatedError as error:
+        print(f"edgedet: {error}\nedgedet: building {path} again as it was, which takes minutes", file=sys.stderr)
+    rebuild_model(path)
+    return open_engine(path, threads, delegate)
 
 
 def _export_demo() -> Path:

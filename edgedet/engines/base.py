@@ -71,8 +71,8 @@ def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = 
 
     delegate: shared library that runs what it can of a TFLite file, for example libedgetpu.so.1.
     Raises InputError for an impossible number of threads, ArtifactError where the file is missing, damaged or not made
-    by edgedet, MissingDependency where the engine's package is not installed, UnsupportedError where the delegate
-    cannot be used.
+    by edgedet, OutdatedError where it was built for another machine (``rebuild_model`` builds it again),
+    MissingDependency where the engine's package is not installed, UnsupportedError where the delegate cannot be used.
     """
     check_threads(threads)
     path = Path(path)
@@ -90,6 +90,19 @@ def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = 
         open_model(path, threads) if delegate is None else open_model(path, threads, delegate)
     )
     return opened
+
+
+def rebuild_model(path: Union[str, Path]) -> None:
+    """Build a model file again for this machine, as it was built; for files that ``open_engine`` calls outdated.
+
+    It takes minutes, and says how far it is on stderr. A failure leaves the file as it was. Raises whatever the build
+    raises, UnsupportedError for files that are not built on the machine that runs them.
+    """
+    spec = engine_for(path)
+    rebuild = None if spec is None else getattr(import_module(spec.module), "rebuild", None)
+    if rebuild is None:
+        raise UnsupportedError(f"{path} is not built on the machine that runs it: export it again.")
+    rebuild(Path(path))
 
 
 def read_meta(path: Union[str, Path]) -> ArtifactMeta:

@@ -45,7 +45,8 @@ class EngineSpec:
     name:         as ``bench --engine`` and the planner call it.
     title:        as messages call it.
     module:       imported on first use; has ``open_model(path, threads) -> (ArtifactMeta, Engine)`` and, where metadata
-                  can be read without the engine's package, ``read_meta(path) -> ArtifactMeta``.
+                  can be read without the engine's package, ``read_meta(path) -> ArtifactMeta``. If files are bound to
+                  the machine, ``open_model`` raises OutdatedError on another one, and ``rebuild(path)`` builds them.
     suffixes:     of its model files, lower case.
     packages:     the first one that is installed runs the files; () where none is needed.
     hardware:     "CPU" or "GPU".

@@ -19,7 +19,7 @@ from .board import import_tensorrt, this_board
 from .build import logger
 from .cuda import Cuda, open_cuda
 from .cuda_graph import Graph
-from .engine_file import read_engine, up_to_date
+from .engine_file import read_engine, read_own_engine, rebuild_engine
 
 # From this compute capability (Xavier) on, a Jetson's GPU snoops the CPU's caches, so that page-locked memory stays
 # cached for the CPU (CUDA for Tegra application note, "I/O coherency").
@@ -27,18 +27,29 @@ _COHERENT = (7, 2)
 
 
 def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
-    """Open an engine file; see ``open_engine``. One that was built elsewhere is built again where its ONNX file is."""
+    """Open an engine file; see ``open_engine``."""
     trt = import_tensorrt(f"running {path.name}")
     with ExitStack() as undo:
         cuda = open_cuda()
         undo.callback(cuda.close)
-        meta, plan = up_to_date(trt, this_board(trt, cuda), path)
+        meta, plan = read_own_engine(this_board(trt, cuda), path)
         try:
             engine = TrtEngine(trt, cuda, meta, plan)
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from None
         undo.pop_all()
     return meta, engine
+
+
+def rebuild(path: Path) -> None:
+    """Build an engine file again for this board, from the ONNX file beside it; see ``rebuild_model``."""
+    trt = import_tensorrt(f"building {path.name}")
+    cuda = open_cuda()
+    try:
+        board = this_board(trt, cuda)
+    finally:
+        cuda.close()  # the build needs the memory
+    rebuild_engine(trt, board, path)
 
 
 def read_meta(path: Path) -> ArtifactMeta:

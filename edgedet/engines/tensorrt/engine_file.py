@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Tuple
 
 from ... import __version__
 from ...artifact import ArtifactMeta
-from ...errors import ArtifactError
+from ...errors import ArtifactError, OutdatedError
 from ...files import atomic_path
 from ..tflite_file import split_trailer, with_trailer
 from .board import Board
@@ -77,10 +77,11 @@ def with_report(path: Path, meta: ArtifactMeta, plan: bytes, report: Dict[str, A
     return meta
 
 
-def up_to_date(trt: Any, board: Board, path: Path) -> Tuple[ArtifactMeta, bytes]:
-    """Return metadata and plan of an engine for this board; built anew from its ONNX file where it is for another.
+def read_own_engine(board: Board, path: Path) -> Tuple[ArtifactMeta, bytes]:
+    """Return metadata and plan of an engine that was built on this board.
 
-    Raises ArtifactError, saying what changed, where that file is not beside it or is another one.
+    Raises OutdatedError, saying what changed, where it was built elsewhere and ``rebuild_engine`` can build it here,
+    ArtifactError where its ONNX file is not beside it or is another one.
     """
     meta, plan = read_engine(path)
     report = meta.report[REPORT]
@@ -91,14 +92,24 @@ def up_to_date(trt: Any, board: Board, path: Path) -> Tuple[ArtifactMeta, bytes]
         if onnx.is_file() and not same:
             print(f"edgedet: {onnx} has changed since {path} was built: `edgedet build` it again.", file=sys.stderr)
         return meta, plan
-    told = "; ".join(changes)
-    named = path.with_name(str(report[ONNX].get("name", "")))
-    if not same:
-        why = "has changed since" if onnx.is_file() else "is not beside it"
-        raise ArtifactError(f"{path} was built elsewhere ({told}), and {onnx.name} {why}: `edgedet build {named}`.")
-    print(f"edgedet: {path} was built elsewhere ({told}): building it again, which takes minutes", file=sys.stderr)
-    build_engine(trt, board, _recipe_of(report, named), options_for(board), path, {"rebuilt_because": changes})
-    return read_engine(path)
+    told = f"{path} was built elsewhere ({'; '.join(changes)})"
+    named = _named_onnx(path, report)
+    if same:
+        raise OutdatedError(f"{told}: `edgedet build {named}` builds it for this machine.")
+    why = "has changed since" if onnx.is_file() else "is not beside it"
+    raise ArtifactError(f"{told}, and {onnx.name} {why}: `edgedet build {named}`.")
+
+
+def rebuild_engine(trt: Any, board: Board, path: Path) -> None:
+    """Build an engine file for this board, in the way that was kept; raises what the build raises."""
+    report = read_engine(path)[0].report[REPORT]
+    changes = board.identity.changes_since(report[BUILT_ON])
+    recipe = _recipe_of(report, _named_onnx(path, report))
+    build_engine(trt, board, recipe, options_for(board), path, {"rebuilt_because": changes})
+
+
+def _named_onnx(path: Path, report: Dict[str, Any]) -> Path:
+    return path.with_name(str(report[ONNX].get("name", "")))
 
 
 def _recipe_of(report: Dict[str, Any], onnx: Path) -> Recipe:

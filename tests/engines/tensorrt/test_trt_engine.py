@@ -29,14 +29,23 @@ from edgedet import demo
 from edgedet.board.build import BuildRequest, build_model
 from edgedet.cli import main
 from edgedet.detector import Detector
-from edgedet.engines.base import open_engine
+from edgedet.engines.base import open_engine, rebuild_model
 from edgedet.engines.tensorrt import cuda as trt_cuda
 from edgedet.engines.tensorrt.cuda import open_cuda
 from edgedet.engines.tensorrt.engine import TrtEngine
 from edgedet.engines.tensorrt.engine_file import read_engine, with_report
-from edgedet.errors import ArtifactError, DeviceError, MissingDependency, ShapeError
+from edgedet.errors import (
+    ArtifactError,
+    ClosedError,
+    DeviceError,
+    MissingDependency,
+    OutdatedError,
+    ShapeError,
+    UnsupportedError,
+)
 
 V = "10.3.0"
+NAMES = {"tiny.onnx", "tiny_int8.onnx", "tiny_int8_fp16.onnx", "tiny_int8.engine"}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An engine with its ONNX files beside it, on the machine that it was built on."""
-    for name in ("tiny.onnx", "tiny_int8.onnx", "tiny_int8_fp16.onnx", "tiny_int8.engine"):
+    for name in NAMES:
         shutil.copy(built.with_name(name), tmp_path)
     simulate(monkeypatch, tmp_path, V)
     return tmp_path / "tiny_int8.engine"
@@ -169,10 +178,12 @@ def test_everything_is_freed(here: Path, monkeypatch, tmp_path: Path):
     assert runtime._held == {}
 
 
-def test_closing_twice_is_no_error(here: Path):
-    engine = load(here)
+def test_closing_twice_is_no_error_and_a_closed_engine_says_so(here: Path, pixels):
+    with load(here) as engine:
+        engine.infer(pixels)
     engine.close()
-    engine.close()
+    with pytest.raises(ClosedError, match="this engine was closed"):
+        engine.infer(pixels)
 
 
 @pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
@@ -318,15 +329,38 @@ def test_a_file_of_another_format_with_our_trailer_is_told(here: Path):
 @pytest.mark.parametrize("now", ["10.13.3.9", "11.4.0.106"])
 def test_an_engine_of_another_tensorrt_is_built_again(now: str, here: Path, pixels, monkeypatch, tmp_path, capsys):
     simulate(monkeypatch, tmp_path, now)
+    before = here.read_bytes()
+    with pytest.raises(OutdatedError, match=rf"was built elsewhere \(tensorrt {V} -> {now}\): `edgedet build "):
+        open_engine(here, 1)
+    assert here.read_bytes() == before
+    rebuild_model(here)
+    capsys.readouterr()
     with closing(open_engine(here, 1)[1]) as engine:
         assert engine.infer(pixels).class_logits.any()
-    said = capsys.readouterr().err
-    assert f"was built elsewhere (tensorrt {V} -> {now}): building it again, which takes minutes" in said
     report = read_engine(here)[0].report["engine"]
     assert report["built_on"]["tensorrt"] == now
     assert report["rebuilt_because"] == [f"tensorrt {V} -> {now}"]
-    open_engine(here, 1)[1].close()  # and not once more
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_run_says_that_it_builds_an_engine_of_another_tensorrt_again(
+    named: bool, here: Path, monkeypatch, tmp_path: Path, capsys
+):
+    simulate(monkeypatch, tmp_path, "10.13.3.9")
+    monkeypatch.chdir(tmp_path)
+    if not named:  # then it is the newest of the export's folder
+        shutil.copytree(tmp_path, tmp_path / "edgedet-out", ignore=lambda folder, names: set(names) - NAMES)
+        here = Path("edgedet-out") / here.name
+        here.touch()
+    words = ["run", *([str(here)] if named else []), "--source", str(demo.CLIP), "--limit", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert f"edgedet: {here} was built elsewhere (tensorrt {V} -> 10.13.3.9): `edgedet build " in said
+    assert f"edgedet: building {here} again as it was, which takes minutes\n" in said
+    assert read_engine(here)[0].report["engine"]["built_on"]["tensorrt"] == "10.13.3.9"
+    assert main(words) == 0
+    assert "built elsewhere" not in capsys.readouterr().err  # and not once more
 
 
 def test_a_recipe_survives_the_rebuild(here: Path, monkeypatch, tmp_path: Path):
@@ -334,15 +368,15 @@ def test_a_recipe_survives_the_rebuild(here: Path, monkeypatch, tmp_path: Path):
     recipe = {**meta.report["engine"]["recipe"], "name": "int8, depthwise fp16", "to_float": ["depthwise"]}
     with_report(here, meta, plan, {"recipe": recipe})
     simulate(monkeypatch, tmp_path, "10.13.3.9")
-    open_engine(here, 1)[1].close()
+    rebuild_model(here)
     assert read_engine(here)[0].report["engine"]["recipe"] == recipe
 
 
 def test_another_gpu_is_named(here: Path, monkeypatch, capsys):
     monkeypatch.setattr(simulated_cuda, "GPU_NAME", "Thor")
     monkeypatch.setattr(simulated_cuda, "CAPABILITY", (11, 0))
-    open_engine(here, 1)[1].close()
-    assert "(gpu Simulated Orin -> Thor; compute_capability 8.7 -> 11.0)" in capsys.readouterr().err
+    with pytest.raises(OutdatedError, match=r"\(gpu Simulated Orin -> Thor; compute_capability 8.7 -> 11.0\)"):
+        open_engine(here, 1)
 
 
 def test_without_its_onnx_file_an_engine_of_elsewhere_is_refused(here: Path, monkeypatch, tmp_path: Path):
@@ -370,12 +404,17 @@ def test_an_onnx_file_that_changed_since_is_told(here: Path, capsys):
     assert "tiny_int8.onnx has changed since" in capsys.readouterr().err
 
 
+def test_a_file_that_is_not_bound_to_a_machine_is_not_built_again(here: Path):
+    with pytest.raises(UnsupportedError, match="is not built on the machine that runs it"):
+        rebuild_model(here.with_suffix(".onnx"))
+
+
 def test_a_build_that_fails_on_the_new_board_keeps_the_old_engine(here: Path, monkeypatch, tmp_path: Path):
     before = here.read_bytes()
     simulate(monkeypatch, tmp_path, "10.13.3.9")
     monkeypatch.setenv("SIMULATED_FAULT", "memory")
     with pytest.raises(DeviceError, match="no memory to build int8"):
-        open_engine(here, 1)
+        rebuild_model(here)
     assert here.read_bytes() == before
     assert [path.name for path in tmp_path.glob(".*")] == []
 
