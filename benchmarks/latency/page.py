@@ -6,39 +6,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgedet.benchmarks.latency.measure import STAGES
-from edgedet.benchmarks.latency.svg import Axis, Series, chart, stacked_bars
 from edgedet.benchmarks.latency.table import conditions_lines, row_name, shown
+from edgedet.benchmarks.plotting import Axis, Series, draw_chart, draw_stacked_bars, svg_from_figure
 from edgedet.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#667085;--rule:#dfe3e8;
 --c0:#2563eb;--c1:#d97706;--c2:#059669;--c3:#be185d;--c4:#7c3aed;--c5:#0891b2;--c6:#65a30d;--c7:#dc2626}
 @media(prefers-color-scheme:dark){:root{--paper:#12161c;--ink:#e6e9ee;--soft:#98a2b3;--rule:#2b333e;
 --c0:#7aa7ff;--c1:#f5b14c;--c2:#4ade9c;--c3:#f472b6;--c4:#b794f6;--c5:#4cd3ea;--c6:#a7d94a;--c7:#f87171}}
-*{box-sizing:border-box}body{margin:0 auto;max-width:68rem;padding:1rem;background:var(--paper);color:var(--ink);
+*{box-sizing:border-box}body{margin:0 auto;max-width:78rem;padding:1rem;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,sans-serif}h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 p{margin:.4rem 0}.soft{color:var(--soft);font-size:.9rem}.scroll{overflow-x:auto}
 .warning{border-left:4px solid var(--c1);padding:.3rem .7rem;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;white-space:nowrap}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--rule)}th{font-weight:600;white-space:pre;
-vertical-align:bottom}table+table,div+div{margin-top:1.2rem}.plot{max-width:52rem}
+th,td{padding:.25rem .45rem;text-align:right;border-bottom:1px solid var(--rule)}th{font-weight:600;white-space:pre;
+vertical-align:bottom}table+table,.scroll+.scroll{margin-top:1.2rem}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper);max-width:11rem;
 white-space:normal;overflow-wrap:anywhere;min-width:8rem}
-svg{width:100%;height:auto;display:block}svg text{font-size:13px;fill:var(--ink)}svg text.small{font-size:12px;
-fill:var(--soft)}.grid{stroke:var(--rule)}.line{fill:none;stroke-width:2}.line.d1{stroke-dasharray:7 4}
-.legend{font-size:.85rem;color:var(--soft)}
-.legend span{margin-right:1rem;white-space:nowrap}.key{display:inline-block;width:.7rem;height:.7rem;
-margin-right:.35rem;border-radius:2px}
-.key.d1{border-right:.35rem solid var(--paper)}
-@media(max-width:40rem){svg text{font-size:19px}svg text.small{font-size:17px}}
-""" + "".join(
-    f".s{i}.line{{stroke:var(--c{i})}}.s{i}:not(.line){{fill:var(--c{i});background:var(--c{i})}}" for i in range(8)
-)
+.models td:nth-last-child(-n+2){white-space:normal;overflow-wrap:break-word;min-width:7rem}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));column-gap:2.5rem}
+.plot{max-width:36rem}svg{width:100%;height:auto;display:block}
+svg text{font-family:system-ui,sans-serif!important}
+"""
 
 
 def write_page(result: dict[str, Any], path: Path) -> None:
@@ -52,7 +50,11 @@ def page(result: dict[str, Any]) -> str:
     conditions = "".join(f"<p class='soft'>{escape(line)}</p>" for line in conditions_lines(result))
     doubts = [*result["conditions"]["warnings"], *result["failures"], *result["left_out"]]
     warnings = "".join(f"<p class='warning'>{escape(text)}</p>" for text in doubts)
-    plots = [f"<h2>{title}</h2>{text}<div class='plot'>{svg}</div>" for title, text, svg in _plots(result) if svg]
+    plots = [
+        f"<section><h2>{title}</h2>{text}<div class='plot'>{svg_from_figure(figure)}</div></section>"
+        for title, text, figure in _plots(result)
+        if figure is not None
+    ]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
@@ -60,11 +62,11 @@ def page(result: dict[str, Any]) -> str:
         f"<h1>edgedet bench</h1><p>{escape(result['device'])}, {result['cores']} cores, edgedet {result['edgedet']}, "
         f"{escape(result['os'])}, Python {result['python']}, numpy {result['numpy']}, OpenCV {result['opencv']}</p>"
         f"{conditions}{warnings}"
-        f"<h2>Models</h2><div class='scroll'>{_models(result['models'])}</div>"
+        f"<h2>Models</h2><div class='scroll models'>{_models(result['models'])}</div>"
         "<p class='soft'>FPS is 1 / mean time from a frame in memory to its boxes; reading and drawing are not in it. "
         f"Frames: {escape(result['source'])}; score {result['score']}; warm-up {result['warmup']}. Peak RSS is of a "
         "process with this model only.</p>"
-        f"{''.join(plots)}{_profiles(result['models'])}</body></html>\n"
+        f"<div class='plots'>{''.join(plots)}</div>{_profiles(result['models'])}</body></html>\n"
     )
 
 
@@ -95,16 +97,16 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{cells}</table>"
 
 
-def _plots(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (title, a line of text, SVG or "") of each plot."""
+def _plots(result: dict[str, Any]) -> list[tuple[str, str, Figure | None]]:
+    """Return title, a line of text, and the figure of each plot; None where there is nothing to draw."""
     rows = result["models"]
     return [
         ("Latency by phi", "", _by_phi(rows)),
-        ("Where the time of a frame goes", *_stages(rows)),
         ("Speed against AP", "", _against_ap(rows)),
         ("Time against multiply-accumulates", *_against_macs(rows)),
         ("Long runs", "", _sustained(rows, "fps", Axis("frames a second", zero=True))),
         ("Temperature in long runs", "", _sustained(rows, "celsius", Axis("hottest sensor, C"))),
+        ("Where the time of a frame goes", *_stages(rows)),
     ]
 
 
@@ -131,37 +133,36 @@ def _size(row: dict[str, Any]) -> str:
     return row_name(row).split()[0] if row["phi"] is not None else row_name(row)
 
 
-def _by_phi(rows: Sequence[dict[str, Any]]) -> str:
+def _by_phi(rows: Sequence[dict[str, Any]]) -> Figure | None:
     known = [row for row in rows if row["phi"] is not None]
     if len({row["phi"] for row in known}) < 2:
-        return ""
+        return None
     lines = _lines(known, lambda row: (row["phi"], row["ms"]["end to end"]["p50"]))
     sizes = Axis("compound scaling, phi", ticks={row["phi"]: _size(row) for row in known})
-    return chart([replace(line, labels=()) for line in lines], sizes, Axis("end to end, p50 ms", log=True))
+    return draw_chart([replace(line, labels=()) for line in lines], sizes, Axis("end to end, p50 ms", log=True))
 
 
-def _stages(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+def _stages(rows: Sequence[dict[str, Any]]) -> tuple[str, Figure]:
     parts = STAGES[:-1]
     bars = [(f"{row_name(row)}, {_threads(row)}", [row["ms"][stage]["p50"] for stage in parts]) for row in rows]
     totals = [sum(values) for _, values in bars]
     relative = max(totals) > 15 * min(totals)
     text = f"medians of each stage{', as shares, because totals differ much' if relative else ''}"
-    return f"<p class='soft'>{text}</p>", stacked_bars(bars, parts, "ms", relative)
+    return f"<p class='soft'>{text}</p>", draw_stacked_bars(bars, parts, "ms", relative)
 
 
-def _against_ap(rows: Sequence[dict[str, Any]]) -> str:
+def _against_ap(rows: Sequence[dict[str, Any]]) -> Figure | None:
     known = [row for row in rows if row["ap"] is not None]
     if not known:
-        return ""
-    return chart(
-        _lines(known, lambda row: (row["fps"], row["ap"])), Axis("frames a second, end to end", log=True), Axis("AP")
-    )  # fmt: skip
+        return None
+    lines = _lines(known, lambda row: (row["fps"], row["ap"]))
+    return draw_chart(lines, Axis("frames a second, end to end", log=True), Axis("AP"))
 
 
-def _against_macs(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+def _against_macs(rows: Sequence[dict[str, Any]]) -> tuple[str, Figure | None]:
     known = [row for row in rows if row["macs"]]
     if len({row["macs"] for row in known}) < 2:
-        return "", ""
+        return "", None
     lines = []
     for kind in dict.fromkeys(_kind(row) for row in known):
         of_kind = [row for row in known if _kind(row) == kind]
@@ -170,7 +171,7 @@ def _against_macs(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
             lines.append(f"{kind}: time grows with MACs to the power {exponent:.2f}, each within {100 * worst:.0f} %")
     text = f"<p class='soft'>network alone<br>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
     series = _lines(known, lambda row: (row["macs"] / 1e9, row["ms"]["network"]["p50"]))
-    return text, chart(series, Axis("GMAC", log=True), Axis("network, p50 ms", log=True))
+    return text, draw_chart(series, Axis("GMAC", log=True), Axis("network, p50 ms", log=True))
 
 
 def growth(costs: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -181,14 +182,14 @@ def growth(costs: Sequence[float], values: Sequence[float]) -> tuple[float, floa
     return float(exponent), float(np.max(np.abs(np.exp(y - exponent * x - offset) - 1)))
 
 
-def _sustained(rows: Sequence[dict[str, Any]], field: str, y_axis: Axis) -> str:
+def _sustained(rows: Sequence[dict[str, Any]], field: str, y_axis: Axis) -> Figure | None:
     series = []
     for row in rows:
         windows = (row.get("sustain") or {}).get("windows", [])
         points = [(window["t_s"] / 60, window[field]) for window in windows if window[field] is not None]
         if points:
             series.append(Series(f"{row_name(row)}, {_threads(row)}", points))
-    return chart(series, Axis("minutes", zero=True), y_axis) if series else ""
+    return draw_chart(series, Axis("minutes", zero=True), y_axis) if series else None
 
 
 def _profiles(rows: Sequence[dict[str, Any]]) -> str:

@@ -137,6 +137,8 @@ def _options(args: argparse.Namespace) -> BenchOptions:
             check_writable(path)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged frame is enough; read at cv2's import
     require("cv2", "edgedet bench").setNumThreads(max(threads))
+    if args.html is not None:
+        require("matplotlib", "edgedet bench --html")
     if args.data is not None:
         for module in ("pycocotools", "tqdm"):
             require(module, "edgedet bench --data")
