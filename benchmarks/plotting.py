@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgedet.errors import require
 
 if TYPE_CHECKING:
@@ -161,19 +163,16 @@ def label_points(
     labels: Sequence[str],
     colours: Sequence[str],
     size: float = 9,
-    obstacles: Sequence[tuple[float, float]] = (),
 ) -> list[Annotation]:
-    """Write labels beside their points, where they cover no other label and as few dots and lines as can be.
+    """Write labels beside their points, where they cover no other label, no point and as little of lines as can be.
 
     The first labels have the first choice. One without a place is left out. Limits and size of the axes must be final.
-
-    obstacles: further (x, y) that labels should not cover.
     """
-    figure = axes.figure
+    figure: Any = axes.figure
     figure.draw_without_rendering()  # a layout is done now, or not at all
     figure.set_layout_engine("none")
     renderer = figure.canvas.get_renderer()
-    dots = axes.transData.transform([*points, *obstacles]) if points else []
+    dots = axes.transData.transform(points) if points else np.empty((0, 2))
     lines = [line.get_path().interpolated(20).vertices for line in axes.lines if line.get_linestyle() != "None"]
     lines = [axes.transData.transform(vertices) for vertices in lines]
     taken: list[Any] = []
@@ -186,10 +185,10 @@ def label_points(
             )
             box = text.get_window_extent(renderer)
             inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
-            if not inside or any(box.overlaps(other) for other in taken):
+            if not inside or box.padded(2).count_contains(dots) or any(box.overlaps(other) for other in taken):
                 text.remove()
                 continue
-            covered = 3 * box.padded(3).count_contains(dots) + sum(box.count_contains(line) for line in lines)
+            covered = sum(box.count_contains(line) for line in lines)
             if best is None or covered < best[0]:
                 if best is not None:
                     best[1].remove()

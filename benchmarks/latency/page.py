@@ -27,12 +27,12 @@ _STYLE = """
 font:16px/1.5 system-ui,sans-serif}h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 p{margin:.4rem 0}.soft{color:var(--soft);font-size:.9rem}.scroll{overflow-x:auto}
 .warning{border-left:4px solid var(--c1);padding:.3rem .7rem;margin:.6rem 0}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;white-space:nowrap}
+table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;white-space:nowrap}
 th,td{padding:.25rem .45rem;text-align:right;border-bottom:1px solid var(--rule)}th{font-weight:600;white-space:pre;
 vertical-align:bottom}table+table,.scroll+.scroll{margin-top:1.2rem}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--paper);max-width:11rem;
 white-space:normal;overflow-wrap:anywhere;min-width:8rem}
-.models td:nth-last-child(-n+2){white-space:normal;overflow-wrap:break-word;min-width:7rem}
+.models td:nth-last-child(-n+2){white-space:normal;overflow-wrap:break-word;min-width:5rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));column-gap:2.5rem}
 .plot{max-width:36rem}svg{width:100%;height:auto;display:block}
 svg text{font-family:system-ui,sans-serif!important}
