@@ -26,6 +26,7 @@ DEV = [
     "pytest-xdist==3.8.0",
     "ruff==0.17.6",
     "mypy==2.4.1",
+    "import-linter==2.17",
     "setuptools>=70.1",
     "h5py>=3",
     "selenium>=4.20",

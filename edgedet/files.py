@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, Optional, Union
 
 from .errors import InputError
 
+MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
 MOST_TEXT_BYTES = 64 << 20  # a result of `edgedet bench` with 10,000 runs of 100 rows has some 20 MB
 
 

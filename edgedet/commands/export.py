@@ -12,9 +12,8 @@ from .. import demo
 from ..errors import InputError, require
 from ..export.checkpoints.open_weights import WeightsChoice, open_weights
 from ..export.export_onnx import PACKAGES, ExportResult, export_onnx
-from ..files import write_json
+from ..files import MODELS_FOLDER, write_json
 from .options import (
-    MODELS_FOLDER,
     add_class_names,
     add_json,
     add_labelled_data,

@@ -11,8 +11,6 @@ from ..engines.base import default_threads
 from ..errors import InputError
 from ..postprocess import DEFAULT_SCORE
 
-MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
-
 
 def add_json(parser: argparse._ActionsContainer, content: str = "the figures") -> None:
     """Declare ``--json [FILE]``; ``edgedet.files.write_json`` takes its value."""
@@ -86,4 +84,4 @@ def add_scene(parser: argparse._ActionsContainer, default_frames: int) -> None:
 def check_at_least(option: str, value: Optional[float], least: float) -> None:
     """Raise InputError where a number that was given is smaller than ``least``; 0 stands for "above 0"."""
     if value is not None and not (value > 0 if least == 0 else value >= least):
-        raise InputError(f"{option} wants a number {f'from {least:g} up' if least else 'above 0'}; got {value:g}.")
+        raise InputError(f"{option} wants a number {f'from {least:g} up' if least else 'above 0'}; got {value}.")

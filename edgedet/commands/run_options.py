@@ -1,31 +1,68 @@
-"""The options of ``edgedet run`` that say where frames come from and how outputs last. Knows argparse only."""
+"""The options of ``edgedet run``: how they are declared, and what they say."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from pathlib import Path
 from typing import Optional, Tuple
 
-from ..errors import InputError
+from ..engines.base import check_threads
+from ..errors import InputError, require
+from ..files import MODELS_FOLDER
+from ..postprocess import logit_of
+from ..runner.models import ModelOptions
+from ..runner.outputs import OutputOptions
+from ..runner.run import RunOptions
 from ..stream.camera import Recovery
 from ..stream.capture import PIXEL_FORMATS, TIMEOUT_S, TRANSPORTS, CaptureOptions
 from ..stream.pipelines import DECODERS
 from ..stream.recording import RECORDING_FPS, SEGMENT_S
-from ..stream.segments import Keeper, bytes_of
+from ..stream.segments import bytes_of
 from ..stream.sources import SourceOptions
-from ..stream.video_file import MIN_FREE_BYTES
+from ..web.guard import DEFAULT_PLACE, TOKEN_VARIABLE, Guard, check_token, names_of, place_of
+from ..web.sink import WebOptions
+from .options import add_score, add_threads, check_at_least
+
+UNHEALTHY_S = 30.0  # three of the timeouts after which a camera is opened again
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare where frames come from."""
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that ``run_options`` reads."""
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help=f"model file (default: the newest in {MODELS_FOLDER}/, else the demo)"
+    )
+    _add_source(parser)
+    parser.add_argument(
+        "--save",
+        metavar="OUT",
+        help="annotated copy: NAME.mp4, .webm or .mkv for videos and cameras, DIR for images and cameras; of cameras "
+        "in segments",
+    )
+    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write the detections, one JSON line a frame")
+    parser.add_argument("--show", action="store_true", help="show frames in a window; Esc or q ends")
+    add_score(parser)
+    add_threads(parser)
+    parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
+    parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
+    _add_cameras_outputs(parser)
+    _add_web(parser)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--source", metavar="X", help="image, folder, 'glob*', video, or one camera: its number, csi:N, URL, pipeline"
     )
     where.add_argument(
-        "--camera", action="append", metavar="X", help="camera, as number, /dev/videoN, csi:N, URL or GStreamer "
-        "pipeline, with a name if you like (door=rtsp://...); repeat it for several"
-    )  # fmt: skip
+        "--camera",
+        action="append",
+        default=[],
+        metavar="X",
+        help="camera, as number, /dev/videoN, csi:N, URL or GStreamer pipeline, with a name if you like "
+        "(door=rtsp://...); repeat it for several",
+    )
     group = parser.add_argument_group("which frames")
     group.add_argument(
         "--loop", action="store_true", help="play a video file again and again at its own speed, as a camera"
@@ -42,17 +79,19 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--decoder", choices=DECODERS, default="software", help="of videos and streams")
     group = parser.add_argument_group("when cameras fail")
     group.add_argument(
-        "--timeout", type=float, default=TIMEOUT_S, metavar="S",
+        "--timeout",
+        type=float,
+        default=TIMEOUT_S,
+        metavar="S",
         help="a camera without a new picture for S seconds is lost, and opened again (default: %(default)g)",
-    )  # fmt: skip
+    )
     group.add_argument("--retries", type=int, metavar="N", help="give a camera up after N openings (default: never)")
     group.add_argument(
         "--allow-repeats", action="store_true", help="a picture that stands still is no fault (test pattern, demo)"
     )
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how the outputs of cameras last."""
+def _add_cameras_outputs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("outputs of cameras")
     group.add_argument(
         "--segment",
@@ -70,18 +109,70 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_at_least(args: argparse.Namespace, least: float, *options: str) -> None:
-    """Raise InputError where an option was given a smaller number; 0 stands for "more than 0"."""
-    for option in options:
-        value = getattr(args, option[2:].replace("-", "_"))
-        if value is not None and (value <= 0 if least == 0 else value < least):
-            raise InputError(f"{option} wants a number {f'from {least:g} up' if least else 'above 0'}; got {value}.")
+def _add_web(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("live page (docs/web.md)")
+    group.add_argument(
+        "--web",
+        nargs="?",
+        const=DEFAULT_PLACE,
+        metavar="HOST:PORT",
+        help=f"show frames and detections to browsers (default: {DEFAULT_PLACE}, this machine only)",
+    )
+    group.add_argument(
+        "--token",
+        metavar="TOKEN",
+        help=f"what viewers must know, as of `openssl rand -hex 16`; or variable {TOKEN_VARIABLE} of the environment",
+    )
+    group.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="answer under this host name, too; repeat it"
+    )
+    group.add_argument(
+        "--unhealthy-after",
+        type=float,
+        default=UNHEALTHY_S,
+        metavar="S",
+        help="/healthz fails after S seconds without a frame (default: %(default)g)",
+    )
 
 
-def source_options(args: argparse.Namespace) -> SourceOptions:
-    """Return what the options say of sources; raises InputError for numbers out of range."""
-    check_at_least(args, 1, "--every")
-    check_at_least(args, 0, "--max-fps", "--camera-fps", "--timeout")
+def run_options(args: argparse.Namespace) -> RunOptions:
+    """Return what the options say; raises InputError where they make no sense, MissingDependency for the live page."""
+    for option, value, least in (
+        ("--threads", args.threads, 1),
+        ("--limit", args.limit, 1),
+        ("--every", args.every, 1),
+        ("--max-fps", args.max_fps, 0),
+        ("--camera-fps", args.camera_fps, 0),
+        ("--timeout", args.timeout, 0),
+        ("--segment", args.segment, 0),
+        ("--save-fps", args.save_fps, 0),
+    ):
+        check_at_least(option, value, least)
+    check_threads(args.threads)
+    opening = _source_options(args)
+    outputs = OutputOptions(
+        save=args.save,
+        jsonl=args.jsonl,
+        show=args.show,
+        segment_s=args.segment,
+        save_fps=args.save_fps,
+        keep_bytes=None if args.keep is None else bytes_of(args.keep),
+        go_on=args.on_write_error == "go-on",
+    )
+    logit_of(args.score)
+    web = _web_options(args)
+    for camera in args.camera:
+        if camera.lstrip("-").isdigit() and int(camera) < 0:
+            raise InputError(f"--camera wants a number from 0 up; got {camera}.")
+    if args.loop and args.camera:
+        raise InputError("--loop is for a video file: cameras do not end.")
+    if args.source is None and not args.camera:
+        raise InputError("nothing to look at: name --source FILE, FOLDER or URL, or --camera 0.")
+    model = ModelOptions(args.model, args.threads, args.score, args.delegate)
+    return RunOptions(args.source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit)
+
+
+def _source_options(args: argparse.Namespace) -> SourceOptions:
     if args.retries is not None and args.retries < 0:
         raise InputError(f"--retries wants a number from 0 up; got {args.retries}.")
     return SourceOptions(
@@ -94,16 +185,28 @@ def source_options(args: argparse.Namespace) -> SourceOptions:
     )
 
 
-def keeper_of(args: argparse.Namespace) -> Keeper:
-    """Return the keeper of all outputs; raises InputError for a size that is none."""
-    check_at_least(args, 0, "--segment", "--save-fps")
-    return Keeper(None if args.keep is None else bytes_of(args.keep), MIN_FREE_BYTES)
-
-
 def _size_of(text: Optional[str]) -> Optional[Tuple[int, int]]:
+    """Return (width, height) in pixels."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    if found is None or not int(found.group(1)) or not int(found.group(2)):
+    size = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if size is None or not int(size.group(1)) or not int(size.group(2)):
         raise InputError(f"--size wants WIDTHxHEIGHT, as 1280x720; got {text}.")
-    return int(found.group(1)), int(found.group(2))
+    return int(size.group(1)), int(size.group(2))
+
+
+def _web_options(args: argparse.Namespace) -> Optional[WebOptions]:
+    """Return the options of the live page, None without ``--web``."""
+    if args.web is None:
+        if args.token is not None or args.allow_host:
+            raise InputError("--token and --allow-host go with --web.")
+        return None
+    if not args.unhealthy_after > 0:
+        raise InputError(f"--unhealthy-after wants a number above 0; got {args.unhealthy_after}.")
+    place = place_of(args.web)
+    token = args.token if args.token is not None else os.environ.get(TOKEN_VARIABLE) or None
+    check_token(place, token)
+    guard = Guard(names_of(place, args.allow_host), token, f"edgedet_{place.port}")
+    for package in ("tornado", "prometheus_client"):
+        require(package, "--web")
+    return WebOptions(place, guard, args.unhealthy_after)

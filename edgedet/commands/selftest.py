@@ -8,8 +8,8 @@ from pathlib import Path
 from ..board.selftest import SUSTAINED_S, figures_of, run_selftest
 from ..board.tune import INT8_SUFFIX
 from ..errors import InputError, PartialFailure
-from ..files import write_json
-from .options import MODELS_FOLDER, text_stream
+from ..files import MODELS_FOLDER, write_json
+from .options import text_stream
 
 DESCRIPTION = (
     "Show that edgedet works with TensorRT on this board: build an engine, judge it, run it, and write one JSON file "

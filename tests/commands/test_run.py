@@ -18,6 +18,7 @@ from media import FPS, SOURCE_BOXES_XYXY, frames_of, picture, write_clip, write_
 from edgedet import cli
 from edgedet.commands import run as command
 from edgedet.errors import MissingDependency
+from edgedet.runner import models
 from edgedet.stream.progress import Progress
 
 cv2 = pytest.importorskip("cv2", reason="edgedet run reads and writes by OpenCV")
@@ -246,7 +247,7 @@ def test_exports_that_are_all_damaged_are_not_replaced_by_the_demo(exports, caps
 
 
 def test_without_any_export_and_without_litert_the_demo_is_exported(folder, capsys, monkeypatch):
-    monkeypatch.setattr(command, "int8_model", lambda: None)
+    monkeypatch.setattr(models, "int8_model", lambda: None)
     host = pytest.importorskip("edgedet.export.export_onnx", reason="the demo is exported by host code")
     monkeypatch.setattr(host, "export_demo", lambda out: write_fake_model(out / "demo.fake"))
     assert run("--source", "clip.avi", "--limit", 1, model=None) == 0
@@ -256,7 +257,7 @@ def test_without_any_export_and_without_litert_the_demo_is_exported(folder, caps
 
 
 def test_without_the_export_packages_one_line_tells_how(folder, capsys, monkeypatch):
-    monkeypatch.setattr(command, "int8_model", lambda: None)
+    monkeypatch.setattr(models, "int8_model", lambda: None)
     host = pytest.importorskip("edgedet.export.export_onnx", reason="the demo is exported by host code")
 
     def needs_torch(out):

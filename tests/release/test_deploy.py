@@ -15,8 +15,7 @@ import pytest
 from installs import ROOT
 
 from edgedet.commands import run as command
-from edgedet.commands.web_options import TOKEN_VARIABLE
-from edgedet.web.guard import check_token, place_of
+from edgedet.web.guard import TOKEN_VARIABLE, check_token, place_of
 
 DEPLOY = ROOT / "deploy"
 TOKEN = "0123456789abcdef"

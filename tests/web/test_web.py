@@ -17,11 +17,10 @@ from media import META
 from waiting import wait_until
 from web_page import TOKEN, ask, found, page, read_all, result, send, stats
 
-from edgedet.commands.web_options import TOKEN_VARIABLE
 from edgedet.errors import InputError
 from edgedet.web import pictures, probe, site
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
-from edgedet.web.guard import Guard, Place, names_of
+from edgedet.web.guard import TOKEN_VARIABLE, Guard, Place, names_of
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
 from edgedet.web.server import web_server
 from edgedet.web.subject import facts_of, status_of

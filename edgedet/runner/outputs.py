@@ -1,0 +1,137 @@
+"""The outputs of a run: boxed pictures and recordings, JSON lines, a window, systemd's watchdog."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, ContextManager, List, Optional, Sequence
+
+import numpy as np
+
+from ..errors import InputError
+from ..stream.address import file_stem
+from ..stream.draw import draw
+from ..stream.jsonl import jsonl_sink
+from ..stream.live import Say
+from ..stream.notify import notify_address, notify_sink
+from ..stream.recording import RECORDING_FPS, SEGMENT_S, recording_sink
+from ..stream.segments import Keeper
+from ..stream.sinks import Annotate, Write, image_sink, lasting, video_sink, window_sink
+from ..stream.sources import IMAGE_SUFFIXES, ImageSource, Source
+from ..stream.stop import Stop
+from ..stream.video_file import CODECS, MIN_FREE_BYTES, codec_of, recording_suffix
+from ..types import FrameResult
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go.
+
+    save:       file or folder for pictures with boxes; a folder's name may end in a separator.
+    jsonl:      file for the detections, one JSON line a frame.
+    show:       show frames in a window.
+    segment_s:  seconds of a recording's file; ``save_fps``: its frames a second at most. Both of cameras only.
+    keep_bytes: of cameras' outputs; the oldest files beyond are removed. None: all are kept.
+    go_on:      go on without an output that fails, such as on a full disk.
+    """
+
+    save: Optional[str] = None
+    jsonl: Optional[Path] = None
+    show: bool = False
+    segment_s: float = SEGMENT_S
+    save_fps: float = RECORDING_FPS
+    keep_bytes: Optional[int] = None
+    go_on: bool = False
+
+
+def check_save(save: Optional[str], source: Source) -> None:
+    """Raise InputError where the file or folder to save to does not fit the source, or would overwrite it."""
+    if save is None:
+        return
+    path = Path(save)
+    if isinstance(source, ImageSource):
+        one_file = len(source.paths) == 1 and path.suffix.lower() in IMAGE_SUFFIXES
+        if not (_is_folder(save) or one_file):
+            raise InputError(f"images are saved into a folder: wanted --save DIR, got {save}.")
+        same = source.root if _is_folder(save) else source.paths[0]
+    elif source.live and _is_folder(save):
+        return
+    else:
+        if _is_folder(save) or path.suffix.lower() not in CODECS:
+            form = "--save NAME.mp4 or --save DIR" if source.live else "--save NAME.mp4"
+            raise InputError(f"video is saved as {', '.join(CODECS)}: wanted {form}, got {save}.")
+        codec_of(path.suffix.lower())
+        same = Path(source.name)
+    if path.exists() and same.exists() and path.samefile(same):
+        raise InputError(f"--save {save} would overwrite its own source: choose another name.")
+
+
+def _is_folder(save: str) -> bool:
+    return save.endswith(os.sep) or not Path(save).suffix or Path(save).is_dir()
+
+
+def open_outputs(
+    options: OutputOptions,
+    source: Source,
+    class_names: Sequence[str],
+    stop: Stop,
+    page: Optional[ContextManager[Write]],
+    report: Say,
+    failures: List[str],
+) -> List[ContextManager[Write]]:
+    """Return the sinks that the options ask for, in the order in which they are called.
+
+    page:     the sink of the live page; None without one.
+    failures: takes a line for each output that failed where the user chose to go on.
+    """
+    keeper = Keeper(options.keep_bytes, MIN_FREE_BYTES)
+
+    def annotate(result: FrameResult) -> np.ndarray:
+        return draw(result.frame.bgr, result.detections, tuple(class_names))
+
+    def last(open_sink: Callable[[], ContextManager[Write]]) -> ContextManager[Write]:
+        return lasting(open_sink, report, failures) if options.go_on else open_sink()
+
+    sinks: List[ContextManager[Write]] = []
+    if options.show:
+        sinks.append(window_sink(annotate, isinstance(source, ImageSource), stop))
+    if page is not None:
+        sinks.append(page)
+    save, jsonl = options.save, options.jsonl
+    if save is not None:
+        path = save  # for the closure's type
+        sinks.append(last(lambda: _save_sink(path, options, source, keeper, annotate)))
+    if jsonl is not None:
+        file = jsonl
+        sinks.append(last(lambda: jsonl_sink(file, tuple(class_names), source.live, keeper)))
+    manager = notify_address()
+    if manager is not None:
+        sinks.append(notify_sink(manager))  # last: a result counts once it is written
+    return sinks
+
+
+def _save_sink(
+    save: str, options: OutputOptions, source: Source, keeper: Keeper, annotate: Annotate
+) -> ContextManager[Write]:
+    path = Path(save)
+    if isinstance(source, ImageSource):
+        if not _is_folder(save):
+            return image_sink(lambda name: path, annotate)
+        root = source.root
+        return image_sink(lambda name: path / Path(name).relative_to(root), annotate)
+    assert source.fps is not None  # every source but images has a rate
+    if not source.live:
+        return video_sink(path, source.fps, annotate)
+    fps = min(options.save_fps, source.fps)
+    if _is_folder(save):
+        suffix = recording_suffix()
+        return recording_sink(
+            lambda camera: path / f"{file_stem(camera)}{suffix}", fps, options.segment_s, keeper, annotate
+        )
+    several = len(source.stats()) > 1
+
+    def base_of(camera: str) -> Path:
+        return path.with_name(f"{path.stem}-{file_stem(camera)}{path.suffix}") if several else path
+
+    return recording_sink(base_of, fps, options.segment_s, keeper, annotate)

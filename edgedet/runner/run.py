@@ -1,0 +1,100 @@
+"""One run: open the source, the model and the outputs, take every frame, and say what was done."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, List, Optional, Tuple
+
+from ..detector import Detector
+from ..errors import InputError
+from ..stream.live import Say
+from ..stream.loop import RunSummary, run_frames
+from ..stream.progress import Progress
+from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
+from ..stream.stop import Stop
+from ..web.sink import WebOptions, web_sink
+from .models import ExportDemo, ModelOptions, open_detectors
+from .outputs import OutputOptions, check_save, open_outputs
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is looked at, with which model, and where results go.
+
+    source:  image, folder, pattern, video or one camera; ``cameras``: several, with names. One of both is given.
+    loop:    play a video file again and again at its own speed, as a camera.
+    opening: how sources are opened, and which frames are taken.
+    web:     the live page; None without one.
+    limit:   end after so many frames.
+    """
+
+    source: Optional[str]
+    cameras: Tuple[str, ...]
+    loop: bool
+    opening: SourceOptions
+    model: ModelOptions
+    outputs: OutputOptions
+    web: Optional[WebOptions] = None
+    limit: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What was done, and with what.
+
+    source: its name, without passwords; ``live``: whether it was of cameras.
+    score:  the threshold at the end: a viewer of the live page may have changed it.
+    signum: of the signal that ended the run, 0 without one.
+    """
+
+    model: Path
+    source: str
+    live: bool
+    score: float
+    signum: int
+    summary: RunSummary
+
+
+def run_detection(
+    options: RunOptions, progress: Progress, started: Callable[[Path, Detector], None], export_demo: ExportDemo
+) -> RunResult:
+    """Take frames until the source ends, a signal comes, or the limit is reached.
+
+    progress:    shows how far the run is, and takes lines on cameras and outputs.
+    started:     called with the model once it is open, before the first frame.
+    export_demo: called where no model is named and none is there.
+    Raises InputError where options do not fit the source; what the source, model or outputs raise.
+    """
+    stop = Stop()
+    with ExitStack() as held:
+        source = held.enter_context(closing(_open_source(options, stop, progress.say)))
+        check_save(options.outputs.save, source)
+        if options.outputs.keep_bytes is not None and not source.live:
+            raise InputError("--keep is for cameras: files end by themselves.")
+        model, detectors = open_detectors(options.model, source.live, export_demo)
+        for detector in detectors:
+            held.enter_context(closing(detector))
+        started(model, detectors[0])
+        progress.expect(min((n for n in (source.total, options.limit) if n is not None), default=None))
+        held.enter_context(stop.on_signals())
+        page = None
+        if options.web is not None:
+            page = web_sink(options.web, source, model.name, detectors, options.model.threads, progress.say)
+        failures: List[str] = []
+        outputs = open_outputs(options.outputs, source, detectors[0].class_names, stop, page, progress.say, failures)
+        sinks = [held.enter_context(sink) for sink in outputs]
+        detect = [detector.detect for detector in detectors]
+        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update)
+        score = detectors[0].score
+    summary = replace(summary, failures=summary.failures + failures)
+    return RunResult(model, source.name, source.live, score, stop.signum, summary)
+
+
+def _open_source(options: RunOptions, stop: Stop, report: Say) -> Source:
+    if options.cameras:
+        return open_cameras(options.cameras, stop, options.opening, report)
+    assert options.source is not None  # the command line says one of both
+    opener = open_looped if options.loop else open_source
+    return opener(options.source, stop, options.opening, report)
