@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
+import threading
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Iterator, Tuple
@@ -26,6 +27,7 @@ _BROWSER = ((".mp4", "avc1"), (".webm", "VP80"))
 # Room for the index that closes an MP4 file (16 bytes a frame: days of video) and what the encoder still holds.
 MIN_FREE_BYTES = 8 << 20
 _PROBE_WH = (320, 240)
+_STDERR = threading.Lock()
 
 
 @lru_cache(maxsize=None)
@@ -59,17 +61,34 @@ def _writes(suffix: str, codec: str) -> bool:
 def _open(path: Path, codec: str, fps: float, size_wh: Tuple[int, int]) -> Any:
     """Return OpenCV's writer.
 
-    For VP8 in WebM, which works, it prints to stderr each time that the tag is not supported, whatever its log level.
+    For VP8 in WebM, which works, it prints to stderr each time that the tag is not supported, whatever its log level
+    and the codec's spelling.
     """
     cv2 = require("cv2", "writing a video")
-    with ExitStack() as held:
-        if path.suffix.lower() == ".webm":
-            stderr = os.dup(2)
-            held.callback(os.close, stderr)
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            held.callback(os.dup2, stderr, 2)
+    quiet = _stderr_without(b"OpenCV: FFMPEG: ") if path.suffix.lower() == ".webm" else nullcontext()
+    with quiet:
         return cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size_wh)
+
+
+@contextmanager
+def _stderr_without(beginning: bytes) -> Iterator[None]:
+    """Keep lines with this beginning out of stderr; other lines that come in the block are written after it.
+
+    C code writes to the file descriptor, which all threads share: so one thread at a time, and no line of others is
+    lost.
+    """
+    with _STDERR, tempfile.TemporaryFile() as held_back:
+        stderr = os.dup(2)
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            held_back.seek(0)
+            kept = b"".join(line for line in held_back if not line.startswith(beginning))
+            with suppress(OSError):  # a closed terminal must not end a run of months
+                os.write(stderr, kept)
+            os.close(stderr)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from edgedet.judge.agreement import FAILED, PASSED, UNVERIFIED, find
 from edgedet.judge.gate import FLOOR_SHARE, LABELS_SCORE_FLOOR, GateReport, compare, compare_on_labels
 from edgedet.judge.labels import Dataset, match_classes
 from edgedet.judge.perturbation import Changed
+from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.preprocess import Preprocessor
 from edgedet.progress import with_progress
 from edgedet.specs import DetectorSpec
@@ -70,7 +71,7 @@ class Int8Options:
     keep_float: tuple[str, ...] = KEEP_FLOAT
     table: Path | None = None
     labels: Dataset | None = None
-    score: float = 0.4
+    score: float = DEFAULT_SCORE
     max_drop: float = 1.0
     force: bool = False
     revert: int = MOST
