@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import stat
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Union
@@ -18,12 +22,29 @@ MOST_TEXT_BYTES = 64 << 20  # a result of `edgedet bench` with 10,000 runs of 10
 
 
 def sha256_of(path: Union[str, Path]) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes; raises InputError in one line where it cannot be read."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(unreadable(path, error)) from None
     return digest.hexdigest()
+
+
+def check_readable(path: Union[str, Path]) -> None:
+    """Raise InputError in one line where a file may not be read, before a library calls it damaged."""
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        raise InputError(unreadable(path, error)) from None
+
+
+def unreadable(path: Union[str, Path], error: OSError) -> str:
+    """Return the line that says why a file cannot be read, and what to do where this user may not."""
+    advice = f": allow it by `chmod u+r {path}`, or run as another user" if isinstance(error, PermissionError) else ""
+    return f"cannot read {path}: {error.strerror or error}{advice}."
 
 
 def read_text(path: Union[str, Path], hint: str, most_bytes: int = MOST_TEXT_BYTES) -> str:
@@ -51,25 +72,83 @@ def read_text(path: Union[str, Path], hint: str, most_bytes: int = MOST_TEXT_BYT
 def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to ``path`` if the block succeeds, remove it otherwise.
 
-    The temporary name keeps the suffix, because writers choose a format by it. Missing folders are created.
+    The temporary name keeps the suffix, because writers choose a format by it. Missing folders are created. The file
+    is on the disk before it gets its name, so after a power cut there is the old file or the whole new one. A symbolic
+    link stays, and the file that it names is replaced. Devices and pipes are written through: nothing may replace them.
     Raises InputError in one line where the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = path
+    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unused = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
-        os.close(os.open(unused, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less what the user's umask takes away
-        temporary = unused
+        target = None if _is_stream(path) else Path(os.path.realpath(path))
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_file(path, Path(tempfile.gettempdir()) if target is None else target.parent)
         yield temporary
-        os.replace(temporary, path)
+        if target is None:
+            descriptor = _own_descriptor(path)
+            with open(temporary, "rb") as source, open(path if descriptor is None else os.dup(descriptor), "wb") as out:
+                shutil.copyfileobj(source, out)
+        else:
+            _sync(temporary)
+            os.replace(temporary, target)
+            _sync(target.parent)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose another folder or free space."
-        ) from error
+        raise InputError(unwritable(path, error)) from error
     finally:
-        if temporary != path and temporary.exists():
+        if temporary is not None and temporary.exists():
             temporary.unlink()
+
+
+def unwritable(path: Union[str, Path], error: OSError) -> str:
+    """Return the line that says why a file cannot be written and what to do."""
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        advice = "Choose a folder that this user may write to."
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "Free space, or choose another folder."
+    else:
+        advice = "Choose another folder or free space."
+    return f"cannot write {path}: {error.strerror or error}. {advice}"
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path leads to a device, a pipe or an open file of this process, as /dev/stdout does."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # not there yet, or not to be seen: writing will tell
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _own_descriptor(path) is not None
+
+
+def _own_descriptor(path: Path) -> Optional[int]:
+    """Return N for /dev/fd/N and its other names: opened by name, a file would be written from its beginning again."""
+    name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(str(path), str(path))
+    match = re.match(r"/(?:dev|proc/self)/fd/(\d+)$", name)
+    return int(match[1]) if match else None
+
+
+def _new_file(path: Path, folder: Path) -> Path:
+    """Make an empty hidden file with the suffix of ``path`` and the permissions of any new file of this user.
+
+    tempfile's files are for their owner alone, and the umask cannot be read without setting it for all threads.
+    """
+    while True:
+        name = folder / f".{path.stem}-{secrets.token_hex(4)}{path.suffix}"
+        with suppress(FileExistsError):
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return name
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a folder's list of names is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that cannot do this
+            raise
+    finally:
+        os.close(handle)
 
 
 def check_writable(path: Union[str, Path]) -> None:
