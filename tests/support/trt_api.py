@@ -1,8 +1,7 @@
 """Which members NVIDIA's TensorRT Python bindings have, version by version: names only, for the simulation.
 
 `python tests/support/trt_api.py FOLDER` writes golden/trt_api.json again from listings VERSION.json
-({class: [members]}, null for functions), which were read from the real wheels. 8.5 (JetPack 5) has no wheel to read:
-it is not in the file.
+({class: [members]}, null for functions), which were read from the real wheels (scripts/read_tensorrt_api.py).
 """
 
 from __future__ import annotations
@@ -81,6 +80,8 @@ GUARDED = {
     "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": "hasattr",
     "IBuilderConfig.progress_monitor": "hasattr(trt, 'IProgressMonitor')",
     "IProgressMonitor": "hasattr",
+    "IBuilderConfig.builder_optimization_level": "hasattr",
+    "INetworkDefinition.add_cast": "to_half() only, for networks that are typed without being written so: TensorRT 11",
 }
 
 
