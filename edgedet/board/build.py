@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
 from ..engines.table import engine_named
-from ..engines.tensorrt.board import Board, import_tensorrt, this_board
-from ..engines.tensorrt.build import check_int8, file_for, logger, options_for
+from ..engines.tensorrt.board import Board, check_int8, import_tensorrt, this_board
+from ..engines.tensorrt.build import file_for, options_for
 from ..engines.tensorrt.cuda import open_cuda
 from ..errors import InputError, require
 from ..files import sha256_of
@@ -57,7 +57,7 @@ def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Di
     board = _describe_board(trt)
     onnx = file_for(trt, request.model)
     if onnx.meta.precision == "int8" and request.precision is None:
-        check_int8(trt, trt.Builder(logger(trt)))
+        check_int8(board.identity.compute_capability)
     options = options_for(board, request.workspace_mb, request.low_memory)
     tried = recipes(onnx, request.precision, request.tune)
     say(f"{board.identity.line()}, workspace {options.workspace_bytes >> 20} MB")

@@ -18,7 +18,16 @@ _APT = {
     "picamera2": "sudo apt install python3-picamera2",
     "tensorrt": "sudo apt install python3-libnvinfer",
 }
-_JETPACK_4 = "R32"  # its release of Jetson Linux; TensorRT 8.2
+# Releases of Jetson Linux whose TensorRT is too old, and what helps.
+_OLD_JETPACK = {
+    "R32": ("of JetPack 4 is too old", "run .onnx or .tflite files: this board gets no newer one"),
+    "R34": ("of JetPack 5.0 is too old", "install JetPack 5.1 or newer (docs/jetson.md)"),
+    "R35.1": ("of JetPack 5.0 is too old", "install JetPack 5.1 or newer (docs/jetson.md)"),
+}
+# Seen in pycuda's setup.py: it finds CUDA's headers and libraries beside nvcc.
+_PYCUDA = "sudo apt install build-essential python3-dev && PATH=/usr/local/cuda/bin:$PATH pip install pycuda"
+# What pip has wheels of for a board's Python and CUDA: JetPack 5 has Python 3.8 and CUDA 11.4, 6 has 12, 7 has 13.
+_CUDA_PYTHON = {"R35": "cuda-python<11.8.4", "R36": "cuda-python<13", "R38": "cuda-python<14", "R39": "cuda-python<14"}
 _CPU_ENGINES = tuple(engine for engine in PUBLIC_ENGINES if engine.hardware == "CPU")
 
 
@@ -211,12 +220,13 @@ def _board(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -> L
     if machine.gpu and not trt.works:
         why = f"does not work: {trt.reason}" if trt.state == "broken" else "is not installed"
         fix = _from_system("tensorrt", python) if machine.jetpack else "pip install tensorrt"
-        if (machine.jetpack or "").startswith(_JETPACK_4):
-            why, fix = "of JetPack 4 is too old", "run .onnx or .tflite files: this board gets no newer one"
+        for release, (too_old, newer) in _OLD_JETPACK.items():
+            if f"{machine.jetpack}.".startswith(f"{release}."):
+                why, fix = too_old, newer
         findings.append(Finding(f"TensorRT, for the GPU, {why}", fix))
     elif machine.gpu and not cuda.works:
         why = f"does not work: {cuda.reason}" if cuda.state == "broken" else "is not installed"
-        fix = "CPATH=/usr/local/cuda/include pip install pycuda" if machine.jetpack else "pip install cuda-python"
+        fix = _cuda_command(machine.jetpack)
         findings.append(Finding(f"CUDA for Python, which TensorRT needs, {why}", fix))
     if machine.is_raspberry_pi and (hidden(python, "picamera2") or "picamera2" not in python.system_has):
         findings.append(Finding("picamera2, for the ribbon cameras, is not there", _from_system("picamera2", python)))
@@ -224,6 +234,14 @@ def _board(machine: Machine, python: PythonFacts, probes: Dict[str, Probe]) -> L
         names = ", ".join(machine.cameras)
         findings.append(Finding(f"this user may not open {names}", "sudo usermod -aG video $USER, then log in again"))
     return findings
+
+
+def _cuda_command(jetpack: Optional[str]) -> str:
+    """Return what installs CUDA for Python: pycuda on a Jetson, or where it does not compile, wheels that fit."""
+    if jetpack is None:
+        return "pip install cuda-python"
+    wheel = _CUDA_PYTHON.get(jetpack.split(".")[0])
+    return f"{_PYCUDA} (or: pip install '{wheel}')" if wheel else _PYCUDA
 
 
 def hidden(python: PythonFacts, name: str) -> bool:

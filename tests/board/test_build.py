@@ -27,7 +27,7 @@ from edgedet.board.selftest import _steps
 from edgedet.board.tune import Reference, recipes
 from edgedet.cli import COMMANDS, main
 from edgedet.commands import export as export_command
-from edgedet.engines.base import open_engine
+from edgedet.engines.base import open_engine, rebuild_model
 from edgedet.engines.tensorrt.engine_file import read_engine
 from edgedet.engines.tensorrt.onnx_head import read_onnx
 from edgedet.types import RawOutputs
@@ -171,6 +171,42 @@ def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, tim
     assert trials[1]["reason"] == "tiny_int8.onnx has depthwise in float already"
 
 
+def test_a_recipe_whose_files_do_not_fit_leaves_the_others(int8: Path, times_ms, capsys, monkeypatch, tmp_path: Path):
+    """The table is another checkpoint's, and NAME.onnx, for FP16, is one that TensorRT 8 does not parse."""
+    write_models(int8.parent, keep_float=(STEM, DEPTHWISE))
+    table = int8.with_name("tiny_int8.table.json")
+    table.write_text(table.read_text().replace("5" * 64, "6" * 64))
+    model = onnx.load(int8.with_name("tiny.onnx"))
+    model.opset_import[0].version = 18  # onnxruntime reads it
+    onnx.save(model, int8.with_name("tiny.onnx"))
+    simulate(monkeypatch, tmp_path, "8.6.1")
+    assert main(["build", str(int8), "--json"]) == 0
+    trials = {trial["recipe"]: trial for trial in figures(capsys)["trials"]}
+    assert {name: trial["verdict"] for name, trial in trials.items()} == {
+        "int8, all": "NOT BUILT", "int8": "PASSED", "int8, depthwise fp16": "NOT BUILT",
+        "int8, stem and heads fp16": "PASSED", "fp16": "NOT BUILT",
+    }  # fmt: skip
+    assert "is of another checkpoint than the model" in trials["int8, all"]["reason"]
+    assert "TensorRT 8.6.1 cannot read" in trials["fp16"]["reason"]
+
+
+@pytest.mark.parametrize("model", ["tiny_int8.onnx", "tiny.onnx"])
+def test_the_parent_makes_no_builder(model: str, int8: Path, monkeypatch):
+    """On a Jetson one holds more than a gigabyte; the build's own is in the child."""
+
+    def refuse(log):
+        raise AssertionError("a Builder in the parent")
+
+    monkeypatch.setattr(importlib.import_module("tensorrt"), "Builder", refuse)
+    assert main(["build", str(int8.with_name(model)), "--no-tune"]) == 0
+
+
+def test_fp16_of_an_int8_file_without_its_float_file(int8: Path):
+    """Its quantisers are left, read by nobody: the simulation, as TensorRT, wants the INT8 flag then."""
+    int8.with_name("tiny.onnx").unlink()
+    assert main(["build", str(int8), "--fp16"]) == 0
+
+
 def test_with_the_calibration_table_what_is_float_is_tried_in_int8(int8: Path, times_ms, monkeypatch, tmp_path, capsys):
     """As beside a file of `edgedet export`; the engine is built again by the same recipe on another TensorRT."""
     write_models(int8.parent, keep_float=(STEM, DEPTHWISE))
@@ -183,7 +219,7 @@ def test_with_the_calibration_table_what_is_float_is_tried_in_int8(int8: Path, t
     engine = int8.with_suffix(".engine")
     assert read_engine(engine)[0].report["engine"]["recipe"]["ranges"] == "tiny_int8.table.json"
     simulate(monkeypatch, tmp_path, "11.4.0.106")
-    open_engine(engine, 1)[1].close()
+    rebuild_model(engine)
     assert read_engine(engine)[0].report["engine"]["recipe"]["name"] == "int8, all"
 
 

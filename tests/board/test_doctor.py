@@ -140,6 +140,7 @@ PI = Machine(
     "Raspberry Pi 5 Model B", "Cortex-A76", "aarch64", 4, {"dot product": True, "i8mm": False}, None, None, None, {}
 )
 ORIN = Machine("NVIDIA Jetson Orin", "Cortex-A78AE", "aarch64", 8, {}, "NVIDIA Jetson Orin", "R36.4.0", True, {})
+PYCUDA = "sudo apt install build-essential python3-dev && PATH=/usr/local/cuda/bin:$PATH pip install pycuda"
 NANO = replace(ORIN, board="NVIDIA Jetson Nano", gpu="NVIDIA Jetson Nano", jetpack="R32.7.1", gpu_int8=False)
 CLOSED_VENV = PythonFacts((3, 11, 2), "/v/bin/python", "/v", False, ("cv2", "picamera2"))
 OPEN_VENV = replace(CLOSED_VENV, sees_system=True)
@@ -249,9 +250,7 @@ def test_tensorrt_and_a_way_to_the_gpu_are_missed_where_a_gpu_is_only():
     assert fixes(replace(PC, gpu="NVIDIA T4"), OPEN_VENV, **has, tensorrt="10.3.0") == [
         ("pip install cuda-python", False)
     ]
-    assert fixes(ORIN, OPEN_VENV, **has, tensorrt="10.3.0") == [
-        ("CPATH=/usr/local/cuda/include pip install pycuda", False)
-    ]
+    assert fixes(ORIN, OPEN_VENV, **has, tensorrt="10.3.0") == [(f"{PYCUDA} (or: pip install 'cuda-python<13')", False)]
     assert fixes(PC, OPEN_VENV, **has) == []
 
 

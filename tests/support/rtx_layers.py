@@ -19,9 +19,12 @@ class _Log(trt.ILogger):
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
         self.messages: list[str] = []
+        self.errors: list[str] = []
 
     def log(self, severity: object, message: str) -> None:
         self.messages.append(message)
+        if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+            self.errors.append(message)
 
 
 LOG = _Log()  # one for the process: later builders write to the first one's

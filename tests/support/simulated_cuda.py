@@ -1,44 +1,28 @@
 """A SIMULATION of pycuda.driver, cuda.bindings.runtime and libcuda's graphs, on ordinary memory. It is no CUDA.
 
-"Device memory" lies elsewhere than the host's, a stream does nothing before it is waited for, and a call outside a
-context fails: what forgets a copy, a wait or a context fails here too. Names are those of the real packages.
+"Device memory" lies elsewhere than the host's, a stream does nothing before it is waited for, and a call in a thread
+without a context fails: what forgets a copy, a wait or a context fails here too. Names are those of the real packages.
 
 SIMULATED_FAULT: gpu (there is none), allocate (no memory), lost (the stream fails when it is waited for),
-graph (nothing can be recorded).
+graph (nothing can be recorded), int8 (a GPU that has none).
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
-from simulated_tensorrt import STREAMS
+import simulated_driver
+from simulated_driver import INVALID_CONTEXT, STREAMS, InvalidContext, Stream, fault
 
 GPU_NAME, CAPABILITY, MEMORY = "Simulated Orin", (8, 7), (3 << 30, 8 << 30)
 INTEGRATED = True
-MAX_CALLS: list[str] = []  # names of driver calls, in order
+CALLS: list[str] = []  # copies that were queued, in order
 
 
-def fault() -> str:
-    return os.environ.get("SIMULATED_FAULT", "")
-
-
-class Queue:
-    """A stream: work is kept until somebody waits; while it is recorded, it goes into the recording instead."""
-
-    def __init__(self):
-        self.handle = 1000 + len(STREAMS)
-        STREAMS[self.handle] = self
-        self.waiting, self.recording = [], None
-
-    def queue(self, work):
-        (self.waiting if self.recording is None else self.recording).append(work)
-
-    def wait(self):
-        while self.waiting:
-            self.waiting.pop(0)()
+def capability() -> tuple[int, int]:
+    return (5, 3) if fault() == "int8" else CAPABILITY  # 5.3: the Nano's
 
 
 def copy(target: int, source: int, nbytes: int):
@@ -48,7 +32,6 @@ def copy(target: int, source: int, nbytes: int):
 def pycuda_driver() -> ModuleType:
     """Return a module as pycuda.driver."""
     driver = ModuleType("pycuda.driver")
-    depth = [0]
 
     class Error(Exception):
         pass
@@ -63,18 +46,21 @@ def pycuda_driver() -> ModuleType:
         pass
 
     def in_context():
-        if depth[0] < 1:
-            raise LogicError("cuXxx failed: invalid device context")
+        try:
+            simulated_driver.check()
+        except InvalidContext:
+            raise LogicError("cuXxx failed: invalid device context") from None
 
     class Context:
         def push(self):
             if fault() == "lost_push":
                 raise LogicError("cuCtxPushCurrent failed: device lost")
-            depth[0] += 1
+            simulated_driver.push()
 
         @staticmethod
         def pop():
-            depth[0] -= 1
+            in_context()
+            simulated_driver.pop()
 
     class Device:
         def __init__(self, number):
@@ -88,16 +74,21 @@ def pycuda_driver() -> ModuleType:
             return GPU_NAME
 
         def compute_capability(self):
-            return CAPABILITY
+            return capability()
 
         def get_attribute(self, which):
             return int(INTEGRATED)
 
-    class Stream:
+    class PyStream:
         def __init__(self):
             in_context()
-            self._queue = Queue()
+            self._queue = Stream()
             self.handle = self._queue.handle
+
+        def __del__(self):
+            if hasattr(self, "_queue"):
+                simulated_driver.freed("a stream")
+                self._queue.destroy()
 
         def synchronize(self):
             in_context()
@@ -141,25 +132,32 @@ def pycuda_driver() -> ModuleType:
 
     def memcpy_htod_async(dest, src, stream=None):
         in_context()
-        MAX_CALLS.append("htod")
-        stream._queue.queue(copy(int(dest), src.ctypes.data, src.nbytes))
+        CALLS.append("htod")
+        STREAMS[stream.handle].queue(copy(int(dest), src.ctypes.data, src.nbytes))
 
     def memcpy_dtoh_async(dest, src, stream=None):
         in_context()
-        MAX_CALLS.append("dtoh")
-        stream._queue.queue(copy(dest.ctypes.data, int(src), dest.nbytes))
+        CALLS.append("dtoh")
+        STREAMS[stream.handle].queue(copy(dest.ctypes.data, int(src), dest.nbytes))
 
     def mem_get_info():
         in_context()
         return MEMORY
 
-    for thing in (Error, MemoryError, LogicError, LaunchError, Context, Device, Stream, pagelocked_empty, mem_alloc,
+    for thing in (Error, MemoryError, LogicError, LaunchError, Context, Device, pagelocked_empty, mem_alloc,
                   memcpy_htod_async, memcpy_dtoh_async, mem_get_info):  # fmt: skip
         setattr(driver, thing.__name__, thing)
+    driver.Stream = PyStream
     driver.init = lambda: None
     driver.device_attribute = SimpleNamespace(INTEGRATED=18)
     driver.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
     return driver
+
+
+ERRORS = {
+    2: b"out of memory", 100: b"no CUDA-capable device is detected", INVALID_CONTEXT: b"invalid device context",
+    400: b"invalid resource handle", 719: b"unspecified launch failure",
+}  # fmt: skip
 
 
 def cuda_runtime() -> ModuleType:
@@ -167,41 +165,75 @@ def cuda_runtime() -> ModuleType:
     runtime = ModuleType("cuda.bindings.runtime")
     held: dict[int, object] = {}
 
+    def in_context(function):
+        """A thread that did not call cudaSetDevice gets 201, as from cuda-python (triton#3729, cupy#72)."""
+
+        def checked(*values):
+            try:
+                simulated_driver.check()
+                return function(*values)
+            except InvalidContext:
+                return (INVALID_CONTEXT,)
+            except KeyError:  # no such stream or address
+                return (400,)
+
+        return checked
+
     def allocate(nbytes):
         memory = (ctypes.c_uint8 * nbytes)()
         held[ctypes.addressof(memory)] = memory
         return ctypes.addressof(memory)
 
+    def set_device(number):
+        if fault() == "gpu":
+            return (100,)
+        simulated_driver.bind()
+        return (0,)
+
+    @in_context
     def free(address):
         del held[address]
         return (0,)
 
+    @in_context
     def synchronize(stream):
         if fault() == "lost":
             return (719,)
         STREAMS[stream].wait()
         return (0,)
 
+    @in_context
+    def destroy(stream):
+        STREAMS[stream].destroy()
+        return (0,)
+
+    @in_context
     def memcpy(target, source, nbytes, kind, stream):
-        MAX_CALLS.append(kind)
+        CALLS.append(kind)
         STREAMS[stream].queue(copy(target, source, nbytes))
         return (0,)
 
-    runtime.cudaSetDevice = lambda number: (100,) if fault() == "gpu" else (0,)
-    runtime.cudaStreamCreate = lambda: (0, Queue().handle)
-    runtime.cudaStreamDestroy = lambda stream: (0,)
+    def properties(number):
+        major, minor = capability()
+        name = GPU_NAME.encode()
+        return (0, SimpleNamespace(name=name, major=major, minor=minor, integrated=int(INTEGRATED)))
+
+    @in_context
+    def host_alloc(nbytes, flags):
+        return (2, None) if fault() == "allocate" else (0, allocate(nbytes))
+
+    runtime.cudaSetDevice = set_device
+    runtime.cudaStreamCreate = in_context(lambda: (0, Stream().handle))
+    runtime.cudaStreamDestroy = destroy
     runtime.cudaStreamSynchronize = synchronize
-    runtime.cudaMemGetInfo = lambda: (0, *MEMORY)
-    properties = SimpleNamespace(name=GPU_NAME.encode(), major=8, minor=7, integrated=int(INTEGRATED))
-    runtime.cudaGetDeviceProperties = lambda number: (0, properties)
-    runtime.cudaHostAlloc = lambda nbytes, flags: (2, None) if fault() == "allocate" else (0, allocate(nbytes))
-    runtime.cudaHostGetDevicePointer = lambda pointer, flags: (0, pointer)
-    runtime.cudaMalloc = lambda nbytes: (0, allocate(nbytes))
+    runtime.cudaMemGetInfo = in_context(lambda: (0, *MEMORY))
+    runtime.cudaGetDeviceProperties = properties
+    runtime.cudaHostAlloc = host_alloc
+    runtime.cudaHostGetDevicePointer = in_context(lambda pointer, flags: (0, pointer))
+    runtime.cudaMalloc = in_context(lambda nbytes: (0, allocate(nbytes)))
     runtime.cudaFree = runtime.cudaFreeHost = free
     runtime.cudaMemcpyAsync = memcpy
-    runtime.cudaGetErrorString = lambda status: (
-        0, {2: b"out of memory", 100: b"no CUDA-capable device is detected", 719: b"unspecified launch failure"}[status]
-    )  # fmt: skip
+    runtime.cudaGetErrorString = lambda status: (0, ERRORS[int(status)])
     runtime.cudaHostAllocDefault, runtime.cudaHostAllocMapped = 0, 2
     runtime.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="htod", cudaMemcpyDeviceToHost="dtoh")
     runtime._held = held
@@ -209,10 +241,16 @@ def cuda_runtime() -> ModuleType:
 
 
 class LibCuda:
-    """As libcuda.so.1 by ctypes: graphs of simulated streams."""
+    """As libcuda.so.1 by ctypes: graphs of simulated streams. Every call needs a context of its thread."""
 
     def __init__(self):
         self._graphs = {}
+
+    def __getattribute__(self, name):
+        function = object.__getattribute__(self, name)
+        if name.startswith("_"):
+            return function
+        return function if simulated_driver.depth() else lambda *values: INVALID_CONTEXT
 
     def cuStreamBeginCapture_v2(self, stream, mode):
         if fault() == "graph":

@@ -4,14 +4,13 @@ It exposes exactly the members that the real bindings of one version have (golde
 version lacks fails here too. Its "plans" are ONNX files, and its engines run them by onnxruntime on memory addresses,
 when the simulated CUDA stream gets there. FP16 flags change nothing; typed networks compute what their file says.
 
-SIMULATED_TENSORRT names the version, SIMULATED_FAULT one fault: parse, build, memory, slow, load, context, int8,
-enqueue.
+SIMULATED_TENSORRT names the version, SIMULATED_FAULT one fault: parse, build, memory, slow, load, runtime, context,
+enqueue. Everything that uses the device asks for a context of its thread (simulated_driver.py).
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
@@ -19,18 +18,15 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import onnx
 import onnxruntime as ort
+import simulated_driver
 import trt_api
 from onnx import TensorProto, helper, numpy_helper
+from simulated_driver import STREAMS, InvalidContext, fault
 
 TYPES = {"Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Cast": "CAST"}
 TYPES.update(dict.fromkeys(("Add", "Sub", "Mul", "Div"), "ELEMENTWISE"))
 PLAN = b"simulated plan of TensorRT "
 RULED_BY_FLAGS = ("INT8", "FP16")
-STREAMS: dict[int, object] = {}  # handle -> simulated CUDA stream, which queues
-
-
-def fault() -> str:
-    return os.environ.get("SIMULATED_FAULT", "")
 
 
 class Native:
@@ -96,7 +92,8 @@ def module_for(version: str) -> ModuleType:
 
         @property
         def type(self):
-            return enums.LayerType[TYPES.get(self._node.op_type, "SHUFFLE")]
+            kind = TYPES.get(self._node.op_type, "SHUFFLE")
+            return enums.LayerType[kind if kind in enums.LayerType.__members__ else "IDENTITY"]  # a cast before 8.6
 
         @property
         def name(self):
@@ -386,12 +383,6 @@ def module_for(version: str) -> ModuleType:
         def __init__(self, log):
             self._log = log
 
-        platform_has_fast_fp16 = True
-
-        @property
-        def platform_has_fast_int8(self):
-            return fault() != "int8"
-
         def create_network(self, flags):
             kinds = enums.NetworkDefinitionCreationFlag
             typed = "STRONGLY_TYPED" in kinds.__members__ and bool(flags & 1 << int(kinds["STRONGLY_TYPED"]))
@@ -408,8 +399,12 @@ def module_for(version: str) -> ModuleType:
             if network._typed and flags:
                 self._log.log(severity.ERROR, f"strongly typed networks take no {' '.join(sorted(flags))} flag")
                 return None
-            if quantised and not network._typed and "INT8" not in flags and _feeds_a_conv(network):
-                self._log.log(severity.ERROR, "Q/DQ layers need the INT8 builder flag")
+            if quantised and not network._typed and "INT8" not in flags:  # also where nothing reads them (#4021)
+                reason = "Int8 precision has been set for a layer or layer output, but int8 is not configured"
+                self._log.log(severity.ERROR, f"{reason} in the builder")
+                return None
+            if not quantised and "INT8" in flags:
+                self._log.log(severity.ERROR, "Calibration failure occurred with no scaling factors detected")
                 return None
             if fault() == "build":
                 self._log.log(severity.ERROR, "Could not find any implementation for node fpn.cell.0")
@@ -459,6 +454,10 @@ def module_for(version: str) -> ModuleType:
     class Runtime(Native):
         def __init__(self, log):
             self._log = log
+            if fault() == "runtime":
+                self._log.log(severity.ERROR, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")  # as the bindings do
+            simulated_driver.check()
 
         def deserialize_cuda_engine(self, plan):
             head, _, model = bytes(plan).partition(b"\n")
@@ -468,7 +467,11 @@ def module_for(version: str) -> ModuleType:
             return ICudaEngine(model, self._log)
 
     class ICudaEngine(Native):
+        def __del__(self):
+            simulated_driver.freed("an engine")
+
         def __init__(self, model, log):
+            simulated_driver.check()
             options = ort.SessionOptions()
             options.intra_op_num_threads = 1
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -498,7 +501,11 @@ def module_for(version: str) -> ModuleType:
 
     class IExecutionContext(Native):
         def __init__(self, engine):
+            simulated_driver.check()
             self._engine, self._addresses = engine, {}
+
+        def __del__(self):
+            simulated_driver.freed("an execution context")
 
         def set_tensor_address(self, name, address):
             self._addresses[name] = address
@@ -508,7 +515,15 @@ def module_for(version: str) -> ModuleType:
             if fault() == "enqueue":
                 self._engine._log.log(severity.ERROR, "[cudaDriverHelpers] device is lost")
                 return False
-            STREAMS[stream].queue(self._run)
+            try:
+                simulated_driver.check()
+                STREAMS[stream].queue(self._run)
+            except InvalidContext:
+                self._engine._log.log(severity.ERROR, "Cuda Runtime (invalid device context)")
+                return False
+            except KeyError:
+                self._engine._log.log(severity.ERROR, "Cuda Runtime (invalid resource handle)")
+                return False
             return True
 
         def _run(self):
@@ -536,13 +551,6 @@ def module_for(version: str) -> ModuleType:
     for name, kind in vars(enums).items():
         setattr(module, name, kind)
     return module
-
-
-def _feeds_a_conv(network) -> bool:
-    read = {name for layer in network._layers if layer.type.name == "CONVOLUTION" for name in layer._node.input}
-    return any(
-        layer._node.output[0] in read for layer in network._layers if layer._node.op_type == "DequantizeLinear"
-    )  # fmt: skip
 
 
 def _at(address: int, shape, dtype) -> np.ndarray:

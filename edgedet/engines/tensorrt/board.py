@@ -13,6 +13,7 @@ from ..table import engine_named
 from .cuda import Cuda
 
 _MEMINFO = Path("/proc/meminfo")
+_FIRST_WITH_INT8, _WITHOUT_INT8 = (6, 1), ((6, 2),)
 SMALL_BYTES = 5 << 30  # Nano- and NX-sized boards with 4 GB: building in full would push out the rest
 
 
@@ -63,9 +64,13 @@ def import_tensorrt(purpose: str) -> Any:
     """Return NVIDIA's module, or raise MissingDependency; refuses versions before 8.5, which lack named tensors."""
     trt = require("tensorrt", purpose, engine_named("trt").packages[0].install)
     if not hasattr(trt, "ICudaEngine") or not hasattr(trt.ICudaEngine, "num_io_tensors"):
+        help_ = (
+            "JetPack 5.0 has that; install JetPack 5.1 or newer"
+            if str(trt.__version__).startswith("8.4.")
+            else "JetPack 4 boards (Nano, TX1, TX2) cannot have a newer one"
+        )
         raise UnsupportedError(
-            f"{purpose} needs TensorRT 8.5 or newer; this is {trt.__version__}. JetPack 4 boards (Nano, TX1, TX2) "
-            "cannot have it: docs/jetson.md."
+            f"{purpose} needs TensorRT 8.5 or newer; this is {trt.__version__}. {help_}: docs/jetson.md."
         )
     return trt
 
@@ -80,9 +85,20 @@ def this_board(trt: Any, cuda: Cuda) -> Board:
     return Board(identity, free, gpu.total_bytes, gpu.integrated)
 
 
-def has_int8(trt: Any, builder: Any) -> bool:
-    """Return whether the GPU multiplies INT8; TensorRT 11 no longer says, and runs on no GPU without."""
-    return bool(getattr(builder, "platform_has_fast_int8", True))
+def has_int8(compute_capability: str) -> bool:
+    """Return whether a GPU multiplies INT8: since 6.1, but for TX2's 6.2 (CUDA C++ Programming Guide, __dp4a).
+
+    By its number, because TensorRT's own answer takes a Builder, which on a Jetson holds more than a gigabyte
+    (NVIDIA/TensorRT#3640), and TensorRT 11 no longer gives it.
+    """
+    numbers = tuple(map(int, compute_capability.split(".")))
+    return numbers >= _FIRST_WITH_INT8 and numbers not in _WITHOUT_INT8
+
+
+def check_int8(compute_capability: str) -> None:
+    """Raise UnsupportedError where the GPU has no INT8, with what to do instead."""
+    if not has_int8(compute_capability):
+        raise UnsupportedError("this GPU has no INT8 arithmetic (Jetson Nano, TX1 and TX2 have none): use --fp16.")
 
 
 def _available_bytes() -> int:

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ...errors import ArtifactError, DeviceError, EdgeDetError, InputError, UnsupportedError
 from ...files import atomic_path, cache_folder
-from .board import Board, has_int8
+from .board import Board
 from .int8_layers import read_magnitudes, to_int8
 from .layer_precision import to_float, to_half
 from .onnx_head import OnnxFile, read_onnx
@@ -101,7 +101,7 @@ def build_plan(
     log = logger(trt)
     builder = trt.Builder(log)
     typed = onnx.typed or typed_only(trt)
-    _check(trt, builder, recipe, onnx)
+    _check(recipe, onnx)
     network = builder.create_network(_network_flags(trt, typed))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx.path.read_bytes()):
@@ -118,7 +118,7 @@ def build_plan(
     if recipe.to_float and not moved:
         raise UnsupportedError(f"{onnx.path.name} has {' and '.join(recipe.to_float)} in float already")
     config = builder.create_builder_config()
-    _configure(trt, config, recipe, options, typed)
+    _configure(trt, config, recipe, options, typed, onnx.meta.precision == "int8")
     cache = _with_timing_cache(config, options.timing_cache)
     monitor = _monitor(trt, progress)
     if monitor is not None:
@@ -133,19 +133,11 @@ def build_plan(
     return bytes(plan), int(network.num_layers)
 
 
-def _check(trt: Any, builder: Any, recipe: Recipe, onnx: OnnxFile) -> None:
-    if recipe.precision == "int8":
-        if onnx.meta.precision != "int8":
-            raise InputError(f"{onnx.path} is a float model: `edgedet export --int8` writes the INT8 one.")
-        check_int8(trt, builder)
-    elif recipe.precision == "fp32" and onnx.meta.precision == "int8":
+def _check(recipe: Recipe, onnx: OnnxFile) -> None:
+    if recipe.precision == "int8" and onnx.meta.precision != "int8":
+        raise InputError(f"{onnx.path} is a float model: `edgedet export --int8` writes the INT8 one.")
+    if recipe.precision == "fp32" and onnx.meta.precision == "int8":
         raise InputError(f"{onnx.path} is an INT8 model; --fp32 wants the float one, NAME.onnx.")
-
-
-def check_int8(trt: Any, builder: Any) -> None:
-    """Raise UnsupportedError where the GPU has no INT8, with what to do instead."""
-    if not has_int8(trt, builder):
-        raise UnsupportedError("this GPU has no INT8 arithmetic (Jetson Nano, TX1 and TX2 have none): use --fp16.")
 
 
 def _network_flags(trt: Any, typed: bool) -> int:
@@ -155,12 +147,19 @@ def _network_flags(trt: Any, typed: bool) -> int:
     return 1 << int(kinds.EXPLICIT_BATCH) if hasattr(kinds, "EXPLICIT_BATCH") else 0
 
 
-def _configure(trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typed: bool) -> None:
+def _configure(
+    trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typed: bool, has_quantisers: bool
+) -> None:  # fmt: skip
+    """Set flags and limits.
+
+    has_quantisers: Q/DQ layers are in the network, read by others or not. The builder then wants the INT8 flag, also
+                    where all is to run in FP16 (NVIDIA/TensorRT#4021).
+    """
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if not typed:
         if recipe.precision in ("int8", "fp16"):
             config.set_flag(trt.BuilderFlag.FP16)
-        if recipe.precision == "int8":
+        if has_quantisers:
             config.set_flag(trt.BuilderFlag.INT8)
         if recipe.precision == "fp32":
             config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it keeps 10 bits of the mantissa only

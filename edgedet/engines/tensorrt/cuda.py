@@ -15,6 +15,8 @@ import numpy as np
 
 from ...errors import DeviceError, MissingDependency
 
+DEVICE = 0  # of the driver's list; a Jetson has one GPU
+
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
@@ -96,8 +98,8 @@ def open_cuda() -> Cuda:
             return kind(found)
     told = f" ({'; '.join(failures)})" if failures else ""
     raise MissingDependency(
-        f"TensorRT engines need pycuda or cuda-python, and neither can be imported{told}: pip install pycuda "
-        "(CPATH=/usr/local/cuda/include; docs/jetson.md), or pip install cuda-python"
+        f"TensorRT engines need pycuda or cuda-python, and neither can be imported{told}: `edgedet doctor` prints the "
+        "command for this machine (docs/jetson.md)"
     )
 
 
@@ -111,7 +113,7 @@ class PyCuda(Cuda):
         self._driver = driver
         try:
             driver.init()
-            self._device = driver.Device(0)
+            self._device = driver.Device(DEVICE)
             self._context = self._device.retain_primary_context()
             with self.current():
                 self._stream = driver.Stream()
@@ -188,7 +190,7 @@ class CudaPython(Cuda):
         """Take device 0 and make a stream."""
         self._runtime = runtime
         try:
-            self._call("cudaSetDevice", 0)
+            self._call("cudaSetDevice", DEVICE)
             self.stream = int(self._call("cudaStreamCreate"))
         except _CudaError as error:
             raise DeviceError(f"no GPU can be used: {error}.") from None
@@ -204,8 +206,9 @@ class CudaPython(Cuda):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """See Cuda; the runtime API finds the primary context in every thread by itself."""
+        """See Cuda. A thread that has not called cudaSetDevice has no context: its calls fail with error 201."""
         try:
+            self._call("cudaSetDevice", DEVICE)
             yield
         except _CudaError as error:
             raise _failed(error) from None
@@ -214,7 +217,7 @@ class CudaPython(Cuda):
         """See Cuda."""
         with self.current():
             free, total = self._call("cudaMemGetInfo")
-            it = self._call("cudaGetDeviceProperties", 0)
+            it = self._call("cudaGetDeviceProperties", DEVICE)
             name = it.name.decode() if isinstance(it.name, bytes) else str(it.name)
             return Gpu(name.rstrip("\0"), f"{it.major}.{it.minor}", int(free), int(total), bool(it.integrated))
 

@@ -57,6 +57,16 @@ def read_meta(path: Path) -> ArtifactMeta:
     return read_engine(path)[0]
 
 
+def _runtime(trt: Any, log: Any) -> Any:
+    """Return TensorRT's runtime; its bindings raise TypeError where the library gives none."""
+    try:
+        return trt.Runtime(log)
+    except TypeError:
+        raise DeviceError(
+            f"TensorRT {trt.__version__} does not start ({log.reason()}): run `edgedet doctor`."
+        ) from None
+
+
 class _Loaded:
     """TensorRT's objects of one engine, to be freed in order and in the device's context, also when Python ends."""
 
@@ -111,7 +121,7 @@ class TrtEngine(Engine):
             zero_copy = gpu.integrated and tuple(map(int, gpu.compute_capability.split("."))) >= _COHERENT
         self.zero_copy = zero_copy
         with cuda.current():
-            loaded = self._loaded = _Loaded(cuda, trt.Runtime(self._log))
+            loaded = self._loaded = _Loaded(cuda, _runtime(trt, self._log))
             loaded.engine = loaded.runtime.deserialize_cuda_engine(plan)
             if loaded.engine is None:
                 raise ArtifactError(

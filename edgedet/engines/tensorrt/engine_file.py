@@ -15,7 +15,7 @@ from ...artifact import ArtifactMeta
 from ...errors import ArtifactError, OutdatedError
 from ...files import atomic_path
 from ..tflite_file import split_trailer, with_trailer
-from .board import Board
+from .board import Board, check_int8
 from .build import BuildOptions, Recipe, file_for, options_for
 from .build_process import Built, build
 from .onnx_head import read_onnx
@@ -48,6 +48,8 @@ def build_engine(
     report: further entries of the engine's report. Raises what the build raises, in one line.
     """
     onnx = file_for(trt, Path(recipe.onnx))
+    if recipe.precision == "int8":
+        check_int8(board.identity.compute_capability)
     with atomic_path(path) as temporary:
         built = build(recipe, options, temporary)
         meta = replace(

@@ -114,7 +114,9 @@ def to_half(trt: Any, network: Any) -> List[np.ndarray]:
         if layer.type == trt.LayerType.CONVOLUTION:
             conv = layer
             conv.__class__ = trt.IConvolutionLayer
-            conv.kernel, conv.bias = _half(layer, conv.kernel, alive), _half(layer, conv.bias, alive)
+            conv.kernel = _half(layer, conv.kernel, alive)
+            if conv.bias.size:  # TensorRT logs an error for each bias of no values that is set
+                conv.bias = _half(layer, conv.bias, alive)
         elif layer.type == trt.LayerType.CONSTANT:
             constant_layer = layer
             constant_layer.__class__ = trt.IConstantLayer

@@ -12,8 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import simulated_cuda
 import trt_api
-from simulated_tensorrt import STREAMS
+from simulated_driver import STREAMS, VIOLATIONS, Stream
 from trt_models import SPEC, simulate, write_models
 
 from edgedet import demo
@@ -103,16 +103,16 @@ def test_every_way_gives_the_same(cuda, zero_copy, use_graph, here: Path, pixels
     simulate(monkeypatch, tmp_path, V, cuda)
     with closing(open_engine(here.with_suffix(".onnx"), 1)[1]) as other:
         wanted = other.infer(pixels).class_logits.copy()
-    simulated_cuda.MAX_CALLS.clear()
+    simulated_cuda.CALLS.clear()
     with closing(load(here, zero_copy=zero_copy, use_graph=use_graph)) as engine:
         assert (engine.zero_copy, engine.uses_graph) == (zero_copy, use_graph)
-        asked = len(simulated_cuda.MAX_CALLS)
+        asked = len(simulated_cuda.CALLS)
         first = engine.infer(pixels)
         np.testing.assert_array_equal(first.class_logits, wanted)
         engine.infer(255 - pixels)
         assert np.abs(first.class_logits - wanted).max() > 0  # the arrays are the engine's own, overwritten
         np.testing.assert_array_equal(engine.infer(pixels).class_logits, wanted)
-        copies = simulated_cuda.MAX_CALLS[asked:]
+        copies = simulated_cuda.CALLS[asked:]
         assert copies == ([] if zero_copy or use_graph else ["htod", "dtoh", "dtoh"] * 3)
 
 
@@ -138,15 +138,55 @@ def test_frames_allocate_nothing(here: Path, pixels):
         assert engine.infer(pixels).class_logits.ctypes.data == raw.class_logits.ctypes.data
 
 
-def test_another_thread_may_run_frames(here: Path, pixels):
-    """pycuda's contexts belong to a thread; the simulation refuses calls outside one."""
-    with closing(load(here)) as engine:
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+@pytest.mark.parametrize("use_graph", [True, False])
+def test_another_thread_may_run_frames(cuda: str, use_graph: bool, here: Path, pixels, monkeypatch, tmp_path: Path):
+    """A context is a thread's own; the simulation refuses calls of a thread that has none."""
+    simulate(monkeypatch, tmp_path, V, cuda)
+    with closing(load(here, use_graph=use_graph, zero_copy=False)) as engine, ThreadPoolExecutor(1) as thread:
         wanted = engine.infer(pixels).class_logits.copy()
-        got = []
-        thread = threading.Thread(target=lambda: got.append(engine.infer(pixels).class_logits.copy()))
-        thread.start()
-        thread.join()
-        np.testing.assert_array_equal(got[0], wanted)
+        got = thread.submit(engine.infer, pixels).result().class_logits
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
+def test_run_detects_with_either_way_to_cuda(cuda: str, here: Path, monkeypatch, tmp_path: Path, capsys):
+    """The stream's loop infers in a thread that did not open the engine."""
+    simulate(monkeypatch, tmp_path, V, cuda)
+    assert main(["run", str(here), "--source", str(demo.CLIP), "--limit", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("3 frames in ")
+
+
+def test_a_file_runs_on_one_engine_also_where_the_newest_export_is_taken(here: Path, monkeypatch, tmp_path: Path):
+    """Files run on two copies of a CPU's model; a second engine would hold the GPU's memory twice."""
+    exports = tmp_path / "edgedet-out"
+    exports.mkdir()
+    shutil.copy(here, exports)
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    make = TrtEngine.__init__
+    monkeypatch.setattr(TrtEngine, "__init__", lambda self, *args, **kw: (opened.append(1), make(self, *args, **kw))[1])
+    assert main(["run", "--source", str(demo.CLIP), "--limit", "2", "--threads", "4"]) == 0
+    assert opened == [1]
+
+
+def test_a_context_is_not_seen_by_another_thread(monkeypatch, tmp_path: Path):
+    """Of the simulation: were its contexts the process's, a forgotten one would pass here."""
+    simulate(monkeypatch, tmp_path, V, "cuda-python")
+    runtime = importlib.import_module("cuda.bindings.runtime")
+    runtime.cudaSetDevice(0)
+    assert runtime.cudaMemGetInfo()[0] == 0
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(runtime.cudaMemGetInfo).result() == (201,)
+        assert thread.submit(lambda: simulated_cuda.LibCuda().cuGraphLaunch(None, None)).result() == 201
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_freed_without_a_context():
+    VIOLATIONS.clear()
+    yield
+    gc.collect()
+    assert VIOLATIONS == []
 
 
 def test_a_kernel_that_cannot_be_recorded_runs_without_a_graph(here: Path, pixels, monkeypatch, capsys):
@@ -203,7 +243,7 @@ def test_a_program_that_closes_nothing_ends_quietly(cuda: str, here: Path, monke
 
 def test_streams_are_simulated_to_run_only_when_waited_for():
     """Else a forgotten wait would pass here."""
-    queue = simulated_cuda.Queue()
+    queue = Stream()
     done = []
     STREAMS[queue.handle].queue(lambda: done.append(1))
     assert done == []
@@ -255,6 +295,7 @@ def test_a_gpu_lost_in_mid_stream_ends_run_with_what_was_found(here: Path, tmp_p
         ("load", ArtifactError, r"tiny_int8\.engine: TensorRT 10\.3\.0 cannot load it \(Version tag does not match"),
         ("context", DeviceError, r"^no memory to run the engine"),
         ("allocate", DeviceError, r"^the GPU has no memory left \(cuMemHostAlloc failed: out of memory\)"),
+        ("runtime", DeviceError, r"^TensorRT 10\.3\.0 does not start \(CUDA initialization failure with error: 35\)"),
         ("gpu", DeviceError, r"^no GPU can be used: cuDeviceGet failed: no CUDA-capable device is detected\.$"),
         ("lost", DeviceError, r"^the GPU failed \(cuStreamSynchronize"),
     ],
@@ -268,7 +309,7 @@ def test_an_engine_that_cannot_be_opened_is_told_in_one_line(fault: str, kind, s
 def test_neither_pycuda_nor_cuda_python_is_told(here: Path, monkeypatch):
     monkeypatch.setattr(trt_cuda, "import_module", lambda name: (_ for _ in ()).throw(ModuleNotFoundError(name)))
     with pytest.raises(
-        MissingDependency, match=r"need pycuda or cuda-python, and neither can be imported: pip install"
+        MissingDependency, match=r"need pycuda or cuda-python, and neither can be imported: `edgedet doctor` prints"
     ):
         open_engine(here, 1)
 
