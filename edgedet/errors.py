@@ -91,6 +91,7 @@ _PIP = {
     "safetensors": "pip install 'edgedet[export]'",
     "skimage": "pip install 'edgedet[export]'",
     "tqdm": "pip install 'edgedet[export]'",
+    "yaml": "pip install 'edgedet[export]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
     "matplotlib": "pip install 'edgedet[bench]'",

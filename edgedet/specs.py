@@ -14,6 +14,7 @@ IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 HALF_RGB = (0.5, 0.5, 0.5)  # [-1, 1] inputs: AdvProp and Lite models
 ROUNDED_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))  # (w, h), as the PyTorch ports round them
+THIRD_OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))  # of every published model
 MIN_SIDE = 128  # below this P7 would have no cell of its own
 
 
@@ -24,13 +25,17 @@ class DetectorSpec:
     name:            for example "tf_efficientdet_d0".
     backbone:        "b0".."b7" or "lite0".."lite4".
     input_hw:        (height, width) in pixels.
-    fusion:          "fastattn" (fast normalised) or "sum".
+    fusion:          "fastattn" (fast normalised), "attn" (softmax) or "sum"; automl's fpn_weight_method.
     activation:      "swish" or "relu6".
-    padding:         "same" (TensorFlow's, asymmetric on stride 2) or "symmetric".
+    padding:         "same" (TensorFlow's, asymmetric on stride 2) or "symmetric"; of BiFPN and heads.
+    backbone_padding: the same of the backbone.
     pool_padding:    what max-pools see outside the feature: "nothing", or "zeros" (zylo117), which can win.
+    pool_first:      whether a feature is made smaller before its width is changed (automl's conv_after_downsample).
+    anchor_scale:    side of a level's smallest square anchor, in strides of the level.
+    anchor_scales:   factors on it, one a size of anchor.
+    aspect_ratios:   (w, h) factors of the anchors.
     mean_rgb/std_rgb: of pixels in [0, 1].
     fill_rgb:        bytes painted right of and below the picture where it does not fill the input.
-    aspect_ratios:   (w, h) factors of the anchors.
     backbone_bn_eps: the backbone's BatchNorm epsilon; BiFPN and heads use 1e-3 in every family.
     family:          the code base that it was trained with: "effdet", "zylo117" or "automl".
     """
@@ -45,11 +50,13 @@ class DetectorSpec:
     fusion: str = "fastattn"
     activation: str = "swish"
     padding: str = "same"
+    backbone_padding: str = "same"
     pool_padding: str = "nothing"
+    pool_first: bool = False
     min_level: int = 3
     max_level: int = 7
     anchor_scale: float = 4.0
-    num_scales: int = 3
+    anchor_scales: Tuple[float, ...] = THIRD_OCTAVES
     aspect_ratios: Tuple[Tuple[float, float], ...] = ROUNDED_RATIOS
     mean_rgb: Tuple[float, float, float] = IMAGENET_MEAN_RGB
     std_rgb: Tuple[float, float, float] = IMAGENET_STD_RGB
@@ -65,7 +72,7 @@ class DetectorSpec:
     @property
     def anchors_per_cell(self) -> int:
         """Anchors at each position of a level: scales times aspect ratios."""
-        return self.num_scales * len(self.aspect_ratios)
+        return len(self.anchor_scales) * len(self.aspect_ratios)
 
     def level_sizes(self) -> Tuple[Tuple[int, int], ...]:
         """Return (height, width) of each level from ``min_level`` on, by ceil division as SAME padding gives them."""
@@ -83,8 +90,15 @@ class DetectorSpec:
 
     @staticmethod
     def from_dict(values: Dict[str, Any]) -> DetectorSpec:
-        """Rebuild a spec from ``to_dict``'s JSON; raises InputError on unknown or missing keys."""
+        """Rebuild a spec from ``to_dict``'s JSON; raises InputError on unknown or missing keys.
+
+        Files of edgedet 0.1 say ``num_scales`` (parts of an octave), and the backbone pads as the rest.
+        """
         frozen = {key: _tuples(value) for key, value in values.items()}
+        if "num_scales" in frozen:
+            count = int(frozen.pop("num_scales"))
+            frozen["anchor_scales"] = tuple(2 ** (part / count) for part in range(count))
+        frozen.setdefault("backbone_padding", frozen.get("padding", "same"))
         try:
             return DetectorSpec(**frozen)
         except TypeError as error:
@@ -127,12 +141,20 @@ _BASE = (
 _ADVPROP = tuple(
     replace(spec, name=spec.name + "_ap", mean_rgb=HALF_RGB, std_rgb=HALF_RGB, fill_rgb=(0, 0, 0)) for spec in _BASE[:6]
 )
-# effdet's own trainings: PyTorch's padding, and timm's BatchNorm epsilon in the backbone.
-_SYMMETRIC = tuple(
-    replace(spec, name=spec.name.replace("tf_", ""), padding="symmetric", backbone_bn_eps=1e-5) for spec in _BASE[:4]
+# effdet's own trainings: the backbone pads as PyTorch does, with timm's BatchNorm epsilon; in D0-D3 all the rest, too.
+_LITE0 = _d("tf_efficientdet_lite0", "lite0", 384, 64, 3, 3, activation="relu6")  # ImageNet's figures, weighted fusion
+_EFFDET = tuple(
+    replace(
+        spec,
+        name=spec.name.replace("tf_", ""),
+        padding="symmetric" if number < 4 else "same",
+        backbone_padding="symmetric",
+        backbone_bn_eps=1e-5,
+    )
+    for number, spec in enumerate((*_BASE[:6], _LITE0))
 )
 
-SPECS: Dict[str, DetectorSpec] = {spec.name: spec for spec in _BASE + _ADVPROP + _SYMMETRIC}
+SPECS: Dict[str, DetectorSpec] = {spec.name: spec for spec in _BASE + _ADVPROP + _EFFDET}
 
 # compound scaling phi -> model; 8 is D7x, as zylo117 numbers it.
 PHI = {**{phi: f"tf_efficientdet_d{phi}" for phi in range(8)}, 8: "tf_efficientdet_d7x"}

@@ -20,6 +20,7 @@ from .options import (
     add_scene,
     add_score,
     add_threads,
+    add_training,
     add_variant,
     text_stream,
 )
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_class_names(parser)
     parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
+    add_training(parser)
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
         "--target", choices=("tensorrt",), help="also build an engine where TensorRT is, as `edgedet build` does"
@@ -152,6 +154,7 @@ def _options(args: argparse.Namespace) -> Options:
         for module in ("ai_edge_litert", "flatbuffers"):
             require(module, "edgedet export --tflite")
     from ..export.checkpoints.checkpoint import parse_size
+    from ..export.checkpoints.training import training_from
 
     weights = WeightsChoice(
         args.weights,
@@ -160,6 +163,7 @@ def _options(args: argparse.Namespace) -> Options:
         args.names,
         None if args.classes is None else tuple(args.classes.split(",")),
         parse_size(args.size) if args.size else None,
+        training_from(args.anchor_ratios, args.anchor_scales, args.project),
     )
     return Options(
         weights,

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from ..errors import InputError, require
 from ..export.checkpoints.import_checkpoint import ImportResult, import_checkpoint
+from ..export.checkpoints.training import training_from
 from ..files import write_json
-from .options import add_class_names, add_json, add_variant, text_stream
+from .options import add_class_names, add_json, add_training, add_variant, text_stream
 
 DESCRIPTION = "Turn a checkpoint of effdet, zylo117 or google/automl into edgedet's own .safetensors file."
 EXAMPLE = """  edgedet import efficientdet-d0.pth -o d0.safetensors
-  edgedet import my.h5 -o my.safetensors --variant tf_efficientdet_lite2 --names my.names"""
+  edgedet import my.h5 -o my.safetensors --variant tf_efficientdet_lite2 --names my.names
+  edgedet import efficientdet-d2_57.pth -o logo.safetensors --project projects/logo.yml"""
 SUFFIX = ".safetensors"
 
 
@@ -26,6 +28,9 @@ class Options:
     output: Path
     variant: str | None
     names: Path | None
+    anchor_ratios: str | None
+    anchor_scales: str | None
+    project: Path | None
     json: str | None
 
 
@@ -35,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=f"{SUFFIX} file to write")
     add_variant(parser)
     add_class_names(parser)
+    add_training(parser)
     add_json(parser)
 
 
@@ -45,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"edgedet import writes files ending in {SUFFIX}; got -o {options.output}.")
     for module in ("torch", "safetensors"):
         require(module, "edgedet import")
-    result = import_checkpoint(options.checkpoint, options.output, options.variant, options.names)
+    training = training_from(options.anchor_ratios, options.anchor_scales, options.project)
+    result = import_checkpoint(options.checkpoint, options.output, options.variant, options.names, training)
     _print(options, result)
     write_json(options.json, asdict(result))
     return 0

@@ -61,6 +61,20 @@ def add_variant(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Declare what a checkpoint's tensors do not say of its training; ``training.training_from`` takes all three."""
+    group = parser.add_argument_group(
+        "what the tensors do not say, for trainings with other settings than the official"
+    )
+    group.add_argument(
+        "--project", type=Path, metavar="FILE", help="the training's settings: zylo117's project .yml, automl's hparams"
+    )
+    group.add_argument("--anchor-ratios", metavar="W:H,...", help="of the anchors, in order, e.g. 1:1,1.4:0.7,0.7:1.4")
+    group.add_argument(
+        "--anchor-scales", metavar="A,B,...", help="sizes of the anchors at each place, e.g. 1,1.26,1.587"
+    )
+
+
 def add_class_names(parser: argparse._ActionsContainer) -> None:
     """Declare ``--names FILE``: the class names of a checkpoint."""
     parser.add_argument(

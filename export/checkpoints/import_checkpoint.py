@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedet.export.checkpoints.training import UNTOLD, Training
 from edgedet.files import sha256_of
 from edgedet.parity import parity_of
 from edgedet.specs import spec_for
@@ -28,19 +29,24 @@ class ImportResult:
 
 
 def import_checkpoint(
-    path: Path, output: Path, variant: str | None = None, names_file: Path | None = None
+    path: Path,
+    output: Path,
+    variant: str | None = None,
+    names_file: Path | None = None,
+    training: Training = UNTOLD,
 ) -> ImportResult:
     """Write the weights of ``path`` to ``output``.
 
     variant:    the model's name where the checkpoint leaves it open.
     names_file: class names, one a line.
+    training:   what the user told of the training.
     Raises CheckpointError in one line where the checkpoint cannot be used.
     """
     from edgedet.export.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
     if variant is not None:
         spec_for(variant)
-    checkpoint = load_checkpoint(path, variant, names_file)
+    checkpoint = load_checkpoint(path, variant, names_file, training=training)
     save_checkpoint(checkpoint, output)
     spec = checkpoint.spec
     return ImportResult(

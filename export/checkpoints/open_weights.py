@@ -13,6 +13,7 @@ from edgedet.specs import resized, spec_for
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoints.checkpoint import Checkpoint
+    from edgedet.export.checkpoints.training import Training
 
 DEMO = "demo"  # the name of the bundled weights on the command line
 
@@ -26,6 +27,7 @@ class WeightsChoice:
     names_file: class names, one a line; None: as ``load_checkpoint`` finds them.
     classes:    names of the classes to keep; None: all.
     input_hw:   (height, width) of the network in pixels; None: the model's own.
+    training:   what the user told of the training; None: nothing.
     """
 
     weights: str | None = None
@@ -34,6 +36,7 @@ class WeightsChoice:
     names_file: Path | None = None
     classes: tuple[str, ...] | None = None
     input_hw: tuple[int, int] | None = None
+    training: Training | None = None
 
     @property
     def is_demo(self) -> bool:
@@ -51,6 +54,7 @@ def open_weights(choice: WeightsChoice, note: Callable[[str], None]) -> tuple[Ch
     from edgedet.export.checkpoints.download import fetch
     from edgedet.export.checkpoints.registry import url_of
     from edgedet.export.checkpoints.select_classes import with_classes
+    from edgedet.export.checkpoints.training import UNTOLD
 
     variant = choice.variant or (None if choice.phi is None else name_of_phi(choice.phi))
     if variant is not None:
@@ -59,7 +63,9 @@ def open_weights(choice: WeightsChoice, note: Callable[[str], None]) -> tuple[Ch
         path = fetch(url_of(str(variant)), cache_folder())
     else:
         path = demo.WEIGHTS if choice.is_demo else Path(choice.weights)
-    checkpoint = load_checkpoint(path, variant, choice.names_file, exact=choice.variant is not None)
+    checkpoint = load_checkpoint(
+        path, variant, choice.names_file, exact=choice.variant is not None, training=choice.training or UNTOLD
+    )
     for line in checkpoint.notes:
         note(f"{path}: {line}")
     if choice.classes is not None:

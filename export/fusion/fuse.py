@@ -123,6 +123,8 @@ def _resized(g: GraphBuilder, x: Value, op: Resample, size_hw: tuple[int, int], 
 def _edge(g: GraphBuilder, x: Value, op: Resample, factor: float, size_hw: tuple[int, int], name: str) -> Value:
     """Width, weight and size of one edge; the weight where it costs nothing, else on the smaller tensor."""
     if op.conv is not None:
+        if op.pools_first(x.size_hw[0], size_hw[0]):
+            return _lateral(g, _resized(g, x, op, size_hw, name), op.conv, factor, f"{name}.conv")
         return _resized(g, _lateral(g, x, op.conv, factor, f"{name}.conv"), op, size_hw, name)
     if x.size_hw > size_hw:  # weights are not negative, so they pass through the max-pool
         return g.scaled(_resized(g, x, op, size_hw, name), factor, f"{name}.weighted")

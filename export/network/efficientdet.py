@@ -66,12 +66,19 @@ class Resample(nn.Module):
         self.conv = Lateral(channels_in, channels) if channels_in != channels else None
         self.padding = spec.padding
         self.pool_padding = spec.pool_padding
+        self.pool_first = spec.pool_first
 
     def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:
         """(N, channels_in, H, W) -> (N, channels_out, *size_hw): max-pool down, nearest up."""
-        if self.conv is not None:
-            x = self.conv(x)
-        return resized_to(x, size_hw, self.padding, self.pool_padding)
+        if self.conv is None:
+            return resized_to(x, size_hw, self.padding, self.pool_padding)
+        if self.pools_first(x.shape[2], size_hw[0]):
+            return self.conv(resized_to(x, size_hw, self.padding, self.pool_padding))
+        return resized_to(self.conv(x), size_hw, self.padding, self.pool_padding)
+
+    def pools_first(self, height: int, wanted_height: int) -> bool:
+        """Whether the feature is made smaller before its width changes."""
+        return self.pool_first and height > wanted_height
 
 
 def resized_to(x: Tensor, size_hw: tuple[int, int], padding: str, pool_padding: str) -> Tensor:
@@ -116,7 +123,8 @@ class Combine(nn.Module):
         """``channels_in``: input number -> channels."""
         super().__init__()
         self.resample = nn.ModuleDict({str(key): Resample(channels, spec) for key, channels in channels_in.items()})
-        self.edge_weights = nn.Parameter(torch.ones(len(channels_in))) if spec.fusion == "fastattn" else None
+        self.edge_weights = None if spec.fusion == "sum" else nn.Parameter(torch.ones(len(channels_in)))
+        self.softmax = spec.fusion == "attn"
 
     @property
     def edges(self) -> dict[int, Resample]:
@@ -124,9 +132,11 @@ class Combine(nn.Module):
         return {int(key): cast(Resample, op) for key, op in self.resample.items()}
 
     def weights(self) -> Tensor:
-        """Normalised weight of each input, (n,): relu(w) / (sum relu(w) + 1e-4), or ones."""
+        """Normalised weight of each input, (n,): relu(w) / (sum relu(w) + 1e-4), softmax(w) or ones."""
         if self.edge_weights is None:
             return torch.ones(len(self.resample))
+        if self.softmax:
+            return torch.softmax(self.edge_weights, 0)
         positive = F.relu(self.edge_weights)
         return positive / (positive.sum() + FUSION_EPS)
 
@@ -260,7 +270,7 @@ class EfficientDet(nn.Module):
         """Weights are random until a state dict is loaded."""
         super().__init__()
         self.spec = spec
-        self.backbone = Backbone(spec.backbone, spec.activation, spec.padding, spec.backbone_bn_eps)
+        self.backbone = Backbone(spec.backbone, spec.activation, spec.backbone_padding, spec.backbone_bn_eps)
         self.fpn = BiFpn(self.backbone.feature_channels, spec)
         self.class_net = Head(spec.num_classes, spec)
         self.box_net = Head(4, spec)

@@ -55,13 +55,18 @@ def test_equal_to_effdet_to_the_last_bit(name):
     for input_hw in (SPECS[name].input_hw, (200, 328), (130, 129)):
         spec = resized(SPECS[name], input_hw)
         oracle = Anchors(
-            spec.min_level, spec.max_level, spec.num_scales, spec.aspect_ratios, spec.anchor_scale, spec.input_hw
+            spec.min_level,
+            spec.max_level,
+            len(spec.anchor_scales),
+            spec.aspect_ratios,
+            spec.anchor_scale,
+            spec.input_hw,
         )
         np.testing.assert_array_equal(anchors_for(spec), oracle.boxes.numpy())
 
 
 def test_other_numbers_of_scales_and_ratios():
-    spec = replace(D0, num_scales=2, aspect_ratios=((1.0, 1.0),))
+    spec = replace(D0, anchor_scales=(1.0, 2**0.5), aspect_ratios=((1.0, 1.0),))
     anchors = anchors_for(spec)
     assert len(anchors) == 49104 // 9 * 2
     half = 16 * 2**0.5

@@ -232,7 +232,7 @@ def effdet_detections(spec, raw, scale_to_source, source_hw, soft_nms):
         start = stop
     logits, codes, indices, class_ids = _post_process(classes, boxes, spec.num_levels, raw.class_logits.shape[1])
     anchors = Anchors(
-        spec.min_level, spec.max_level, spec.num_scales, spec.aspect_ratios, spec.anchor_scale, spec.input_hw
+        spec.min_level, spec.max_level, len(spec.anchor_scales), spec.aspect_ratios, spec.anchor_scale, spec.input_hw
     )
     found = generate_detections(
         logits[0], codes[0], anchors.boxes, indices[0], class_ids[0],

@@ -30,21 +30,32 @@ def test_a_spec_is_what_effdet_configures(name):
     assert (spec.min_level, spec.max_level, spec.num_levels) == (config.min_level, config.max_level, config.num_levels)
     assert (spec.bifpn_channels, spec.bifpn_repeats) == (config.fpn_channels, config.fpn_cell_repeats)
     assert spec.head_repeats == config.box_class_repeats
-    assert (spec.anchor_scale, spec.num_scales) == (config.anchor_scale, config.num_scales)
+    assert spec.anchor_scale == config.anchor_scale
+    assert spec.anchor_scales == tuple(2 ** (part / config.num_scales) for part in range(config.num_scales))
     assert spec.aspect_ratios == tuple(map(tuple, config.aspect_ratios))
     assert spec.fusion == FPN[config.fpn_name]
     assert (spec.padding, spec.activation) == (config.pad_type or "symmetric", config.act_type)
+    assert spec.backbone_padding == ("same" if config.backbone_name.startswith("tf_") else "symmetric")
     assert (spec.mean_rgb, spec.std_rgb) == (tuple(inputs["mean"]), tuple(inputs["std"]))
     assert spec.fill_rgb == resolve_fill_color(inputs["fill_color"], inputs["mean"])
 
 
-def test_every_efficientdet_of_effdet_whose_padding_is_of_one_kind_is_in_the_table():
-    """D4 and D5 of its own pad symmetrically in the backbone and as TensorFlow behind it."""
+def test_every_efficientdet_of_effdet_with_a_plain_backbone_is_in_the_table():
+    """The others (w0, es, em, q0-q2, v2) have another backbone or another pyramid."""
     import_effdet()
     from effdet.config.model_config import efficientdet_model_param_dict
 
     tensorflow = {name for name in efficientdet_model_param_dict if name.startswith("tf_efficientdet_")}
-    assert tensorflow | {f"efficientdet_d{phi}" for phi in range(4)} == set(SPECS)
+    assert tensorflow | {f"efficientdet_{size}" for size in ("d0", "d1", "d2", "d3", "d4", "d5", "lite0")} == set(SPECS)
+
+
+def test_a_spec_that_the_first_edgedet_wrote_is_read():
+    """It counted scales, and knew one kind of padding."""
+    values = SPECS["efficientdet_d0"].to_dict()
+    old = {
+        key: value for key, value in values.items() if key not in ("anchor_scales", "backbone_padding", "pool_first")
+    }
+    assert DetectorSpec.from_dict({**old, "num_scales": 3}) == SPECS["efficientdet_d0"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +20,9 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 from models import saved
 
 from edgedet.errors import CheckpointError, EdgeDetError
-from edgedet.export.checkpoints import checkpoint as checkpoint_module
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
+from edgedet.export.checkpoints.registry import PRETRAINED
+from edgedet.export.checkpoints.training import training_from
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import sha256_of
 from edgedet.specs import SPECS, resized
@@ -198,7 +200,7 @@ def test_a_model_that_may_have_been_trained_with_advprop_is_refused_without_a_na
 def test_an_official_file_is_known_by_its_hash_under_any_name(tmp_path, monkeypatch):
     saved(weights_of("tf_efficientdet_d0"), tmp_path / "mine.pth")
     name = f"tf_efficientdet_d0_ap-{sha256_of(tmp_path / 'mine.pth')[:8]}.pth"
-    monkeypatch.setitem(checkpoint_module.PRETRAINED, "tf_efficientdet_d0_ap", name)
+    monkeypatch.setitem(PRETRAINED, "tf_efficientdet_d0_ap", name)
     assert load_checkpoint(tmp_path / "mine.pth").spec.name == "tf_efficientdet_d0_ap"
 
 
@@ -223,6 +225,122 @@ def test_weights_without_redundant_biases_are_effdets_symmetric_models(tmp_path,
     assert checkpoint.spec == SPECS[found]
     assert "no biases before BatchNorms" in checkpoint.notes[0]
     assert not checkpoint.state["fpn.resample.3.conv.conv.bias"].any()
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("efficientdet_d4.pth", "efficientdet_d4"),
+        ("efficientdet_d4-0a1b2c3d.pth", "efficientdet_d4"),
+        ("tf_efficientdet_d4.pth", "tf_efficientdet_d4"),
+    ],
+)
+def test_a_name_tells_effdets_own_d4_from_tensorflows(tmp_path, file, found):
+    """All tensors are shared; the backbone's padding and BatchNorm epsilon are not."""
+    saved(weights_of("tf_efficientdet_d4"), tmp_path / file)
+    for wanted in (None, "tf_efficientdet_d4"):  # the latter as of --phi 4
+        assert load_checkpoint(tmp_path / file, wanted, exact=False).spec == SPECS[found]
+    assert SPECS["efficientdet_d4"].backbone_padding == "symmetric"
+
+
+def test_d4_under_a_name_that_does_not_tell_is_refused(tmp_path):
+    saved(weights_of("tf_efficientdet_d4"), tmp_path / "mine.pth")
+    expected = "may be tf_efficientdet_d4 or efficientdet_d4 or tf_efficientdet_d4_ap: .* padding or normalisation"
+    with pytest.raises(CheckpointError, match=expected):
+        load_checkpoint(tmp_path / "mine.pth")
+
+
+def test_what_a_size_alone_leaves_open_is_said(tmp_path):
+    saved(weights_of("tf_efficientdet_d4"), tmp_path / "mine.pth")
+    checkpoint = load_checkpoint(tmp_path / "mine.pth", "tf_efficientdet_d4", exact=False)  # --phi 4
+    assert checkpoint.spec.name == "tf_efficientdet_d4"
+    assert (
+        "taken for tf_efficientdet_d4; the tensors fit efficientdet_d4 or tf_efficientdet_d4_ap" in checkpoint.notes[0]
+    )
+
+
+def test_a_name_that_only_lacks_tf_is_taken_and_said(tmp_path):
+    saved(weights_of("tf_efficientdet_d0"), tmp_path / "efficientdet_d0.pth")
+    checkpoint = load_checkpoint(tmp_path / "efficientdet_d0.pth")
+    assert checkpoint.spec.name == "tf_efficientdet_d0"
+    assert "taken for tf_efficientdet_d0; the tensors fit tf_efficientdet_d0_ap as well" in checkpoint.notes[0]
+
+
+def automl_file(path: Path) -> Path:
+    """A Keras weight file of automl's D0, all zeros."""
+    h5py = pytest.importorskip("h5py", reason="needs the export extra")
+    from layouts import LAYOUTS
+
+    with h5py.File(path, "w") as file:
+        for name, shape in LAYOUTS["automl"]["efficientdet-d0"].items():
+            file.create_dataset(name, shape, "f4")
+    return path
+
+
+def test_automls_advprop_weights_are_never_taken_for_plain_ones_in_silence(tmp_path):
+    """They are published under the same names, in another folder."""
+    plain = load_checkpoint(automl_file(tmp_path / "efficientdet-d0.h5"))
+    assert plain.spec.name == "tf_efficientdet_d0"
+    assert "publishes its AdvProp weights under the same names" in plain.notes[0]
+    with pytest.raises(CheckpointError, match="may be tf_efficientdet_d0 or tf_efficientdet_d0_ap"):
+        load_checkpoint(automl_file(tmp_path / "my_model.h5"))
+    advprop = load_checkpoint(tmp_path / "my_model.h5", "tf_efficientdet_d0_ap").spec
+    assert advprop.mean_rgb == advprop.std_rgb == (0.5, 0.5, 0.5)
+    assert advprop.fill_rgb == (128, 128, 128)  # 0 after the normalisation is 127.5
+    (tmp_path / "advprop").mkdir()
+    assert load_checkpoint(automl_file(tmp_path / "advprop" / "efficientdet-d0.h5")).spec == advprop
+
+
+def test_what_automls_file_does_not_say_is_said(tmp_path):
+    notes = load_checkpoint(automl_file(tmp_path / "efficientdet-d0.h5")).notes
+    assert any(
+        note.startswith("assumed, for the file does not say: anchor ratios (w:h) 1:1 1.414:0.7071 0.7071:1.414, ")
+        and "fpn_weight_method fastattn, no conv_after_downsample" in note
+        for note in notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"class_net.predict.conv.weight": torch.zeros(1)}, "its heads are full convolutions"),  # es, em, resdet50
+        ({STEM: None, "class_net.predict.conv_pw.weight": torch.zeros(1)}, f"its backbone has no {STEM}"),
+    ],
+)
+def test_effdets_models_of_another_design_are_refused_with_the_reason(tmp_path, changed, part):
+    state = {key: value for key, value in {**d0(), **changed}.items() if value is not None}
+    saved(state, tmp_path / "efficientdet_es.pth")
+    with pytest.raises(CheckpointError, match=f"a model of effdet with another design: {part}. edgedet builds"):
+        load_checkpoint(tmp_path / "efficientdet_es.pth")
+
+
+def test_the_part_that_fits_no_model_is_named(tmp_path):
+    """efficientdet_q0 has 21 nodes in a cell of its pyramid."""
+    extra = {f"fpn.cell.{c}.fnode.{n}.combine.edge_weights": torch.ones(2) for c in range(3) for n in range(8, 60)}
+    saved({**d0(), **extra}, tmp_path / "efficientdet_q0.pth")
+    with pytest.raises(
+        CheckpointError, match=r"fits no EfficientDet of the family .*: its BiFPN is of another design; nea"
+    ):
+        load_checkpoint(tmp_path / "efficientdet_q0.pth")
+
+
+def test_told_anchors_are_part_of_the_spec(tmp_path):
+    told = training_from("1:1,1.3:0.8,1.9:0.5", None, None)
+    saved(weights_of("tf_efficientdet_d0"), tmp_path / "tf_efficientdet_d0.pth")
+    checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0.pth", training=told)
+    assert checkpoint.spec.aspect_ratios == ((1.0, 1.0), (1.3, 0.8), (1.9, 0.5))
+    assert not any("anchor ratios" in note for note in checkpoint.notes)
+    assert any("anchor scales 1 1.26 1.587" in note for note in checkpoint.notes)
+
+
+def test_another_number_of_anchors_a_cell_wants_to_be_told(tmp_path):
+    """Two scales of three ratios: 6 anchors; the box head's bias tells the number."""
+    spec = replace(SPECS["tf_efficientdet_d0"], anchor_scales=(1.0, 2**0.5), num_classes=4)
+    saved(EfficientDet(spec).state_dict(), tmp_path / "tf_efficientdet_d0.pth")
+    with pytest.raises(CheckpointError, match="has 6 anchors a cell, where models have 9: give --anchor-scales"):
+        load_checkpoint(tmp_path / "tf_efficientdet_d0.pth")
+    told = training_from(None, "1,1.4142135623730951", None)
+    assert load_checkpoint(tmp_path / "tf_efficientdet_d0.pth", training=told).spec == spec
 
 
 def test_a_benchs_anchors_tell_size_and_which_of_two_equal_models(tmp_path):

@@ -50,18 +50,18 @@ def test_ninety_classes_without_names_are_cocos_and_this_is_said(tmp_path: Path)
     saved(EfficientDet(D0).state_dict(), tmp_path / "tf_efficientdet_d0_mine.pth")
     checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth")
     assert checkpoint.class_names == COCO_SLOTS
-    assert checkpoint.notes == ("90 classes without names are taken for COCO's: --names FILE for others",)
+    assert checkpoint.notes[-1] == "90 classes without names are taken for COCO's: --names FILE for others"
     (tmp_path / "own.names").write_text("\n".join(f"card {number}" for number in range(90)))
     named = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth", names_file=tmp_path / "own.names")
     assert named.class_names[:2] == ("card 0", "card 1")
-    assert named.notes == ()
+    assert not any("COCO" in note for note in named.notes)
 
 
 def test_eighty_classes_without_names_stay_numbers(tmp_path: Path):
     saved(EfficientDet(replace(D0, num_classes=80)).state_dict(), tmp_path / "tf_efficientdet_d0_mine.pth")
     checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth")
     assert checkpoint.class_names[79] == "class_79"
-    assert checkpoint.notes == ()
+    assert not any("COCO" in note for note in checkpoint.notes)
 
 
 def test_cocos_eighty_categories_find_their_slots_by_name():
@@ -133,5 +133,5 @@ def test_export_takes_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main([*command, "--classes", "dog"]) == 0
     assert info_of(tmp_path / "two.onnx").class_names == ("dog",)
     assert main([*command, "--classes", "dgo", "--name", "other"]) == 2
-    assert capsys.readouterr().err == "edgedet: the model has no class 'dgo'; near it are dog.\n"
+    assert capsys.readouterr().err.splitlines()[-1] == "edgedet: the model has no class 'dgo'; near it are dog."
     assert not (tmp_path / "other.onnx").exists()

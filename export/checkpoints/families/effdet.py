@@ -2,9 +2,11 @@
 
 Read from effdet/efficientdet.py, anchors.py and config/model_config.py, and run against them (docs/checkpoints.md):
 - ``tf_efficientdet_*`` is the canonical layout;
-- ``efficientdet_d0`` .. ``d3`` leave out the convolution biases that a BatchNorm follows, pad symmetrically and keep
-  timm's BatchNorm epsilon 1e-5 in the backbone. A ``tf_`` model trained with ``redundant_bias=False`` has the very same
-  tensors; only its name tells it apart;
+- ``efficientdet_d0`` .. ``d5`` and ``efficientdet_lite0`` pad symmetrically in the backbone and keep timm's BatchNorm
+  epsilon 1e-5 there; ``d0`` .. ``d3`` pad so everywhere;
+- ``d0`` .. ``d3`` and ``lite0`` leave out the biases of convolutions before a BatchNorm. A ``tf_`` model trained with
+  ``redundant_bias=False`` has the very same tensors; only its name tells it apart. ``d4`` and ``d5`` have the tensors
+  of their ``tf_`` twins;
 - ``head_bn_level_first`` turns the heads' lists of BatchNorms inside out;
 - a training or prediction bench adds ``anchors.boxes``, which tell input size and anchors.
 """
@@ -26,6 +28,8 @@ ANCHORS = "anchors.boxes"
 SCALES = 3  # of the anchors at each ratio: 2^0, 2^(1/3), 2^(2/3); the same in every model of the family
 RATIO_TOLERANCE = 1e-4  # float32 corners of a 32 pixel box are good to 1e-6
 
+_WITHOUT_BIASES = ("efficientdet_d0", "efficientdet_d1", "efficientdet_d2", "efficientdet_d3", "efficientdet_lite0")
+_FULL_HEAD = "class_net.predict.conv.weight"
 _LEVEL_FIRST = re.compile(r"(class_net|box_net)\.bn_rep\.(\d+)\.(\d+)\.(\w+)")
 # Convolutions whose bias a BatchNorm follows, so that it can be left out.
 _BEFORE_NORM = re.compile(
@@ -34,29 +38,35 @@ _BEFORE_NORM = re.compile(
 
 
 def recognises(names: Iterable[str]) -> bool:
-    """Whether these are the names of an effdet model."""
-    return STEM in names
+    """Whether these are the names of an effdet model, of whatever backbone."""
+    return STEM in names or {"fpn", "class_net", "box_net"} <= {name.split(".")[0] for name in names}
 
 
 def canonical_from_effdet(state: Mapping[str, Any]) -> Converted:
     """Bring an effdet state dict (torch tensors) to the ``tf_`` layout.
 
-    Raises CheckpointError where ``anchors.boxes`` are not anchors of this family.
+    Raises CheckpointError where ``anchors.boxes`` are not anchors of this family, and for effdet's models of another
+    design, such as ``resdet50`` or ``efficientdet_es``.
     """
+    if _FULL_HEAD in state or (STEM not in state and "class_net.predict.conv_pw.weight" in state):
+        part = "heads are full convolutions" if _FULL_HEAD in state else f"backbone has no {STEM}"
+        raise CheckpointError(
+            f"this is a model of effdet with another design: its {part}. edgedet builds backbones B0-B7 and Lite0-4 "
+            "with separable heads only."
+        )
     canonical = {_repeats_first(name): value for name, value in state.items() if name != ANCHORS}
     changes = spec_changes_from_anchors(state[ANCHORS]) if ANCHORS in state else {}
     before_norm = [match[1] for match in map(_BEFORE_NORM.fullmatch, canonical) if match]
     if any(f"{conv}.bias" in canonical for conv in before_norm):
-        models = tuple(name for name, spec in SPECS.items() if spec.padding == "same" and not name.endswith("_ap"))
+        models = tuple(name for name in SPECS if name not in _WITHOUT_BIASES and not name.endswith("_ap"))
         return Converted(canonical, changes, models)
     for conv in before_norm:
         weight = canonical[f"{conv}.weight"]
         canonical[f"{conv}.bias"] = weight.new_zeros(weight.shape[0])
-    models = tuple(name for name, spec in SPECS.items() if spec.padding == "symmetric")
     note = (
         "no biases before BatchNorms: effdet's efficientdet_*, or a tf_ model without redundant_bias (--variant tf_...)"
     )
-    return Converted(canonical, changes, models, (note,))
+    return Converted(canonical, changes, _WITHOUT_BIASES, (note,))
 
 
 def _repeats_first(name: str) -> str:
