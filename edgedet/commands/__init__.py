@@ -1,1 +1,1 @@
-"""One file a command: options, one call of the library, what is printed. Imported by the table in edgedet.cli only."""
+"""One file a command: it reads options, calls the library and prints. Only the table in ``edgedet.cli`` names them."""

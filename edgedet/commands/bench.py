@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     family.add_argument(
         "--weights", metavar="FILE", help="checkpoint, or 'demo' (default: random weights, which find nothing of use)"
     )
-    family.add_argument("--seed", type=int, default=0, help="of random weights (default: %(default)s)")
+    family.add_argument("--seed", type=int, default=0, help="seed of random weights (default: %(default)s)")
     family.add_argument("--calib", metavar="SRC", help="frames for INT8 with --weights, as `edgedet export` takes them")
     parser.add_argument("--source", metavar="X", help="image, folder or video (default: the demo's clip)")
     parser.add_argument("--runs", type=int, default=50, help="runs of each model, at least (default: %(default)s)")
@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sustain", metavar="TIME", help="then run each model for 45s, 30m or 1h: FPS and temperature over time"
     )
     parser.add_argument(
-        "--profile", action="store_true", help="then say where the network's time goes, beside what it must cost"
+        "--profile",
+        action="store_true",
+        help="then show the time of each kind of layer beside the least that it can take",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with plots")
     parser.add_argument(
@@ -114,7 +116,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> BenchOptions:
-    """Check whatever costs little to check, and read the labels; raises InputError or MissingDependency."""
+    """Check the options and read the labels, before anything is measured; raises InputError or MissingDependency."""
     for option, needed in (("weights", "phi"), ("calib", "weights"), ("images", "data")):
         if getattr(args, option) is not None and getattr(args, needed) is None:
             raise InputError(f"--{option} goes with --{needed}.")

@@ -15,7 +15,7 @@ from .options import add_json, add_score, text_stream
 
 DESCRIPTION = (
     "Build a TensorRT engine from an ONNX file, on the board that will run it: an INT8 file in several ways, of which "
-    "the fastest is kept that still finds what the ONNX file finds. Not yet tried on a board (docs/jetson.md)."
+    "the fastest is kept whose detections agree with the ONNX file's. Not yet tried on a board (docs/jetson.md)."
 )
 EXAMPLE = """  edgedet build efficientdet_d0_street_int8.onnx
   edgedet build my_int8.onnx --source scene.mp4 --json
@@ -37,9 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fp16", dest="precision", action="store_const", const="fp16", help="in FP16 (default for float files)"
     )
     precision.add_argument("--fp32", dest="precision", action="store_const", const="fp32", help="in FP32")
-    parser.add_argument("--source", metavar="X", help="frames to judge on: video, folder, camera (default: the demo's)")
-    add_score(parser, "score to judge at, 0 to 1")
-    parser.add_argument("--force", action="store_true", help="keep an engine whose accuracy could not be judged")
+    parser.add_argument(
+        "--source", metavar="X", help="frames to compare on: video, folder or camera (default: the demo's)"
+    )
+    add_score(parser, "score from which detections are compared, 0 to 1")
+    parser.add_argument("--force", action="store_true", help="keep an engine whose accuracy could not be verified")
     parser.add_argument(
         "--workspace", dest="workspace_mb", type=int, metavar="MB", help="scratch memory (default: by what is free)"
     )
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build, judge, time, keep one engine, and print the table."""
+    """Build the engines, and print the table of how they compare and which is kept."""
     values = dict(vars(args))
     json_target = values.pop("json")
     request = BuildRequest(**values)

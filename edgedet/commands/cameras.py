@@ -1,4 +1,4 @@
-"""``edgedet cameras``: what cameras this machine has, and how ``edgedet run`` is told to use them."""
+"""``edgedet cameras``: the cameras of this machine, by the names under which ``edgedet run`` opens them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def _print_device(device: Device, text: Any) -> None:
 
 
 def _csi_cameras() -> List[Dict[str, Any]]:
-    """Return the cameras on the board's connectors, by what the board offers to ask."""
+    """Return number and name of each camera on the board's CSI connectors; what lists them depends on the board."""
     board = board_model()
     if "Raspberry" in board and find_spec("picamera2") is not None:
-        found = require("picamera2", "edgedet cameras").Picamera2.global_camera_info()
-        return [{"number": info["Num"], "name": info["Model"]} for info in found]
+        cameras = require("picamera2", "edgedet cameras").Picamera2.global_camera_info()
+        return [{"number": camera["Num"], "name": camera["Model"]} for camera in cameras]
     if "NVIDIA" in board or "Jetson" in board:
         sensors = [device for device in list_devices() if device.driver == "tegra-video"]
         return [{"number": number, "name": device.name} for number, device in enumerate(sensors)]

@@ -1,4 +1,4 @@
-"""``edgedet doctor``: what can run here, or what to type where nothing can."""
+"""``edgedet doctor``: which models can run on this machine, and the commands that install what is missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_report(report: Report, text: TextIO) -> None:
-    """Print what blocks first, then what is there, then what would help."""
+    """Print what keeps models from running, then what is installed, then what is missing but not needed."""
     blocking = [finding for finding in report.findings if finding.blocks]
     if report.runs:
         print(f"Models that can run here: {', '.join(report.runs)}", file=text)
@@ -63,12 +63,12 @@ def print_report(report: Report, text: TextIO) -> None:
 
 
 def rows(report: Report) -> List[List[str]]:
-    """Return (name, value) of each line on what is there."""
+    """Return (name, value) for each line on hardware and packages."""
     machine, python, probes = report.machine, report.python, report.probes
     where = "no virtual environment"
     if python.venv is not None:
-        seen = "with" if python.sees_system else "without"
-        where = f"virtual environment {python.venv}, {seen} the system's packages"
+        system = "with" if python.sees_system else "without"
+        where = f"virtual environment {python.venv}, {system} the system's packages"
     opencv = _state(probes["cv2"])
     if probes["cv2"].works:
         opencv += f", {_yes_no(report.video)}; {probes['cv2'].file}"
@@ -83,8 +83,8 @@ def rows(report: Report) -> List[List[str]]:
     ]
 
 
-def _engine(found: Probe, report: Report) -> str:
-    return _state(found) + (f"; INT8: {report.int8[found.name]}" if found.name in report.int8 else "")
+def _engine(package: Probe, report: Report) -> str:
+    return _state(package) + (f"; INT8: {report.int8[package.name]}" if package.name in report.int8 else "")
 
 
 def _gpu(machine: Machine) -> str:
@@ -92,10 +92,10 @@ def _gpu(machine: Machine) -> str:
     return f"{machine.gpu}{jetpack}" if machine.gpu else "none that TensorRT runs on"
 
 
-def _state(found: Probe) -> str:
-    if found.works:
-        return found.version or "version unknown"
-    return "not installed" if found.state == "missing" else f"{found.state}: {found.reason}"
+def _state(package: Probe) -> str:
+    if package.works:
+        return package.version or "version unknown"
+    return "not installed" if package.state == "missing" else f"{package.state}: {package.reason}"
 
 
 def _yes_no(values: Dict[str, bool]) -> str:

@@ -39,8 +39,8 @@ class Options:
     """What the command line says.
 
     name:   of the files, without suffix; None: the checkpoint's.
-    int8:   None where no INT8 file is wanted.
-    engine: also build a TensorRT engine, judged on frames of ``calib`` at ``score``.
+    int8:   None: no INT8 file is written.
+    engine: also build a TensorRT engine, compared on frames of ``calib`` at ``score``.
     """
 
     weights: WeightsChoice
@@ -113,8 +113,8 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="put back to float at most N layers where INT8 fails (default: 16; 0: none)",
     )
-    add_labelled_data(group, "judge by labels")
-    add_score(group, "score that the files are judged at")
+    add_labelled_data(group, "verify by AP on labels")
+    add_score(group, "score from which detections are compared, 0 to 1")
     group.add_argument(
         "--max-drop",
         type=float,

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the file holds."""
+    """Print the rows of a file's contents."""
     info = info_of(args.file, args.variant, _load_checkpoint)
     _print(info, text_stream(args.json))
     write_json(args.json, asdict(info))
@@ -65,7 +65,7 @@ def _print(info: Info, text: TextIO) -> None:
 
 
 def _lines(name: str, value: Any, depth: int) -> List[str]:
-    """Return "name  value", and what is nested one step further to the right."""
+    """Return the line "name  value"; nested values follow, each level two spaces further to the right."""
     indent = "  " * depth
     if isinstance(value, dict):
         inner = [line for key, item in value.items() for line in _lines(str(key), item, depth + 1)]

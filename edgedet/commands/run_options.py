@@ -1,4 +1,4 @@
-"""The options of ``edgedet run``: how they are declared, and what they say."""
+"""Declare the options of ``edgedet run``, and turn what was typed into ``RunOptions``."""
 
 from __future__ import annotations
 
@@ -67,16 +67,25 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--loop", action="store_true", help="play a video file again and again at its own speed, as a camera"
     )
-    group.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th frame only")
-    group.add_argument("--max-fps", type=float, metavar="FPS", help="look at so many frames a second at most")
-    group = parser.add_argument_group("how cameras are opened (docs/cameras.md)")
-    group.add_argument("--size", metavar="WxH", help="picture size wanted of a camera, as 1280x720")
-    group.add_argument("--camera-fps", type=float, metavar="FPS", help="frames a second wanted of a camera")
     group.add_argument(
-        "--pixel-format", choices=PIXEL_FORMATS, default="auto", help="of a V4L2 camera (auto: MJPG where it matters)"
+        "--every", type=int, default=1, metavar="N", help="take every N-th frame only (default: %(default)s)"
     )
-    group.add_argument("--transport", choices=TRANSPORTS, default="tcp", help="of RTSP (default: %(default)s)")
-    group.add_argument("--decoder", choices=DECODERS, default="software", help="of videos and streams")
+    group.add_argument("--max-fps", type=float, metavar="FPS", help="take at most so many frames a second")
+    group = parser.add_argument_group("how cameras are opened (docs/cameras.md)")
+    group.add_argument("--size", metavar="WxH", help="picture size to ask a camera for, as 1280x720")
+    group.add_argument("--camera-fps", type=float, metavar="FPS", help="frames a second to ask a camera for")
+    group.add_argument(
+        "--pixel-format",
+        choices=PIXEL_FORMATS,
+        default="auto",
+        help="pixel format of a V4L2 camera (auto: MJPG where that is faster)",
+    )
+    group.add_argument(
+        "--transport", choices=TRANSPORTS, default="tcp", help="transport of RTSP streams (default: %(default)s)"
+    )
+    group.add_argument(
+        "--decoder", choices=DECODERS, default="software", help="what decodes videos and streams (default: %(default)s)"
+    )
     group = parser.add_argument_group("when cameras fail")
     group.add_argument(
         "--timeout",
@@ -87,7 +96,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--retries", type=int, metavar="N", help="give a camera up after N openings (default: never)")
     group.add_argument(
-        "--allow-repeats", action="store_true", help="a picture that stands still is no fault (test pattern, demo)"
+        "--allow-repeats",
+        action="store_true",
+        help="a picture that does not change is no stall (for a test pattern or a demo)",
     )
 
 
@@ -98,14 +109,23 @@ def _add_cameras_outputs(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=SEGMENT_S,
         metavar="S",
-        help="seconds a recording's file (default: %(default)g)",
+        help="length of one file of a recording, in seconds (default: %(default)g)",
     )
     group.add_argument(
-        "--save-fps", type=float, default=RECORDING_FPS, metavar="FPS", help="of recordings (default: %(default)g)"
+        "--save-fps",
+        type=float,
+        default=RECORDING_FPS,
+        metavar="FPS",
+        help="frames a second of recordings, at most (default: %(default)g)",
     )
-    group.add_argument("--keep", metavar="SIZE", help="remove the oldest files beyond SIZE, as 10GB")
     group.add_argument(
-        "--on-write-error", choices=("stop", "go-on"), default="stop", help="full disk and the like (default: stop)"
+        "--keep", metavar="SIZE", help="keep SIZE of recordings, as 10GB, and remove the oldest files beyond it"
+    )
+    group.add_argument(
+        "--on-write-error",
+        choices=("stop", "go-on"),
+        default="stop",
+        help="end the run or go on when an output cannot be written, as on a full disk (default: %(default)s)",
     )
 
 
@@ -121,7 +141,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--token",
         metavar="TOKEN",
-        help=f"what viewers must know, as of `openssl rand -hex 16`; or variable {TOKEN_VARIABLE} of the environment",
+        help=f"secret that a viewer must give, such as `openssl rand -hex 16` prints; or variable {TOKEN_VARIABLE}",
     )
     group.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="answer under this host name, too; repeat it"
@@ -136,7 +156,11 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
-    """Return what the options say; raises InputError where they make no sense, MissingDependency for the live page."""
+    """Return the options of a run.
+
+    Raises InputError for values out of range or options that do not go together, MissingDependency where packages of
+    the live page are not installed.
+    """
     for option, value, least in (
         ("--threads", args.threads, 1),
         ("--limit", args.limit, 1),

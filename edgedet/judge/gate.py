@@ -16,8 +16,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..postprocess import DEFAULT_SCORE
-from ..specs import DetectorSpec
-from ..types import Detections, ModelInput
+from ..types import Detections
 from .agreement import (
     FAILED,
     MIN_BOXES,
@@ -25,11 +24,9 @@ from .agreement import (
     PASSED,
     TIGHT_IOU,
     UNVERIFIED,
-    Runner,
     above,
     agreement_of,
     f1_of,
-    find,
     judged,
 )
 from .labels import LabelledImage
@@ -105,21 +102,6 @@ class GateReport:
 
 def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
-
-
-def gate(
-    float_runner: Runner,
-    int8_runner: Runner,
-    spec: DetectorSpec,
-    frames: Sequence[ModelInput],
-    score: float = DEFAULT_SCORE,
-    seed: int = 0,
-    min_f1: float = MIN_F1,
-) -> GateReport:
-    """Compare two models on unlabelled frames; see ``compare``."""
-    floor = score * FLOOR_SHARE
-    float_found = find(float_runner, spec, frames, floor)
-    return compare(float_found, find(int8_runner, spec, frames, floor), score, seed, min_f1)
 
 
 # --- without labels ---------------------------------------------------------------------------------------------

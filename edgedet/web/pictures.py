@@ -99,10 +99,6 @@ class Pictures:
             picture = await self._picture(camera)
         return picture
 
-    def has(self, camera: str) -> bool:
-        """Return whether a result of the camera has come."""
-        return camera in self._newest
-
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown()

@@ -13,10 +13,11 @@ from media import META
 from edgedet.anchors import anchors_for
 from edgedet.engines.fake import FakeEngine
 from edgedet.errors import InputError
-from edgedet.judge.agreement import FAILED, MIN_BOXES, PASSED, UNVERIFIED, match
-from edgedet.judge.gate import compare, compare_on_labels, gate
+from edgedet.judge.agreement import FAILED, MIN_BOXES, PASSED, UNVERIFIED, find, match
+from edgedet.judge.gate import FLOOR_SHARE, compare, compare_on_labels
 from edgedet.judge.labels import LabelledImage
 from edgedet.judge.matching import Judged
+from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.types import Detections, ModelInput, RawOutputs
 
 SPEC = META.spec  # 128 x 128, two classes
@@ -117,6 +118,12 @@ def test_int8_boxes_where_the_float_model_finds_none_lower_f1():
 
 
 # --- runners ----------------------------------------------------------------------------------------------------
+
+
+def gate(float_runner, int8_runner, spec, frames):
+    """Two models' detections compared, as an export compares them."""
+    floor = DEFAULT_SCORE * FLOOR_SHARE
+    return compare(find(float_runner, spec, frames, floor), find(int8_runner, spec, frames, floor))
 
 
 def constant_runner(logit, spec=SPEC):

@@ -1,4 +1,4 @@
-"""Who may import whom: import-linter's contracts see what they are for, and names in strings obey them, too."""
+"""Who may import whom: the contracts work, names in strings obey them, and the walks of the documents are real."""
 
 from __future__ import annotations
 
@@ -98,3 +98,49 @@ def test_the_linter_sees_each_arrow_that_goes_the_wrong_way(tmp_path: Path):
         importer = importer if importer.startswith("edgedet.") else f"edgedet.{importer}"
         if file != "edgedet/judge/matching.py":
             assert f"{importer} -> {module}" in said or f"{importer} → {module}" in said, (importer, module)
+
+
+# --- the walks of docs/architecture.md ---------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+WALKS = {
+    title: re.findall(r"^\d+\. `([\w./]+)`", text, re.MULTILINE)
+    for title, text in re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    grimp = pytest.importorskip("grimp", reason="of the extra dev")
+    return grimp.build_graph("edgedet", cache_dir=None)
+
+
+def test_there_are_three_walks():
+    assert {title: len(files) > 7 for title, files in WALKS.items()} == {
+        "A frame from camera to screen": True,
+        "A checkpoint to an INT8 file": True,
+        "One option from the command line to where it acts": True,
+    }
+
+
+@pytest.mark.parametrize("title", WALKS)
+def test_a_walk_passes_files_that_exist_each_once_and_imported_by_one_before_it(title: str, graph):
+    by_file = {path.relative_to(ROOT).as_posix(): name for name, path in MODULES.items()}
+    files = WALKS[title]
+    assert set(files) <= set(by_file)
+    assert len(set(files)) == len(files)
+    reached: set[str] = set()
+    for number, file in enumerate(files):
+        module = by_file[file]
+        assert not number or module in reached, f"{file} is imported by no file before it"
+        reached |= graph.find_modules_directly_imported_by(module)
+        reached |= set(named_in_strings((ROOT / file).read_text(encoding="utf-8")))
+
+
+def test_every_room_of_the_page_has_a_place_among_the_layers_and_the_other_way_round():
+    rooms = re.findall(r"^\| `edgedet/(\w+)/` \|", PAGE, re.MULTILINE) + re.findall(
+        r"^\| `(\w+)/` \|", PAGE, re.MULTILINE
+    )
+    packages = {path.parent.name for path in (ROOT / "edgedet").glob("*/__init__.py")} - {"demo"}
+    assert set(rooms) - {"tests"} == packages
+    assert packages <= {name for layer in LAYERS for name in layer}
