@@ -9,11 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 from . import errors
 from .errors import DeviceError, EdgeDetError
@@ -117,6 +120,7 @@ def _whole() -> Iterator[None]:
 
 class _interrupts_held:  # noqa: N801 (a context manager, used as a function)
     def __enter__(self) -> None:
+        resource_tracker.ensure_running()  # starting it, as the first child would, lets Ctrl-C through again
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _HAS_MASK else set()
 
     def __exit__(self, *_: Any) -> None:
@@ -138,6 +142,7 @@ def _end_with_the_caller() -> None:
 def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tuple[Any, ...]) -> None:
     """Run in the child: answer until the caller hangs up."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that files half written are removed
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
     try:
@@ -151,3 +156,36 @@ def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tup
         pipe.send((type(error).__name__, str(error)))
     except Exception as error:  # each library has exceptions of its own
         pipe.send(("DeviceError", (str(error) or type(error).__name__).splitlines()[0]))
+
+
+_ALONE = "import sys; from importlib import import_module as load; sys.path.insert(0, sys.argv[1]); "
+_ALONE += "getattr(load(sys.argv[2]), sys.argv[3])(*sys.argv[4:])"
+
+
+def run_alone(function: Callable[..., None], *args: str, timeout_s: Optional[float] = None) -> str:
+    """Run a module's function in a fresh interpreter and return what it printed on stdout, which is something.
+
+    A Child loads the caller's program anew, so it needs a program that allows that (``if __name__ == "__main__"``) and
+    packages that work. Here nothing is loaded but the function's module: for trying what may end the process.
+    Raises DeviceError in one line that says how it ended.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-c", _ALONE, root, function.__module__, function.__name__, *args]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"it does not answer within {timeout_s:g} s") from None
+    if done.returncode < 0:
+        raise DeviceError(f"it ended the process with {signal.Signals(-done.returncode).name}")
+    if done.returncode or not done.stdout.strip():
+        lines = done.stderr.strip().splitlines()
+        raise DeviceError(lines[-1] if lines else f"it ended the process with exit code {done.returncode}")
+    return done.stdout

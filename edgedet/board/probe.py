@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import base64
 import json
-import signal
-import subprocess
-import sys
 import zlib
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
+from ..child_process import run_alone
 from ..engines.table import PUBLIC_ENGINES
+from ..errors import DeviceError
 
 TIMEOUT_S = 120  # a board may read TensorRT from an SD card for half a minute
 
@@ -77,25 +75,10 @@ def probe(name: str) -> Probe:
     """Return what is found out about the package ``name``, of PROBES."""
     if all(find_spec(package) is None for package in _PACKAGES.get(name, (name,))):
         return Probe(name, "missing")
-    code = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import main; main({name!r})"
-    command = [sys.executable, "-c", code, str(Path(__file__).resolve().parents[2])]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return Probe(name, "broken", reason=f"it does not answer within {TIMEOUT_S} s")
-    return probe_from_output(name, done.returncode, done.stdout, done.stderr)
-
-
-def probe_from_output(name: str, returncode: int, stdout: str, stderr: str) -> Probe:
-    """Return what ``main`` printed, or why it could not."""
-    if returncode < 0:
-        return Probe(name, "broken", reason=f"it ended the process with {signal.Signals(-returncode).name}")
-    if returncode or not stdout.strip():
-        said = stderr.strip().splitlines()
-        return Probe(name, "broken", reason=said[-1] if said else f"it ended the process with exit code {returncode}")
+        stdout = run_alone(main, name, timeout_s=TIMEOUT_S)
+    except DeviceError as error:
+        return Probe(name, "broken", reason=str(error))
     found: Dict[str, Any] = json.loads(stdout.strip().splitlines()[-1])
     off_by = found.get("off_by") or 0
     if off_by > _ALLOWED.get(name, 0):

@@ -7,10 +7,9 @@ so that everything behind the engine is the same for them. Knows no picture.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -18,7 +17,8 @@ import numpy as np
 
 from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, ClosedError
+from ..child_process import run_alone
+from ..errors import ArtifactError, ClosedError, DeviceError
 from ..files import sha256_of
 from ..postprocess import encode
 from ..specs import MIN_SIDE, spec_for
@@ -31,13 +31,6 @@ POSTPROCESS = (
 BASE = "tf_efficientdet_lite0"  # anchors to put boxes on, fill and class count where the file does not say
 SUREST = 1.0 - 1e-6  # score 1 has no finite logit
 _NO_LOGIT = -20.0
-_PROBE = """
-import sys
-from importlib import import_module
-interpreter = import_module(sys.argv[2]).Interpreter(model_path=sys.argv[1])
-interpreter.allocate_tensors()
-interpreter.invoke()
-"""
 
 
 def is_finished(path: Path) -> bool:
@@ -50,13 +43,18 @@ def probe(path: Path, library: str) -> None:
 
     Such files carry no checksum, and a damaged one can end the process that runs it.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE, str(path), library], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        reason = said[-1] if said and done.returncode > 0 else f"it ended the process with signal {-done.returncode}"
-        raise ArtifactError(f"{path} is damaged or needs another runtime: {reason}. Download it again.")
+    try:
+        run_alone(_run_once, str(path), library)
+    except DeviceError as error:
+        raise ArtifactError(f"{path} is damaged or needs another runtime: {error}. Download it again.") from None
+
+
+def _run_once(path: str, library: str) -> None:
+    """Run a file on whatever its input holds; runs in the process that it may end."""
+    interpreter = import_module(library).Interpreter(model_path=path)
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    print("done")
 
 
 def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, FinishedEngine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from waiting import wait_until
 
-from edgedet.child_process import Child
+from edgedet.child_process import Child, run_alone
 from edgedet.errors import DeviceError, InputError
 
 LARGE = np.zeros(8 << 20, np.uint8)  # beyond what a pipe holds, so that sending takes until the child reads
@@ -46,6 +47,31 @@ def busy(note: Path) -> tuple[Any, Any]:
     finally:
         note.unlink()
     return None, None
+
+
+def interrupted() -> tuple[Any, Any]:
+    """Get Ctrl-C in a moment when a library of the child lets it through."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on", None
+
+
+def held_signals() -> tuple[Any, Any]:
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])], None
+
+
+def say(*words: str) -> None:
+    print(*words)
+
+
+def end_by(how: str) -> None:
+    if how == "signal":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "code":
+        os._exit(7)
+    if how == "words":
+        sys.exit("no GPU")
+    time.sleep(60.0)
 
 
 def interrupt_after(seconds: float) -> None:
@@ -88,6 +114,48 @@ def test_a_message_is_not_cut_by_ctrl_c(delay_s: float) -> None:
                 assert child.ask(LARGE) == len(LARGE)
                 time.sleep(0.2)  # where the answer came first
         assert child.ask("hello") == "hello"
+
+
+def test_ctrl_c_is_for_the_caller_and_a_child_goes_on() -> None:
+    with Child(interrupted) as child:
+        assert child.first() == "went on"
+
+
+def python(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_ctrl_c_waits_while_the_first_child_of_a_program_starts() -> None:
+    """multiprocessing starts a helper with the first child, and lets Ctrl-C through again for that."""
+    said = python(
+        "from test_children import held_signals; from edgedet.child_process import Child\n"
+        "if __name__ == '__main__':\n    with Child(held_signals) as child: print(child.first())"
+    )
+    assert int(signal.SIGINT) in ast.literal_eval(said)
+
+
+def test_a_function_alone_gives_what_it_printed() -> None:
+    code = "from test_children import say; from edgedet.child_process import run_alone; print(run_alone(say, 'a', 'b'))"
+    assert python(code) == "a b\n\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("signal", "it ended the process with SIGSEGV"),
+        ("code", "it ended the process with exit code 7"),
+        ("words", "no GPU"),
+        ("never", "it does not answer within 2 s"),
+    ],
+)
+def test_a_function_alone_says_how_it_ended(how: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    monkeypatch.setattr(end_by, "__module__", "test_children")
+    with pytest.raises(DeviceError, match=f"^{reason}$"):
+        run_alone(end_by, how, timeout_s=2 if how == "never" else None)
 
 
 def test_a_child_ends_with_a_caller_that_is_killed(tmp_path: Path) -> None:
