@@ -17,20 +17,23 @@ from edgedet.calibration.ranges import refine
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
 
-INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "2"]
+INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "1"]
+CLIPS_ASPECT = ["--size", "384x512"]  # no border to compute; the boxes are those of 512 x 512
+SMALL = ["--size", "192x256"]  # where nothing need be detected
 FILES = ("_int8.onnx", "_int8_fp16.onnx", "_int8.tflite")
 
 
 @pytest.fixture(autouse=True)
-def one_range_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one frame: it takes most of calibration's time, and has tests of its own."""
+def few_ranges_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of three tensors, on one frame: it takes most of calibration's time, and has tests of its own."""
     for name in ("WORST_DENSE", "WORST_SPARSE", "JUDGED_ON"):
         monkeypatch.setattr(refine, name, 1)
+    monkeypatch.setattr(refine, "RANKED", 3)
 
 
 def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """12 gate frames hold some 75 boxes; at least 85 % of the MACs are INT8 for TensorRT and all for TFLite."""
-    assert main([*INT8, "--frames", "40", "--out", str(tmp_path), "--json"]) == 0
+    assert main([*INT8, *CLIPS_ASPECT, "--frames", "40", "--out", str(tmp_path), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)["int8"]
     assert [Path(item["path"]).name for item in written] == [demo.MODEL_NAME + suffix for suffix in FILES]
     for item, share in zip(written, (0.85, 0.85, 0.99), strict=True):
@@ -44,7 +47,7 @@ def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: p
 
 
 def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
-    common = [*INT8, "--frames", "10", "--force", "--out"]
+    common = [*INT8, *SMALL, "--frames", "10", "--force", "--out"]
     assert main([*common, str(tmp_path / "a")]) == 0
     table = tmp_path / "a" / f"{demo.MODEL_NAME}_int8.table.json"
     assert main([*common, str(tmp_path / "b"), "--table", str(table)]) == 0
@@ -55,7 +58,7 @@ def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
 def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not even an earlier export's: it would be taken for this one."""
     (tmp_path / f"{demo.MODEL_NAME}_int8.tflite").write_bytes(b"of other weights")
-    assert main([*INT8, "--frames", "6", "--out", str(tmp_path)]) == 3
+    assert main([*INT8, *SMALL, "--frames", "6", "--out", str(tmp_path)]) == 3
     assert "UNVERIFIED" in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
 
@@ -72,7 +75,7 @@ def test_a_ruined_file_is_refused_and_not_kept(
         return replace(table, ranges=ranges, magnitudes={name: m / 10 for name, m in table.magnitudes.items()})
 
     monkeypatch.setattr(steps, "table_from_observed", narrow)
-    assert main([*INT8, "--frames", "30", "--out", str(tmp_path)]) == 3
+    assert main([*INT8, *CLIPS_ASPECT, "--frames", "30", "--out", str(tmp_path)]) == 3
     error = capsys.readouterr().err
     assert error.count(": FAILED: F1") == 3
     assert "Traceback" not in error
