@@ -8,16 +8,18 @@ width of the band.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from edgedet.benchmarks.latency.conditions import Conditions
+from edgedet.benchmarks.latency.result import BenchResult, ModelResult, read_result
+from edgedet.benchmarks.latency.sensors import Settings
 from edgedet.errors import InputError
-from edgedet.files import read_text, write_json
+from edgedet.files import write_json
 
 BLOCKS = 10
 RESAMPLES = 2000
@@ -28,63 +30,84 @@ LEAST_RUNS = 5
 # 0.98 to 1.14 (docs/benchmarks.md).
 LEAST_BAND, LEAST_BAND_FREE_CLOCK = 0.03, 0.10
 STAGES = ("network", "end to end")
-_SCHEMA = 2
-WANTED = "give the file of `edgedet bench --json FILE`"
-# entries that must be the same, and what they are called
-_ALIKE = {
-    "device": "machine", "cpu": "processor", "cores": "number of cores", "source": "pictures",
-    "frame_hw": "picture size", "score": "score",
-}  # fmt: skip
-# of the conditions: told, but no reason to refuse, since this is what one may want to compare
-_TOLD = ("governors", "power_mode", "clock_max_mhz")
+
+
+@dataclass(frozen=True)
+class RowComparison:
+    """Medians of one row and stage in both runs.
+
+    ratio: b / a. band: what noise alone explains around 1.
+    """
+
+    row: str
+    stage: str
+    a_ms: float
+    b_ms: float
+    ratio: float
+    band: tuple[float, float]
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All common rows of two runs; ``notes`` on what else differs; names of rows that are in one run only."""
+
+    rows: list[RowComparison]
+    notes: list[str]
+    unmatched: list[str]
 
 
 def compare_files(words: Sequence[str], json_file: str | None) -> int:
     """Run the command: ``words`` are "compare" and the names of two files."""
     if words[0] != "compare" or len(words) != 3:
-        raise InputError(f"wanted `edgedet bench compare A.json B.json`; got {' '.join(words)!r} before the options.")
+        raise InputError(f"expected `edgedet bench compare A.json B.json`; got {' '.join(words)!r} before the options.")
     text = sys.stderr if json_file == "-" else sys.stdout
-    before, after = (_read(Path(name)) for name in words[1:])
-    result = compare(before, after)
-    for name, figures in zip(words[1:], (before, after), strict=True):
-        conditions = figures["conditions"]
-        print(f"{name}: commit {conditions['commit'] or '-'}, {_load(conditions)}", file=text)
-    for note in result["notes"]:
+    before, after = (read_result(Path(name)) for name in words[1:])
+    comparison = compare(before, after)
+    for name, result in zip(words[1:], (before, after), strict=True):
+        print(f"{name}: commit {result.conditions.commit or '-'}, {_describe_load(result.conditions)}", file=text)
+    for note in comparison.notes:
         print(f"note: {note}", file=text)
     print(f"\n{'model':<44}{'stage':<12}{'A ms':>9}{'B ms':>9}{'B / A':>8}{'noise':>16}  verdict", file=text)
-    for row in result["rows"]:
-        low, high = row["band"]
+    for row in comparison.rows:
+        low, high = row.band
         print(
-            f"{row['row'][-43:]:<44}{row['stage']:<12}{row['a_ms']:>9.2f}{row['b_ms']:>9.2f}{row['ratio']:>8.3f}"
-            f"{f'{low:.3f} to {high:.3f}':>16}  {row['verdict']}",
+            f"{row.row[-43:]:<44}{row.stage:<12}{row.a_ms:>9.2f}{row.b_ms:>9.2f}{row.ratio:>8.3f}"
+            f"{f'{low:.3f} to {high:.3f}':>16}  {row.verdict}",
             file=text,
         )
-    for name in result["unmatched"]:
+    for name in comparison.unmatched:
         print(f"in one file only: {name}", file=text)
-    write_json(json_file, result)
+    write_json(json_file, asdict(comparison))
     return 0
 
 
-def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the ratio of each common row's medians, after / before, its band and the verdict.
+def compare(before: BenchResult, after: BenchResult) -> Comparison:
+    """Compare the medians of each row that both runs have.
 
     Raises InputError where the runs cannot be compared: another machine, other pictures, or no common row.
     """
-    for entry, what in _ALIKE.items():
-        if before[entry] != after[entry]:
+    for condition, a, b in (
+        ("machine", before.device.device, after.device.device),
+        ("processor", before.device.cpu, after.device.cpu),
+        ("number of cores", before.device.cores, after.device.cores),
+        ("source of pictures", before.source, after.source),
+        ("picture size", before.frame_hw, after.frame_hw),
+        ("score", before.score, after.score),
+    ):
+        if a != b:
             raise InputError(
-                f"these runs cannot be compared, for the {what} differs: {before[entry]} and {after[entry]}. "
-                "Measure both alike."
+                f"these runs cannot be compared, for the {condition} differs: {a} and {b}. Measure both alike."
             )
-    has_classes = all("num_classes" in row for row in [*before["models"], *after["models"]])
-    names = [[_name(row, has_classes) for row in figures["models"]] for figures in (before, after)]
+    has_classes = all(row.num_classes is not None for row in [*before.models, *after.models])
+    names = [[_name(row, has_classes) for row in result.models] for result in (before, after)]
     ambiguous = {name for group in names for name in group if group.count(name) > 1}
     rows_a, rows_b = (
         {
-            f"{name}, {Path(row['model']).name}" if name in ambiguous else name: row
-            for name, row in zip(group, figures["models"], strict=True)
+            f"{name}, {Path(row.model).name}" if name in ambiguous else name: row
+            for name, row in zip(group, result.models, strict=True)
         }
-        for group, figures in zip(names, (before, after), strict=True)
+        for group, result in zip(names, (before, after), strict=True)
     )
     common = [name for name in rows_a if name in rows_b]
     if not common:
@@ -92,47 +115,45 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
             f"the runs have no row in common: {', '.join(rows_a)} and {', '.join(rows_b)}. A row is a model, its "
             "number of classes, size, precision, format and number of threads."
         )
-    least = max(map(least_band, (before["conditions"], after["conditions"])))
+    least = max(map(least_band, (before.conditions, after.conditions)))
     rows = [
-        {
-            "row": name,
-            "stage": stage,
-            **compared(rows_a[name]["runs_ms"][stage], rows_b[name]["runs_ms"][stage], least),
-        }
+        compare_medians(rows_a[name].runs_ms[stage], rows_b[name].runs_ms[stage], least, name, stage)
         for name in common
         for stage in STAGES
     ]
+    # These are told, but are no reason to refuse: they may be what somebody wants to compare.
     notes = [
-        f"{entry} was {before['conditions'][entry]}, then {after['conditions'][entry]}"
-        for entry in _TOLD
-        if before["conditions"][entry] != after["conditions"][entry]
+        f"{setting} was {a}, then {b}"
+        for setting, a, b in (
+            ("governors", before.conditions.governors, after.conditions.governors),
+            ("power_mode", before.conditions.power_mode, after.conditions.power_mode),
+            ("clock_max_mhz", before.conditions.clock_max_mhz, after.conditions.clock_max_mhz),
+        )
+        if a != b
     ]
-    notes += [
-        f"{name}: {rows_a[name]['engine']}, then {rows_b[name]['engine']}"
-        for name in common
-        if rows_a[name]["engine"] != rows_b[name]["engine"]
-    ]
-    notes += [
-        f"{name}: {rows_a[name]['macs']} multiply-accumulates, then {rows_b[name]['macs']}"
-        for name in common
-        if rows_a[name]["macs"] != rows_b[name]["macs"]
-    ]
-    return {"rows": rows, "notes": notes, "unmatched": sorted(set(rows_a) ^ set(rows_b))}
+    for name in common:
+        row_a, row_b = rows_a[name], rows_b[name]
+        if row_a.engine != row_b.engine:
+            notes.append(f"{name}: {row_a.engine}, then {row_b.engine}")
+        if row_a.macs != row_b.macs:
+            notes.append(f"{name}: {row_a.macs} multiply-accumulates, then {row_b.macs}")
+    return Comparison(rows, notes, sorted(set(rows_a) ^ set(rows_b)))
 
 
-def least_band(conditions: dict[str, Any]) -> float:
+def least_band(settings: Settings) -> float:
     """Return the least band for a run: wider where its clock was not fixed, or is unknown as on virtual machines."""
-    fastest = conditions["clock_max_mhz"]
-    is_fixed = fastest is not None and conditions.get("clock_min_mhz") == fastest
-    return LEAST_BAND if is_fixed or set(conditions["governors"]) == {"performance"} else LEAST_BAND_FREE_CLOCK
+    is_steady = settings.is_clock_fixed or set(settings.governors) == {"performance"}
+    return LEAST_BAND if is_steady else LEAST_BAND_FREE_CLOCK
 
 
-def compared(a_ms: Sequence[float], b_ms: Sequence[float], least: float = LEAST_BAND) -> dict[str, Any]:
+def compare_medians(
+    a_ms: Sequence[float], b_ms: Sequence[float], least: float = LEAST_BAND, row: str = "", stage: str = ""
+) -> RowComparison:
     """Return medians, ratio b / a, the band that noise alone explains around 1, and the verdict on b."""
     ratio = float(np.median(b_ms) / np.median(a_ms))
     resampled = np.array(_medians(b_ms, seed=1)) / np.array(_medians(a_ms, seed=0))
     low, high = (float(np.percentile(resampled, q)) / ratio for q in INTERVAL)
-    band = [min(low, 1 - least), max(high, 1 + least)]
+    band = (min(low, 1 - least), max(high, 1 + least))
     if min(len(a_ms), len(b_ms)) < LEAST_RUNS:
         verdict = f"fewer than {LEAST_RUNS} runs say nothing"
     elif ratio < band[0]:
@@ -141,8 +162,7 @@ def compared(a_ms: Sequence[float], b_ms: Sequence[float], least: float = LEAST_
         verdict = "slower"
     else:
         verdict = "within noise"
-    medians = {"a_ms": float(np.median(a_ms)), "b_ms": float(np.median(b_ms))}
-    return {**medians, "ratio": ratio, "band": band, "verdict": verdict}
+    return RowComparison(row, stage, float(np.median(a_ms)), float(np.median(b_ms)), ratio, band, verdict)
 
 
 def _medians(values_ms: Sequence[float], seed: int) -> list[float]:
@@ -154,31 +174,14 @@ def _medians(values_ms: Sequence[float], seed: int) -> list[float]:
     ]
 
 
-def _name(row: dict[str, Any], has_classes: bool) -> str:
-    """Return what a row measured. Files of earlier versions do not tell the number of classes."""
-    h, w = row["input_hw"]
-    network = (
-        f"{row['name'].removeprefix('tf_efficientdet_')} {h}x{w} {row['precision']} {Path(row['model']).suffix[1:]}"
-    )
-    classes = f", {row['num_classes']} classes" if has_classes else ""
-    return f"{network}{classes}, {row['threads']} threads"
+def _name(row: ModelResult, has_classes: bool) -> str:
+    """Return what a row measured. Results of earlier versions do not tell the number of classes."""
+    h, w = row.input_hw
+    network = f"{row.name.removeprefix('tf_efficientdet_')} {h}x{w} {row.precision} {Path(row.model).suffix[1:]}"
+    classes = f", {row.num_classes} classes" if has_classes else ""
+    return f"{network}{classes}, {row.threads} threads"
 
 
-def read_json(path: Path) -> Any:
-    """Return what a file of ``edgedet bench --json FILE`` holds; raises InputError in one line."""
-    try:
-        return json.loads(read_text(path, WANTED))
-    except (ValueError, RecursionError):
-        raise InputError(f"{path} is no JSON; {WANTED}.") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    figures = read_json(path)
-    if not isinstance(figures, dict) or figures.get("schema") != _SCHEMA or "models" not in figures:
-        raise InputError(f"{path} is no result of `edgedet bench` in schema {_SCHEMA}: measure again with --json FILE.")
-    return figures
-
-
-def _load(conditions: dict[str, Any]) -> str:
-    others = conditions["others_cores"]
+def _describe_load(conditions: Conditions) -> str:
+    others = conditions.others_cores
     return "load of others not known" if others is None else f"{others:.2f} cores busy with other programs"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,23 +14,44 @@ from edgedet.engines.table import engine_for
 from edgedet.machine import clock_mhz, governor, machine_of
 
 
-def device_figures() -> dict[str, Any]:
-    """Return name, cores, clock, load and software of this machine; None for what it does not tell."""
+@dataclass(frozen=True)
+class Device:
+    """The machine and its software; None for what it does not tell.
+
+    device:    name of the board or of the CPU. machine: "x86_64" or "aarch64".
+    clock_mhz: of the first core. load_1min: load average of the last minute.
+    """
+
+    device: str
+    cpu: str
+    machine: str
+    cores: int
+    clock_mhz: float | None
+    governor: str | None
+    load_1min: float | None
+    os: str
+    python: str
+    numpy: str
+    opencv: str | None
+
+
+def describe_device() -> Device:
+    """Return name, cores, clock, load and software of this machine."""
     machine = machine_of()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "device": machine.cpu if machine.arch == "x86_64" else machine.board or machine.cpu,
-        "cpu": machine.cpu,
-        "machine": machine.arch,
-        "cores": machine.cores,
-        "clock_mhz": clock_mhz(),
-        "governor": governor(),
-        "load_1min": load,
-        "os": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "opencv": getattr(sys.modules.get("cv2"), "__version__", None),
-    }
+    return Device(
+        device=machine.cpu if machine.arch == "x86_64" else machine.board or machine.cpu,
+        cpu=machine.cpu,
+        machine=machine.arch,
+        cores=machine.cores,
+        clock_mhz=clock_mhz(),
+        governor=governor(),
+        load_1min=load,
+        os=platform.platform(),
+        python=platform.python_version(),
+        numpy=np.__version__,
+        opencv=getattr(sys.modules.get("cv2"), "__version__", None),
+    )
 
 
 def engine_version(model: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,9 +47,9 @@ class Latency:
         return {stage: percentiles(self.stages_ms[stage]) for stage in STAGES}
 
 
-@dataclass(eq=False)
-class Measured:
-    """What ``measure`` found.
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """Latencies of several models, measured in turns.
 
     latencies:   by name, of models that ran in at least one round and did not fail.
     failures:    what went wrong, by the name of a model that failed.
@@ -57,10 +57,10 @@ class Measured:
     interrupted: whether Ctrl-C ended it.
     """
 
-    latencies: dict[str, Latency] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    rounds: int = 0
-    interrupted: bool = False
+    latencies: dict[str, Latency]
+    failures: dict[str, str]
+    rounds: int
+    interrupted: bool
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -85,7 +85,7 @@ def timed(detect: Callable[[Frame], FrameResult], frame: Frame) -> dict[str, flo
     return {**result.timings_ms, "end to end": (ended - started) * 1e3, CPU: (cpu_ended - cpu) * 1e3}
 
 
-def measure(models: Mapping[str, Run], frames: Sequence[Frame], warmup: int, counted: Iterator[int]) -> Measured:
+def measure(models: Mapping[str, Run], frames: Sequence[Frame], warmup: int, counted: Iterator[int]) -> Measurement:
     """Run each model once a round, and return its latency, or what went wrong, by its name.
 
     All models see the same frame in a round, and each round begins with the next model: what else the machine does,
@@ -94,28 +94,27 @@ def measure(models: Mapping[str, Run], frames: Sequence[Frame], warmup: int, cou
     warmup:  runs of each model that are not counted: buffers are made and caches filled in them.
     counted: gives the number of each round (``rounds``).
     """
-    done = Measured()
+    failures: dict[str, str] = {}
+    done, interrupted = 0, False
     times: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, CPU)} for name in models}
     try:
         for index in range(warmup):
             for name, run in models.items():
-                _try(name, run, frames[index % len(frames)], done.failures)
+                _try(name, run, frames[index % len(frames)], failures)
         for index in counted:
-            names = [name for name in models if name not in done.failures]
+            names = [name for name in models if name not in failures]
             if not names:
                 break
             first = index % len(names)
             for name in names[first:] + names[:first]:
-                run_ms = _try(name, models[name], frames[index % len(frames)], done.failures)
+                run_ms = _try(name, models[name], frames[index % len(frames)], failures)
                 for stage, value in run_ms.items():
                     times[name][stage].append(value)
-            done.rounds += 1
+            done += 1
     except KeyboardInterrupt:
-        done.interrupted = True
-    done.latencies = {
-        name: Latency(stages) for name, stages in times.items() if name not in done.failures and stages[STAGES[-1]]
-    }
-    return done
+        interrupted = True
+    latencies = {name: Latency(stages) for name, stages in times.items() if name not in failures and stages[STAGES[-1]]}
+    return Measurement(latencies, failures, done, interrupted)
 
 
 def _try(name: str, run: Run, frame: Frame, failures: dict[str, str]) -> Mapping[str, float]:

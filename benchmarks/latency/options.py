@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedet.benchmarks.latency.prepared import Wanted
+from edgedet.benchmarks.models.prepared import Wanted
 from edgedet.errors import InputError
 from edgedet.postprocess import DEFAULT_SCORE
 

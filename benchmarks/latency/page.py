@@ -1,4 +1,4 @@
-"""``edgedet bench --html``: one page with tables and plots. Knows the entries of the JSON; measures nothing."""
+"""``edgedet bench --html``: one page with tables and plots."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgedet.benchmarks.latency.measure import STAGES
-from edgedet.benchmarks.latency.table import conditions_lines, row_name, shown
+from edgedet.benchmarks.latency.result import BenchResult, ModelResult
+from edgedet.benchmarks.latency.sustain import Window
+from edgedet.benchmarks.latency.table import describe_conditions, row_name, shown
 from edgedet.benchmarks.plotting import Axis, Series, draw_chart, draw_stacked_bars, svg_from_figure
+from edgedet.benchmarks.profile.profile import GroupCost
 from edgedet.files import atomic_path
 
 if TYPE_CHECKING:
@@ -39,16 +42,17 @@ svg text{font-family:system-ui,sans-serif!important}
 """
 
 
-def write_page(result: dict[str, Any], path: Path) -> None:
+def write_page(result: BenchResult, path: Path) -> None:
     """Write the page; raises InputError where the folder cannot be written."""
     with atomic_path(path) as temporary:
         temporary.write_text(page(result), encoding="utf-8")
 
 
-def page(result: dict[str, Any]) -> str:
+def page(result: BenchResult) -> str:
     """Return the page: conditions, tables, and each plot that there are figures for."""
-    conditions = "".join(f"<p class='soft'>{escape(line)}</p>" for line in conditions_lines(result))
-    doubts = [*result["conditions"]["warnings"], *result["failures"], *result["left_out"]]
+    conditions = "".join(f"<p class='soft'>{escape(line)}</p>" for line in describe_conditions(result.conditions))
+    device = result.device
+    doubts = [*result.conditions.warnings, *result.failures, *result.left_out]
     warnings = "".join(f"<p class='warning'>{escape(text)}</p>" for text in doubts)
     plots = [
         f"<section><h2>{title}</h2>{text}<div class='plot'>{svg_from_figure(figure)}</div></section>"
@@ -58,36 +62,36 @@ def page(result: dict[str, Any]) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>edgedet bench: {escape(result['device'])}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>edgedet bench</h1><p>{escape(result['device'])}, {result['cores']} cores, edgedet {result['edgedet']}, "
-        f"{escape(result['os'])}, Python {result['python']}, numpy {result['numpy']}, OpenCV {result['opencv']}</p>"
+        f"<title>edgedet bench: {escape(device.device)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>edgedet bench</h1><p>{escape(device.device)}, {device.cores} cores, edgedet {result.edgedet}, "
+        f"{escape(device.os)}, Python {device.python}, numpy {device.numpy}, OpenCV {device.opencv}</p>"
         f"{conditions}{warnings}"
-        f"<h2>Models</h2><div class='scroll models'>{_models(result['models'])}</div>"
+        f"<h2>Models</h2><div class='scroll models'>{_models(result.models)}</div>"
         "<p class='soft'>FPS is 1 / mean time from a frame in memory to its boxes; reading and drawing are not in it. "
-        f"Frames: {escape(result['source'])}; score {result['score']}; warm-up {result['warmup']}. Peak RSS is of a "
+        f"Frames: {escape(result.source)}; score {result.score}; warm-up {result.warmup}. Peak RSS is of a "
         "process with this model only.</p>"
-        f"<div class='plots'>{''.join(plots)}</div>{_profiles(result['models'])}</body></html>\n"
+        f"<div class='plots'>{''.join(plots)}</div>{_profiles(result.models)}</body></html>\n"
     )
 
 
-def _models(rows: Sequence[dict[str, Any]]) -> str:
-    columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+def _models(rows: Sequence[ModelResult]) -> str:
+    columns: list[tuple[str, Callable[[ModelResult], str]]] = [
         ("model", lambda row: escape(row_name(row))),
-        ("threads", lambda row: str(row["threads"])),
-        ("network\np50 ms", lambda row: f"{row['ms']['network']['p50']:.1f}"),
-        ("end to end\np50 ms", lambda row: f"{row['ms']['end to end']['p50']:.1f}"),
-        ("p90", lambda row: f"{row['ms']['end to end']['p90']:.1f}"),
-        ("p99", lambda row: f"{row['ms']['end to end']['p99']:.1f}"),
-        ("FPS", lambda row: f"{row['fps']:.1f}"),
-        ("CPU\nms", lambda row: f"{row['cpu_ms']:.1f}"),
-        ("GMAC", lambda row: shown(row["macs"] and row["macs"] / 1e9, ".2f")),
-        ("GMAC/s", lambda row: shown(row["gmacs_per_s"], ".1f")),
-        ("peak RSS\nMB", lambda row: shown(row["peak_rss_mb"], ".0f")),
-        ("file\nMB", lambda row: f"{row['bytes'] / 1e6:.1f}"),
-        ("AP", lambda row: "-" if row["ap"] is None else f"{row['ap']:.4f}"),
-        ("runs", lambda row: str(row["n"])),
-        ("engine", lambda row: escape(row["engine"])),
-        ("weights", lambda row: escape(row["weights"] or "")),
+        ("threads", lambda row: str(row.threads)),
+        ("network\np50 ms", lambda row: f"{row.ms['network']['p50']:.1f}"),
+        ("end to end\np50 ms", lambda row: f"{row.ms['end to end']['p50']:.1f}"),
+        ("p90", lambda row: f"{row.ms['end to end']['p90']:.1f}"),
+        ("p99", lambda row: f"{row.ms['end to end']['p99']:.1f}"),
+        ("FPS", lambda row: f"{row.fps:.1f}"),
+        ("CPU\nms", lambda row: f"{row.cpu_ms:.1f}"),
+        ("GMAC", lambda row: shown(row.macs and row.macs / 1e9, ".2f")),
+        ("GMAC/s", lambda row: shown(row.gmacs_per_s, ".1f")),
+        ("peak RSS\nMB", lambda row: shown(row.peak_rss_mb, ".0f")),
+        ("file\nMB", lambda row: f"{row.bytes / 1e6:.1f}"),
+        ("AP", lambda row: "-" if row.ap is None else f"{row.ap:.4f}"),
+        ("runs", lambda row: str(row.n)),
+        ("engine", lambda row: escape(row.engine)),
+        ("weights", lambda row: escape(row.weights or "")),
     ]
     return _table([name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
 
@@ -97,80 +101,80 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{cells}</table>"
 
 
-def _plots(result: dict[str, Any]) -> list[tuple[str, str, Figure | None]]:
+def _plots(result: BenchResult) -> list[tuple[str, str, Figure | None]]:
     """Return title, a line of text, and the figure of each plot; None where there is nothing to draw."""
-    rows = result["models"]
+    rows = result.models
     return [
         ("Latency by phi", "", _by_phi(rows)),
         ("Speed against AP", "", _against_ap(rows)),
         ("Time against multiply-accumulates", *_against_macs(rows)),
-        ("Long runs", "", _sustained(rows, "fps", Axis("frames a second", zero=True))),
-        ("Temperature in long runs", "", _sustained(rows, "celsius", Axis("hottest sensor, C"))),
+        ("Long runs", "", _sustained(rows, lambda window: window.fps, Axis("frames a second", zero=True))),
+        ("Temperature in long runs", "", _sustained(rows, lambda window: window.celsius, Axis("hottest sensor, C"))),
         ("Where the time of a frame goes", *_stages(rows)),
     ]
 
 
-def _kind(row: dict[str, Any]) -> str:
-    """What joins rows to a line: all but the size."""
-    return f"{row['precision']} {Path(row['model']).suffix[1:]}, {_threads(row)}"
+def _kind(row: ModelResult) -> str:
+    """Return what the rows of one line have in common: all but the size."""
+    return f"{row.precision} {Path(row.model).suffix[1:]}, {_threads(row)}"
 
 
-def _threads(row: dict[str, Any]) -> str:
-    return f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+def _threads(row: ModelResult) -> str:
+    return f"{row.threads} thread{'s' if row.threads > 1 else ''}"
 
 
-def _lines(rows: Sequence[dict[str, Any]], point: Callable[[dict[str, Any]], tuple[float, float]]) -> list[Series]:
+def _lines(rows: Sequence[ModelResult], point: Callable[[ModelResult], tuple[float, float]]) -> list[Series]:
     """Return a line of each kind, labelled by size; dots where files are the user's own, which belong to no family."""
-    found = []
+    lines = []
     for kind in dict.fromkeys(_kind(row) for row in rows):
         of_kind = [row for row in rows if _kind(row) == kind]
-        is_family = all(row["phi"] is not None for row in of_kind)
-        found.append(Series(kind, [point(row) for row in of_kind], [_size(row) for row in of_kind], is_family))
-    return found
+        is_family = all(row.phi is not None for row in of_kind)
+        lines.append(Series(kind, [point(row) for row in of_kind], [_size(row) for row in of_kind], is_family))
+    return lines
 
 
-def _size(row: dict[str, Any]) -> str:
-    return row_name(row).split()[0] if row["phi"] is not None else row_name(row)
+def _size(row: ModelResult) -> str:
+    return row_name(row).split()[0] if row.phi is not None else row_name(row)
 
 
-def _by_phi(rows: Sequence[dict[str, Any]]) -> Figure | None:
-    known = [row for row in rows if row["phi"] is not None]
-    if len({row["phi"] for row in known}) < 2:
+def _by_phi(rows: Sequence[ModelResult]) -> Figure | None:
+    known = [row for row in rows if row.phi is not None]
+    if len({row.phi for row in known}) < 2:
         return None
-    lines = _lines(known, lambda row: (row["phi"], row["ms"]["end to end"]["p50"]))
-    sizes = Axis("compound scaling, phi", ticks={row["phi"]: _size(row) for row in known})
+    lines = _lines(known, lambda row: (row.phi or 0, row.ms["end to end"]["p50"]))
+    sizes = Axis("compound scaling, phi", ticks={row.phi or 0: _size(row) for row in known})
     return draw_chart([replace(line, labels=()) for line in lines], sizes, Axis("end to end, p50 ms", log=True))
 
 
-def _stages(rows: Sequence[dict[str, Any]]) -> tuple[str, Figure]:
+def _stages(rows: Sequence[ModelResult]) -> tuple[str, Figure]:
     parts = STAGES[:-1]
-    bars = [(f"{row_name(row)}, {_threads(row)}", [row["ms"][stage]["p50"] for stage in parts]) for row in rows]
+    bars = [(f"{row_name(row)}, {_threads(row)}", [row.ms[stage]["p50"] for stage in parts]) for row in rows]
     totals = [sum(values) for _, values in bars]
     relative = max(totals) > 15 * min(totals)
     text = f"medians of each stage{', as shares, because totals differ much' if relative else ''}"
     return f"<p class='soft'>{text}</p>", draw_stacked_bars(bars, parts, "ms", relative)
 
 
-def _against_ap(rows: Sequence[dict[str, Any]]) -> Figure | None:
-    known = [row for row in rows if row["ap"] is not None]
+def _against_ap(rows: Sequence[ModelResult]) -> Figure | None:
+    known = [row for row in rows if row.ap is not None]
     if not known:
         return None
-    lines = _lines(known, lambda row: (row["fps"], row["ap"]))
+    lines = _lines(known, lambda row: (row.fps, row.ap or 0.0))
     return draw_chart(lines, Axis("frames a second, end to end", log=True), Axis("AP"))
 
 
-def _against_macs(rows: Sequence[dict[str, Any]]) -> tuple[str, Figure | None]:
-    known = [row for row in rows if row["macs"]]
-    if len({row["macs"] for row in known}) < 2:
+def _against_macs(rows: Sequence[ModelResult]) -> tuple[str, Figure | None]:
+    known = [row for row in rows if row.macs]
+    if len({row.macs for row in known}) < 2:
         return "", None
     lines = []
     for kind in dict.fromkeys(_kind(row) for row in known):
         of_kind = [row for row in known if _kind(row) == kind]
-        if len({row["macs"] for row in of_kind}) > 2:
-            exponent, worst = growth([row["macs"] for row in of_kind], [row["ms"]["network"]["p50"] for row in of_kind])
+        if len({row.macs for row in of_kind}) > 2:
+            exponent, worst = growth([row.macs or 0 for row in of_kind], [row.ms["network"]["p50"] for row in of_kind])
             lines.append(f"{kind}: time grows with MACs to the power {exponent:.2f}, each within {100 * worst:.0f} %")
     text = f"<p class='soft'>network alone<br>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
-    series = _lines(known, lambda row: (row["macs"] / 1e9, row["ms"]["network"]["p50"]))
+    series = _lines(known, lambda row: ((row.macs or 0) / 1e9, row.ms["network"]["p50"]))
     return text, draw_chart(series, Axis("GMAC", log=True), Axis("network, p50 ms", log=True))
 
 
@@ -182,36 +186,39 @@ def growth(costs: Sequence[float], values: Sequence[float]) -> tuple[float, floa
     return float(exponent), float(np.max(np.abs(np.exp(y - exponent * x - offset) - 1)))
 
 
-def _sustained(rows: Sequence[dict[str, Any]], field: str, y_axis: Axis) -> Figure | None:
+def _sustained(rows: Sequence[ModelResult], value_of: Callable[[Window], float | None], y: Axis) -> Figure | None:
     series = []
     for row in rows:
-        windows = (row.get("sustain") or {}).get("windows", [])
-        points = [(window["t_s"] / 60, window[field]) for window in windows if window[field] is not None]
+        windows = () if row.sustain is None else row.sustain.windows
+        points = [(window.t_s / 60, value) for window in windows if (value := value_of(window)) is not None]
         if points:
             series.append(Series(f"{row_name(row)}, {_threads(row)}", points))
-    return draw_chart(series, Axis("minutes", zero=True), y_axis) if series else None
+    return draw_chart(series, Axis("minutes", zero=True), y) if series else None
 
 
-def _profiles(rows: Sequence[dict[str, Any]]) -> str:
-    found = []
+def _profiles(rows: Sequence[ModelResult]) -> str:
+    parts = []
     for row in rows:
-        profile = row.get("profile")
-        if not profile:
+        if row.profile is None:
             continue
-        found.append(f"<h2>Profile of {escape(row_name(row))}</h2><p class='soft'>{escape(profile['note'])}</p>")
-        for title, key in (("operators", "by_class"), ("part of the network", "by_part")):
-            body = [
-                [
-                    escape(item["name"]), f"{item['ms']:.2f}", f"{item['share']:.0%}",
-                    _known(item["gmacs"], ".3f"), _known(item["mb"], ".1f"), _known(item["roofline_ms"], ".2f"),
-                    _known(item["of_roofline"], ".0%"),
-                ]
-                for item in profile[key]
-            ]  # fmt: skip
-            if body:
-                head = [title, "ms", "share", "GMAC", "MB moved", "roofline ms", "of roofline"]
-                found.append(f"<div class='scroll'>{_table(head, body)}</div>")
-    return "".join(found)
+        parts.append(f"<h2>Profile of {escape(row_name(row))}</h2><p class='soft'>{escape(row.profile.note)}</p>")
+        for title, costs in (("operators", row.profile.by_class), ("part of the network", row.profile.by_part)):
+            head = [title, "ms", "share", "GMAC", "MB moved", "roofline ms", "of roofline"]
+            if costs:
+                parts.append(f"<div class='scroll'>{_table(head, [_cost_cells(cost) for cost in costs])}</div>")
+    return "".join(parts)
+
+
+def _cost_cells(cost: GroupCost) -> list[str]:
+    return [
+        escape(cost.name),
+        f"{cost.ms:.2f}",
+        f"{cost.share:.0%}",
+        _known(cost.gmacs, ".3f"),
+        _known(cost.mb, ".1f"),
+        _known(cost.roofline_ms, ".2f"),
+        _known(cost.of_roofline, ".0%"),
+    ]
 
 
 def _known(value: float | None, form: str) -> str:

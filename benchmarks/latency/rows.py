@@ -1,18 +1,18 @@
-"""One model of a benchmark from its file to its entry in the JSON. Knows detectors and labels; prints nothing."""
+"""One model of a benchmark: from its file to its result."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgedet.benchmarks.latency.measure import Latency
-from edgedet.benchmarks.latency.prepared import Wanted
+from edgedet.benchmarks.latency.result import ModelResult
 from edgedet.benchmarks.latency.served import ServedDetector
+from edgedet.benchmarks.models.prepared import Wanted
 from edgedet.benchmarks.profile.file_macs import macs_of
 from edgedet.errors import InputError
 
@@ -42,41 +42,39 @@ class Row:
         return self.name if self.wanted else ""
 
 
-def row_figures(row: Row, served: ServedDetector, latency: Latency) -> dict[str, Any]:
-    """Return the entry of one row; docs/benchmarking.md says what each figure means."""
+def result_of(row: Row, served: ServedDetector, latency: Latency) -> ModelResult:
+    """Return the result of one row from what was measured and what its process tells."""
     opened = served.opened
     spec = opened.meta.spec
     macs = macs_of(Path(row.model))
     network_s = float(np.mean(latency.stages_ms["network"])) / 1e3
-    return {
-        "model": row.model,
-        "model_sha256": opened.sha256,
-        "name": spec.name,
-        "phi": row.wanted.phi if row.wanted else None,
-        "weights": (row.wanted.weights or f"random, seed {row.wanted.seed}") if row.wanted else None,
-        "input_hw": list(spec.input_hw),
-        "num_classes": spec.num_classes,
-        "precision": opened.meta.precision,
-        "engine": opened.engine,
-        "threads": row.threads,
-        "bytes": Path(row.model).stat().st_size,
-        "macs": macs,
-        "gmacs_per_s": None if macs is None else macs / network_s / 1e9,
-        "n": latency.runs,
-        "fps": latency.fps,
-        "ms": latency.percentiles_ms(),
-        "cpu_ms": latency.cpu_ms,
-        "peak_rss_mb": served.peak_rss_mb(),
-        "rss_before_mb": opened.rss_before_mb,
-        "ap": None,
-        "runs_ms": {
-            stage: [round(value, 3) for value in latency.stages_ms[stage]] for stage in ("network", "end to end")
-        },
-    }
+    return ModelResult(
+        model=row.model,
+        model_sha256=opened.sha256,
+        name=spec.name,
+        phi=row.wanted.phi if row.wanted else None,
+        weights=(row.wanted.weights or f"random, seed {row.wanted.seed}") if row.wanted else None,
+        input_hw=spec.input_hw,
+        num_classes=spec.num_classes,
+        precision=opened.meta.precision,
+        engine=opened.engine,
+        threads=row.threads,
+        bytes=Path(row.model).stat().st_size,
+        macs=macs,
+        gmacs_per_s=None if macs is None else macs / network_s / 1e9,
+        n=latency.runs,
+        fps=latency.fps,
+        ms=latency.percentiles_ms(),
+        cpu_ms=latency.cpu_ms,
+        peak_rss_mb=served.peak_rss_mb(),
+        rss_before_mb=opened.rss_before_mb,
+        ap=None,
+        runs_ms={stage: [round(value, 3) for value in latency.stages_ms[stage]] for stage in ("network", "end to end")},
+    )
 
 
-def add_accuracy(figures: Sequence[dict[str, Any]], dataset: Dataset, threads: int) -> list[str]:
-    """Measure AP of each file once, as ``edgedet eval`` does, and put it into its entries; return what failed.
+def add_accuracy(models: list[ModelResult], dataset: Dataset, threads: int) -> list[str]:
+    """Measure AP of each file once, as ``edgedet eval`` does, and put it into ``models``; return what failed.
 
     Random weights have none.
     """
@@ -86,9 +84,9 @@ def add_accuracy(figures: Sequence[dict[str, Any]], dataset: Dataset, threads: i
 
     failures = list(dataset.failures)
     found: dict[str, float | None] = {}
-    for entry in figures:
-        model = entry["model"]
-        if (entry["weights"] or "").startswith("random"):
+    for index, row in enumerate(models):
+        model = row.model
+        if (row.weights or "").startswith("random"):
             continue
         if model not in found:
             try:
@@ -103,5 +101,5 @@ def add_accuracy(figures: Sequence[dict[str, Any]], dataset: Dataset, threads: i
             except InputError as error:
                 found[model] = None
                 failures.append(f"AP of {model}: {error}".rstrip("."))
-        entry["ap"] = found[model]
+        models[index] = replace(row, ap=found[model])
     return failures

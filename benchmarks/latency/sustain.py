@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgedet.benchmarks.latency.conditions import clocks_mhz, power_meter, temperatures
 from edgedet.benchmarks.latency.measure import Run
+from edgedet.benchmarks.latency.sensors import clocks_mhz, power_meter, temperatures
 from edgedet.errors import InputError
 from edgedet.types import Frame
 
@@ -35,11 +35,11 @@ class Window:
     power_w: float | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sustained:
     """All windows of one model, and whether Ctrl-C or a failure ended the run early."""
 
-    windows: list[Window] = field(default_factory=list)
+    windows: tuple[Window, ...]
     interrupted: bool = False
     failure: str | None = None
 
@@ -63,9 +63,10 @@ def seconds_of(text: str) -> float:
 
 def sustain(
     run: Run, frames: Sequence[Frame], seconds: float, clock: Callable[[], float] = time.monotonic
-) -> Sustained:  # fmt: skip
+) -> Sustained:
     """Run without a pause; sensors are read between windows. Ctrl-C ends it, and what was measured stays."""
-    result = Sustained()
+    windows: list[Window] = []
+    interrupted, failure = False, None
     window_s = max(LEAST_WINDOW_S, seconds / POINTS)
     done = count = 0
     with power_meter() as power_w:
@@ -76,7 +77,7 @@ def sustain(
                 done, count, now = done + 1, count + 1, clock()
                 if now - begun >= window_s or now - started >= seconds:
                     heat, clocks = temperatures().values(), clocks_mhz()
-                    result.windows.append(
+                    windows.append(
                         Window(
                             t_s=round(now - started, 2),
                             fps=done / (now - begun),
@@ -87,10 +88,10 @@ def sustain(
                     )
                     begun, done = clock(), 0  # the time that sensors took to read is in no window
         except KeyboardInterrupt:
-            result.interrupted = True
+            interrupted = True
         except Exception as error:  # each engine has exceptions of its own; other models are to be run still
-            result.failure = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return result
+            failure = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return Sustained(tuple(windows), interrupted, failure)
 
 
 def spark(values: Sequence[float], width: int = 60) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgedet.benchmarks.latency.compare import WANTED, read_json
+from edgedet.benchmarks.latency.result import HINT, read_json
 from edgedet.benchmarks.planner.boards import accuracy_of, board_for
 from edgedet.benchmarks.planner.costs import variant_of
 from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR, Estimate, Timing, from_timing, percent
@@ -69,7 +69,7 @@ def own_board(path: Path, threads: int | None = None) -> OwnBoard:
     figures = read_json(path)
     models = figures.get("models") if isinstance(figures, dict) else None
     if not isinstance(models, list) or not models:
-        raise InputError(f'{path} has no list of "models"; {WANTED}.')
+        raise InputError(f'{path} has no list of "models"; {HINT}.')
     rows, left_out = [], []
     for number, row in enumerate(models):
         try:

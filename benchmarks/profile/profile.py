@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy as np
 
 from edgedet.benchmarks.profile.peaks import COPY_BYTES, REPEATS, SIDE, Peaks, ort_peaks, tflite_peaks
 from edgedet.child_process import Child
-from edgedet.errors import EdgeDetError, UnsupportedError, require
+from edgedet.errors import UnsupportedError, require
 
 if TYPE_CHECKING:
     from edgedet.benchmarks.profile.layer_costs import LayerCost
@@ -49,30 +49,61 @@ class Ran:
     moved: int | None
 
 
-def add_profiles(result: dict[str, Any], runs: int) -> list[str]:
-    """Add ``profile`` to each entry that can have one; return what failed."""
-    failures = []
-    for entry in result["models"]:
-        try:
-            entry["profile"] = profile_of(Path(entry["model"]), entry["threads"], min(runs, MOST_RUNS))
-        except EdgeDetError as error:
-            failures.append(f"profile of {entry['model']}: {error}".rstrip("."))
-    return failures
+@dataclass(frozen=True)
+class GroupCost:
+    """All operators of one op class or of one part of the network.
+
+    share:       of all operators' time.
+    gmacs, mb:   1e9 multiply-accumulates, and megabytes of inputs, weights and outputs.
+    roofline_ms: sum of the operators' rooflines. of_roofline: that divided by ``ms``.
+    The latter four are None where the engine does not tell.
+    """
+
+    name: str
+    operators: int
+    ms: float
+    share: float
+    gmacs: float | None
+    mb: float | None
+    roofline_ms: float | None
+    of_roofline: float | None
 
 
-def profile_of(model: Path, threads: int, runs: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one model goes.
+
+    note:    how it was measured.
+    gmacs_per_s, gb_per_s, product: the engine's ``Peaks``.
+    by_class, by_part: the longest first.
+    """
+
+    note: str
+    gmacs_per_s: float
+    gb_per_s: float
+    product: str
+    by_class: list[GroupCost]
+    by_part: list[GroupCost]
+
+
+def profile_model(model: Path, threads: int, runs: int) -> Profile:
     """Return the profile of one file; raises UnsupportedError for formats and engines that have none."""
     run = {".onnx": _run_ort, ".tflite": _run_tflite}.get(model.suffix)
     if run is None:
         raise UnsupportedError(f"there is no profile of {model.suffix} files (TensorRT's trtexec has --dumpProfile)")
-    with Child(run, model, threads, runs) as child:
+    with Child(run, model, threads, min(runs, MOST_RUNS)) as child:
         ran, peaks, note = child.first()
-    what = (
+    note = (
         f"threads {threads}; {note}; peaks of the engine's own, best of {REPEATS}: {peaks.gmacs_per_s:.0f} GMAC/s by a "
         f"{peaks.product} product of {SIDE} x {SIDE} matrices, {peaks.gb_per_s:.1f} GB/s by a ReLU of "
         f"{COPY_BYTES >> 20} MB. {CACHE_NOTE}"
     )
-    return {"note": what, **vars(peaks), **assigned(ran, peaks)}
+    return Profile(
+        note,
+        **vars(peaks),
+        by_class=sum_costs(ran, peaks, lambda operator: operator.op_class),
+        by_part=sum_costs(ran, peaks, lambda operator: operator.part),
+    )
 
 
 def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
@@ -168,32 +199,29 @@ def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], 
     return (ran, peaks, note), None
 
 
-def assigned(ran: Sequence[Ran], peaks: Peaks) -> dict[str, Any]:
-    """Return times and costs by op class and by part of the network, the longest first."""
+def sum_costs(ran: Sequence[Ran], peaks: Peaks, group_of: Callable[[Ran], str]) -> list[GroupCost]:
+    """Return times and costs of each group, the longest first; operators whose group is "" are left out."""
     total_ms = sum(operator.ms for operator in ran)
-    result = {}
-    for key, field in (("by_class", "op_class"), ("by_part", "part")):
-        groups: dict[str, list[Ran]] = defaultdict(list)
-        for operator in ran:
-            groups[getattr(operator, field)].append(operator)
-        items = [_item(name, group, total_ms, peaks) for name, group in groups.items() if name]
-        result[key] = sorted(items, key=lambda item: -item["ms"])
-    return result
+    groups: dict[str, list[Ran]] = defaultdict(list)
+    for operator in ran:
+        groups[group_of(operator)].append(operator)
+    costs = [_cost_of(name, operators, total_ms, peaks) for name, operators in groups.items() if name]
+    return sorted(costs, key=lambda cost: -cost.ms)
 
 
-def _item(name: str, group: Sequence[Ran], total_ms: float, peaks: Peaks) -> dict[str, Any]:
-    ms = sum(operator.ms for operator in group)
-    costs = [(operator.macs, operator.moved) for operator in group]
+def _cost_of(name: str, operators: Sequence[Ran], total_ms: float, peaks: Peaks) -> GroupCost:
+    ms = sum(operator.ms for operator in operators)
+    costs = [(operator.macs, operator.moved) for operator in operators]
     known = [(macs, moved) for macs, moved in costs if macs is not None and moved is not None]
     is_known = len(known) == len(costs)
     roofline_ms = sum(peaks.roofline_ms(macs, moved) for macs, moved in known) if is_known else None
-    return {
-        "name": name,
-        "operators": len(group),
-        "ms": ms,
-        "share": ms / total_ms,
-        "gmacs": sum(macs for macs, _ in known) / 1e9 if is_known else None,
-        "mb": sum(moved for _, moved in known) / 1e6 if is_known else None,
-        "roofline_ms": roofline_ms,
-        "of_roofline": roofline_ms / ms if roofline_ms is not None and ms else None,
-    }
+    return GroupCost(
+        name=name,
+        operators=len(operators),
+        ms=ms,
+        share=ms / total_ms,
+        gmacs=sum(macs for macs, _ in known) / 1e9 if is_known else None,
+        mb=sum(moved for _, moved in known) / 1e6 if is_known else None,
+        roofline_ms=roofline_ms,
+        of_roofline=roofline_ms / ms if roofline_ms is not None and ms else None,
+    )

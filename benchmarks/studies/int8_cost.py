@@ -34,7 +34,7 @@ def cost_of(phi: int, frames: int, recovery: str, threads: int) -> tuple[dict[st
     import torch
 
     from edgedet.artifact import ArtifactMeta
-    from edgedet.benchmarks.latency.random_weights import random_checkpoint
+    from edgedet.benchmarks.models.random_weights import random_checkpoint
     from edgedet.calibration.graph.macs import conv_macs
     from edgedet.calibration.quantise import quantise
     from edgedet.export.checkpoints.checkpoint import network_from_checkpoint

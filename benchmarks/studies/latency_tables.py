@@ -5,72 +5,71 @@ docs/benchmarks.md holds what this prints for docs/benchmarks-*.json.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgedet.benchmarks.latency.page import growth
+from edgedet.benchmarks.latency.result import BenchResult, ModelResult, read_result
 
 LEAST_MODELS = 3  # for an exponent
 
 
-def document(result: dict[str, Any]) -> str:
+def document(result: BenchResult) -> str:
     """Return conditions, table, and how cost grows with MACs."""
-    conditions = result["conditions"]
-    features = f" with {', '.join(found)}" if (found := conditions["cpu_features"]) else ""
+    conditions = result.conditions
+    features = f" with {', '.join(found)}" if (found := conditions.cpu_features) else ""
     lines = [
-        f"{result['cpu'] or result['device']}{features}, {result['cores']} cores, {result['os']}, "
-        f"Python {result['python']}; commit {conditions['commit']}; {conditions['others_cores']} cores busy with other "
-        f"programs meanwhile; {result['frames']} frames of {'x'.join(map(str, result['frame_hw']))} in memory, "
-        f"score {result['score']}, warm-up {result['warmup']}.",
+        f"{result.device.cpu or result.device.device}{features}, {result.device.cores} cores, {result.device.os}, "
+        f"Python {result.device.python}; commit {conditions.commit}; {conditions.others_cores} cores busy with other "
+        f"programs meanwhile; {result.frames} frames of {'x'.join(map(str, result.frame_hw))} in memory, "
+        f"score {result.score}, warm-up {result.warmup}.",
         "",
         "| model | input | file | engine | threads | runs | network p50 | end to end p50 | p90 | p99 | FPS | GMAC | "
         "GMAC/s | file MB | peak RSS MB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in result["models"]:
-        whole = row["ms"]["end to end"]
+    for row in result.models:
+        whole = row.ms["end to end"]
         cells = [
-            row["name"].removeprefix("tf_efficientdet_"),
-            "x".join(map(str, row["input_hw"])),
+            row.name.removeprefix("tf_efficientdet_"),
+            "x".join(map(str, row.input_hw)),
             _kind(row),
-            row["engine"],
-            str(row["threads"]),
-            str(row["n"]),
-            f"{row['ms']['network']['p50']:.1f}",
+            row.engine,
+            str(row.threads),
+            str(row.n),
+            f"{row.ms['network']['p50']:.1f}",
             *(f"{whole[name]:.1f}" for name in ("p50", "p90", "p99")),
-            f"{row['fps']:.2f}",
-            "" if row["macs"] is None else f"{row['macs'] / 1e9:.2f}",
-            "" if row["gmacs_per_s"] is None else f"{row['gmacs_per_s']:.1f}",
-            f"{row['bytes'] / 1e6:.1f}",
-            "" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.0f}",
+            f"{row.fps:.2f}",
+            "" if row.macs is None else f"{row.macs / 1e9:.2f}",
+            "" if row.gmacs_per_s is None else f"{row.gmacs_per_s:.1f}",
+            f"{row.bytes / 1e6:.1f}",
+            "" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    for kind in dict.fromkeys(_kind(row) for row in result["models"]):
-        rows = [row for row in result["models"] if _kind(row) == kind and row["macs"]]
-        if len({row["macs"] for row in rows}) < LEAST_MODELS:
+    for kind in dict.fromkeys(_kind(row) for row in result.models):
+        rows = [row for row in result.models if _kind(row) == kind and row.macs]
+        if len({row.macs for row in rows}) < LEAST_MODELS:
             continue
-        macs = [row["macs"] for row in rows]
-        time, off = growth(macs, [row["ms"]["network"]["p50"] for row in rows])
+        macs = [row.macs or 0 for row in rows]
+        time, off = growth(macs, [row.ms["network"]["p50"] for row in rows])
         line = f"- {kind}: time grows with MACs to the power {time:.2f}, each model within {100 * off:.0f} %"
-        if all(row["peak_rss_mb"] for row in rows):
-            memory, off = growth(macs, [row["peak_rss_mb"] for row in rows])
+        if all(row.peak_rss_mb for row in rows):
+            memory, off = growth(macs, [row.peak_rss_mb or 0.0 for row in rows])
             line += f"; peak memory to the power {memory:.2f}, within {100 * off:.0f} %"
         lines.append(f"{line}.")
     return "\n".join(lines) + "\n"
 
 
-def _kind(row: dict[str, Any]) -> str:
-    return f"{row['precision']} {Path(row['model']).suffix}"
+def _kind(row: ModelResult) -> str:
+    return f"{row.precision} {Path(row.model).suffix}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a part for each file."""
     names = sys.argv[1:] if argv is None else argv
-    print("\n".join(document(json.loads(Path(name).read_text(encoding="utf-8"))) for name in names), end="")
+    print("\n".join(document(read_result(Path(name))) for name in names), end="")
     return 0
 
 

@@ -13,12 +13,12 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from edgedet.anchors import anchors_for
-from edgedet.benchmarks.latency.device import device_figures
+from edgedet.benchmarks.latency.device import describe_device
 from edgedet.benchmarks.latency.measure import percentiles
 from edgedet.postprocess import logit_of, postprocess
 from edgedet.specs import SPECS
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{speed.n:>3}  {ms}  {TARGET_P50_MS[speed.model]:>10.1f}"
         )
     figures = {
-        **device_figures(),
+        **asdict(describe_device()),
         "score": SCORE,
         "share": args.share,
         "warmup": WARMUP,

@@ -28,7 +28,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from edgedet import demo
-from edgedet.benchmarks.latency.device import device_figures, engine_version
+from edgedet.benchmarks.latency.device import describe_device, engine_version
 from edgedet.errors import require
 from edgedet.files import sha256_of
 from edgedet.stream.sources import open_source
@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     print(
         json.dumps(
             {
-                **device_figures(),
+                **asdict(describe_device()),
                 "engine": engine_version(args.model),
                 "sha256": sha256_of(args.model),
                 "target": TARGET,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ..benchmarks.latency.bench import run_bench
 from ..benchmarks.latency.options import BenchOptions, numbers
-from ..benchmarks.latency.prepared import Wanted, wanted_files
+from ..benchmarks.latency.result import json_from_result
 from ..benchmarks.latency.sustain import seconds_of
 from ..benchmarks.latency.table import print_table
+from ..benchmarks.models.prepared import Wanted, wanted_files
 from ..engines.base import check_threads, default_threads
 from ..engines.table import PRECISIONS, PUBLIC_ENGINES
 from ..errors import InputError, PartialFailure, require
@@ -99,10 +100,10 @@ def run(args: argparse.Namespace) -> int:
 
         write_page(result, args.html)
         print(f"wrote {args.html}", file=text)
-    write_json(args.json or "-", result)  # without --json it follows the table
-    failures = result["failures"]
+    write_json(args.json or "-", json_from_result(result))  # without --json it follows the table
+    failures = result.failures
     if failures:
-        raise PartialFailure(f"{len(failures)} failed, {len(result['models'])} models measured: {'; '.join(failures)}.")
+        raise PartialFailure(f"{len(failures)} failed, {len(result.models)} models measured: {'; '.join(failures)}.")
     return 0
 
 

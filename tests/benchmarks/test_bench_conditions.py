@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,9 +19,10 @@ import numpy as np
 import pytest
 
 from edgedet.benchmarks.latency.bench import _with_power
-from edgedet.benchmarks.latency.conditions import Snapshot, conditions, power_meter, settings, snapshot
+from edgedet.benchmarks.latency.conditions import Conditions, record_conditions
+from edgedet.benchmarks.latency.sensors import Snapshot, power_meter, read_settings, snapshot
 from edgedet.benchmarks.latency.sustain import sustain
-from edgedet.benchmarks.latency.table import conditions_lines
+from edgedet.benchmarks.latency.table import describe_conditions
 from edgedet.types import Frame
 
 CPUFREQ = "sys/devices/system/cpu/cpu{core}/cpufreq"
@@ -78,20 +80,20 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     return write
 
 
-def recorded(root: Path, before: Snapshot | None = None) -> dict[str, Any]:
+def recorded(root: Path, before: Snapshot | None = None) -> Conditions:
     """Return the record of a run that began with ``before`` and ends now."""
-    return conditions(before or snapshot(root), snapshot(root), settings(root))
+    return record_conditions(before or snapshot(root), snapshot(root), read_settings(root))
 
 
 def test_a_simulated_raspberry_pi_5_is_recorded(machine):
     files = {**PI, **cpus("ondemand", 1500000, 2400000, 2400000), **zones(cpu_thermal="61700\n")}
     found = recorded(machine(files, vcgencmd="echo throttled=0x0"))
-    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
-    assert (found["governors"], found["clock_min_mhz"], found["clock_max_mhz"]) == (["ondemand"], 1500.0, 2400.0)
-    assert found["clocks_mhz"]["after"] == [2400.0] * 4
-    assert found["temperatures_c"]["after"] == {"cpu-thermal": 61.7}
-    assert (found["power_mode"], found["gpu"]) == (None, None)
-    (warning,) = found["warnings"]
+    assert found.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert (found.governors, found.clock_min_mhz, found.clock_max_mhz) == (["ondemand"], 1500.0, 2400.0)
+    assert found.clocks_mhz.after == (2400.0,) * 4
+    assert found.temperatures_c.after == {"cpu-thermal": 61.7}
+    assert (found.power_mode, found.gpu) == (None, None)
+    (warning,) = found.warnings
     assert warning.startswith("the clock's governor is ondemand, not performance")
 
 
@@ -109,7 +111,7 @@ def test_a_simulated_raspberry_pi_5_is_recorded(machine):
 def test_a_simulated_raspberry_pi_that_throttles_is_doubted(machine, before: str, after: str, says: str | None):
     files = {**PI, **cpus("performance", 1500000, 2400000, 2400000)}
     first = snapshot(machine(files, vcgencmd=f"echo throttled={before}"))
-    found = recorded(machine(files, vcgencmd=f"echo throttled={after}"), first)["warnings"]
+    found = recorded(machine(files, vcgencmd=f"echo throttled={after}"), first).warnings
     assert [text.startswith(says or "") for text in found] == [True] * (says is not None)
 
 
@@ -117,7 +119,7 @@ def test_a_raspberry_pi_that_may_not_ask_its_firmware_is_recorded_without(machin
     """As a user outside the group video: vcgencmd fails."""
     root = machine({**PI, **cpus("performance", 1500000, 2400000, 2400000)}, vcgencmd="echo 'VCHI failed' >&2; exit 1")
     assert snapshot(root).pi_throttled is None
-    assert recorded(root)["warnings"] == []
+    assert recorded(root).warnings == []
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_a_raspberry_pi_that_may_not_ask_its_firmware_is_recorded_without(machin
     ],
 )
 def test_the_power_mode_of_a_simulated_jetson(machine, said: str, mode: str | None):
-    assert settings(machine(JETSON, nvpmodel=said))["power_mode"] == mode
+    assert read_settings(machine(JETSON, nvpmodel=said)).power_mode == mode
 
 
 def test_a_simulated_jetson_is_recorded(machine):
@@ -138,18 +140,18 @@ def test_a_simulated_jetson_is_recorded(machine):
     sensors = zones(cpu_thermal="48250\n", gpu_thermal="47593\n", cv0_thermal="-256000\n", PMIC_Die="100000\n")
     files = {**JETSON, **cpus("schedutil", 729600, 1728000, 729600, cores=6), **sensors}
     found = recorded(machine(files, nvpmodel="echo 'NV Power Mode: MAXN_SUPER'; echo 2"))
-    assert found["board"] == found["gpu"] == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
-    assert (found["jetpack"], found["power_mode"]) == ("R36.4.3", "MAXN_SUPER")
-    assert found["gpu_mhz"] == {"before": 1020.0, "after": 1020.0}
-    assert found["temperatures_c"]["before"] == {"cpu-thermal": 48.2, "gpu-thermal": 47.6}
-    (warning,) = found["warnings"]
+    assert found.board == found.gpu == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
+    assert (found.jetpack, found.power_mode) == ("R36.4.3", "MAXN_SUPER")
+    assert asdict(found.gpu_mhz) == {"before": 1020.0, "after": 1020.0}
+    assert found.temperatures_c.before == {"cpu-thermal": 48.2, "gpu-thermal": 47.6}
+    (warning,) = found.warnings
     assert "governor is schedutil" in warning
     assert "jetson_clocks" in warning
 
 
 def test_a_jetson_whose_clocks_are_fixed_has_no_doubtful_governor(machine):
     """jetson_clocks raises the least clock to the most and leaves the governor's name."""
-    assert recorded(machine({**JETSON, **cpus("schedutil", 1728000, 1728000, 1728000)}))["warnings"] == []
+    assert recorded(machine({**JETSON, **cpus("schedutil", 1728000, 1728000, 1728000)})).warnings == []
 
 
 def test_heat_and_want_of_power_on_a_simulated_jetson_are_doubted(machine):
@@ -159,7 +161,7 @@ def test_heat_and_want_of_power_on_a_simulated_jetson_are_doubted(machine):
     first = snapshot(machine({**files, **counts}))
     files.update({f"{hwmon}/oc3_event_cnt": "3\n", **zones(tj_thermal="98500\n")})
     files.update(cpus("performance", 729600, 1728000, 1200000))
-    assert recorded(machine(files), first)["warnings"] == [
+    assert recorded(machine(files), first).warnings == [
         "the board was slowed down 3 times for want of power: check its power supply",
         "the hottest sensor is at 98 C: clocks may have been lowered; cool it",
         "the clock is 1200 MHz after the run, of at most 1728: something lowers it",
@@ -170,10 +172,10 @@ def test_other_load_on_a_simulated_board_is_doubted(machine):
     """By /proc/stat, 3000 more ticks of 10 ms were busy, 1000 stolen: next to nothing of it was ours."""
     first = snapshot(machine(PI))
     found = recorded(machine({**PI, "proc/stat": "cpu  3500 0 1000 9000 0 0 0 1000 0 0\n"}), first)
-    assert found["steal_share"] == pytest.approx(0.25)
-    assert found["others_cores"] > 1
-    assert ["other programs kept" in text for text in found["warnings"]] == [True, False]
-    assert "25 % of the CPU time went to other virtual machines" in found["warnings"][1]
+    assert found.steal_share == pytest.approx(0.25)
+    assert found.others_cores > 1
+    assert ["other programs kept" in text for text in found.warnings] == [True, False]
+    assert "25 % of the CPU time went to other virtual machines" in found.warnings[1]
 
 
 # --- power ------------------------------------------------------------------------------------------------------
@@ -249,6 +251,5 @@ def test_a_long_run_has_the_power_of_each_window(monkeypatch):
 
 
 def test_what_is_not_known_is_said_to_be_not_available(machine):
-    result = {"conditions": {**recorded(machine({})), "power_w": None}}
-    (clocks, _) = conditions_lines(result)
+    (clocks, _) = describe_conditions(recorded(machine({})))
     assert "governor not available; power mode not available; power not available" in clocks

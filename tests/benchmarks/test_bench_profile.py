@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,13 @@ from models import random_pixels
 from tflite_models import graph_of, meta_of, plan_for
 
 from edgedet import cli
-from edgedet.benchmarks.latency import prepared
-from edgedet.benchmarks.latency.random_weights import randomise
-from edgedet.benchmarks.latency.ungated_int8 import write_ungated
+from edgedet.benchmarks.models import prepared
+from edgedet.benchmarks.models.random_weights import randomise
+from edgedet.benchmarks.models.ungated_int8 import write_ungated
 from edgedet.benchmarks.profile.file_macs import macs_of
 from edgedet.benchmarks.profile.layer_costs import LayerCost
 from edgedet.benchmarks.profile.peaks import Peaks
-from edgedet.benchmarks.profile.profile import WARMUP, Ran, assigned, profile_of, ran_from_events
+from edgedet.benchmarks.profile.profile import WARMUP, Ran, profile_model, ran_from_events, sum_costs
 from edgedet.benchmarks.profile.tflite_nodes import Operator, fused, matched, partitions
 from edgedet.benchmarks.profile.tflite_profile import parsed_rows
 from edgedet.engines.base import open_engine
@@ -61,21 +61,21 @@ def test_times_costs_and_rooflines_add_up_by_class_and_by_part() -> None:
         Ran("pointwise", "blocks", 1.0, 1_000_000, 3_000_000),  # 0.6 ms
         Ran("swish", "blocks", 2.0, 0, 5_000_000),  # 1 ms
     ]
-    found = assigned(ran, PEAKS)
-    assert [(row["name"], row["operators"], row["ms"]) for row in found["by_class"]] == [
-        ("pointwise", 2, 2.0), ("swish", 1, 2.0),
-    ]  # fmt: skip
-    pointwise, swish = found["by_class"]
-    assert (pointwise["share"], pointwise["gmacs"], pointwise["mb"]) == (0.5, 0.005, 4.0)
-    assert (pointwise["roofline_ms"], pointwise["of_roofline"]) == (pytest.approx(1.0), pytest.approx(0.5))
-    assert swish["of_roofline"] == pytest.approx(0.5)
-    assert [(row["name"], row["ms"]) for row in found["by_part"]] == [("blocks", 3.0), ("stem", 1.0)]
+    by_class = sum_costs(ran, PEAKS, lambda operator: operator.op_class)
+    assert [(cost.name, cost.operators, cost.ms) for cost in by_class] == [("pointwise", 2, 2.0), ("swish", 1, 2.0)]
+    pointwise, swish = by_class
+    assert (pointwise.share, pointwise.gmacs, pointwise.mb) == (0.5, 0.005, 4.0)
+    assert (pointwise.roofline_ms, pointwise.of_roofline) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert swish.of_roofline == pytest.approx(0.5)
+    by_part = sum_costs(ran, PEAKS, lambda operator: operator.part)
+    assert [(cost.name, cost.ms) for cost in by_part] == [("blocks", 3.0), ("stem", 1.0)]
 
 
 def test_what_the_engine_does_not_tell_is_not_known() -> None:
-    (row,) = assigned([Ran("pool", "", 1.0, None, None)], PEAKS)["by_class"]
-    assert (row["gmacs"], row["mb"], row["roofline_ms"], row["of_roofline"]) == (None, None, None, None)
-    assert assigned([Ran("pool", "", 1.0, None, None)], PEAKS)["by_part"] == []
+    ran = [Ran("pool", "", 1.0, None, None)]
+    (cost,) = sum_costs(ran, PEAKS, lambda operator: operator.op_class)
+    assert (cost.gmacs, cost.mb, cost.roofline_ms, cost.of_roofline) == (None, None, None, None)
+    assert sum_costs(ran, PEAKS, lambda operator: operator.part) == []
 
 
 def test_onnxruntimes_operators_are_told_apart_by_number_and_fused_ones_count_once() -> None:
@@ -209,12 +209,14 @@ def test_a_tflite_file_has_costs_and_parts(tmp_path: Path, name: str, precision:
     model, path = graph_of(network), tmp_path / "small.tflite"
     plan = plan_for(model, spec, random_pixels(spec)) if precision == "int8" else None
     write_tflite(model, meta_of(spec), path, plan)
-    profile = profile_of(path, threads=2, runs=2)
+    profile = profile_model(path, threads=2, runs=2)
     macs = macs_of(path)
     assert macs is not None
-    check_profile(profile, macs)
-    assert set(entries_of({"models": [{"profile": profile}]})) == {name for name in documented() if ".profile." in name}
-    assert profile["product"] == {"fp32": "float32", "int8": "int8"}[precision]
+    check_profile(asdict(profile), macs)
+    assert set(entries_of({"models": [{"profile": asdict(profile)}]})) == {
+        name for name in documented() if ".profile." in name
+    }
+    assert profile.product == {"fp32": "float32", "int8": "int8"}[precision]
 
 
 def test_an_int8_file_for_tensorrt_needs_no_calibration_where_only_its_cost_counts(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_an_int8_file_for_tensorrt_needs_no_calibration_where_only_its_cost_coun
     meta, engine = open_engine(path, 1)
     engine.close()
     assert meta.precision == "int8"
-    check_profile(profile_of(path, threads=1, runs=1), macs_of(path) or 0)
+    check_profile(asdict(profile_model(path, threads=1, runs=1)), macs_of(path) or 0)
 
 
 def test_the_family_is_exported_once_measured_and_profiled(tmp_path: Path, monkeypatch, capsys) -> None:

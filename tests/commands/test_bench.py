@@ -14,7 +14,7 @@ from media import META, picture, write_clip, write_fake_model
 
 from edgedet import cli
 from edgedet.anchors import anchors_for
-from edgedet.benchmarks.latency.device import device_figures, engine_version
+from edgedet.benchmarks.latency.device import describe_device, engine_version
 from edgedet.benchmarks.latency.measure import Latency, measure, percentiles, rounds, timed
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.studies import postprocess_speed
@@ -145,10 +145,10 @@ def test_what_was_measured_before_ctrl_c_is_kept():
 
 
 def test_the_device_is_described():
-    figures = device_figures()
-    assert figures["device"]
-    assert figures["cores"] >= 1
-    assert figures["numpy"] == np.__version__
+    found = describe_device()
+    assert found.device
+    assert found.cores >= 1
+    assert found.numpy == np.__version__
 
 
 @pytest.mark.parametrize(

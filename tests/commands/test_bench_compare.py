@@ -11,9 +11,11 @@ import pytest
 from media import META, write_clip, write_fake_model
 
 from edgedet import cli
-from edgedet.benchmarks.latency.compare import compare, compared, least_band
+from edgedet.benchmarks.latency.compare import compare, compare_medians, least_band
 from edgedet.benchmarks.latency.options import numbers
 from edgedet.benchmarks.latency.page import growth, page
+from edgedet.benchmarks.latency.result import json_from_result, result_from_json
+from edgedet.benchmarks.latency.sensors import Settings
 from edgedet.benchmarks.latency.sustain import seconds_of
 from edgedet.engines.fake import save_fake
 from edgedet.errors import InputError
@@ -40,10 +42,10 @@ def measured(tmp_path, monkeypatch, capsys):
 )
 def test_a_difference_beyond_the_band_is_faster_or_slower(after: float, ratio: float, verdict: str) -> None:
     """Runs without any noise have the least band, 3 %."""
-    found = compared([100.0] * 20, [after] * 20)
-    assert found["ratio"] == pytest.approx(ratio)
-    assert found["band"] == [0.97, 1.03]
-    assert found["verdict"] == verdict
+    found = compare_medians([100.0] * 20, [after] * 20)
+    assert found.ratio == pytest.approx(ratio)
+    assert found.band == (0.97, 1.03)
+    assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -57,20 +59,22 @@ def test_a_difference_beyond_the_band_is_faster_or_slower(after: float, ratio: f
 )
 def test_a_free_clock_widens_the_least_band(governors, clocks_mhz, wanted: float) -> None:
     low, high = clocks_mhz
-    found = least_band({"governors": governors, "clock_min_mhz": low, "clock_max_mhz": high})
+    found = least_band(Settings(None, None, None, [], governors, high, None, None, None, low))
     assert found == wanted
-    assert compared([100.0] * 20, [108.0] * 20, found)["verdict"] == ("slower" if wanted == 0.03 else "within noise")
+    assert compare_medians([100.0] * 20, [108.0] * 20, found).verdict == (
+        "slower" if wanted == 0.03 else "within noise"
+    )
 
 
 def test_noise_that_lasts_widens_the_band() -> None:
     """A quarter of the rounds 30 % slower, all in a row: 10 % more time is no verdict."""
-    found = compared([100.0] * 30 + [130.0] * 10 + [100.0] * 20, [110.0] * 40 + [143.0] * 20)
-    assert found["band"][1] > 1.1
-    assert found["verdict"] == "within noise"
+    found = compare_medians([100.0] * 30 + [130.0] * 10 + [100.0] * 20, [110.0] * 40 + [143.0] * 20)
+    assert found.band[1] > 1.1
+    assert found.verdict == "within noise"
 
 
 def test_few_runs_say_nothing() -> None:
-    assert compared([1.0] * 4, [2.0] * 4)["verdict"] == "fewer than 5 runs say nothing"
+    assert compare_medians([1.0] * 4, [2.0] * 4).verdict == "fewer than 5 runs say nothing"
 
 
 def test_a_run_compared_with_itself_is_within_noise(measured, capsys) -> None:
@@ -85,7 +89,7 @@ def test_runs_of_different_things_are_refused(measured, capsys) -> None:
     other = copy.deepcopy(measured)
     other["cpu"] = "another"
     with pytest.raises(InputError, match="the processor differs"):
-        compare(measured, other)
+        compare(result_from_json(measured), result_from_json(other))
     Path("old.json").write_text('{"models": []}', encoding="utf-8")
     for words in (
         ["compare", "a.json"], ["compare", "a.json", "missing.json"], ["compare", "a.json", "old.json"],
@@ -95,16 +99,16 @@ def test_runs_of_different_things_are_refused(measured, capsys) -> None:
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_models_of_another_number_of_classes_are_not_compared(measured) -> None:
+def test_models_of_another_number_of_classes_are_not_compare_medians(measured) -> None:
     other = copy.deepcopy(measured)
     other["models"][0]["num_classes"] += 84
-    found = compare(measured, other)
-    assert len(found["rows"]) == 2  # of the other model: network and end to end
-    assert len(found["unmatched"]) == 2
+    found = compare(result_from_json(measured), result_from_json(other))
+    assert len(found.rows) == 2  # of the other model: network and end to end
+    assert len(found.unmatched) == 2
     for row in other["models"]:
         row["num_classes"] = 90
     with pytest.raises(InputError, match="no row in common"):
-        compare(measured, other)
+        compare(result_from_json(measured), result_from_json(other))
 
 
 def test_results_without_a_number_of_classes_are_compared_and_other_work_is_told(measured) -> None:
@@ -113,9 +117,32 @@ def test_results_without_a_number_of_classes_are_compared_and_other_work_is_told
     for row in other["models"]:
         del row["num_classes"]
         row["macs"] = 2_500_000_000
-    found = compare(measured, other)
-    assert len(found["rows"]) == 4
-    assert sum("2500000000" in note for note in found["notes"]) == 2
+    found = compare(result_from_json(measured), result_from_json(other))
+    assert len(found.rows) == 4
+    assert sum("2500000000" in note for note in found.notes) == 2
+
+
+def test_a_result_is_read_back_as_it_was_written(measured) -> None:
+    assert json.loads(json.dumps(json_from_result(result_from_json(measured)))) == measured
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda result: result["models"][0].pop("fps"),
+        lambda result: result["models"].append(None),
+        lambda result: result.pop("conditions"),
+        lambda result: result["conditions"].update(clocks_mhz=3),
+        lambda result: result["models"][0].update(input_hw=[1]),
+        lambda result: result.update(schema=1),
+    ],
+)
+def test_a_result_with_other_entries_is_refused_in_one_line(measured, capsys, spoil) -> None:
+    spoil(measured)
+    Path("spoilt.json").write_text(json.dumps(measured), encoding="utf-8")
+    assert cli.main(["bench", "compare", "a.json", "spoilt.json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "spoilt.json is no result of `edgedet bench`" in line
 
 
 @pytest.mark.timeout(30)
@@ -152,8 +179,8 @@ def test_the_page_escapes_what_a_file_is_called(measured) -> None:
     for row in result["models"]:
         row["name"] = "<script>"
     result["failures"] = ["<b>x"]
-    assert "<script>" not in page(result)
-    assert "<b>x" not in page(result)
+    assert "<script>" not in page(result_from_json(result))
+    assert "<b>x" not in page(result_from_json(result))
 
 
 def test_growth_is_the_exponent_of_a_power_law() -> None:

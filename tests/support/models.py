@@ -11,7 +11,7 @@ import torch
 from effdet_oracle import import_effdet
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.latency.random_weights import randomise
+from edgedet.benchmarks.models.random_weights import randomise
 from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet, flat_outputs
 from edgedet.specs import DetectorSpec

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from edgedet import demo
-from edgedet.benchmarks.latency.conditions import conditions, settings, snapshot
-from edgedet.benchmarks.latency.device import device_figures
+from edgedet.benchmarks.latency.conditions import record_conditions
+from edgedet.benchmarks.latency.device import describe_device
 from edgedet.benchmarks.latency.measure import Latency, measure, rounds
+from edgedet.benchmarks.latency.sensors import read_settings, snapshot
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.studies.peers.engines import CALIBRATION_FRAMES, export_plain_onnx, open_peer, quantise_by_nncf
 from edgedet.calibration.ranges.frames import calibration_frames
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     dataset = None if args.data is None else read_dataset(args.data)
     frames = [Frame(bgr, 0.0, index) for index, bgr in enumerate(demo.clip_frames(FRAMES))]
     failures: dict[str, str] = {}
-    fixed, before = settings(), snapshot()
+    fixed, before = read_settings(), snapshot()
     with ExitStack() as held:
         served: dict[str, ServedDetector] = {}
         for name, (model, opener) in rows.items():
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         counted = with_progress(list(rounds(args.rounds, 0.0)), "measuring", "round")
         measured = measure({name: one.run for name, one in served.items()}, frames, args.warmup, iter(counted))
         memory = {name: served[name].peak_rss_mb() for name in measured.latencies}
-    record = conditions(before, snapshot(), fixed)
+    record = record_conditions(before, snapshot(), fixed)
     base = measured.latencies.get(PLAIN)
     entries = []
     for name, latency in measured.latencies.items():
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         entries.append({**_entry(name, model, latency, base), "peak_rss_mb": memory[name], "ap": ap})
     failures.update(measured.failures)
     return {
-        **device_figures(), "conditions": record, "threads": args.threads, "rounds": measured.rounds,
+        **asdict(describe_device()), "conditions": asdict(record), "threads": args.threads, "rounds": measured.rounds,
         "versions": {name: found for name in _PACKAGES if (found := _version(name))}, "rows": entries,
         "failures": failures,
     }  # fmt: skip

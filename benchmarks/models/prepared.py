@@ -165,7 +165,7 @@ def _make_int8(wanted: Wanted, float_onnx: Path, threads: int) -> Path:
     model, meta = float_model(float_onnx)
     onnx = float_onnx.with_name(f"{float_onnx.stem}_int8.onnx")
     if wanted.weights is None:
-        from edgedet.benchmarks.latency.ungated_int8 import write_ungated
+        from edgedet.benchmarks.models.ungated_int8 import write_ungated
 
         write_ungated(model, meta, onnx if wanted.engine == "trt" else onnx.with_suffix(".tflite"))
     else:
@@ -180,7 +180,7 @@ def _checkpoint(wanted: Wanted) -> Checkpoint:
     from edgedet.export.checkpoints.checkpoint import load_checkpoint
 
     if wanted.weights is None:
-        from edgedet.benchmarks.latency.random_weights import random_checkpoint
+        from edgedet.benchmarks.models.random_weights import random_checkpoint
 
         return random_checkpoint(spec_for(PHI[wanted.phi]), wanted.seed)
     path = demo.WEIGHTS if wanted.weights == "demo" else Path(wanted.weights)

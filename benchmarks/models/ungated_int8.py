@@ -1,6 +1,6 @@
 """Write an INT8 .tflite of a network that learned nothing, to measure what such a file costs; it finds nothing of use.
 
-    python -m edgedet.benchmarks.latency.ungated_int8 --variant tf_efficientdet_lite0 --classes 6 --out l0.tflite
+    python -m edgedet.benchmarks.models.ungated_int8 --variant tf_efficientdet_lite0 --classes 6 --out l0.tflite
 
 ``edgedet export`` judges every INT8 file by what it finds, so it refuses this one. Ranges are those of one random
 picture. Weights are random too, unless ``--weights`` names a checkpoint.
