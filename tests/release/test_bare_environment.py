@@ -19,7 +19,7 @@ from edgedet.cli import COMMANDS
 from edgedet.errors import MissingDependency, require
 
 OLDEST_NUMPY = "numpy==1.17.4"  # of JetPack 5, with Python 3.8
-HOST_COMMANDS = {f"edgedet.commands.{name}" for name in ("bench", "eval", "export", "import_", "plan", "sensitivity")}
+HOST_COMMANDS = {f"edgedet.commands.{name}" for name in ("bench", "export", "import_", "plan", "sensitivity")}
 HOST_MODULES = tuple(f"edgedet.{name}" for name in HOST_FOLDERS)
 HEAVY = ("cv2", "torch", "onnx", "onnxruntime", "skimage", "tqdm", "safetensors", "pycocotools", *HOST_MODULES)
 IMPORT = """

@@ -33,11 +33,13 @@ MODULES = modules()
 
 
 def named_in_strings(code: str) -> Iterator[str]:
-    """Dotted names under edgedet in strings, whole or as the beginning of an f-string."""
+    """Dotted names under edgedet in strings: whole, where an f-string begins, or imported by code in a string."""
     for node in ast.walk(ast.parse(code)):
         text = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(text, str) and re.fullmatch(r"edgedet(\.\w+)+\.?", text):
-            yield text.rstrip(".")
+        if isinstance(text, str):
+            if re.fullmatch(r"edgedet(\.\w+)+\.?", text):
+                yield text.rstrip(".")
+            yield from re.findall(r"(?:from|import) (edgedet(?:\.\w+)+)", text)
 
 
 def layer_of(module: str) -> int:
@@ -65,8 +67,11 @@ def test_modules_named_in_strings_are_those_that_may_be_imported(module: str):
 
 
 def test_names_in_strings_are_seen():
-    code = 'import_module("edgedet.export.verify"); f"edgedet.engines.{name}"; """Text on edgedet.cli, and more."""'
-    assert list(named_in_strings(code)) == ["edgedet.export.verify", "edgedet.engines"]
+    code = (
+        'import_module("edgedet.export.verify"); f"edgedet.engines.{name}"; """Text on edgedet.cli, and more."""; '
+        'run("-c", "from edgedet.web.guard import Guard")'
+    )
+    assert sorted(named_in_strings(code)) == ["edgedet.engines", "edgedet.export.verify", "edgedet.web.guard"]
     assert refusal("edgedet.info.info", "edgedet.export.verify")
     assert refusal("edgedet.board.tune", "edgedet.commands.build")
     assert not refusal("edgedet.cli", "edgedet.commands.build")
