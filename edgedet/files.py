@@ -33,14 +33,6 @@ def sha256_of(path: Union[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def check_readable(path: Union[str, Path]) -> None:
-    """Raise InputError in one line where a file may not be read, before a library calls it damaged."""
-    try:
-        os.close(os.open(path, os.O_RDONLY))
-    except OSError as error:
-        raise InputError(unreadable(path, error)) from None
-
-
 def unreadable(path: Union[str, Path], error: OSError) -> str:
     """Return the line that says why a file cannot be read, and what to do where this user may not."""
     advice = f": allow it by `chmod u+r {path}`, or run as another user" if isinstance(error, PermissionError) else ""
@@ -98,6 +90,14 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
+
+
+def make_folder(path: Union[str, Path]) -> None:
+    """Make a folder and those above it that are missing; raises InputError in one line where that is not allowed."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(unwritable(path, error)) from error
 
 
 def unwritable(path: Union[str, Path], error: OSError) -> str:

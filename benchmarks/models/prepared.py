@@ -24,7 +24,7 @@ from edgedet import __version__, demo
 from edgedet.child_process import Child
 from edgedet.engines.table import PRECISIONS, PUBLIC_ENGINES, engine_named
 from edgedet.errors import InputError, require
-from edgedet.files import cache_folder, sha256_of
+from edgedet.files import cache_folder, make_folder, sha256_of
 from edgedet.specs import PHI, spec_for
 
 if TYPE_CHECKING:
@@ -94,13 +94,13 @@ def prepared(wanted: Wanted, threads: int) -> Path:
     Raises whatever the export raises.
     """
     path = cached_path(wanted)
+    make_folder(path.parent)
     if path.is_file():
         return path
     float_onnx = None
     if (wanted.precision, wanted.engine) not in (("fp32", "ort"), ("fp32", "tflite")):
         float_onnx = prepared(replace(wanted, precision="fp32", engine="ort"), threads)
     print(f"edgedet: exporting {wanted.label} ({wanted.weights or 'random weights'})", file=sys.stderr, flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as folder:
         with Child(_make, wanted, Path(folder) / path.name, float_onnx, threads) as child:
             child.first()

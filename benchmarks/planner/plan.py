@@ -12,6 +12,7 @@ from edgedet.benchmarks.planner.boards import board_for, boards
 from edgedet.benchmarks.planner.costs import MORE_SIZES, VARIANTS, own_side, variant_of
 from edgedet.benchmarks.planner.estimate import Choice, Estimate, choose, estimate, fit_word, planned_precisions
 from edgedet.benchmarks.planner.measured import estimate_from, own_board, timing_from
+from edgedet.engines.table import engine_named
 from edgedet.errors import InputError
 
 SCHEMA = 1  # of plan_figures
@@ -97,7 +98,8 @@ def _plan_for_board(request: PlanRequest, name: str, budget_ms: float) -> Plan:
     board = board_for(name)
     threads = board.cores if request.threads is None else request.threads
     if not 1 <= threads <= board.cores:
-        limit = "a GPU, which takes no other number" if board.engine == "trt" else f"the board has {board.cores} cores"
+        on_gpu = engine_named(board.engine).hardware == "GPU"
+        limit = "a GPU, which takes no other number" if on_gpu else f"the board has {board.cores} cores"
         raise InputError(f"--threads wants a number from 1 to {board.cores} ({limit}); got {threads}.")
     rows = [
         estimate(board, variant, side, precision, threads)

@@ -8,6 +8,7 @@ from typing import TextIO
 from edgedet.benchmarks.planner.boards import OFFICIAL
 from edgedet.benchmarks.planner.estimate import Estimate
 from edgedet.benchmarks.planner.plan import Plan
+from edgedet.engines.table import engine_named
 
 LINE = 110
 
@@ -15,7 +16,8 @@ LINE = 110
 def print_plan(plan: Plan, text: TextIO) -> None:
     """Print the table, what its rows rest on, and the choice."""
     memory = "" if plan.ram_gb is None else f", {plan.ram_gb:g} GB"
-    threads = "" if all(row.engine == "trt" for row in plan.rows) else f", {plan.threads} threads"
+    on_gpu = all(engine_named(row.engine).hardware == "GPU" for row in plan.rows)
+    threads = "" if on_gpu else f", {plan.threads} threads"
     print(f"{plan.title}{memory}{threads}: {plan.budget_ms:.1f} ms for the network ({_fps(plan.budget_ms)})", file=text)
     print("", file=text)
     print("model     size  precision    ms     band             fits       AP    MB   basis", file=text)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..artifact import ArtifactMeta
 from ..errors import ArtifactError, InputError, ShapeError, UnsupportedError
-from ..files import check_readable
+from ..files import unreadable
 from ..types import RawOutputs
 from .table import engine_for, model_suffixes
 
@@ -71,10 +71,10 @@ def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = 
     """Open a model file with the engine that its suffix names, on ``threads`` CPU threads.
 
     delegate: shared library that runs what it can of a TFLite file, for example libedgetpu.so.1.
-    Raises InputError for an impossible number of threads or a file that may not be read, ArtifactError where the file
-    is missing, damaged or not made by edgedet, OutdatedError where it was built for another machine (``rebuild_model``
-    builds it again), MissingDependency where the engine's package is not installed, UnsupportedError where the delegate
-    cannot be used.
+    Raises InputError for an impossible number of threads, ArtifactError where the file is missing, may not be read, is
+    damaged or not made by edgedet, OutdatedError where it was built for another machine (``rebuild_model`` builds it
+    again), MissingDependency where the engine's package is not installed, UnsupportedError where the delegate cannot be
+    used.
     """
     check_threads(threads)
     path = Path(path)
@@ -85,7 +85,10 @@ def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = 
         )
     if not os.path.isfile(path):
         raise ArtifactError(f"there is no model file {path}: name one that `edgedet export` wrote.")
-    check_readable(path)
+    try:
+        os.close(os.open(path, os.O_RDONLY))  # a library would call the file damaged
+    except OSError as error:
+        raise ArtifactError(unreadable(path, error)) from None
     if delegate is not None and not spec.delegates:
         raise UnsupportedError(f"only TFLite files run on a delegate; {path} is none.")
     open_model = import_module(spec.module).open_model

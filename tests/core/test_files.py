@@ -15,8 +15,8 @@ import pytest
 from media import write_fake_model
 
 from edgedet.engines.base import open_engine
-from edgedet.errors import InputError
-from edgedet.files import atomic_path, check_writable, sha256_of, write_json
+from edgedet.errors import ArtifactError, InputError
+from edgedet.files import atomic_path, cache_folder, check_writable, make_folder, sha256_of, write_json
 
 FIGURES = {"fps": 30}
 LINE = '{"fps": 30}\n'
@@ -154,7 +154,7 @@ def open_folder():
 def test_a_model_that_may_not_be_read_is_not_called_damaged(open_folder: Path):
     path = write_fake_model(open_folder / "model.fake")
     path.chmod(0)
-    with as_nobody(), pytest.raises(InputError) as raised:
+    with as_nobody(), pytest.raises(ArtifactError) as raised:
         open_engine(path, threads=1)
     assert str(raised.value) == (
         f"cannot read {path}: Permission denied: allow it by `chmod u+r {path}`, or run as another user."
@@ -176,3 +176,10 @@ def test_a_folder_that_may_not_be_written_gives_advice_that_helps(open_folder: P
     assert str(raised.value) == (
         f"cannot write {open_folder}/new/out.json: Permission denied. Choose a folder that this user may write to."
     )
+
+
+def test_a_cache_that_may_not_be_used_gives_one_line(open_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(open_folder / "cache"))
+    (open_folder / "cache").mkdir(mode=0o000)
+    with as_nobody(), pytest.raises(InputError, match=r"cannot write .*: Permission denied. Choose a folder that"):
+        make_folder(cache_folder() / "bench")
