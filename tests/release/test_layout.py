@@ -46,6 +46,31 @@ def all_imports(path: Path, everywhere: bool) -> set[str]:
     return set(imports(ast.parse(path.read_text()).body, everywhere))
 
 
+def takers_of_namespaces(code: str) -> set[str]:
+    """Functions with a parameter that is declared as ``argparse.Namespace``."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.FunctionDef)
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if argument.annotation is not None and "Namespace" in ast.unparse(argument.annotation)
+    }
+
+
+@pytest.mark.parametrize("path", [*DEVICE_FILES, *HOST_FILES], ids=named)
+def test_what_was_typed_goes_no_further_than_the_command_that_reads_it(path: Path):
+    """Libraries get typed options; ``run_options`` is a second file of one command. Programs may do as they like."""
+    code = path.read_text()
+    if '__name__ == "__main__"' in code or "studies" in path.parts:
+        return
+    takers = {name for name in takers_of_namespaces(code) if not name.startswith("_")}
+    assert takers <= ({"run", "run_options"} if path in COMMAND_FILES else set())
+
+
+def test_a_namespace_that_is_handed_on_is_seen():
+    assert takers_of_namespaces("def f(a, *, args: argparse.Namespace): ...\ndef g(args): ...") == {"f"}
+
+
 def test_both_halves_were_found():
     assert "edgedet/cli.py" in map(named, DEVICE_FILES)
     assert "export/__init__.py" in map(named, HOST_FILES)
