@@ -35,11 +35,15 @@ web-screenshots: $(VENV)/dev.stamp
 site: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# Two processes, of one thread each; another number: make JOBS=8 test
+JOBS := 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ] # 5: no test is marked slow
+	$(PYTEST) -m slow || [ $$? -eq 5 ] # 5: no test is marked slow
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check

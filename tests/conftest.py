@@ -15,12 +15,10 @@ from media import SMALL_DISK_BYTES
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take Ctrl-C as a terminal gives it, and one thread a process where several processes share the machine."""
+    """Take Ctrl-C as a terminal gives it, and find what tests leave behind."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     leftovers.adopt_orphans()
-    if hasattr(config, "workerinput"):  # of pytest-xdist
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,19 @@ def answered(question: Any) -> Any:
         return len(question)
     if question == "end":
         os._exit(3)
-    if question == "late":
-        time.sleep(1.0)
+    if isinstance(question, Path):  # note that it came, and answer when the note is gone
+        question.touch()
+        wait_until(lambda: not question.exists())
     if question == "refuse":
         raise InputError("not this")
     return question
 
 
 def busy(note: Path) -> tuple[Any, Any]:
-    """Work for a minute, and note when it begins and when it is ended."""
+    """Work for an hour, and note when it begins and when it is ended."""
     note.write_text(str(os.getpid()))
     try:
-        time.sleep(60.0)
+        time.sleep(3600.0)
     finally:
         note.unlink()
     return None, None
@@ -74,8 +75,11 @@ def end_by(how: str) -> None:
     time.sleep(60.0)
 
 
-def interrupt_after(seconds: float) -> None:
-    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt_after(event: Callable[[], object]) -> threading.Thread:
+    """Press Ctrl-C once ``event`` has returned."""
+    thread = threading.Thread(target=lambda: (event(), os.kill(os.getpid(), signal.SIGINT)))
+    thread.start()
+    return thread
 
 
 def test_a_child_answers_and_raises_what_its_handler_raised() -> None:
@@ -94,13 +98,24 @@ def test_a_child_that_ends_says_how() -> None:
                 child.ask("end")
 
 
-def test_after_ctrl_c_in_a_question_the_next_answer_is_that_of_the_next_question() -> None:
+def test_after_ctrl_c_in_a_question_the_next_answer_is_that_of_the_next_question(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
     with Child(echo, "ready") as child:
         child.first()
-        interrupt_after(0.2)
+        interrupter = interrupt_after(lambda: wait_until(asked.exists))
         with pytest.raises(KeyboardInterrupt):
-            child.ask("late")
+            child.ask(asked)
+        interrupter.join()
+        asked.unlink()
         assert child.ask("hello") == "hello"
+
+
+def ask_and_interrupt(child: Child, delay_s: float) -> None:
+    """Ask a large question, press Ctrl-C after ``delay_s``, and wait for it where the answer came first."""
+    interrupt_after(lambda: time.sleep(delay_s))
+    assert child.ask(LARGE) == len(LARGE)
+    while True:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("delay_s", [0.0005, 0.002, 0.005])
@@ -109,10 +124,8 @@ def test_a_message_is_not_cut_by_ctrl_c(delay_s: float) -> None:
     with Child(echo, "ready") as child:
         child.first()
         for _ in range(5):
-            with contextlib.suppress(KeyboardInterrupt):
-                interrupt_after(delay_s)
-                assert child.ask(LARGE) == len(LARGE)
-                time.sleep(0.2)  # where the answer came first
+            with pytest.raises(KeyboardInterrupt):
+                ask_and_interrupt(child, delay_s)
         assert child.ask("hello") == "hello"
 
 

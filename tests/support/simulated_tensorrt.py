@@ -414,7 +414,7 @@ def module_for(version: str) -> ModuleType:
                 self._log.log(severity.ERROR, "[builder.cpp] error code 2")
                 return None
             if fault() == "slow":
-                time.sleep(60)
+                time.sleep(3600)
             monitor = config._monitor
             if monitor is not None:
                 monitor.phase_start("Building Engine", None, 2)
