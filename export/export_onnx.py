@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedet import __version__, demo
-from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.artifact import ArtifactMeta
 from edgedet.errors import require
 from edgedet.files import atomic_path, sha256_of
 
@@ -59,6 +59,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool =
 
     from edgedet.export.checkpoints.checkpoint import network_from_checkpoint
     from edgedet.export.fusion.fuse import graph_from_network
+    from edgedet.export.onnx_file import write_onnx
     from edgedet.export.verify import FRAMES, verify
 
     torch.set_num_threads(threads)
@@ -68,11 +69,10 @@ def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool =
     frames = demo.clip_frames(FRAMES)
     with atomic_path(path) as temporary:
         model = graph_from_network(network, meta)
-        temporary.write_bytes(model.SerializeToString())
+        write_onnx(model, meta, temporary)
         found = verify(temporary, network, frames, threads)
         report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
-        model = _with_meta(model, replace(meta, report=report))
-        temporary.write_bytes(model.SerializeToString())
+        write_onnx(model, replace(meta, report=report), temporary)
     written = _export_tflite(model, meta, network, frames, path.with_suffix(".tflite"), threads) if tflite else None
     return ExportResult(
         model=checkpoint.spec.name,
@@ -100,13 +100,6 @@ def _export_tflite(
         report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
         write_tflite(model, replace(meta, report=report), temporary)
     return TfliteResult(str(path), path.stat().st_size, sha256_of(path), found.worst)
-
-
-def _with_meta(model: Any, meta: ArtifactMeta) -> Any:
-    from onnx import helper
-
-    helper.set_model_props(model, {META_KEY: meta.to_json()})
-    return model
 
 
 def export_demo(out: Path) -> Path:

@@ -53,14 +53,10 @@ def write_ungated(model: Any, meta: ArtifactMeta, out: Path, seed: int | None = 
 
         write_tflite(model, meta, out, dense_plan(model, meta.spec, table))
     else:
-        from onnx import helper
-
-        from edgedet.artifact import META_KEY
         from edgedet.calibration.placement.emit import sparse_graph
+        from edgedet.export.onnx_file import write_onnx
 
-        written = sparse_graph(model, sparse_plan(model, table, KEEP_FLOAT))
-        helper.set_model_props(written, {META_KEY: meta.to_json()})
-        out.write_bytes(written.SerializeToString())
+        write_onnx(sparse_graph(model, sparse_plan(model, table, KEEP_FLOAT)), meta, out)
 
 
 def graph_of(variant: str, num_classes: int, weights: Path | None) -> tuple[Any, ArtifactMeta]:

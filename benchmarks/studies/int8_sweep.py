@@ -35,7 +35,8 @@ from edgedet.calibration.ranges.frames import FrameSets, calibration_frames
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
 from edgedet.export.int8.export_int8 import float_model
-from edgedet.export.int8.files import SPARSE, TFLITE, write_onnx
+from edgedet.export.int8.files import SPARSE, TFLITE
+from edgedet.export.onnx_file import write_onnx
 from edgedet.files import sha256_of, write_json
 from edgedet.judge.agreement import find
 from edgedet.judge.gate import FLOOR_SHARE, compare

@@ -23,10 +23,10 @@ import numpy as np
 from .. import __version__, demo
 from ..detector import Detector
 from ..engines.base import open_engine, rebuild_model
+from ..engines.onnx_file import read_onnx
 from ..engines.tensorrt.board import import_tensorrt
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, read_engine, with_report
-from ..engines.tensorrt.onnx_head import read_onnx
 from ..errors import EdgeDetError, OutdatedError, require
 from ..machine import clock_mhz, governor, machine_of
 from ..types import Frame, ModelInput

@@ -17,12 +17,12 @@ import numpy as np
 
 from .. import demo
 from ..engines.base import Engine, default_threads, open_engine
+from ..engines.onnx_file import OnnxFile, read_onnx
 from ..engines.tensorrt.board import Board
 from ..engines.tensorrt.build import BuildOptions, Recipe
 from ..engines.tensorrt.cuda import open_cuda
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import build_engine, read_engine, with_report
-from ..engines.tensorrt.onnx_head import OnnxFile, read_onnx
 from ..errors import (
     EdgeDetError,
     MissingDependency,

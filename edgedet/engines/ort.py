@@ -7,10 +7,11 @@ from typing import Any, Tuple
 
 import numpy as np
 
-from ..artifact import META_KEY, ArtifactMeta
+from ..artifact import ArtifactMeta
 from ..errors import ArtifactError, ClosedError, require
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
+from .onnx_file import read_onnx
 from .table import engine_named
 
 INPUT_NAME = "pixels"
@@ -28,23 +29,17 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     # cores from capture, drawing and other programs: on a busy machine 4 FPS became 8 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _LOG_FATAL
+    meta = read_onnx(path).meta
+    if meta.precision == "int8":
+        # Fused INT8 kernels saturate on CPUs without VNNI (onnxruntime#12088). INT8 ONNX files are for TensorRT; here
+        # they are run to know what they find, so in float arithmetic between Q and DQ.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        text = session.get_modelmeta().custom_metadata_map.get(META_KEY)
-        if text is not None and ArtifactMeta.from_json(text).precision == "int8":
-            # Fused INT8 kernels saturate on CPUs without VNNI (onnxruntime#12088). INT8 ONNX files are for TensorRT;
-            # here they are run to know what they find, so in float arithmetic between Q and DQ.
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}") from None
     except Exception as error:  # onnxruntime has a class per status, all plain Exceptions
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{path} is damaged or no ONNX file: {reason}. Export it again.") from None
-    if text is None:
-        raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.")
     try:
-        meta = ArtifactMeta.from_json(text)
         return meta, OrtEngine(session, meta, ort)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-from onnx import helper
-
-from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.placement.typed import typed_graph
 from edgedet.calibration.quantise import Quantised
+from edgedet.export.onnx_file import write_onnx
 
 Write = Callable[[Quantised, ArtifactMeta, Path], None]
 
@@ -23,12 +21,6 @@ class Form:
     suffix: str
     placement: str
     write: Write
-
-
-def write_onnx(model: onnx.ModelProto, meta: ArtifactMeta, path: Path) -> None:
-    """Write a graph with its metadata."""
-    helper.set_model_props(model, {META_KEY: meta.to_json()})
-    path.write_bytes(model.SerializeToString())
 
 
 def _write_tflite(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import pytest
 import trt_api
-from trt_models import DEPTHWISE, SPEC, STEM, simulate, write_models
+from trt_models import DEPTHWISE, SPEC, STEM, save_changed, simulate, write_models
 
 from edgedet import demo
 from edgedet.board import tune as build_tune
@@ -28,8 +28,8 @@ from edgedet.board.tune import Reference, recipes
 from edgedet.cli import COMMANDS, main
 from edgedet.commands import export as export_command
 from edgedet.engines.base import open_engine, rebuild_model
+from edgedet.engines.onnx_file import read_onnx
 from edgedet.engines.tensorrt.engine_file import read_engine
-from edgedet.engines.tensorrt.onnx_head import read_onnx
 from edgedet.types import RawOutputs
 
 V = "10.3.0"
@@ -101,7 +101,7 @@ def test_a_faster_engine_that_finds_other_boxes_is_not_kept(int8: Path, times_ms
         if item.name == "backbone.blocks.0.0.conv_dw.weight.scales":
             scales = onnx.numpy_helper.to_array(item) * 3
             item.CopyFrom(onnx.numpy_helper.from_array(scales, item.name))
-    onnx.save(model, int8)
+    save_changed(model, int8)
     assert main(["build", str(int8), "--json"]) == 0
     verdicts = {trial["recipe"]: trial["verdict"] for trial in figures(capsys)["trials"]}
     assert verdicts == {**dict.fromkeys(RECIPES[:3], "FAILED"), "fp16": "PASSED"}
@@ -164,7 +164,7 @@ def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, tim
     model = onnx.load(int8)
     for node in model.graph.node:
         node.name = node.name.replace(".conv_dw", ".conv_xx") if node.op_type == "Conv" else node.name
-    onnx.save(model, int8)
+    save_changed(model, int8)
     assert main(["build", str(int8), "--json"]) == 0
     trials = figures(capsys)["trials"]
     assert [trial["verdict"] for trial in trials] == ["PASSED", "NOT BUILT", "PASSED", "PASSED"]
@@ -178,7 +178,7 @@ def test_a_recipe_whose_files_do_not_fit_leaves_the_others(int8: Path, times_ms,
     table.write_text(table.read_text().replace("5" * 64, "6" * 64))
     model = onnx.load(int8.with_name("tiny.onnx"))
     model.opset_import[0].version = 18  # onnxruntime reads it
-    onnx.save(model, int8.with_name("tiny.onnx"))
+    save_changed(model, int8.with_name("tiny.onnx"))
     simulate(monkeypatch, tmp_path, "8.6.1")
     assert main(["build", str(int8), "--json"]) == 0
     trials = {trial["recipe"]: trial for trial in figures(capsys)["trials"]}
@@ -298,7 +298,7 @@ def test_fp16_is_built_from_the_float_file_of_the_same_checkpoint_only(int8: Pat
     assert recipes(read_onnx(int8), "fp16", True)[0].onnx == str(int8.with_name("tiny.onnx"))
     model = onnx.load(int8.with_name("tiny.onnx"))
     model.metadata_props[0].value = model.metadata_props[0].value.replace("5" * 64, "6" * 64)
-    onnx.save(model, int8.with_name("tiny.onnx"))
+    save_changed(model, int8.with_name("tiny.onnx"))
     assert recipes(read_onnx(int8), "fp16", True)[0].onnx == str(int8)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from trt_models import write_models
+from trt_models import save_changed, write_models
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra: NVIDIA's builder, which works without a GPU")
 
@@ -66,7 +66,7 @@ def test_nvidia_s_refusal_is_one_line_with_the_file(name: str, value, said: str,
     model = onnx.load(int8.with_name("tiny_int8_fp16.onnx"))
     (item,) = (item for item in model.graph.initializer if item.name == name)
     item.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
-    onnx.save(model, tmp_path / "spoilt.onnx")
+    save_changed(model, tmp_path / "spoilt.onnx")
     with pytest.raises(ArtifactError, match=rf"cannot read .*spoilt\.onnx: .*{said}") as caught:
         build_plan(trt, Recipe("int8", str(tmp_path / "spoilt.onnx"), "int8"), BuildOptions(64 << 20), lambda *_: None)
     assert len(str(caught.value).splitlines()) == 1

@@ -21,6 +21,7 @@ from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.placement.plan import CENTRED
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.placement.typed import typed_graph
+from edgedet.export.onnx_file import write_onnx
 from edgedet.specs import SPECS
 
 NAMES = ("cat", "dog")
@@ -51,9 +52,14 @@ def write_models(folder: Path, name: str = "tiny", keep_float: tuple[str, ...] =
         (path, sparse, int8),
         (folder / f"{name}_int8_fp16.onnx", typed_graph(sparse), int8),
     ):
-        helper.set_model_props(model, {META_KEY: its.to_json()})
-        target.write_bytes(model.SerializeToString())
+        write_onnx(model, its, target)
     return path
+
+
+def save_changed(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model that a test changed, with its metadata and a right checksum, as `edgedet export` would."""
+    (text,) = (entry.value for entry in model.metadata_props if entry.key == META_KEY)
+    write_onnx(model, ArtifactMeta.from_json(text), path)
 
 
 def _model(quantised: bool, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto:

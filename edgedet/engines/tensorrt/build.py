@@ -8,10 +8,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ...errors import ArtifactError, DeviceError, EdgeDetError, InputError, UnsupportedError
 from ...files import atomic_path, cache_folder
+from ..onnx_file import OnnxFile, read_onnx
 from .board import Board
 from .int8_layers import read_magnitudes, to_int8
 from .layer_precision import to_float, to_half
-from .onnx_head import OnnxFile, read_onnx
 
 WORKSPACE_SHARE = 0.5  # of the free memory; the rest is for weights, and for a system that shares it on a Jetson
 WORKSPACE_BYTES = (64 << 20, 2 << 30)  # least and most; D7's largest layer asks for less than the most

@@ -14,11 +14,11 @@ from ... import __version__
 from ...artifact import ArtifactMeta
 from ...errors import ArtifactError, OutdatedError
 from ...files import atomic_path
+from ..onnx_file import read_onnx
 from ..tflite_file import split_trailer, with_trailer
 from .board import Board, check_int8
 from .build import BuildOptions, Recipe, file_for, options_for
 from .build_process import Built, build
-from .onnx_head import read_onnx
 
 REPORT = "engine"  # entry of ArtifactMeta.report; its keys are below
 BUILT_ON, ONNX, RECIPE = "built_on", "onnx", "recipe"

@@ -19,7 +19,7 @@ import onnxruntime as ort
 import pytest
 import trt_api
 from onnx import TensorProto, numpy_helper
-from trt_models import DEPTHWISE, SPEC, STEM, simulate, write_models
+from trt_models import DEPTHWISE, SPEC, STEM, save_changed, simulate, write_models
 
 from edgedet.calibration.placement.plan import quantised_conv
 from edgedet.engines.tensorrt import board as trt_board
@@ -121,7 +121,7 @@ def test_a_value_beyond_fp16_is_told(monkeypatch, tmp_path: Path, int8: Path):
     model = onnx.load(int8.with_name("tiny.onnx"))
     (bias,) = (item for item in model.graph.initializer if item.name == "backbone.conv_stem.bias")
     bias.CopyFrom(numpy_helper.from_array(np.full(8, 7e4, np.float32), bias.name))
-    onnx.save(model, tmp_path / "big.onnx")
+    save_changed(model, tmp_path / "big.onnx")
     with pytest.raises(UnsupportedError, match=r"^backbone\.conv_stem holds values beyond 65504, .* build with --fp32"):
         planned(importlib.import_module("tensorrt"), Recipe("fp16", str(tmp_path / "big.onnx"), "fp16"))
 
@@ -132,7 +132,7 @@ def test_parts_that_the_file_has_in_float_are_told(trt10, int8: Path, tmp_path: 
     for node in model.graph.node:
         if ".conv_dw" in node.name and node.op_type == "Conv":
             node.name = "renamed"
-    onnx.save(model, tmp_path / "some_int8.onnx")
+    save_changed(model, tmp_path / "some_int8.onnx")
     with pytest.raises(UnsupportedError, match=r"^some_int8\.onnx has depthwise in float already$"):
         planned(trt10, Recipe("x", str(tmp_path / "some_int8.onnx"), "int8", ("depthwise",)))
 
