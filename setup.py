@@ -16,7 +16,17 @@ for folder in HOST_FOLDERS:  # the studies behind the documents run from a check
 LITERT = "ai-edge-litert>=1.2"
 PC = ["opencv-python>=4.8", "onnxruntime>=1.16", f"{LITERT}; python_version >= '3.10'"]
 TFLITE = [LITERT, "flatbuffers>=24"]
-EXPORT = [*PC, *TFLITE, "torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "scikit-image>=0.22", "tqdm>=4.60", "pyyaml>=6"]
+EXPORT = [
+    *PC,
+    *TFLITE,
+    "torch>=2.5",
+    "onnx>=1.16",
+    "safetensors>=0.4",
+    "scikit-image>=0.22",
+    "tqdm>=4.60",
+    "pyyaml>=6",
+    "google-crc32c>=1.5",
+]
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8"]
 WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
 DEV = [
@@ -29,6 +39,7 @@ DEV = [
     "import-linter==2.17",
     "setuptools>=70.1",
     "h5py>=3",
+    "cramjam>=2.8",
     "selenium>=4.20",
     "mkdocs-material>=9.5",
 ]

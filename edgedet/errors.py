@@ -92,6 +92,7 @@ _PIP = {
     "skimage": "pip install 'edgedet[export]'",
     "tqdm": "pip install 'edgedet[export]'",
     "yaml": "pip install 'edgedet[export]'",
+    "google_crc32c": "pip install 'edgedet[export]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",
     "matplotlib": "pip install 'edgedet[bench]'",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .. import demo
 from ..errors import InputError, require
-from ..export.checkpoints.open_weights import WeightsChoice, open_weights
+from ..export.checkpoints.open_weights import WeightsChoice, open_weights, stem_of
 from ..export.export_onnx import PACKAGES, ExportResult, export_onnx
 from ..files import MODELS_FOLDER, write_json
 from .options import (
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="checkpoint (.pth, .h5, .safetensors), or 'demo' for the bundled model (default: official COCO weights)",
+        help="checkpoint (.pth, .h5, .tar.gz, .safetensors), or 'demo': the bundled one (default: official weights)",
     )
     parser.add_argument(
         "--out", type=Path, default=MODELS_FOLDER, metavar="DIR", help="folder to write to (default: %(default)s)"
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args)
     text = text_stream(options.json)
     checkpoint, weights = open_weights(options.weights, _print_progress)
-    name = options.name or (demo.MODEL_NAME if options.weights.is_demo else weights.stem)
+    name = options.name or (demo.MODEL_NAME if options.weights.is_demo else stem_of(weights))
     result = export_onnx(checkpoint, options.out / f"{name}.onnx", options.threads, options.tflite)
     _print_float(result, text)
     if options.int8 is not None:

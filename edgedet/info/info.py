@@ -18,7 +18,7 @@ from ..specs import DetectorSpec, spec_for
 from .safetensors_header import read_safetensors_header
 
 SAFETENSORS = ".safetensors"
-CHECKPOINT_SUFFIXES = (SAFETENSORS, ".h5", ".pth", ".pt", ".tar", ".bin", ".ckpt")
+CHECKPOINT_SUFFIXES = (SAFETENSORS, ".h5", ".pth", ".pt", ".tar", ".gz", ".tgz", ".index", ".bin", ".ckpt")
 _PRECISIONS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 # (file, variant or None) -> ``edgedet.export.checkpoints.checkpoint.Checkpoint``

@@ -17,6 +17,7 @@ from torch import Tensor
 from edgedet.artifact import META_KEY
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.recognise import canonical_from_any
+from edgedet.export.checkpoints.families.tf_checkpoint import index_of
 from edgedet.export.checkpoints.read_weights import read_weights
 from edgedet.export.checkpoints.training import UNTOLD, Training, assumptions
 from edgedet.export.checkpoints.variant import check_tensors, hints_of, is_official, spec_of
@@ -51,8 +52,9 @@ def load_checkpoint(
     exact: bool = True,
     training: Training = UNTOLD,
 ) -> Checkpoint:
-    """Load a weight file of any family that ``edgedet.export.checkpoints.families`` knows, or our own ``.safetensors``.
+    """Load the weights of any family that ``edgedet.export.checkpoints.families`` knows, or our own ``.safetensors``.
 
+    path:       file, or the folder or the .index of a TensorFlow checkpoint.
     wanted:     the model's name in the family table, where the user gave one.
     names_file: class names, one a line; default: the file's own, the project's, STEM.json's ``classes``, COCO's where
                 there are 90 classes as in official models, else class_0, class_1, ...
@@ -60,6 +62,7 @@ def load_checkpoint(
     training:   what the user told of the training that the tensors do not tell.
     Raises CheckpointError in one line for whatever is wrong with the file.
     """
+    path = index_of(path)
     file = read_weights(path)
     sha256 = sha256_of(path)
     side = _side_json(path)

@@ -73,3 +73,14 @@ def open_weights(choice: WeightsChoice, note: Callable[[str], None]) -> tuple[Ch
     if choice.input_hw is not None:
         checkpoint = replace(checkpoint, spec=resized(checkpoint.spec, choice.input_hw))
     return checkpoint, path
+
+
+def stem_of(path: Path) -> str:
+    """Return what a model file made from these weights is called: the file's name without suffixes.
+
+    TensorFlow's archives lose ``.tar``, too; its other files are all called "model", so their folder gives the name.
+    """
+    if path.suffix == ".index" or path.is_dir():
+        folder = path if path.is_dir() else path.resolve().parent
+        return folder.name
+    return path.stem.removesuffix(".tar")

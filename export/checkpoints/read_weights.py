@@ -24,10 +24,13 @@ from torch import Tensor
 from edgedet.artifact import MAX_META_BYTES, META_KEY
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.keras_h5 import arrays_from_h5
+from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, is_tf_checkpoint
 from edgedet.export.checkpoints.families.wrappers import state_dict_in
 
+HEAD_BYTES = 512  # tar's first block
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
+KERAS_ENTRY = "model.weights.h5"  # in a .keras archive
 MAX_NUMBERS = 1 << 28  # in all tensors; D7x has 7.7e7
 # What a training dictionary may hold beside tensors and plain values: effdet's train.py keeps its options.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
@@ -39,7 +42,7 @@ DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError
 class WeightFile:
     """What a file holds.
 
-    arrays:   name -> torch tensor, or numpy array for Keras files.
+    arrays:   name -> torch tensor, or numpy array for files of Keras and TensorFlow.
     embedded: what edgedet itself wrote beside them.
     notes:    choices that were made, one line each.
     model:    the name that the training gave it, "" where it gave none.
@@ -52,18 +55,24 @@ class WeightFile:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a ``.pth``, ``.safetensors`` or Keras ``.h5`` file; raises CheckpointError in one line."""
+    """Read a ``.pth``, ``.safetensors``, Keras ``.h5`` or TensorFlow ``.tar.gz`` or ``.index`` file.
+
+    Raises CheckpointError in one line.
+    """
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path}.")
     with open(path, "rb") as file:
-        head = file.read(64)
+        head = file.read(HEAD_BYTES)
     if not head:
         raise CheckpointError(f"{path} is empty: copy or save it again.")
     if head.lstrip()[:1] == b"<":
         raise CheckpointError(f"{path} is a web page, no weights: download the file itself, not the page about it.")
     if head.startswith(HDF5_MAGIC):
         return WeightFile(arrays_from_h5(path))
-    if path.suffix == ".safetensors":
+    if is_tf_checkpoint(path, head):
+        arrays, notes = arrays_from_tf_checkpoint(path)
+        found = WeightFile(arrays, notes=notes)
+    elif path.suffix == ".safetensors":
         found = _read_safetensors(path)
     else:
         found = _read_torch(path, zipped=head.startswith(ZIP_MAGIC))
@@ -103,6 +112,11 @@ def _check_archive(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is cut off or damaged ({error}): copy or download it again.") from None
     size = path.stat().st_size
+    if any(entry.filename == KERAS_ENTRY for entry in entries):
+        raise CheckpointError(
+            f"{path} is a .keras archive, which drops the layers' names: save it with TensorFlow's Keras 2 "
+            "(TF_USE_LEGACY_KERAS=1, model.save_weights('FILE.h5'))."
+        )
     claimed = sum(entry.file_size for entry in entries)
     if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(

@@ -15,15 +15,17 @@ from torch import Tensor
 
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families import Converted
+from edgedet.export.checkpoints.families.tf_checkpoint import INDEX
 from edgedet.export.checkpoints.registry import PRETRAINED, hash_prefix
 from edgedet.export.checkpoints.training import Training
 from edgedet.export.network.efficientdet import EfficientDet
-from edgedet.specs import SPECS, DetectorSpec, spec_for
+from edgedet.specs import SPECS, DetectorSpec, resized, spec_for
 
 NAMED = 3  # how many offending tensors a message names
 CLASS_BIAS, BOX_BIAS = "class_net.predict.conv_pw.bias", "box_net.predict.conv_pw.bias"
 # code bases that train with AdvProp, too: [-1, 1] inputs, all tensors as their twins'
 ADVPROP_FAMILIES = ("effdet", "automl")
+_SIDE = re.compile(r"efficientdet_d\d_(\d{3,4})(?:_|\.|$)")  # as automl names models for 640x640
 _PARTS = {"backbone": ("backbone.",), "BiFPN": ("fpn.",), "heads": ("class_net.", "box_net.")}
 
 
@@ -39,11 +41,13 @@ class Hints:
     sure:    by an official file's hash, what the training wrote, or the file's name as it is in the family table.
     likely:  by a file's name that only lacks the table's ``tf_``, as zylo117 and automl name theirs.
     advprop: whether the name, or the folder, is AdvProp's.
+    side:    input size in pixels that the name speaks of ("efficientdet-d2-640"), None for none.
     """
 
     sure: tuple[str, ...]
     likely: tuple[str, ...]
     advprop: bool = False
+    side: int | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -53,7 +57,8 @@ class Hints:
 
 def hints_of(path: Path, sha256: str, trained_as: str) -> Hints:
     """Return what a file's hash, its training (``arch``) and its name speak for."""
-    stem = path.name.lower().replace("-", "_")
+    named_by = path.parent if path.suffix == INDEX else path  # TensorFlow's files are all called "model"
+    stem = named_by.name.lower().replace("-", "_")
 
     def named(prefix: str) -> list[str]:
         found = [name for name in SPECS if re.match(rf"{name.removeprefix(prefix)}(_|\.|$)", stem)]
@@ -61,7 +66,9 @@ def hints_of(path: Path, sha256: str, trained_as: str) -> Hints:
 
     official = [name for name, file in PRETRAINED.items() if hash_prefix(file) == sha256[: len(hash_prefix(file))]]
     sure = tuple(official + [name for name in SPECS if name == trained_as] + named(""))
-    return Hints(sure, tuple(named("tf_")), path.parent.name == "advprop" or "advprop" in stem)
+    side = _SIDE.match(stem)
+    advprop = named_by.parent.name == "advprop" or "advprop" in stem
+    return Hints(sure, tuple(named("tf_")), advprop, int(side[1]) if side else None)
 
 
 def spec_of(
@@ -111,7 +118,11 @@ def spec_of(
         )
     spec = table.spec(chosen)
     check_tensors(state, spec, path)
-    return spec, () if exact and wanted else _open_choice(chosen, candidates, hints, table.family)
+    notes = () if exact and wanted else _open_choice(chosen, candidates, hints, table.family)
+    if table.family == "automl" and hints.side is not None and training.input_hw is None:
+        spec = resized(spec, (hints.side, hints.side))
+        notes += (f"input size {hints.side}x{hints.side}, as the name says: --size HxW for another",)
+    return spec, notes
 
 
 def _open_choice(chosen: str, candidates: list[str], hints: Hints, family: str) -> tuple[str, ...]:

@@ -152,6 +152,8 @@ def test_kernels_are_transposed():
     [
         ("efficientnet-b0/efficientnet-b0/stem/conv2d/kernel:0", "backbone/stem/conv/kernel"),
         ("efficientnet-lite0/efficientnet-lite0/stem/conv2d_17/kernel:0", "backbone/stem/conv/kernel"),
+        ("efficientnet-b0/efficientnet-b0/stem_1/conv2d_1/kernel:0", "backbone/stem/conv/kernel"),  # a session's second
+        ("efficientnet-b0/efficientnet-b0/stem_2/tpu_batch_normalization/beta:0", "backbone/stem/bn/beta"),
         ("efficientnet-b7/efficientdet-d7x/efficientnet-b7/stem/batch_normalization_3/beta:0", "backbone/stem/bn/beta"),
         ("fpn_cells/fpn_cells/cell_0/fnode1/resample_0_2_6/bn/gamma:0", "fpn_cells/cell_0/fnode1/resample_2/bn/gamma"),
         (

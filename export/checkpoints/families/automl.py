@@ -32,8 +32,8 @@ LITE_NORMALISATION = {  # hparams_config.py, lite_common_param
 _SIMPLER = (
     (re.compile(r"^.*(?=(?:efficientnet-\w+|fpn_cells|resample_p6|class_net|box_net)/)"), ""),
     (re.compile(r"^efficientnet-\w+/"), "backbone/"),
-    (re.compile(r"^backbone/stem/conv2d(_\d+)?/"), "backbone/stem/conv/"),
-    (re.compile(r"^backbone/stem/\w*batch_normalization(_\d+)?/"), "backbone/stem/bn/"),
+    (re.compile(r"^backbone/stem(_\d+)?/conv2d(_\d+)?/"), "backbone/stem/conv/"),
+    (re.compile(r"^backbone/stem(_\d+)?/\w*batch_normalization(_\d+)?/"), "backbone/stem/bn/"),
     (re.compile(r"/op_after_combine\d+/"), "/op_after_combine/"),
     (re.compile(r"/resample_\d+_(\d+)_\d+/"), r"/resample_\1/"),
     (re.compile(r":0$"), ""),
