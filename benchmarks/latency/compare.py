@@ -8,10 +8,10 @@ width of the band.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from edgedet.benchmarks.latency.conditions import Conditions
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult, read_result
 from edgedet.benchmarks.latency.sensors import Settings
 from edgedet.errors import InputError
-from edgedet.files import write_json
 
 BLOCKS = 10
 RESAMPLES = 2000
@@ -57,15 +56,12 @@ class Comparison:
     unmatched: list[str]
 
 
-def compare_files(words: Sequence[str], json_file: str | None) -> int:
-    """Run the command: ``words`` are "compare" and the names of two files."""
-    if words[0] != "compare" or len(words) != 3:
-        raise InputError(f"expected `edgedet bench compare A.json B.json`; got {' '.join(words)!r} before the options.")
-    text = sys.stderr if json_file == "-" else sys.stdout
-    before, after = (read_result(Path(name)) for name in words[1:])
-    comparison = compare(before, after)
-    for name, result in zip(words[1:], (before, after), strict=True):
-        print(f"{name}: commit {result.conditions.commit or '-'}, {_describe_load(result.conditions)}", file=text)
+def compare_files(before: Path, after: Path, text: TextIO) -> Comparison:
+    """Compare two files of ``edgedet bench --json`` and print the table; raises InputError as ``compare`` does."""
+    results = read_result(before), read_result(after)
+    comparison = compare(*results)
+    for path, result in zip((before, after), results, strict=True):
+        print(f"{path}: commit {result.conditions.commit or '-'}, {_describe_load(result.conditions)}", file=text)
     for note in comparison.notes:
         print(f"note: {note}", file=text)
     print(f"\n{'model':<44}{'stage':<12}{'A ms':>9}{'B ms':>9}{'B / A':>8}{'noise':>16}  verdict", file=text)
@@ -78,8 +74,7 @@ def compare_files(words: Sequence[str], json_file: str | None) -> int:
         )
     for name in comparison.unmatched:
         print(f"in one file only: {name}", file=text)
-    write_json(json_file, asdict(comparison))
-    return 0
+    return comparison
 
 
 def compare(before: BenchResult, after: BenchResult) -> Comparison:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 from ..benchmarks.latency.bench import run_bench
@@ -113,7 +114,12 @@ def _compare(args: argparse.Namespace) -> int:
     for option in ("model", "phi", "data", "sustain", "html"):
         if getattr(args, option) is not None:
             raise InputError(f"compare measures nothing, so it takes no --{option}.")
-    return compare_files(args.compare, args.json)
+    words = args.compare
+    if words[0] != "compare" or len(words) != 3:
+        raise InputError(f"expected `edgedet bench compare A.json B.json`; got {' '.join(words)!r} before the options.")
+    comparison = compare_files(Path(words[1]), Path(words[2]), text_stream(args.json))
+    write_json(args.json, asdict(comparison))
+    return 0
 
 
 def _options(args: argparse.Namespace) -> BenchOptions:
