@@ -61,23 +61,20 @@ def test_the_rest_goes_on_where_one_camera_is_lost():
 
 
 def test_frames_are_fresh_with_a_detector_ten_times_slower_than_the_camera():
-    """Age at the end of detection: at most one inference and one interval; here 100 ms and 10 ms."""
-    period_s, inference_s = 0.01, 0.1
+    """Detection of 100 ms takes the newest frame of a camera of 10 ms; its age counts from the capture."""
 
     def detect(frame):
         started = time.monotonic()
-        ages_at_start.append(started - frame.captured_s)
-        time.sleep(inference_s)
-        inferences.append(time.monotonic() - started)
+        newer.append(source.stats()[0].captured - 1 - frame.index)
+        time.sleep(0.1)
+        inferences_s.append(time.monotonic() - started)
         return FrameResult(frame, NOTHING)
 
-    ages_at_start, inferences, results = [], [], []
-    source = cameras([("cam", lambda: running_camera(period_s=period_s))])
+    newer, inferences_s, results = [], [], []
+    source = cameras([("cam", lambda: running_camera(period_s=0.01))])
     summary = run_frames(source, [detect], [results.append], lambda: False, limit=12)
-    slack_s = 0.015  # of a busy machine's clock
-    assert np.median(ages_at_start) < period_s + 0.005
-    for result, inference in zip(results[1:], inferences[1:], strict=False):
-        assert result.age_ms / 1e3 <= inference + period_s + slack_s
+    assert np.median(newer) <= 1  # a busy machine may stop this thread while frames come
+    assert all(result.age_ms / 1e3 >= inference_s for result, inference_s in zip(results, inferences_s, strict=True))
     one = summary.cameras[0]
     assert one.processed == 12
     assert one.dropped > 60
@@ -85,16 +82,16 @@ def test_frames_are_fresh_with_a_detector_ten_times_slower_than_the_camera():
 
 
 def test_slow_outputs_do_not_make_frames_older():
-    """A disk that takes 100 ms a frame slows the run down; what is detected is fresh all the same."""
-    ages = []
+    """A disk that takes 100 ms a frame slows the run down; what is detected is the newest frame all the same."""
+    newer = []
 
     def detect(frame):
-        ages.append(time.monotonic() - frame.captured_s)
+        newer.append(source.stats()[0].captured - 1 - frame.index)
         return FrameResult(frame, NOTHING)
 
     source = cameras([("cam", lambda: running_camera(period_s=0.01))])
     run_frames(source, [detect], [lambda result: time.sleep(0.1)], lambda: False, limit=8)
-    assert np.median(ages) < 0.02
+    assert np.median(newer) <= 1
 
 
 def test_none_that_opens_is_the_first_ones_error():
@@ -133,14 +130,12 @@ def test_an_opening_that_hangs_is_given_up_in_time():
     release = threading.Event()
 
     def hangs():
-        release.wait(10)
+        release.wait()
         return running_camera()
 
-    began = time.monotonic()
     with closing(cameras([("a", hangs)], Recovery(timeout_s=0.2))) as source:
         with pytest.raises(SourceError, match="a does not answer"):
             source.wait_until_open()
-        assert time.monotonic() - began < 1
         release.set()
 
 

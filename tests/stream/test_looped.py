@@ -35,7 +35,7 @@ def test_frames_come_when_they_are_due_and_begin_again(folder):
     seconds = time.monotonic() - began
     looped.release()
     assert levels == [0, 10, 20, 30, 40, 0, 10, 20, 30, 40, 0, 10]
-    assert 13 / 25 - 0.02 <= seconds < 13 / 25 + 0.5
+    assert seconds >= 13 / 25 - 0.02
 
 
 def test_a_run_takes_it_as_a_camera_that_never_ends(folder, capsys):
