@@ -15,7 +15,7 @@ from ..errors import CheckpointError, InputError, require
 from ..files import sha256_of
 from ..parity import parity_of
 from ..specs import DetectorSpec, spec_for
-from .safetensors_header import read_safetensors_header
+from .safetensors_file import check_checksum, read_safetensors_header
 
 SAFETENSORS = ".safetensors"
 CHECKPOINT_SUFFIXES = (SAFETENSORS, ".h5", ".pth", ".pt", ".tar", ".gz", ".tgz", ".index", ".bin", ".ckpt")
@@ -113,6 +113,7 @@ def _info_from_own_safetensors(path: Path) -> Optional[Info]:
         parameters = sum(math.prod(int(side) for side in tensor["shape"]) for tensor in tensors)
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise CheckpointError(f"{path} has damaged metadata ({error}): save it again.") from None
+    check_checksum(path, embedded)
     if not own:
         return None
     if len(names) != spec.num_classes:

@@ -23,6 +23,13 @@ from edgedet.export.checkpoints.training import UNTOLD, Training, assumptions
 from edgedet.export.checkpoints.variant import check_tensors, hints_of, is_official, spec_of
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import atomic_path, sha256_of
+from edgedet.info.safetensors_file import (
+    CHECKSUM_FIELD,
+    FORMAT_FIELD,
+    FORMAT_WITH_CHECKSUM,
+    NO_CHECKSUM,
+    write_checksum,
+)
 from edgedet.judge.coco import COCO_SLOTS
 from edgedet.specs import PHI, DetectorSpec
 
@@ -108,10 +115,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = tor
         "spec": checkpoint.spec.to_dict(),
         "class_names": list(checkpoint.class_names),
         "sha256": checkpoint.sha256,
+        FORMAT_FIELD: FORMAT_WITH_CHECKSUM,
+        CHECKSUM_FIELD: NO_CHECKSUM,
     }
     tensors = {key: value.to(dtype).contiguous() for key, value in checkpoint.state.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {META_KEY: json.dumps(meta)})
+        write_checksum(temporary)
 
 
 def network_from_checkpoint(checkpoint: Checkpoint) -> EfficientDet:

@@ -21,11 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgedet import demo
 from edgedet.artifact import MAX_META_BYTES, META_KEY
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.keras_h5 import arrays_from_h5
 from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, is_tf_checkpoint
 from edgedet.export.checkpoints.families.wrappers import state_dict_in
+from edgedet.info.safetensors_file import check_checksum
 
 HEAD_BYTES = 512  # tar's first block
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -141,7 +143,12 @@ def _read_safetensors(path: Path) -> WeightFile:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}): copy or save it again.") from None
     if not isinstance(embedded, dict):
         raise CheckpointError(f"{path} has metadata that edgedet did not write: save it again.")
+    has_checksum = check_checksum(path, embedded)
     if "spec" in embedded:
-        return WeightFile(arrays, embedded)
+        if has_checksum or path == demo.WEIGHTS:
+            return WeightFile(arrays, embedded)
+        return WeightFile(
+            arrays, embedded, ("it has no checksum, because edgedet 0.1 saved it: `edgedet import` adds one",)
+        )
     state, notes = state_dict_in(arrays, lambda value: isinstance(value, Tensor))
     return WeightFile(state, notes=notes)
