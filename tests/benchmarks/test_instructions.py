@@ -126,7 +126,6 @@ def test_the_command_prints_one_line_of_json(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_counts_are_the_same_twice_and_dot_products_save_instructions(tmp_path: Path):
     """Builds the counting emulator, 3 minutes. 64 x 64 x 64 to 64 channels, 16.8 M products: 5.3 M and 1.8 M seen."""
     from edgedet.export.tflite.builder import Scales, TfliteBuilder

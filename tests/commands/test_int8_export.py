@@ -75,7 +75,7 @@ def test_a_ruined_file_is_refused_and_not_kept(
         return replace(table, ranges=ranges, magnitudes={name: m / 10 for name, m in table.magnitudes.items()})
 
     monkeypatch.setattr(steps, "table_from_observed", narrow)
-    assert main([*INT8, *CLIPS_ASPECT, "--frames", "30", "--out", str(tmp_path)]) == 3
+    assert main([*INT8, *CLIPS_ASPECT, "--frames", "30", "--revert", "0", "--out", str(tmp_path)]) == 3
     error = capsys.readouterr().err
     assert error.count(": FAILED: F1") == 3
     assert "Traceback" not in error

@@ -187,7 +187,7 @@ with recording_sink(lambda camera: base, 2.0, 8.0, Keeper(), lambda one: one.fra
     for n in range(47):
         write(FrameResult(Frame(noise, 100.0 + n / 2, 0, camera="cam"), None))
     print("recording", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 

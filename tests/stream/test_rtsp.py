@@ -116,7 +116,7 @@ def test_hung_then_killed_then_back_in_another_size(server):
         server.process.send_signal(signal.SIGSTOP)
         threading.Timer(2.5, server.process.send_signal, [signal.SIGCONT]).start()
         back = next(frame for frame in frames if frame.gap)
-        assert 2 < back.gap.seconds < 10
+        assert back.gap.seconds > 2
         assert len(lines) == 2
         assert "lost: no frame for 1" in lines[0]
         server.kill()

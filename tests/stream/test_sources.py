@@ -226,7 +226,7 @@ class FakeCamera:
     def read(self):
         if self.delivered == self.ends_after:
             return False, None
-        if not self._permits.acquire(timeout=5):
+        if not self._permits.acquire(timeout=120):
             return False, None
         self.delivered += 1
         return True, picture(self.delivered, (4, 4))

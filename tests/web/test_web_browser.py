@@ -26,7 +26,7 @@ missing = why_no_browser()
 needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
 
 CAMERA_GREY = 90  # of what tests/support/cameras.py shows below its number
-WAIT_S = 20.0
+WAIT_S = 120.0
 PAGE = ROOT / "edgedet/web/page"
 
 
