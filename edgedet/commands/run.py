@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, TextIO
+from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
 from ..detector import Detector
 from ..errors import PartialFailure, SourceError
@@ -16,13 +17,14 @@ from ..files import write_json
 from ..runner.run import RunOptions, RunResult, run_detection
 from ..stream.loop import RunSummary
 from ..stream.progress import Progress
-from ..types import CameraStats
+from ..types import CameraStats, FrameResult
 from .options import add_json, text_stream
 from .run_options import add_run_arguments, run_options
 
 DESCRIPTION = "Detect on a camera, a video, a stream or images; save, log or show the detections."
-EXAMPLE = """  edgedet run --source street.mp4 --save out.mp4 --jsonl out.jsonl
-  edgedet run edgedet-out/model.onnx --source photos/ --save annotated/
+EXAMPLE = """  edgedet run photo.jpg
+  edgedet run street.mp4 --save out.mp4 --jsonl out.jsonl
+  edgedet run edgedet-out/model.onnx photos/ --save annotated/
   edgedet run --camera 0 --web
   edgedet run --camera door=rtsp://10.0.0.7/stream --camera 0 --save recordings/ --keep 10GB"""
 
@@ -44,16 +46,25 @@ def run(args: argparse.Namespace) -> int:
     text = text_stream(args.json)
     _quieten_opencv()
 
+    boxes: Counter[str] = Counter()  # by class
+    class_names: List[str] = []
+
     def print_model(model: Path, detector: Detector) -> None:
+        class_names.extend(detector.class_names)
         print(_description_of(model, detector, options.model.threads), file=text, flush=True)
 
+    def take(result: FrameResult) -> None:
+        boxes.update(class_names[class_id] for class_id in result.detections.class_ids)
+        if result.frame.name:
+            print("\n".join(_picture_lines(result, class_names)), file=text, flush=True)
+
     with closing(Progress(sys.stderr)) as progress:
-        result = run_detection(options, progress, print_model, _export_demo)
+        result = run_detection(options, progress, print_model, take, _export_demo)
     summary = result.summary
     if summary.failures and not summary.frames:
         raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))
-    _print(options, result, text)
-    write_json(args.json, _figures(options, result))
+    _print(options, result, boxes, text)
+    write_json(args.json, {**_figures(options, result), "boxes": dict(boxes.most_common())})
     if result.signum:
         return 128 + result.signum
     if summary.failures:
@@ -90,7 +101,18 @@ def _counted(number: int, noun: str, plural: str = "s") -> str:
     return f"{number} {noun}{'' if number == 1 else plural}"
 
 
-def _print(options: RunOptions, result: RunResult, text: TextIO) -> None:
+def _picture_lines(result: FrameResult, class_names: Sequence[str]) -> List[str]:
+    """Return what was found in one picture: its name, then class, score and corners in pixels of each detection."""
+    found = result.detections
+    lines = [f"{result.frame.name}: {_counted(len(found), 'detection') if len(found) else 'nothing found'}"]
+    names = [class_names[class_id] for class_id in found.class_ids]
+    width = max((len(name) for name in names), default=0)
+    for name, score, (x1, y1, x2, y2) in zip(names, found.scores, found.boxes_xyxy):
+        lines.append(f"  {name:<{width}}  {score:.2f}  ({x1:.0f}, {y1:.0f}) to ({x2:.0f}, {y2:.0f})")
+    return lines
+
+
+def _print(options: RunOptions, result: RunResult, boxes: Mapping[str, int], text: TextIO) -> None:
     summary = result.summary
     ended = "interrupted after " if result.signum else ""
     print(
@@ -100,6 +122,9 @@ def _print(options: RunOptions, result: RunResult, text: TextIO) -> None:
     )
     if not summary.frames:
         return
+    if boxes:
+        ordered = sorted(boxes.items(), key=lambda item: -item[1])
+        print(f"boxes: {', '.join(f'{number} {name}' for name, number in ordered)}", file=text)
     print("stage         p50 ms   p90 ms   p99 ms", file=text)
     for stage, p50_ms in summary.p50_ms.items():
         print(f"{stage:<12} {p50_ms:>7.2f}  {summary.p90_ms[stage]:>7.2f}  {summary.p99_ms[stage]:>7.2f}", file=text)

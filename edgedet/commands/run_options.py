@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from ..engines.base import check_threads
+from ..engines.table import engine_for
 from ..errors import InputError, require
 from ..files import MODELS_FOLDER
 from ..postprocess import logit_of
@@ -31,7 +32,11 @@ UNHEALTHY_S = 30.0  # three of the timeouts after which a camera is opened again
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that ``run_options`` reads."""
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help=f"model file (default: the newest in {MODELS_FOLDER}/, else the demo)"
+        "files",
+        nargs="*",
+        metavar="MODEL or SOURCE",
+        help=f"a model file, told by its suffix (default: the newest in {MODELS_FOLDER}/, else the demo), and what to "
+        "look at, as --source takes it",
     )
     _add_source(parser)
     parser.add_argument(
@@ -190,10 +195,26 @@ def run_options(args: argparse.Namespace) -> RunOptions:
             raise InputError(f"--camera wants a number from 0 up; got {camera}.")
     if args.loop and args.camera:
         raise InputError("--loop is for a video file: cameras do not end.")
-    if args.source is None and not args.camera:
+    model_path, source = _model_and_source(args)
+    model = ModelOptions(model_path, args.threads, args.score, args.delegate)
+    return RunOptions(source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit)
+
+
+def _model_and_source(args: argparse.Namespace) -> Tuple[Optional[str], Optional[str]]:
+    """Return the model's path and the source, where they were given; a file with a model's suffix is the model."""
+    models = [name for name in args.files if engine_for(name) is not None]
+    sources = [name for name in args.files if name not in models]
+    if args.source is not None:
+        sources.append(args.source)
+    if len(models) > 1:
+        raise InputError(f"one model runs at a time; got {' and '.join(models)}.")
+    if len(sources) + bool(args.camera) > 1:
+        raise InputError(
+            f"one source at a time: got {', '.join((*sources, *args.camera))}. A folder holds many pictures."
+        )
+    if not sources and not args.camera:
         raise InputError("nothing to look at: name --source FILE, FOLDER or URL, or --camera 0.")
-    model = ModelOptions(args.model, args.threads, args.score, args.delegate)
-    return RunOptions(args.source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit)
+    return (models[0] if models else None), (sources[0] if sources else None)
 
 
 def _source_options(args: argparse.Namespace) -> SourceOptions:

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
 from ..stream.progress import Progress
+from ..stream.sinks import Write
 from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
 from ..stream.stop import Stop
 from ..web.sink import WebOptions, web_sink
@@ -58,12 +59,17 @@ class RunResult:
 
 
 def run_detection(
-    options: RunOptions, progress: Progress, started: Callable[[Path, Detector], None], export_demo: ExportDemo
+    options: RunOptions,
+    progress: Progress,
+    started: Callable[[Path, Detector], None],
+    take: Write,
+    export_demo: ExportDemo,
 ) -> RunResult:
     """Take frames until the source ends, a signal comes, or the limit is reached.
 
     progress:    shows how far the run is, and takes lines on cameras and outputs.
     started:     called with the model once it is open, before the first frame.
+    take:        called with each frame's result, after the outputs have written it.
     export_demo: called where no model is named and none is there.
     Raises InputError where options do not fit the source; what the source, model or outputs raise.
     """
@@ -84,7 +90,7 @@ def run_detection(
             page = web_sink(options.web, source, model.name, detectors, options.model.threads, progress.say)
         failures: List[str] = []
         outputs = open_outputs(options.outputs, source, detectors[0].class_names, stop, page, progress.say, failures)
-        sinks = [held.enter_context(sink) for sink in outputs]
+        sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
         summary = run_frames(source, detect, sinks, stop, options.limit, progress.update)
         score = detectors[0].score

@@ -402,3 +402,45 @@ def test_opencv_keeps_quiet_unless_told_otherwise(monkeypatch):
     command._quieten_opencv()
     assert os.environ["OPENCV_LOG_LEVEL"] == "SILENT"
     assert os.environ["OPENCV_FFMPEG_LOGLEVEL"] == "48"
+
+
+# --- what is printed --------------------------------------------------------------------------------------------
+
+
+def test_a_pictures_detections_are_printed_with_class_score_and_corners(folder, capsys):
+    assert cv2.imwrite("a.png", picture(0))
+    assert run("a.png") == 0
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = np.round(SOURCE_BOXES_XYXY).astype(int).tolist()
+    out = capsys.readouterr().out
+    assert f"a.png: 2 detections\n  person  0.90  ({x1}, {y1}) to ({x2}, {y2})\n" in out
+    assert f"  car     0.60  ({u1}, {v1}) to ({u2}, {v2})\n1 frame in " in out
+    assert "\nboxes: 1 person, 1 car\n" in out
+
+
+def test_a_picture_without_detections_is_said_to_hold_none(folder, capsys):
+    assert cv2.imwrite("a.png", picture(0))
+    assert run("a.png", "--score", 0.99) == 0
+    assert "\na.png: nothing found\n1 frame in " in capsys.readouterr().out
+
+
+def test_a_videos_boxes_are_counted_by_class(folder, capsys):
+    assert run("clip.avi", "--json", "figures.json") == 0
+    out = capsys.readouterr().out
+    assert "\nboxes: 12 person, 12 car\n" in out
+    assert "clip.avi" not in out  # no line a frame
+    assert json.loads(Path("figures.json").read_text())["boxes"] == {"person": 12, "car": 12}
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        (("a.onnx",), "one model runs at a time; got model.fake and a.onnx."),
+        (("a.png", "b.png"), "one source at a time: got a.png, b.png."),
+        (("a.png", "--source", "b.png"), "one source at a time: got a.png, b.png."),
+        (("a.png", "--camera", "0"), "one source at a time: got a.png, 0."),
+        ((), "nothing to look at: name --source FILE, FOLDER or URL, or --camera 0."),
+    ],
+)
+def test_one_model_and_one_source_are_wanted(folder, capsys, files, complaint):
+    assert run(*files) == 2
+    assert capsys.readouterr().err.startswith(f"edgedet: {complaint}")
