@@ -14,14 +14,14 @@ from pathlib import Path
 from edgedet import __version__, demo
 from edgedet.benchmarks.latency.conditions import record_conditions
 from edgedet.benchmarks.latency.device import describe_device
-from edgedet.benchmarks.latency.measure import measure, rounds
+from edgedet.benchmarks.latency.measure import count_rounds, measure
 from edgedet.benchmarks.latency.options import BenchOptions
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult
-from edgedet.benchmarks.latency.rows import Row, add_accuracy, result_of
-from edgedet.benchmarks.latency.sensors import power_meter, read_settings, snapshot
+from edgedet.benchmarks.latency.rows import Row, add_accuracy, make_result
+from edgedet.benchmarks.latency.sensors import open_power_meter, read_settings, take_snapshot
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.latency.sustain import sustain
-from edgedet.benchmarks.models.prepared import check_engine, prepared
+from edgedet.benchmarks.models.family_files import check_engine, prepare_file
 from edgedet.errors import EdgeDetError, InputError, SourceError
 from edgedet.progress import LOG_EVERY_S, TERMINAL_EVERY_S
 from edgedet.stream.sources import open_source
@@ -44,8 +44,8 @@ def _measure_in_turns(options: BenchOptions) -> BenchResult:
     """Return the result without accuracy, profiles and long runs; raises where no model could be measured."""
     frames, failures = _read_frames(options.source)
     rows, errors = _export_rows(options)
-    device, fixed, before = describe_device(), read_settings(), snapshot()  # before our own load is on it
-    counted = _with_progress(rounds(options.runs, options.seconds), options.runs, options.seconds)
+    device, fixed, before = describe_device(), read_settings(), take_snapshot()  # before our own load is on it
+    counted = _with_progress(count_rounds(options.runs, options.seconds), options.runs, options.seconds)
     with ExitStack() as held:
         opened: dict[str, tuple[Row, ServedDetector]] = {}
         for row in rows:
@@ -58,9 +58,9 @@ def _measure_in_turns(options: BenchOptions) -> BenchResult:
         if not opened:
             _raise_all(errors)
         watts: list[float] = []
-        counted = _with_power(counted, held.enter_context(power_meter()), watts)
+        counted = _with_power(counted, held.enter_context(open_power_meter()), watts)
         measured = measure({name: served.run for name, (_, served) in opened.items()}, frames, options.warmup, counted)
-        models = [result_of(*opened[name], latency) for name, latency in measured.latencies.items()]
+        models = [make_result(*opened[name], latency) for name, latency in measured.latencies.items()]
     failures += [(f"{label}: {error}" if label else str(error)).rstrip(".") for label, error in errors]
     failures += [f"{name}: {reason}" for name, reason in measured.failures.items()]
     if measured.interrupted:
@@ -73,7 +73,7 @@ def _measure_in_turns(options: BenchOptions) -> BenchResult:
     return BenchResult(
         edgedet=__version__,
         device=device,
-        conditions=record_conditions(before, snapshot(), fixed, sum(watts) / len(watts) if watts else None),
+        conditions=record_conditions(before, take_snapshot(), fixed, sum(watts) / len(watts) if watts else None),
         threads=list(options.threads),
         source=options.source or "demo clip",
         frames=len(frames),
@@ -134,17 +134,17 @@ def _export_rows(options: BenchOptions) -> tuple[list[Row], list[tuple[str, Edge
     rows: list[Row] = []
     errors: list[tuple[str, EdgeDetError]] = []
     absent = set()
-    for engine in dict.fromkeys(member.engine for member in options.wanted):  # once for all sizes and precisions
+    for engine in dict.fromkeys(member.engine for member in options.family):  # once for all sizes and precisions
         try:
             check_engine(engine)
         except EdgeDetError as error:
             errors.append(("", error))
             absent.add(engine)
-    for member in options.wanted:
+    for member in options.family:
         if member.engine in absent:
             continue
         try:
-            path = str(prepared(member, max(options.threads)))
+            path = str(prepare_file(member, max(options.threads)))
         except EdgeDetError as error:
             errors.append((member.label, error))
             continue

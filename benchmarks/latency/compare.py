@@ -146,7 +146,7 @@ def compare_medians(
 ) -> RowComparison:
     """Return medians, ratio b / a, the band that noise alone explains around 1, and the verdict on b."""
     ratio = float(np.median(b_ms) / np.median(a_ms))
-    resampled = np.array(_medians(b_ms, seed=1)) / np.array(_medians(a_ms, seed=0))
+    resampled = np.array(_resample_medians(b_ms, seed=1)) / np.array(_resample_medians(a_ms, seed=0))
     low, high = (float(np.percentile(resampled, q)) / ratio for q in INTERVAL)
     band = (min(low, 1 - least), max(high, 1 + least))
     if min(len(a_ms), len(b_ms)) < LEAST_RUNS:
@@ -160,7 +160,7 @@ def compare_medians(
     return RowComparison(row, stage, float(np.median(a_ms)), float(np.median(b_ms)), ratio, band, verdict)
 
 
-def _medians(values_ms: Sequence[float], seed: int) -> list[float]:
+def _resample_medians(values_ms: Sequence[float], seed: int) -> list[float]:
     blocks = np.array_split(np.asarray(values_ms, dtype=float), min(BLOCKS, len(values_ms)))
     random = np.random.default_rng(seed)
     return [

@@ -49,7 +49,7 @@ class Conditions(Settings):
 
 def record_conditions(before: Snapshot, after: Snapshot, fixed: Settings, power_w: float | None = None) -> Conditions:
     """Return the record of a run: settings, both snapshots' readings, what others used, and the warnings."""
-    used = usage(before, after)
+    used = compute_usage(before, after)
     return Conditions(
         **vars(fixed),
         clocks_mhz=BeforeAfter(before.clocks_mhz, after.clocks_mhz),
@@ -71,7 +71,7 @@ class Usage:
     steal_share: float | None
 
 
-def usage(before: Snapshot, after: Snapshot) -> Usage:
+def compute_usage(before: Snapshot, after: Snapshot) -> Usage:
     """Return what others used between two snapshots; ours is known once its processes have ended."""
     if before.busy_s is None or after.busy_s is None or before.steal_s is None or after.steal_s is None:
         return Usage(None, None)
@@ -83,47 +83,47 @@ def usage(before: Snapshot, after: Snapshot) -> Usage:
 
 def find_warnings(before: Snapshot, after: Snapshot, fixed: Settings, used: Usage) -> list[str]:
     """Return what to doubt the figures for, one line each, each with what to do."""
-    found = []
+    warnings = []
     limit = fixed.clock_max_mhz
     slow = [name for name in fixed.governors if name != "performance" and not fixed.is_clock_fixed]
     if slow:
-        found.append(
+        warnings.append(
             f"the clock's governor is {', '.join(slow)}, not performance: short runs are measured at lower clocks; "
             "`sudo cpupower frequency-set -g performance` (Jetson: `sudo jetson_clocks`)"
         )
     if used.others_cores is not None and used.others_cores > OTHERS_CORES:
-        found.append(
+        warnings.append(
             f"other programs kept {used.others_cores:.1f} cores busy meanwhile: end them, or compare ratios only"
         )
     if used.steal_share is not None and used.steal_share > STEAL_SHARE:
-        found.append(
+        warnings.append(
             f"{100 * used.steal_share:.0f} % of the CPU time went to other virtual machines: compare ratios only"
         )
     if before.throttles is not None and after.throttles is not None and after.throttles > before.throttles:
-        found.append(f"the CPU was slowed down by heat {after.throttles - before.throttles} times: cool it")
+        warnings.append(f"the CPU was slowed down by heat {after.throttles - before.throttles} times: cool it")
     if before.over_currents is not None and after.over_currents is not None:
         events = after.over_currents - before.over_currents
         if events > 0:
-            found.append(f"the board was slowed down {events} times for want of power: check its power supply")
-    found += _pi_warnings(before.pi_throttled or 0, after.pi_throttled or 0)
+            warnings.append(f"the board was slowed down {events} times for want of power: check its power supply")
+    warnings += _find_pi_warnings(before.pi_throttled or 0, after.pi_throttled or 0)
     hottest = max(after.temperatures_c.values(), default=0.0)
     if hottest >= HOT_C:
-        found.append(f"the hottest sensor is at {hottest:.0f} C: clocks may have been lowered; cool it")
-    clocks = [max(one.clocks_mhz, default=0.0) for one in (before, after)]
-    if not slow and limit and 0 < clocks[1] < 0.9 * limit:
-        found.append(f"the clock is {clocks[1]:.0f} MHz after the run, of at most {limit:.0f}: something lowers it")
-    return found
+        warnings.append(f"the hottest sensor is at {hottest:.0f} C: clocks may have been lowered; cool it")
+    clock_mhz = max(after.clocks_mhz, default=0.0)
+    if not slow and limit and 0 < clock_mhz < 0.9 * limit:
+        warnings.append(f"the clock is {clock_mhz:.0f} MHz after the run, of at most {limit:.0f}: something lowers it")
+    return warnings
 
 
-def _pi_warnings(before: int, after: int) -> list[str]:
+def _find_pi_warnings(before: int, after: int) -> list[str]:
     """Return what a Raspberry Pi's bits say of a run; a bit that was set since boot already tells nothing new."""
     here = (before | after) & 15 | (after & ~before) >> 16
     earlier = (after >> 16) & ~here
-    found = []
-    if said := [what for bit, what in _PI_BITS.items() if here >> bit & 1]:
-        found.append(f"the board says: {', '.join(said)}: cool it and check its power supply")
-    if said := [what for bit, what in _PI_BITS.items() if earlier >> bit & 1]:
-        found.append(
-            f"the board had {', '.join(said)} before this run, and cannot say whether again: restart it to be sure"
+    warnings = []
+    if states := [state for bit, state in _PI_BITS.items() if here >> bit & 1]:
+        warnings.append(f"the board says: {', '.join(states)}: cool it and check its power supply")
+    if states := [state for bit, state in _PI_BITS.items() if earlier >> bit & 1]:
+        warnings.append(
+            f"the board had {', '.join(states)} before this run, and cannot say whether again: restart it to be sure"
         )
-    return found
+    return warnings

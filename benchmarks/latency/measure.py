@@ -44,7 +44,7 @@ class Latency:
 
     def percentiles_ms(self) -> dict[str, dict[str, float]]:
         """Return stage -> {"p50": ms, "p90": ms, "p99": ms}."""
-        return {stage: percentiles(self.stages_ms[stage]) for stage in STAGES}
+        return {stage: compute_percentiles(self.stages_ms[stage]) for stage in STAGES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +63,12 @@ class Measurement:
     interrupted: bool
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
+def compute_percentiles(values: Sequence[float]) -> dict[str, float]:
     """Return {"p50": ..., "p90": ..., "p99": ...}, between neighbours in a straight line (numpy's default)."""
     return {f"p{p}": float(np.percentile(values, p)) for p in PERCENTILES}
 
 
-def rounds(runs: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
+def count_rounds(runs: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
     """Count rounds from 0 until there have been ``runs`` and ``seconds`` have passed."""
     started = clock()
     done = 0
@@ -77,7 +77,7 @@ def rounds(runs: int, seconds: float, clock: Callable[[], float] = time.monotoni
         done += 1
 
 
-def timed(detect: Callable[[Frame], FrameResult], frame: Frame) -> dict[str, float]:
+def time_run(detect: Callable[[Frame], FrameResult], frame: Frame) -> dict[str, float]:
     """Run one frame and return the milliseconds of each stage, end to end by this clock, and of the CPU."""
     started, cpu = time.perf_counter(), time.process_time()
     result = detect(frame)
@@ -92,7 +92,7 @@ def measure(models: Mapping[str, Run], frames: Sequence[Frame], warmup: int, cou
     and how warm it is, falls on all of them alike. Ctrl-C ends it; what was measured is returned.
 
     warmup:  runs of each model that are not counted: buffers are made and caches filled in them.
-    counted: gives the number of each round (``rounds``).
+    counted: gives the number of each round (``count_rounds``).
     """
     failures: dict[str, str] = {}
     done, interrupted = 0, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedet.benchmarks.models.prepared import Wanted
+from edgedet.benchmarks.models.family_files import FamilyFile
 from edgedet.errors import InputError
 from edgedet.postprocess import DEFAULT_SCORE
 
@@ -20,7 +20,7 @@ class BenchOptions:
     """What is measured, and how.
 
     models:    the user's model files.
-    wanted:    files of the family, exported where they are not in the cache.
+    family:    files of the family, exported where they are not in the cache.
     left_out:  one line for each pair of precision and engine that there is no file for.
     threads:   numbers of CPU threads, each once; every model is measured on each.
     source:    image, folder or video; None: the demo's clip.
@@ -32,7 +32,7 @@ class BenchOptions:
     """
 
     models: tuple[str, ...]
-    wanted: tuple[Wanted, ...] = ()
+    family: tuple[FamilyFile, ...] = ()
     left_out: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1,)
     source: str | None = None
@@ -45,15 +45,15 @@ class BenchOptions:
     profile: bool = False
 
 
-def numbers(option: str, text: str) -> list[int]:
+def parse_numbers(option: str, text: str) -> list[int]:
     """Parse "0,2,4-6" to [0, 2, 4, 5, 6], each once; raises InputError naming the option."""
-    found: list[int] = []
+    parsed: list[int] = []
     for part in text.split(","):
         ends = part.strip().split("-")
         if len(ends) > 2 or not all(end.isdigit() for end in ends) or not _fits(int(ends[0]), int(ends[-1])):
             raise InputError(f"{option} takes numbers and ranges, such as 0,2,4-6; got {text!r}.")
-        found += range(int(ends[0]), int(ends[-1]) + 1)
-    return list(dict.fromkeys(found))
+        parsed += range(int(ends[0]), int(ends[-1]) + 1)
+    return list(dict.fromkeys(parsed))
 
 
 def _fits(first: int, last: int) -> bool:

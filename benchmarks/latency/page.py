@@ -13,7 +13,7 @@ import numpy as np
 from edgedet.benchmarks.latency.measure import STAGES
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult
 from edgedet.benchmarks.latency.sustain import Window
-from edgedet.benchmarks.latency.table import describe_conditions, row_name, shown
+from edgedet.benchmarks.latency.table import describe_conditions, format_figure, row_name
 from edgedet.benchmarks.plotting import Axis, Series, draw_chart, draw_stacked_bars, svg_from_figure
 from edgedet.benchmarks.profile.profile import GroupCost
 from edgedet.files import atomic_path
@@ -45,10 +45,10 @@ svg text{font-family:system-ui,sans-serif!important}
 def write_page(result: BenchResult, path: Path) -> None:
     """Write the page; raises InputError where the folder cannot be written."""
     with atomic_path(path) as temporary:
-        temporary.write_text(page(result), encoding="utf-8")
+        temporary.write_text(make_page(result), encoding="utf-8")
 
 
-def page(result: BenchResult) -> str:
+def make_page(result: BenchResult) -> str:
     """Return the page: conditions, tables, and each plot that there are figures for."""
     conditions = "".join(f"<p class='soft'>{escape(line)}</p>" for line in describe_conditions(result.conditions))
     device = result.device
@@ -84,9 +84,9 @@ def _models(rows: Sequence[ModelResult]) -> str:
         ("p99", lambda row: f"{row.ms['end to end']['p99']:.1f}"),
         ("FPS", lambda row: f"{row.fps:.1f}"),
         ("CPU\nms", lambda row: f"{row.cpu_ms:.1f}"),
-        ("GMAC", lambda row: shown(row.macs and row.macs / 1e9, ".2f")),
-        ("GMAC/s", lambda row: shown(row.gmacs_per_s, ".1f")),
-        ("peak RSS\nMB", lambda row: shown(row.peak_rss_mb, ".0f")),
+        ("GMAC", lambda row: format_figure(row.macs and row.macs / 1e9, ".2f")),
+        ("GMAC/s", lambda row: format_figure(row.gmacs_per_s, ".1f")),
+        ("peak RSS\nMB", lambda row: format_figure(row.peak_rss_mb, ".0f")),
         ("file\nMB", lambda row: f"{row.bytes / 1e6:.1f}"),
         ("AP", lambda row: "-" if row.ap is None else f"{row.ap:.4f}"),
         ("runs", lambda row: str(row.n)),
@@ -171,14 +171,15 @@ def _against_macs(rows: Sequence[ModelResult]) -> tuple[str, Figure | None]:
     for kind in dict.fromkeys(_kind(row) for row in known):
         of_kind = [row for row in known if _kind(row) == kind]
         if len({row.macs for row in of_kind}) > 2:
-            exponent, worst = growth([row.macs or 0 for row in of_kind], [row.ms["network"]["p50"] for row in of_kind])
+            network_ms = [row.ms["network"]["p50"] for row in of_kind]
+            exponent, worst = fit_growth([row.macs or 0 for row in of_kind], network_ms)
             lines.append(f"{kind}: time grows with MACs to the power {exponent:.2f}, each within {100 * worst:.0f} %")
     text = f"<p class='soft'>network alone<br>{'<br>'.join(map(escape, lines))}</p>" if lines else ""
     series = _lines(known, lambda row: ((row.macs or 0) / 1e9, row.ms["network"]["p50"]))
     return text, draw_chart(series, Axis("GMAC", log=True), Axis("network, p50 ms", log=True))
 
 
-def growth(costs: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+def fit_growth(costs: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
     """Fit values = a x costs ** exponent by least squares of logarithms; return the exponent and the largest share by
     which a value lies off the fit."""
     x, y = np.log(costs), np.log(values)

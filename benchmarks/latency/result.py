@@ -113,13 +113,13 @@ def result_from_json(items: Mapping[str, Any]) -> BenchResult:
     if items.get("schema") != SCHEMA:
         raise InputError(f"it is of schema {items.get('schema')}, not {SCHEMA}")
     try:
-        found = items["conditions"]
-        readings = {name: BeforeAfter(**found[name]) for name in ("clocks_mhz", "gpu_mhz", "temperatures_c")}
+        conditions = items["conditions"]
+        readings = {name: BeforeAfter(**conditions[name]) for name in ("clocks_mhz", "gpu_mhz", "temperatures_c")}
         return _build(
             BenchResult,
             items,
             device=_build(Device, items),
-            conditions=_build(Conditions, found, **readings),
+            conditions=_build(Conditions, conditions, **readings),
             frame_hw=tuple(items["frame_hw"]),
             models=[_model_from_json(row) for row in items["models"]],
         )

@@ -12,7 +12,7 @@ import numpy as np
 from edgedet.benchmarks.latency.measure import Latency
 from edgedet.benchmarks.latency.result import ModelResult
 from edgedet.benchmarks.latency.served import ServedDetector
-from edgedet.benchmarks.models.prepared import Wanted
+from edgedet.benchmarks.models.family_files import FamilyFile
 from edgedet.benchmarks.profile.file_macs import macs_of
 from edgedet.errors import InputError
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 class Row:
     """One line of the table to be: a file on a number of threads.
 
-    wanted: the member of the family that the file was exported as; None for the user's own files.
+    family_file: what the file was exported as; None for the user's own files.
     """
 
     model: str
     threads: int
-    wanted: Wanted | None = None
+    family_file: FamilyFile | None = None
 
     @property
     def name(self) -> str:
         """The name in messages, different for each row."""
-        return f"{self.wanted.label if self.wanted else self.model}, {self.threads} threads"
+        return f"{self.family_file.label if self.family_file else self.model}, {self.threads} threads"
 
     @property
     def label(self) -> str:
-        """What to put before an error that names the user's own files itself."""
-        return self.name if self.wanted else ""
+        """The name to put before an error; "" for the user's own files, which errors name themselves."""
+        return self.name if self.family_file else ""
 
 
-def result_of(row: Row, served: ServedDetector, latency: Latency) -> ModelResult:
+def make_result(row: Row, served: ServedDetector, latency: Latency) -> ModelResult:
     """Return the result of one row from what was measured and what its process tells."""
     opened = served.opened
     spec = opened.meta.spec
@@ -52,8 +52,8 @@ def result_of(row: Row, served: ServedDetector, latency: Latency) -> ModelResult
         model=row.model,
         model_sha256=opened.sha256,
         name=spec.name,
-        phi=row.wanted.phi if row.wanted else None,
-        weights=(row.wanted.weights or f"random, seed {row.wanted.seed}") if row.wanted else None,
+        phi=row.family_file.phi if row.family_file else None,
+        weights=(row.family_file.weights or f"random, seed {row.family_file.seed}") if row.family_file else None,
         input_hw=spec.input_hw,
         num_classes=spec.num_classes,
         precision=opened.meta.precision,
@@ -83,12 +83,12 @@ def add_accuracy(models: list[ModelResult], dataset: Dataset, threads: int) -> l
     from edgedet.progress import with_progress
 
     failures = list(dataset.failures)
-    found: dict[str, float | None] = {}
+    aps: dict[str, float | None] = {}
     for index, row in enumerate(models):
         model = row.model
         if (row.weights or "").startswith("random"):
             continue
-        if model not in found:
+        if model not in aps:
             try:
                 with closing(ServedDetector(model, threads, SCORE_FLOOR)) as served:
                     names = served.opened.meta.class_names
@@ -96,10 +96,10 @@ def add_accuracy(models: list[ModelResult], dataset: Dataset, threads: int) -> l
                     done, failed = detect_images(
                         served.find, with_progress(dataset.images, f"AP of {Path(model).name}", "image")
                     )
-                found[model] = average_precision(done, class_map, names).figures["AP"] if done else None
+                aps[model] = average_precision(done, class_map, names).figures["AP"] if done else None
                 failures += [line for line in failed if line not in failures]
             except InputError as error:
-                found[model] = None
+                aps[model] = None
                 failures.append(f"AP of {model}: {error}".rstrip("."))
-        models[index] = replace(row, ap=found[model])
+        models[index] = replace(row, ap=aps[model])
     return failures

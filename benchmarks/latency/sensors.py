@@ -48,20 +48,20 @@ class Snapshot:
     own_s: float
 
 
-def snapshot(root: Path = ROOT) -> Snapshot:
+def take_snapshot(root: Path = ROOT) -> Snapshot:
     """Return what the files under ``root``, and on a Raspberry Pi its own tool, say now."""
-    busy_s, steal_s = _cpu_seconds(root)
+    busy_s, steal_s = _read_cpu_seconds(root)
     own = os.times()
     return Snapshot(
         time_s=time.monotonic(),
-        clocks_mhz=clocks_mhz(root),
-        gpu_mhz=_first_number(
+        clocks_mhz=read_clocks_mhz(root),
+        gpu_mhz=_read_first_number(
             root, "sys/class/devfreq/*gpu*/cur_freq", "sys/class/devfreq/*.g[vap]*/cur_freq", scale=1e-6
         ),
-        temperatures_c=temperatures(root),
-        throttles=_sum_of(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"),
-        over_currents=_sum_of(root, "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt"),  # Jetson Linux Developer Guide
-        pi_throttled=_pi_throttled(),
+        temperatures_c=read_temperatures(root),
+        throttles=_sum_numbers(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count"),
+        over_currents=_sum_numbers(root, "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt"),  # Jetson Linux Developer Guide
+        pi_throttled=_read_pi_throttled(),
         busy_s=busy_s,
         steal_s=steal_s,
         own_s=own.user + own.system + own.children_user + own.children_system,
@@ -105,31 +105,31 @@ def read_settings(root: Path = ROOT) -> Settings:
         gpu=machine.gpu,
         jetpack=machine.jetpack,
         cpu_features=[name for name, there in machine.features.items() if there],
-        governors=sorted({text for path in root.glob(f"{cpufreq}/scaling_governor") if (text := _text(path))}),
-        clock_max_mhz=_first_number(root, f"{cpufreq}/scaling_max_freq", scale=1e-3),
-        power_mode=_power_mode(),
-        commit=commit(),
+        governors=sorted({text for path in root.glob(f"{cpufreq}/scaling_governor") if (text := _read_text(path))}),
+        clock_max_mhz=_read_first_number(root, f"{cpufreq}/scaling_max_freq", scale=1e-3),
+        power_mode=_read_power_mode(),
+        commit=read_commit(),
         load=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        clock_min_mhz=_first_number(root, f"{cpufreq}/scaling_min_freq", scale=1e-3),
+        clock_min_mhz=_read_first_number(root, f"{cpufreq}/scaling_min_freq", scale=1e-3),
     )
 
 
-def temperatures(root: Path = ROOT) -> dict[str, float]:
+def read_temperatures(root: Path = ROOT) -> dict[str, float]:
     """Return sensor -> degrees Celsius: thermal zones, and what hwmon adds on PCs."""
-    found: dict[str, float] = {}
+    sensors: dict[str, float] = {}
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
-        name = _text(zone / "type") or zone.name
+        name = _read_text(zone / "type") or zone.name
         if not name.startswith(_NO_SENSOR):
-            _add(found, name, _text(zone / "temp"))
+            _add_sensor(sensors, name, _read_text(zone / "temp"))
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
         for sensor in sorted(chip.glob("temp*_input")):
-            label = _text(chip / sensor.name.replace("_input", "_label")) or sensor.name.removesuffix("_input")
-            _add(found, f"{_text(chip / 'name') or chip.name} {label}", _text(sensor))
-    return found
+            label = _read_text(chip / sensor.name.replace("_input", "_label")) or sensor.name.removesuffix("_input")
+            _add_sensor(sensors, f"{_read_text(chip / 'name') or chip.name} {label}", _read_text(sensor))
+    return sensors
 
 
 @contextmanager
-def power_meter() -> Iterator[Callable[[], float | None]]:
+def open_power_meter() -> Iterator[Callable[[], float | None]]:
     """Yield what returns the board's power in watts, at most a second old, by jetson-stats.
 
     None where that is not installed or its service is mute. Reading costs nothing: jtop has a thread that listens.
@@ -151,29 +151,29 @@ def power_meter() -> Iterator[Callable[[], float | None]]:
         yield power_w
 
 
-def commit(folder: Path | None = None) -> str | None:
+def read_commit(folder: Path | None = None) -> str | None:
     """Return the commit of the checkout that this code is run from, "+changes" where files differ; None elsewhere."""
     root = folder or Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    head = _said("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
-    changes = _said("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    head = _ask_tool("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
+    changes = _ask_tool("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return None if head is None else head + ("+changes" if changes else "")
 
 
-def _power_mode() -> str | None:
+def _read_power_mode() -> str | None:
     """Return Jetson's power mode, "15W" or "MAXN_SUPER", by nvpmodel."""
-    found = re.search(r"NV Power Mode: *(.+)", _said("nvpmodel", "-q") or "")
-    return found.group(1).strip() if found else None
+    match = re.search(r"NV Power Mode: *(.+)", _ask_tool("nvpmodel", "-q") or "")
+    return match.group(1).strip() if match else None
 
 
-def _pi_throttled() -> int | None:
-    said = _said("vcgencmd", "get_throttled")
-    found = re.search(r"throttled=(0x[0-9a-fA-F]+)", said or "")
-    return int(found.group(1), 16) if found else None
+def _read_pi_throttled() -> int | None:
+    answer = _ask_tool("vcgencmd", "get_throttled")
+    match = re.search(r"throttled=(0x[0-9a-fA-F]+)", answer or "")
+    return int(match.group(1), 16) if match else None
 
 
-def _said(tool: str, *arguments: str) -> str | None:
+def _ask_tool(tool: str, *arguments: str) -> str | None:
     """Return what a tool prints; None where it is not installed or fails."""
     if shutil.which(tool) is None:
         return None
@@ -184,45 +184,45 @@ def _said(tool: str, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def clocks_mhz(root: Path = ROOT) -> tuple[float, ...]:
+def read_clocks_mhz(root: Path = ROOT) -> tuple[float, ...]:
     """Return the clock of each core now."""
     paths = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
-    clocks = [float(text) / 1e3 for path in sorted(paths) if (text := _text(path))]
+    clocks = [float(text) / 1e3 for path in sorted(paths) if (text := _read_text(path))]
     if not clocks:
-        cpuinfo = _text(root / "proc/cpuinfo") or ""
+        cpuinfo = _read_text(root / "proc/cpuinfo") or ""
         clocks = [float(value) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.MULTILINE)]
     return tuple(round(clock, 1) for clock in clocks)
 
 
-def _sum_of(root: Path, pattern: str) -> int | None:
-    values = [int(text) for path in root.glob(pattern) if (text := _text(path)) and text.isdigit()]
+def _sum_numbers(root: Path, pattern: str) -> int | None:
+    values = [int(text) for path in root.glob(pattern) if (text := _read_text(path)) and text.isdigit()]
     return sum(values) if values else None
 
 
-def _cpu_seconds(root: Path) -> tuple[float | None, float | None]:
+def _read_cpu_seconds(root: Path) -> tuple[float | None, float | None]:
     """Return (busy, stolen) CPU seconds of all cores since boot, by the first line of /proc/stat (man 5 proc)."""
-    found = re.match(r"cpu +(.+)", _text(root / "proc/stat") or "")
-    if found is None:
+    match = re.match(r"cpu +(.+)", _read_text(root / "proc/stat") or "")
+    if match is None:
         return None, None
-    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = (*map(int, found.group(1).split()), *[0] * 8)
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = (*map(int, match.group(1).split()), *[0] * 8)
     hertz = os.sysconf("SC_CLK_TCK")
     return (user + nice + system + irq + softirq) / hertz, steal / hertz
 
 
-def _first_number(root: Path, *patterns: str, scale: float) -> float | None:
+def _read_first_number(root: Path, *patterns: str, scale: float) -> float | None:
     for pattern in patterns:
         for path in sorted(root.glob(pattern)):
-            if text := _text(path):
+            if text := _read_text(path):
                 return round(float(text) * scale, 1)
     return None
 
 
-def _add(found: dict[str, float], name: str, millidegrees: str | None) -> None:
+def _add_sensor(sensors: dict[str, float], name: str, millidegrees: str | None) -> None:
     if millidegrees and millidegrees.lstrip("-").isdigit() and int(millidegrees) > 0:  # 0 or less: no sensor behind it
-        found[name] = round(int(millidegrees) / 1e3, 1)
+        sensors[name] = round(int(millidegrees) / 1e3, 1)
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:  # a sensor that is switched off, or no such file

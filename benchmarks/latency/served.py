@@ -1,4 +1,4 @@
-"""A detector in a process of its own: its stages' times, its memory, and what it finds. Knows files and engines."""
+"""A detector in a process of its own: the times of its stages, its memory and its detections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.latency.device import engine_version
-from edgedet.benchmarks.latency.measure import timed
+from edgedet.benchmarks.latency.measure import time_run
 from edgedet.child_process import Child, Handler
 from edgedet.detector import Detector
 from edgedet.errors import require
@@ -66,9 +66,9 @@ class ServedDetector:
         return peak
 
     def find(self, bgr: np.ndarray) -> Detections:
-        """Return what the model finds in a picture."""
-        found: Detections = self._child.ask((FIND, bgr))
-        return found
+        """Return the model's detections in a picture (H, W, 3) uint8 BGR."""
+        detections: Detections = self._child.ask((FIND, bgr))
+        return detections
 
     def close(self) -> None:
         """End the process."""
@@ -77,27 +77,27 @@ class ServedDetector:
 
 def _open(
     model: str, threads: int, score: float, opener: Callable[[str, int, float], Detector]
-) -> tuple[Opened, Handler]:  # fmt: skip
+) -> tuple[Opened, Handler]:
     require("cv2", "edgedet bench").setNumThreads(threads)
-    before_mb = rss_mb("VmRSS")
+    before_mb = read_rss_mb("VmRSS")
     detector = opener(model, threads, score)
 
     def handle(question: Any) -> Any:
         if question == MEMORY:
-            return rss_mb("VmHWM")
+            return read_rss_mb("VmHWM")
         if isinstance(question, tuple):
             return detector(question[1])
-        return timed(detector.detect, question)
+        return time_run(detector.detect, question)
 
     sha256 = sha256_of(model) if Path(model).is_file() else ""  # an opener's own way of naming
     return Opened(detector.meta, sha256, engine_version(Path(model)), before_mb), handle
 
 
-def rss_mb(field: str) -> float | None:
+def read_rss_mb(field: str) -> float | None:
     """Return VmRSS (now) or VmHWM (most so far) of this process in MB, by Linux's /proc; None elsewhere."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    found = re.search(rf"^{field}:\s*(\d+) kB", status, re.MULTILINE)
-    return round(int(found.group(1)) * 1024 / 1e6, 1) if found else None
+    match = re.search(rf"^{field}:\s*(\d+) kB", status, re.MULTILINE)
+    return round(int(match.group(1)) * 1024 / 1e6, 1) if match else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedet.benchmarks.latency.measure import Run
-from edgedet.benchmarks.latency.sensors import clocks_mhz, power_meter, temperatures
+from edgedet.benchmarks.latency.sensors import open_power_meter, read_clocks_mhz, read_temperatures
 from edgedet.errors import InputError
 from edgedet.types import Frame
 
@@ -53,12 +53,12 @@ class Sustained:
         return float(np.mean(rates[-count:]) / np.mean(rates[:count]))
 
 
-def seconds_of(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Parse "90", "45s", "30m" or "1h" to seconds; raises InputError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if found is None or float(found.group(1)) <= 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match.group(1)) <= 0:
         raise InputError(f"--sustain takes a time such as 45s, 30m or 1h; got {text!r}.")
-    return float(found.group(1)) * _UNITS[found.group(2)]
+    return float(match.group(1)) * _UNITS[match.group(2)]
 
 
 def sustain(
@@ -69,14 +69,14 @@ def sustain(
     interrupted, failure = False, None
     window_s = max(LEAST_WINDOW_S, seconds / POINTS)
     done = count = 0
-    with power_meter() as power_w:
+    with open_power_meter() as power_w:
         started = begun = clock()
         try:
             while begun - started < seconds:
                 run(frames[count % len(frames)])
                 done, count, now = done + 1, count + 1, clock()
                 if now - begun >= window_s or now - started >= seconds:
-                    heat, clocks = temperatures().values(), clocks_mhz()
+                    heat, clocks = read_temperatures().values(), read_clocks_mhz()
                     windows.append(
                         Window(
                             t_s=round(now - started, 2),
@@ -94,7 +94,7 @@ def sustain(
     return Sustained(tuple(windows), interrupted, failure)
 
 
-def spark(values: Sequence[float], width: int = 60) -> str:
+def draw_spark(values: Sequence[float], width: int = 60) -> str:
     """Return values as a line of eight heights from 0 to the largest, at most ``width`` characters."""
     groups = np.array_split(np.asarray(values, dtype=float), min(width, len(values)))
     top = max(float(np.max(values)), 1e-12)

@@ -9,8 +9,8 @@ from typing import TextIO
 from edgedet.benchmarks.latency.conditions import Conditions
 from edgedet.benchmarks.latency.measure import PERCENTILES
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult
-from edgedet.benchmarks.latency.sustain import spark
-from edgedet.benchmarks.models.prepared import short_name
+from edgedet.benchmarks.latency.sustain import draw_spark
+from edgedet.benchmarks.models.family_files import short_name
 
 NOT_AVAILABLE = "not available"
 _SUMMARY = (
@@ -38,8 +38,8 @@ def print_table(result: BenchResult, text: TextIO) -> None:
             f"\n{row.model}: {row.name}, {h}x{w}, {row.precision}, {row.engine}, "
             f"threads {row.threads}{weights}\n"
             f"{row.n} runs, {row.fps:.1f} FPS, CPU {row.cpu_ms:.1f} ms a frame, "
-            f"peak RSS {shown(row.peak_rss_mb, '.0f', ' MB')}, file {row.bytes / 1e6:.1f} MB, "
-            f"{shown(row.macs and row.macs / 1e9, '.2f', ' GMAC')}, AP {shown(row.ap, '.4f')}",
+            f"peak RSS {format_figure(row.peak_rss_mb, '.0f', ' MB')}, file {row.bytes / 1e6:.1f} MB, "
+            f"{format_figure(row.macs and row.macs / 1e9, '.2f', ' GMAC')}, AP {format_figure(row.ap, '.4f')}",
             file=text,
         )
         print("stage       " + "".join(f"  p{p:<2} ms  " for p in PERCENTILES).rstrip(), file=text)
@@ -48,7 +48,7 @@ def print_table(result: BenchResult, text: TextIO) -> None:
     if len(result.models) > 1:
         print(f"\n{_SUMMARY}", file=text)
         for row in result.models:
-            print(_summary(row), file=text)
+            print(_format_summary(row), file=text)
     _print_profiles(result, text)
     _print_sustained(result, text)
     for warning in result.conditions.warnings:
@@ -57,17 +57,16 @@ def print_table(result: BenchResult, text: TextIO) -> None:
 
 def describe_conditions(conditions: Conditions) -> list[str]:
     """Return clocks, heat, power and who else used the CPU, as far as the machine tells."""
-    clocks = [
-        shown(max(mhz, default=None), ".0f") for mhz in (conditions.clocks_mhz.before, conditions.clocks_mhz.after)
-    ]
+    readings = (conditions.clocks_mhz.before, conditions.clocks_mhz.after)
+    clocks = [format_figure(max(clocks_mhz, default=None), ".0f") for clocks_mhz in readings]
     sensors = (conditions.temperatures_c.before, conditions.temperatures_c.after)
-    heat = [shown(max(celsius.values(), default=None), ".0f") for celsius in sensors]
-    load = f"{shown(conditions.others_cores, '.2f')} cores busy with other programs"
+    heat = [format_figure(max(celsius.values(), default=None), ".0f") for celsius in sensors]
+    load = f"{format_figure(conditions.others_cores, '.2f')} cores busy with other programs"
     steal = "" if conditions.steal_share is None else f", {100 * conditions.steal_share:.1f} % stolen"
     return [
         f"clock MHz before {clocks[0]}, after {clocks[1]}; "
         f"governor {', '.join(conditions.governors) or NOT_AVAILABLE}; "
-        f"power mode {conditions.power_mode or NOT_AVAILABLE}; power {shown(conditions.power_w, '.1f', ' W')}",
+        f"power mode {conditions.power_mode or NOT_AVAILABLE}; power {format_figure(conditions.power_w, '.1f', ' W')}",
         f"hottest sensor, C, before {heat[0]}, after {heat[1]}; {load}{steal}; commit {conditions.commit or '-'}",
     ]
 
@@ -79,7 +78,7 @@ def row_name(row: ModelResult) -> str:
     return f"{short_name(row.phi)} {row.precision} {Path(row.model).suffix.lstrip('.')}"
 
 
-def shown(value: float | None, form: str, unit: str = "") -> str:
+def format_figure(value: float | None, form: str, unit: str = "") -> str:
     """Return a figure with its unit, or "not available"."""
     return NOT_AVAILABLE if value is None else f"{value:{form}}{unit}"
 
@@ -97,9 +96,9 @@ def _print_profiles(result: BenchResult, text: TextIO) -> None:
                 )
             for cost in costs:
                 print(
-                    f"{cost.name[-31:]:<32}{cost.ms:>8.2f}{cost.share:>7.0%}{_short(cost.gmacs, '.3f'):>8}"
-                    f"{_short(cost.mb, '.1f'):>8}{_short(cost.roofline_ms, '.2f'):>13}"
-                    f"{_short(cost.of_roofline, '.0%'):>13}",
+                    f"{cost.name[-31:]:<32}{cost.ms:>8.2f}{cost.share:>7.0%}{_format_short(cost.gmacs, '.3f'):>8}"
+                    f"{_format_short(cost.mb, '.1f'):>8}{_format_short(cost.roofline_ms, '.2f'):>13}"
+                    f"{_format_short(cost.of_roofline, '.0%'):>13}",
                     file=text,
                 )
 
@@ -116,22 +115,22 @@ def _print_sustained(result: BenchResult, text: TextIO) -> None:
             f"\n{row.model}, {windows[-1].t_s:.0f} s without a pause\n"
             f"FPS  {rates[0]:.1f} at first, {rates[-1]:.1f} at last, {min(rates):.1f} to {max(rates):.1f}"
             f"{'' if kept is None else f'; the last tenth is at {100 * kept:.0f} % of the first'}\n"
-            f"     |{spark(rates)}|\n"
+            f"     |{draw_spark(rates)}|\n"
             f"heat {f'{heat[0]:.0f} C at first, {max(heat):.0f} C at most' if heat else NOT_AVAILABLE}",
             file=text,
         )
 
 
-def _summary(row: ModelResult) -> str:
+def _format_summary(row: ModelResult) -> str:
     stages = row.ms
     whole = "".join(
         f"{value:>{9 if index == 0 else 8}.1f}" for index, value in enumerate(stages["end to end"].values())
     )
     return (
         f"{row_name(row)[-33:]:<34}{row.threads:>8}{stages['network']['p50']:>9.1f}{whole}{row.fps:>8.1f}"
-        f"{row.cpu_ms:>8.1f}{_short(row.gmacs_per_s, '.1f'):>8}{_short(row.ap, '.3f'):>7}"
+        f"{row.cpu_ms:>8.1f}{_format_short(row.gmacs_per_s, '.1f'):>8}{_format_short(row.ap, '.3f'):>7}"
     )
 
 
-def _short(value: float | None, form: str) -> str:
+def _format_short(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"

@@ -33,7 +33,7 @@ LOGIT_DEVIATION = 1.0
 
 def randomise(
     network: nn.Module, input_hw: tuple[int, int], seed: int, picture: Tensor | None = None, gain: float = GAIN
-) -> None:  # fmt: skip
+) -> None:
     """Give BatchNorms, fusion weights and predictions random values, so that no part passes as the identity.
 
     picture: (1, 3, H, W) normalised RGB that the statistics lie around; None takes noise.

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedet import demo
-from edgedet.benchmarks.latency.options import numbers
-from edgedet.benchmarks.latency.page import growth
+from edgedet.benchmarks.latency.options import parse_numbers
+from edgedet.benchmarks.latency.page import fit_growth
 from edgedet.child_process import Child
 from edgedet.engines.base import default_threads
 from edgedet.errors import EdgeDetError, InputError
@@ -73,7 +73,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         )
     if len(rows) > 2:
         gmacs = [row["gmacs"] for row in rows]
-        time_power, memory_power = (growth(gmacs, [row[key] for row in rows])[0] for key in ("cpu_seconds", "peak_gb"))
+        time_power, _ = fit_growth(gmacs, [row["cpu_seconds"] for row in rows])
+        memory_power, _ = fit_growth(gmacs, [row["peak_gb"] for row in rows])
         lines += [
             "",
             f"Time grows with MACs to the power {time_power:.2f}, peak memory to the power {memory_power:.2f}.",
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.frames < 1 or args.threads < 1:
             raise InputError("--frames and --threads take numbers from 1 on.")
         rows = []
-        for phi in numbers("--phi", args.phi):
+        for phi in parse_numbers("--phi", args.phi):
             if phi not in PHI:
                 raise InputError(f"--phi takes {min(PHI)} to {max(PHI)}; got {phi}.")
             with Child(cost_of, phi, args.frames, args.recover, args.threads) as child:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgedet.benchmarks.latency.page import growth
+from edgedet.benchmarks.latency.page import fit_growth
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult, read_result
 
 LEAST_MODELS = 3  # for an exponent
@@ -53,10 +53,10 @@ def document(result: BenchResult) -> str:
         if len({row.macs for row in rows}) < LEAST_MODELS:
             continue
         macs = [row.macs or 0 for row in rows]
-        time, off = growth(macs, [row.ms["network"]["p50"] for row in rows])
+        time, off = fit_growth(macs, [row.ms["network"]["p50"] for row in rows])
         line = f"- {kind}: time grows with MACs to the power {time:.2f}, each model within {100 * off:.0f} %"
         if all(row.peak_rss_mb for row in rows):
-            memory, off = growth(macs, [row.peak_rss_mb or 0.0 for row in rows])
+            memory, off = fit_growth(macs, [row.peak_rss_mb or 0.0 for row in rows])
             line += f"; peak memory to the power {memory:.2f}, within {100 * off:.0f} %"
         lines.append(f"{line}.")
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgedet.anchors import anchors_for
 from edgedet.benchmarks.latency.device import describe_device
-from edgedet.benchmarks.latency.measure import percentiles
+from edgedet.benchmarks.latency.measure import compute_percentiles
 from edgedet.postprocess import logit_of, postprocess
 from edgedet.specs import SPECS
 from edgedet.types import RawOutputs
@@ -83,7 +83,7 @@ def measure(model: str, runs: int, share: float = SHARE) -> Speed:
             times_ms.append((time.perf_counter() - started) * 1e3)
     candidates = int((raw.class_logits > logit_of(SCORE)).sum())
     return Speed(
-        model, len(anchors_yxyx), spec.num_classes, candidates, len(found), len(times_ms), percentiles(times_ms)
+        model, len(anchors_yxyx), spec.num_classes, candidates, len(found), len(times_ms), compute_percentiles(times_ms)
     )
 
 

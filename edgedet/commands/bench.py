@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..benchmarks.latency.bench import run_bench
-from ..benchmarks.latency.options import BenchOptions, numbers
+from ..benchmarks.latency.options import BenchOptions, parse_numbers
 from ..benchmarks.latency.result import json_from_result
-from ..benchmarks.latency.sustain import seconds_of
+from ..benchmarks.latency.sustain import parse_seconds
 from ..benchmarks.latency.table import print_table
-from ..benchmarks.models.prepared import Wanted, wanted_files
+from ..benchmarks.models.family_files import FamilyFile, list_files
 from ..engines.base import check_threads, default_threads
 from ..engines.table import PRECISIONS, PUBLIC_ENGINES
 from ..errors import InputError, PartialFailure, require
@@ -135,12 +135,12 @@ def _options(args: argparse.Namespace) -> BenchOptions:
     if not 0 <= args.seconds < float("inf"):
         raise InputError(f"--seconds wants a number from 0 up; got {args.seconds}.")
     logit_of(args.score)
-    threads = tuple(numbers("--threads", args.threads))
+    threads = tuple(parse_numbers("--threads", args.threads))
     for count in threads:
         check_at_least("--threads", count, 1)
         check_threads(count)
-    sustain_s = None if args.sustain is None else seconds_of(args.sustain)
-    wanted, left_out = _family(args)
+    sustain_s = None if args.sustain is None else parse_seconds(args.sustain)
+    family, left_out = _family(args)
     for path in (args.html, args.json):
         if path not in (None, "-"):
             check_writable(path)
@@ -155,7 +155,7 @@ def _options(args: argparse.Namespace) -> BenchOptions:
 
     return BenchOptions(
         models=tuple(args.model or ()),
-        wanted=tuple(wanted),
+        family=tuple(family),
         left_out=tuple(left_out),
         threads=threads,
         source=args.source,
@@ -169,16 +169,16 @@ def _options(args: argparse.Namespace) -> BenchOptions:
     )
 
 
-def _family(args: argparse.Namespace) -> tuple[list[Wanted], list[str]]:
+def _family(args: argparse.Namespace) -> tuple[list[FamilyFile], list[str]]:
     """Return the files of the family that are asked for, and one line for each pair without a file."""
     if args.phi is None:
         return [], []
-    phis = numbers("--phi", args.phi)
+    phis = parse_numbers("--phi", args.phi)
     if args.weights is not None and len(phis) > 1:
         raise InputError(f"--weights is of one model, but --phi names {len(phis)}: name one.")
     if args.weights not in (None, "demo") and not Path(args.weights).is_file():
         raise InputError(f"there is no checkpoint {args.weights}: name a file, or demo.")
-    return wanted_files(
+    return list_files(
         phis, _names(args.precision), _names(args.engine), weights=args.weights, seed=args.seed, calib=args.calib
     )
 

@@ -20,7 +20,7 @@ import pytest
 
 from edgedet.benchmarks.latency.bench import _with_power
 from edgedet.benchmarks.latency.conditions import Conditions, record_conditions
-from edgedet.benchmarks.latency.sensors import Snapshot, power_meter, read_settings, snapshot
+from edgedet.benchmarks.latency.sensors import Snapshot, open_power_meter, read_settings, take_snapshot
 from edgedet.benchmarks.latency.sustain import sustain
 from edgedet.benchmarks.latency.table import describe_conditions
 from edgedet.types import Frame
@@ -82,7 +82,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
 def recorded(root: Path, before: Snapshot | None = None) -> Conditions:
     """Return the record of a run that began with ``before`` and ends now."""
-    return record_conditions(before or snapshot(root), snapshot(root), read_settings(root))
+    return record_conditions(before or take_snapshot(root), take_snapshot(root), read_settings(root))
 
 
 def test_a_simulated_raspberry_pi_5_is_recorded(machine):
@@ -110,7 +110,7 @@ def test_a_simulated_raspberry_pi_5_is_recorded(machine):
 )
 def test_a_simulated_raspberry_pi_that_throttles_is_doubted(machine, before: str, after: str, says: str | None):
     files = {**PI, **cpus("performance", 1500000, 2400000, 2400000)}
-    first = snapshot(machine(files, vcgencmd=f"echo throttled={before}"))
+    first = take_snapshot(machine(files, vcgencmd=f"echo throttled={before}"))
     found = recorded(machine(files, vcgencmd=f"echo throttled={after}"), first).warnings
     assert [text.startswith(says or "") for text in found] == [True] * (says is not None)
 
@@ -118,7 +118,7 @@ def test_a_simulated_raspberry_pi_that_throttles_is_doubted(machine, before: str
 def test_a_raspberry_pi_that_may_not_ask_its_firmware_is_recorded_without(machine):
     """As a user outside the group video: vcgencmd fails."""
     root = machine({**PI, **cpus("performance", 1500000, 2400000, 2400000)}, vcgencmd="echo 'VCHI failed' >&2; exit 1")
-    assert snapshot(root).pi_throttled is None
+    assert take_snapshot(root).pi_throttled is None
     assert recorded(root).warnings == []
 
 
@@ -158,7 +158,7 @@ def test_heat_and_want_of_power_on_a_simulated_jetson_are_doubted(machine):
     hwmon = "sys/class/hwmon/hwmon1"
     files = {**JETSON, **cpus("performance", 729600, 1728000, 1728000), **zones(tj_thermal="70000\n")}
     counts = {f"{hwmon}/oc1_event_cnt": "1\n", f"{hwmon}/oc3_event_cnt": "0\n"}
-    first = snapshot(machine({**files, **counts}))
+    first = take_snapshot(machine({**files, **counts}))
     files.update({f"{hwmon}/oc3_event_cnt": "3\n", **zones(tj_thermal="98500\n")})
     files.update(cpus("performance", 729600, 1728000, 1200000))
     assert recorded(machine(files), first).warnings == [
@@ -170,7 +170,7 @@ def test_heat_and_want_of_power_on_a_simulated_jetson_are_doubted(machine):
 
 def test_other_load_on_a_simulated_board_is_doubted(machine):
     """By /proc/stat, 3000 more ticks of 10 ms were busy, 1000 stolen: next to nothing of it was ours."""
-    first = snapshot(machine(PI))
+    first = take_snapshot(machine(PI))
     found = recorded(machine({**PI, "proc/stat": "cpu  3500 0 1000 9000 0 0 0 1000 0 0\n"}), first)
     assert found.steal_share == pytest.approx(0.25)
     assert found.others_cores > 1
@@ -219,13 +219,13 @@ def with_jtop(monkeypatch: pytest.MonkeyPatch, **differs: Any) -> None:
 )
 def test_power_by_a_simulated_jtop(monkeypatch, differs: dict[str, Any], watts: float | None):
     with_jtop(monkeypatch, **differs)
-    with power_meter() as power_w:
+    with open_power_meter() as power_w:
         assert power_w() == watts
 
 
 def test_power_is_not_available_without_jtop(monkeypatch):
     monkeypatch.setitem(sys.modules, "jtop", None)
-    with power_meter() as power_w:
+    with open_power_meter() as power_w:
         assert power_w() is None
 
 

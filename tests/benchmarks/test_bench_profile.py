@@ -18,7 +18,7 @@ from models import random_pixels
 from tflite_models import graph_of, meta_of, plan_for
 
 from edgedet import cli
-from edgedet.benchmarks.models import prepared
+from edgedet.benchmarks.models import family_files
 from edgedet.benchmarks.models.random_weights import randomise
 from edgedet.benchmarks.models.ungated_int8 import write_ungated
 from edgedet.benchmarks.profile.file_macs import macs_of
@@ -237,7 +237,7 @@ def test_the_family_is_exported_once_measured_and_profiled(tmp_path: Path, monke
     the second time nothing is exported."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     trt = replace(engine_named("trt"), packages=(Package("no_such_package", "pip install it"),))
-    monkeypatch.setattr(prepared, "engine_named", lambda name: trt if name == "trt" else engine_named(name))
+    monkeypatch.setattr(family_files, "engine_named", lambda name: trt if name == "trt" else engine_named(name))
     common = ["--runs", "1", "--seconds", "0", "--warmup", "0", "--threads", "1", "--json", str(tmp_path / "d0.json")]
     words = ["bench", "--phi", "0", "--engine", "ort,trt", *common]
     assert cli.main([*words, "--profile", "--html", str(tmp_path / "d0.html")]) == 1

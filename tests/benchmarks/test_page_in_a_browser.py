@@ -11,7 +11,7 @@ from browser import chromium, why_no_browser
 
 pytest.importorskip("matplotlib", reason="plots need the bench extra")
 
-from edgedet.benchmarks.latency.page import page
+from edgedet.benchmarks.latency.page import make_page
 from edgedet.benchmarks.latency.result import result_from_json
 
 pytestmark = pytest.mark.skipif(why_no_browser() is not None, reason=str(why_no_browser()))
@@ -23,7 +23,7 @@ def address(tmp_path: Path) -> str:
     result = json.loads((DOCS / "benchmarks-d0-d4-avx2.json").read_text(encoding="utf-8"))
     for row in result["models"]:
         row["ap"] = 0.3456
-    (tmp_path / "page.html").write_text(page(result_from_json(result)), encoding="utf-8")
+    (tmp_path / "page.html").write_text(make_page(result_from_json(result)), encoding="utf-8")
     return (tmp_path / "page.html").as_uri()
 
 

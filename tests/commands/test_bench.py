@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +18,7 @@ from media import META, picture, write_clip, write_fake_model
 from edgedet import cli
 from edgedet.anchors import anchors_for
 from edgedet.benchmarks.latency.device import describe_device, engine_version
-from edgedet.benchmarks.latency.measure import Latency, measure, percentiles, rounds, timed
+from edgedet.benchmarks.latency.measure import Latency, compute_percentiles, count_rounds, measure, time_run
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.studies import postprocess_speed
 from edgedet.engines.fake import save_fake
@@ -60,7 +63,7 @@ def recorder(log, name, sleep_s=0.0):
         time.sleep(sleep_s)
         return FrameResult(frame, NOTHING, {"preprocess": 1.0, "network": 2.0, "postprocess": 3.0})
 
-    return lambda frame: timed(detect, frame)
+    return lambda frame: time_run(detect, frame)
 
 
 def test_models_run_in_turns_on_the_same_frame_and_each_begins_a_round():
@@ -92,7 +95,7 @@ def test_cpu_time_is_of_computing_not_of_waiting():
             pass
         return FrameResult(frame, NOTHING, {})
 
-    assert 50 <= min(timed(detect, FRAMES[0])["cpu"] for _ in range(5)) < 80
+    assert 50 <= min(time_run(detect, FRAMES[0])["cpu"] for _ in range(5)) < 80
 
 
 def test_frames_a_second_are_one_by_the_mean():
@@ -102,7 +105,7 @@ def test_frames_a_second_are_one_by_the_mean():
 
 def test_percentiles_lie_between_neighbours():
     """Of 0, 1, ..., 200 each is twice its own number."""
-    assert percentiles(range(201)) == {"p50": 100, "p90": 180, "p99": 198}
+    assert compute_percentiles(range(201)) == {"p50": 100, "p90": 180, "p99": 198}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_percentiles_lie_between_neighbours():
 def test_rounds_go_on_until_both_runs_and_seconds_are_reached(runs, seconds, tick_s, wanted):
     """The clock ticks once a look: first at the start, then after each round that goes beyond ``runs``."""
     looks = iter(range(100))
-    assert len(list(rounds(runs, seconds, clock=lambda: tick_s * next(looks)))) == wanted
+    assert len(list(count_rounds(runs, seconds, clock=lambda: tick_s * next(looks)))) == wanted
 
 
 @pytest.mark.parametrize("fails_at", [0, 3], ids=["in warm-up", "later"])
@@ -256,6 +259,45 @@ def test_ctrl_c_reports_what_was_measured(folder, capsys, monkeypatch):
     assert error_line(capsys) == "edgedet: 1 failed, 1 models measured: interrupted after 3 rounds."
     figures = json.loads(Path("bench.json").read_text())
     assert (figures["models"][0]["n"], figures["failures"]) == (3, ["interrupted after 3 rounds"])
+
+
+# Runs edgedet and says on stderr when a frame was measured, so that Ctrl-C comes in the middle of the measurement.
+TELLS_FRAMES = """
+import signal, sys
+from edgedet import cli
+from edgedet.benchmarks.latency.served import ServedDetector
+
+measure_frame = ServedDetector.run
+
+def run(self, frame):
+    times = measure_frame(self, frame)
+    print("a frame was measured", file=sys.stderr, flush=True)
+    return times
+
+ServedDetector.run = run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests themselves ignore it
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals a group of processes")
+def test_ctrl_c_in_a_terminal_keeps_the_results_and_shows_no_traceback(folder):
+    """A terminal sends SIGINT to the command and to its children, one for each model."""
+    command = ["bench", "--model", "a.fake", "b.fake", "--source", "clip.avi", "--runs", "1000000", "--warmup", "0"]
+    command += ["--seconds", "0", "--threads", "1", "--json", "bench.json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TELLS_FRAMES, *command], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    lines = [next(process.stderr) for _ in range(6)]
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 1
+    process.stderr.close()
+    assert "Traceback" not in "".join(lines) + rest
+    assert "2 models measured: interrupted after" in rest.splitlines()[-1]
+    result = json.loads(Path("bench.json").read_text())
+    assert result["interrupted"]
+    assert all(row["n"] >= 3 for row in result["models"])
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from media import META, write_clip, write_fake_model
 
 from edgedet import cli
 from edgedet.benchmarks.latency.compare import compare, compare_medians, least_band
-from edgedet.benchmarks.latency.options import numbers
-from edgedet.benchmarks.latency.page import growth, page
+from edgedet.benchmarks.latency.options import parse_numbers
+from edgedet.benchmarks.latency.page import fit_growth, make_page
 from edgedet.benchmarks.latency.result import json_from_result, result_from_json
 from edgedet.benchmarks.latency.sensors import Settings
-from edgedet.benchmarks.latency.sustain import seconds_of
+from edgedet.benchmarks.latency.sustain import parse_seconds
 from edgedet.engines.fake import save_fake
 from edgedet.errors import InputError
 
@@ -179,30 +179,30 @@ def test_the_page_escapes_what_a_file_is_called(measured) -> None:
     for row in result["models"]:
         row["name"] = "<script>"
     result["failures"] = ["<b>x"]
-    assert "<script>" not in page(result_from_json(result))
-    assert "<b>x" not in page(result_from_json(result))
+    assert "<script>" not in make_page(result_from_json(result))
+    assert "<b>x" not in make_page(result_from_json(result))
 
 
 def test_growth_is_the_exponent_of_a_power_law() -> None:
     costs = [1.0, 2.0, 4.0, 8.0]
-    exponent, _ = growth(costs, [3.0 * cost**0.9 for cost in costs])
+    exponent, _ = fit_growth(costs, [3.0 * cost**0.9 for cost in costs])
     assert exponent == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("0-2", [0, 1, 2]), ("1", [1]), ("0,3-4", [0, 3, 4])])
 def test_ranges_of_phi(text: str, wanted: list[int]) -> None:
-    assert numbers("--phi", text) == wanted
+    assert parse_numbers("--phi", text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "a", "2-1", "-1"])
 def test_impossible_ranges_are_refused(text: str) -> None:
     with pytest.raises(InputError):
-        numbers("--phi", text)
+        parse_numbers("--phi", text)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("45s", 45.0), ("30m", 1800.0), ("1h", 3600.0)])
 def test_times_of_sustain(text: str, wanted: float) -> None:
-    assert seconds_of(text) == wanted
+    assert parse_seconds(text) == wanted
 
 
 def test_a_long_run_is_cut_into_windows(measured, capsys) -> None:

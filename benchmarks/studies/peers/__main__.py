@@ -23,8 +23,8 @@ import numpy as np
 from edgedet import demo
 from edgedet.benchmarks.latency.conditions import record_conditions
 from edgedet.benchmarks.latency.device import describe_device
-from edgedet.benchmarks.latency.measure import Latency, measure, rounds
-from edgedet.benchmarks.latency.sensors import read_settings, snapshot
+from edgedet.benchmarks.latency.measure import Latency, count_rounds, measure
+from edgedet.benchmarks.latency.sensors import read_settings, take_snapshot
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.studies.peers.engines import CALIBRATION_FRAMES, export_plain_onnx, open_peer, quantise_by_nncf
 from edgedet.calibration.ranges.frames import calibration_frames
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     dataset = None if args.data is None else read_dataset(args.data)
     frames = [Frame(bgr, 0.0, index) for index, bgr in enumerate(demo.clip_frames(FRAMES))]
     failures: dict[str, str] = {}
-    fixed, before = read_settings(), snapshot()
+    fixed, before = read_settings(), take_snapshot()
     with ExitStack() as held:
         served: dict[str, ServedDetector] = {}
         for name, (model, opener) in rows.items():
@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 served[name] = held.enter_context(closing(ServedDetector(model, args.threads, DEFAULT_SCORE, opener)))
             except EdgeDetError as error:
                 failures[name] = str(error)
-        counted = with_progress(list(rounds(args.rounds, 0.0)), "measuring", "round")
+        counted = with_progress(list(count_rounds(args.rounds, 0.0)), "measuring", "round")
         measured = measure({name: one.run for name, one in served.items()}, frames, args.warmup, iter(counted))
         memory = {name: served[name].peak_rss_mb() for name in measured.latencies}
-    record = record_conditions(before, snapshot(), fixed)
+    record = record_conditions(before, take_snapshot(), fixed)
     base = measured.latencies.get(PLAIN)
     entries = []
     for name, latency in measured.latencies.items():

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FamilyFile:
     """One file of the family.
 
     weights: checkpoint, "demo" for the bundled one, or None for random weights.
@@ -58,9 +58,9 @@ def short_name(phi: int) -> str:
     return PHI[phi].rpartition("_")[2].upper().replace("X", "x")
 
 
-def wanted_files(
+def list_files(
     phis: list[int], precisions: list[str], engines: list[str], **more: Any
-) -> tuple[list[Wanted], list[str]]:  # fmt: skip
+) -> tuple[list[FamilyFile], list[str]]:
     """Return each file of the product, in the order of phi, and one line for each pair that there is no file for.
 
     Raises InputError for a name or number that is none, and where no pair is left.
@@ -78,7 +78,7 @@ def wanted_files(
     left_out = [f"{' '.join(pair)}: {reason}" for pair, reason in reasons.items() if reason is not None]
     if len(left_out) == len(pairs):
         raise InputError(f"nothing to measure: {'; '.join(left_out)}.")
-    return [Wanted(phi, *pair, **more) for phi in phis for pair in pairs if reasons[pair] is None], left_out
+    return [FamilyFile(phi, *pair, **more) for phi in phis for pair in pairs if reasons[pair] is None], left_out
 
 
 def check_engine(engine: str) -> None:
@@ -88,45 +88,45 @@ def check_engine(engine: str) -> None:
         require(packages[0].module, f"--engine {engine}", packages[0].install)
 
 
-def prepared(wanted: Wanted, threads: int) -> Path:
+def prepare_file(file: FamilyFile, threads: int) -> Path:
     """Return the file, from the cache or exported now; says on stderr what is exported.
 
     Raises whatever the export raises.
     """
-    path = cached_path(wanted)
+    path = cached_path(file)
     make_folder(path.parent)
     if path.is_file():
         return path
     float_onnx = None
-    if (wanted.precision, wanted.engine) not in (("fp32", "ort"), ("fp32", "tflite")):
-        float_onnx = prepared(replace(wanted, precision="fp32", engine="ort"), threads)
-    print(f"edgedet: exporting {wanted.label} ({wanted.weights or 'random weights'})", file=sys.stderr, flush=True)
+    if (file.precision, file.engine) not in (("fp32", "ort"), ("fp32", "tflite")):
+        float_onnx = prepare_file(replace(file, precision="fp32", engine="ort"), threads)
+    print(f"edgedet: exporting {file.label} ({file.weights or 'random weights'})", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as folder:
-        with Child(_make, wanted, Path(folder) / path.name, float_onnx, threads) as child:
+        with Child(_make, file, Path(folder) / path.name, float_onnx, threads) as child:
             child.first()
-        for made in Path(folder).iterdir():
-            if made.is_file() and made.name != getattr(float_onnx, "name", ""):
-                os.replace(made, path.with_name(made.name))
+        for written in Path(folder).iterdir():
+            if written.is_file() and written.name != getattr(float_onnx, "name", ""):
+                os.replace(written, path.with_name(written.name))
     return path
 
 
-def cached_path(wanted: Wanted) -> Path:
+def cached_path(file: FamilyFile) -> Path:
     """Return where the file is kept: a folder for each version, exporter, spec, checkpoint and way of calibrating."""
-    key: dict[str, Any] = {"edgedet": __version__, "spec": spec_for(PHI[wanted.phi]).to_dict(), "seed": wanted.seed}
-    key["exporter"] = _code_of("export", without="export_int8.py")
-    if wanted.weights is not None:
-        key["weights"] = sha256_of(demo.WEIGHTS if wanted.weights == "demo" else wanted.weights)
-    if wanted.precision == "int8":
-        key.update(int8=[_code_of("export"), _code_of("calibration")], calib=wanted.calib, frames=wanted.frames)
-    if wanted.engine == "trt":
+    key: dict[str, Any] = {"edgedet": __version__, "spec": spec_for(PHI[file.phi]).to_dict(), "seed": file.seed}
+    key["exporter"] = _hash_code("export", without="export_int8.py")
+    if file.weights is not None:
+        key["weights"] = sha256_of(demo.WEIGHTS if file.weights == "demo" else file.weights)
+    if file.precision == "int8":
+        key.update(int8=[_hash_code("export"), _hash_code("calibration")], calib=file.calib, frames=file.frames)
+    if file.engine == "trt":
         key["tensorrt"] = version("tensorrt")
     folder = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    stem = "random" if wanted.weights is None else Path(wanted.weights).stem
-    name = f"{PHI[wanted.phi].removeprefix('tf_')}_{stem}{engine_named(wanted.engine).files[wanted.precision]}"
+    stem = "random" if file.weights is None else Path(file.weights).stem
+    name = f"{PHI[file.phi].removeprefix('tf_')}_{stem}{engine_named(file.engine).files[file.precision]}"
     return cache_folder() / "bench" / folder / name
 
 
-def _code_of(package: str, without: str = "") -> str:
+def _hash_code(package: str, without: str = "") -> str:
     """Return a hash of a package's code: a file of yesterday's exporter is not today's."""
     digest = hashlib.sha256()
     for path in sorted((Path(__file__).resolve().parents[2] / package).rglob("*.py")):
@@ -135,7 +135,7 @@ def _code_of(package: str, without: str = "") -> str:
     return digest.hexdigest()
 
 
-def _make(wanted: Wanted, out: Path, float_onnx: Path | None, threads: int) -> tuple[None, None]:
+def _make(file: FamilyFile, out: Path, float_onnx: Path | None, threads: int) -> tuple[None, None]:
     """Write the file; runs in a child. Other files that come of it are left beside it."""
     import torch
 
@@ -143,45 +143,45 @@ def _make(wanted: Wanted, out: Path, float_onnx: Path | None, threads: int) -> t
     if float_onnx is None:
         from edgedet.export.export_onnx import export_onnx
 
-        export_onnx(_checkpoint(wanted), out.with_suffix(".onnx"), threads, tflite=wanted.engine == "tflite")
+        export_onnx(_load_checkpoint(file), out.with_suffix(".onnx"), threads, tflite=file.engine == "tflite")
         return None, None
     onnx = out.with_name(float_onnx.name)
     shutil.copyfile(float_onnx, onnx)
-    if wanted.precision == "int8":
-        onnx = _make_int8(wanted, onnx, threads)
-    if wanted.engine == "trt":
+    if file.precision == "int8":
+        onnx = _make_int8(file, onnx, threads)
+    if file.engine == "trt":
         from edgedet.board.build import BuildRequest, build_model
 
-        precision = None if wanted.precision == "int8" else wanted.precision
-        request = BuildRequest(onnx, out, precision, source=wanted.calib, force=True)
+        precision = None if file.precision == "int8" else file.precision
+        request = BuildRequest(onnx, out, precision, source=file.calib, force=True)
         build_model(request, lambda line: print(line, file=sys.stderr))
     return None, None
 
 
-def _make_int8(wanted: Wanted, float_onnx: Path, threads: int) -> Path:
+def _make_int8(file: FamilyFile, float_onnx: Path, threads: int) -> Path:
     """Write INT8 files beside the float one; return the ONNX file's path."""
     from edgedet.export.int8.export_int8 import Int8Options, export_int8, float_model
 
     model, meta = float_model(float_onnx)
     onnx = float_onnx.with_name(f"{float_onnx.stem}_int8.onnx")
-    if wanted.weights is None:
+    if file.weights is None:
         from edgedet.benchmarks.models.ungated_int8 import write_ungated
 
-        write_ungated(model, meta, onnx if wanted.engine == "trt" else onnx.with_suffix(".tflite"))
+        write_ungated(model, meta, onnx if file.engine == "trt" else onnx.with_suffix(".tflite"))
     else:
         options = Int8Options(
-            calib=wanted.calib, frames=wanted.frames, threads=threads, force=True, is_demo=wanted.weights == "demo"
+            calib=file.calib, frames=file.frames, threads=threads, force=True, is_demo=file.weights == "demo"
         )
         export_int8(float_onnx, model, meta, options, lambda line: print(line, file=sys.stderr, flush=True))
     return onnx
 
 
-def _checkpoint(wanted: Wanted) -> Checkpoint:
+def _load_checkpoint(file: FamilyFile) -> Checkpoint:
     from edgedet.export.checkpoints.checkpoint import load_checkpoint
 
-    if wanted.weights is None:
+    if file.weights is None:
         from edgedet.benchmarks.models.random_weights import random_checkpoint
 
-        return random_checkpoint(spec_for(PHI[wanted.phi]), wanted.seed)
-    path = demo.WEIGHTS if wanted.weights == "demo" else Path(wanted.weights)
-    return load_checkpoint(path, PHI[wanted.phi], exact=False)
+        return random_checkpoint(spec_for(PHI[file.phi]), file.seed)
+    path = demo.WEIGHTS if file.weights == "demo" else Path(file.weights)
+    return load_checkpoint(path, PHI[file.phi], exact=False)
