@@ -13,7 +13,7 @@ from edgedet.benchmarks.latency.measure import Latency
 from edgedet.benchmarks.latency.result import ModelResult
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.models.family_files import FamilyFile
-from edgedet.benchmarks.profile.file_macs import macs_of
+from edgedet.benchmarks.profile.file_macs import count_macs
 from edgedet.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def make_result(row: Row, served: ServedDetector, latency: Latency) -> ModelResu
     """Return the result of one row from what was measured and what its process tells."""
     opened = served.opened
     spec = opened.meta.spec
-    macs = macs_of(Path(row.model))
+    macs = count_macs(Path(row.model))
     network_s = float(np.mean(latency.stages_ms["network"])) / 1e3
     return ModelResult(
         model=row.model,

@@ -1,4 +1,4 @@
-"""What is published about boards, latencies and accuracy, with sources: boards.json. Knows no model of time."""
+"""Published figures of boards, latencies and accuracy, with their sources, from boards.json."""
 
 from __future__ import annotations
 
@@ -64,28 +64,28 @@ class Figure:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An AP and how it is known; ``value`` is None where nobody published one, ``note`` says what it is."""
+    """An AP: ``value`` is None where nobody published one, ``note`` says whose it is and how it was found."""
 
     value: float | None
     note: str
 
 
 @cache
-def _data() -> dict[str, Any]:
+def _read_data() -> dict[str, Any]:
     return dict(json.loads(DATA.read_text(encoding="utf-8")))
 
 
-def boards() -> dict[str, Board]:
+def read_boards() -> dict[str, Board]:
     """Return all boards by name."""
     return {
         name: Board(name=name, **{**item, "precisions": tuple(item["precisions"]), "notes": tuple(item["notes"])})
-        for name, item in _data()["boards"].items()
+        for name, item in _read_data()["boards"].items()
     }
 
 
 def board_for(name: str) -> Board:
     """Return one board; raises InputError that lists them for another name."""
-    known = boards()
+    known = read_boards()
     short = name.lower().replace("_", "-").replace(" ", "-")
     for candidate in (short, f"jetson-{short}", short.removeprefix("jetson-"), short.replace("rpi", "raspberry-pi-")):
         if candidate in known:
@@ -96,38 +96,38 @@ def board_for(name: str) -> Board:
     )
 
 
-def figures() -> list[Figure]:
+def read_figures() -> list[Figure]:
     """Return all published latencies of the family."""
-    return [Figure(*row) for row in _data()["figures"]]
+    return [Figure(*row) for row in _read_data()["figures"]]
 
 
-def sources() -> dict[str, dict[str, Any]]:
+def read_sources() -> dict[str, dict[str, Any]]:
     """Return key -> where it is, which engine, batch, what the times include."""
-    return dict(_data()["sources"])
+    return dict(_read_data()["sources"])
 
 
-def other_networks() -> dict[str, dict[str, float]]:
+def read_other_networks() -> dict[str, dict[str, float]]:
     """Return network -> board -> FP16 milliseconds, of networks that are none of this family."""
-    return dict(_data()["other_networks"])
+    return dict(_read_data()["other_networks"])
 
 
-def published_memory(engine: str) -> list[tuple[str, str, float]]:
+def read_published_memory(engine: str) -> list[tuple[str, str, float]]:
     """Return (variant, precision, megabytes) as engines reported them."""
-    return [tuple(row) for row in _data()["memory"][engine]["mb"]]
+    return [tuple(row) for row in _read_data()["memory"][engine]["mb"]]
 
 
 def accuracy_of(variant: str, side: int, precision: str) -> Accuracy:
     """Return the COCO val2017 AP of the official weights, in points, and what is known of it in this precision."""
     variant = variant_of(variant)
     key = variant if side == own_side(variant) else f"{variant}@{side}"
-    published = _data()["ap"]["float"].get(key)
+    published = _read_data()["ap"]["float"].get(key)
     if published is None:
         return Accuracy(None, "for this size: none was published")
     if precision != "int8":
         return Accuracy(published, OFFICIAL if side == own_side(variant) else TRAINED_AT_640)
-    if key in _data()["ap"]["int8"]:
+    if key in _read_data()["ap"]["int8"]:
         return Accuracy(
-            _data()["ap"]["int8"][key],
+            _read_data()["ap"]["int8"][key],
             "INT8 of Lite models: published for the official INT8 files; ours not measured on COCO",
         )
     return Accuracy(INT8_KEPT_LOWEST * published, INT8_NOTE)

@@ -34,7 +34,7 @@ class CostRow:
     """Layers of one network that cost the same.
 
     count:    number of such layers.
-    op_class: as in ``layer_costs``.
+    op_class: as in ``compute_layer_costs``.
     macs, read, weights, written: of one layer, in multiply-accumulates and elements.
     """
 
@@ -87,37 +87,40 @@ def costs_of(variant: str, side: int | None = None) -> NetworkCosts:
     """
     variant = variant_of(variant)
     side = own_side(variant) if side is None else side
-    known = _table().get((variant, side))
-    return _exported(variant, side) if known is None else known
+    known = _read_table().get((variant, side))
+    return _export_costs(variant, side) if known is None else known
 
 
 @cache
-def _table() -> dict[tuple[str, int], NetworkCosts]:
+def _read_table() -> dict[tuple[str, int], NetworkCosts]:
     stored = json.loads(TABLE.read_text(encoding="utf-8"))
-    found = [
+    networks = [
         NetworkCosts(
-            item["variant"], item["side"], tuple(CostRow(*row) for row in item["rows"]), item["parameters"],
+            item["variant"],
+            item["side"],
+            tuple(CostRow(*row) for row in item["rows"]),
+            item["parameters"],
             item["peak_elements"],
         )
         for item in stored["networks"]
-    ]  # fmt: skip
-    return {(item.variant, item.side): item for item in found}
+    ]
+    return {(item.variant, item.side): item for item in networks}
 
 
 @cache
-def _exported(variant: str, side: int) -> NetworkCosts:
+def _export_costs(variant: str, side: int) -> NetworkCosts:
     if side < MIN_SIDE:
         raise InputError(f"a size needs at least {MIN_SIDE} pixels a side; got {side}.")
     require("torch", f"costs of {variant} at {side} x {side} (the table has its own size)")
-    return network_costs(replace(spec_for(f"tf_efficientdet_{variant}"), input_hw=(side, side)), variant)
+    return count_network_costs(replace(spec_for(f"tf_efficientdet_{variant}"), input_hw=(side, side)), variant)
 
 
-def network_costs(spec: DetectorSpec, variant: str) -> NetworkCosts:
+def count_network_costs(spec: DetectorSpec, variant: str) -> NetworkCosts:
     """Export a network with random fusion weights, and count; needs PyTorch and onnx."""
     import torch
 
     from edgedet.artifact import ArtifactMeta
-    from edgedet.benchmarks.profile.layer_costs import layer_costs
+    from edgedet.benchmarks.profile.layer_costs import compute_layer_costs
     from edgedet.export.fusion.fuse import graph_from_network
     from edgedet.export.network.efficientdet import EfficientDet
 
@@ -131,19 +134,19 @@ def network_costs(spec: DetectorSpec, variant: str) -> NetworkCosts:
     # "int8" has one byte an element, so that bytes are elements
     layers = Counter(
         (layer.op_class, layer.macs, layer.bytes_read, layer.bytes_weights, layer.bytes_written)
-        for layer in layer_costs(model, "int8")
+        for layer in compute_layer_costs(model, "int8")
     )
     rows = tuple(CostRow(count, *row) for row, count in layers.items())
-    return NetworkCosts(variant, spec.input_hw[0], rows, _parameters(model), _peak_elements(model))
+    return NetworkCosts(variant, spec.input_hw[0], rows, _count_parameters(model), _count_peak_elements(model))
 
 
-def _parameters(model: onnx.ModelProto) -> int:
+def _count_parameters(model: onnx.ModelProto) -> int:
     import math
 
     return sum(math.prod(item.dims) for item in model.graph.initializer)
 
 
-def _peak_elements(model: onnx.ModelProto) -> int:
+def _count_peak_elements(model: onnx.ModelProto) -> int:
     """Return the most elements alive at one time: from where a tensor is made to where it is read last.
 
     Activation functions and reshapes work in place, as engines do them; a swish is one step.
@@ -173,7 +176,7 @@ def _peak_elements(model: onnx.ModelProto) -> int:
     return peak
 
 
-def _stored(network: NetworkCosts) -> dict[str, Any]:
+def _json_from_costs(network: NetworkCosts) -> dict[str, Any]:
     rows = [[row.count, row.op_class, row.macs, row.read, row.weights, row.written] for row in network.rows]
     return {
         "variant": network.variant,
@@ -186,7 +189,7 @@ def _stored(network: NetworkCosts) -> dict[str, Any]:
 
 def write_table(networks: Iterable[NetworkCosts], path: Path) -> None:
     """Write the table, a network a line, so that a change is seen as one."""
-    lines = ",\n".join(json.dumps(_stored(network), separators=(",", ":")) for network in networks)
+    lines = ",\n".join(json.dumps(_json_from_costs(network), separators=(",", ":")) for network in networks)
     with atomic_path(path) as temporary:
         temporary.write_text(f'{{"networks": [\n{lines}\n]}}\n', encoding="utf-8")
 
@@ -200,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for variant in VARIANTS:
         spec = spec_for(f"tf_efficientdet_{variant}")
         for side in (spec.input_hw[0], *MORE_SIZES.get(variant, ())):
-            networks.append(network_costs(replace(spec, input_hw=(side, side)), variant))
+            networks.append(count_network_costs(replace(spec, input_hw=(side, side)), variant))
             print(f"{variant} at {side}: {networks[-1].macs / 1e9:.2f} GMAC, {len(networks[-1].rows)} kinds of layers")
     write_table(networks, args.out)
     return 0

@@ -1,4 +1,4 @@
-"""One row of a plan: latency with its band, memory and accuracy of a variant on a board. Knows no command line."""
+"""One row of a plan: latency with its band, memory and accuracy of a variant on a board."""
 
 from __future__ import annotations
 
@@ -7,11 +7,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from edgedet.benchmarks.planner.boards import Accuracy, Board, accuracy_of, board_for, boards, figures, other_networks
+from edgedet.benchmarks.planner.boards import (
+    Accuracy,
+    Board,
+    accuracy_of,
+    board_for,
+    read_boards,
+    read_figures,
+    read_other_networks,
+)
 from edgedet.benchmarks.planner.costs import own_side
-from edgedet.benchmarks.planner.fit import BASE, SAME_BLOCKS, machine_of, scaled_ratio, speed_up, stored_fits
-from edgedet.benchmarks.planner.memory import memory_mb
-from edgedet.benchmarks.planner.model import Constants, Machine, predicted_ms
+from edgedet.benchmarks.planner.fit import (
+    BASE,
+    SAME_BLOCKS,
+    compute_scaled_ratio,
+    estimate_speed_up,
+    machine_of,
+    read_fits,
+)
+from edgedet.benchmarks.planner.memory import estimate_memory_mb
+from edgedet.benchmarks.planner.model import Constants, Machine, predict_ms
 from edgedet.errors import UnsupportedError
 
 # A band is never narrower: boards of one kind differ, and so do engines' versions.
@@ -29,7 +44,7 @@ SYSTEM_MB = 600.0  # a Linux system without a desktop, and the camera's buffers
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is expected of one variant at one size and precision on one board, batch 1.
+    """The latency, memory and accuracy to expect of one variant at one size and precision on one board, batch 1.
 
     ms, low_ms, high_ms: middle and band. On boards with figures of their own the band is the worst error of a model
                          that was left out of the fit; elsewhere it is wider, and ``basis`` says why.
@@ -54,7 +69,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where a board's milliseconds come from: constants on a machine, then a factor with its band."""
+    """How milliseconds of a board are estimated: by constants of a machine, times a factor with its band."""
 
     constants: Constants
     machine: Machine
@@ -73,56 +88,66 @@ def estimate(board: Board, variant: str, side: int, precision: str, threads: int
 
 def from_timing(timing: Timing, variant: str, side: int, precision: str, threads: int) -> Estimate:
     """Return the estimate that a timing gives."""
-    middle = predicted_ms(timing.constants, timing.machine, variant, side, timing.precision, threads)
+    middle = predict_ms(timing.constants, timing.machine, variant, side, timing.precision, threads)
     error = max(timing.error, LEAST_ERROR)
     basis, why = timing.basis, timing.why
     if timing.lite_only and not variant.startswith("lite"):
         basis, error = "extrapolated", error + LITE_TO_D_ERROR
-        why += f"; they are of Lite models, and D models may be off by {percent(LITE_TO_D_ERROR)} more"
+        why += f"; they are of Lite models, and D models may be off by {format_percent(LITE_TO_D_ERROR)} more"
     fast, factor, slow = timing.factor
     engine = timing.machine.engine
     return Estimate(
-        variant, side, precision, engine,
-        middle * factor, middle * fast * math.exp(-error), middle * slow * math.exp(error),
-        basis, why, memory_mb(variant, side, precision, engine), accuracy_of(variant, side, precision),
-    )  # fmt: skip
+        variant,
+        side,
+        precision,
+        engine,
+        middle * factor,
+        middle * fast * math.exp(-error),
+        middle * slow * math.exp(error),
+        basis,
+        why,
+        estimate_memory_mb(variant, side, precision, engine),
+        accuracy_of(variant, side, precision),
+    )
 
 
 def timing_of(board: Board, precision: str) -> Timing:
-    """Return what a board's latencies rest on; raises UnsupportedError where there is nothing."""
-    timing = _known(board, precision)
+    """Return how latencies of a board are estimated; raises UnsupportedError where nothing is known of it."""
+    timing = _find_timing(board, precision)
     if timing is None:
-        what = "published about it" if precision in board.precisions else f"there is no {precision} ({board.engine})"
+        is_possible = precision in board.precisions
+        reason = "nothing was published about it" if is_possible else f"there is no {precision} ({board.engine})"
         raise UnsupportedError(
-            f"{board.title} in {precision}: {'nothing was ' if precision in board.precisions else ''}{what}; "
-            f"choose from {', '.join(planned_precisions(board))}, or measure there and take --from."
+            f"{board.title} in {precision}: {reason}; "
+            f"choose from {', '.join(list_precisions(board))}, or measure there and take --from."
         )
     return timing
 
 
-def planned_precisions(board: Board) -> list[str]:
+def list_precisions(board: Board) -> list[str]:
     """Return the precisions that something is known of."""
-    return [precision for precision in board.precisions if _known(board, precision) is not None]
+    return [precision for precision in board.precisions if _find_timing(board, precision) is not None]
 
 
-def _known(board: Board, precision: str) -> Timing | None:
+def _find_timing(board: Board, precision: str) -> Timing | None:
     if precision not in board.precisions:
         return None
     if precision == "int8" and board.engine == "trt":
-        half = _known(board, "fp16")
-        return None if half is None else _trt_int8(half)
-    fit = stored_fits().get((board.name, precision))
+        half = _find_timing(board, "fp16")
+        return None if half is None else _time_trt_int8(half)
+    fit = read_fits().get((board.name, precision))
     if fit is not None:
-        why = f"{fit.figures} published figures of this board; worst error of a model left out {percent(fit.worst)}"
+        worst = format_percent(fit.worst)
+        why = f"{fit.figures} published figures of this board; worst error of a model left out {worst}"
         lite_only = board.engine == "tflite"
         return Timing(fit.constants, machine_of(board), precision, "fitted", why, fit.worst, lite_only=lite_only)
     if board.like is not None:
-        return _scaled(board, board_for(board.like), precision)
-    return _by_other_networks(board, precision) if board.engine == "trt" else None
+        return _scale_timing(board, board_for(board.like), precision)
+    return _time_by_other_networks(board, precision) if board.engine == "trt" else None
 
 
-def _by_other_networks(board: Board, precision: str) -> Timing | None:
-    faster, base = speed_up(board.name), _known(board_for(BASE), precision)
+def _time_by_other_networks(board: Board, precision: str) -> Timing | None:
+    faster, base = estimate_speed_up(board.name), _find_timing(board_for(BASE), precision)
     if faster is None or base is None:
         return None
     why = (
@@ -134,59 +159,75 @@ def _by_other_networks(board: Board, precision: str) -> Timing | None:
     return Timing(base.constants, base.machine, precision, "extrapolated", why, base.error, factor)
 
 
-def _scaled(board: Board, like: Board, precision: str) -> Timing | None:
-    base = _known(like, precision)
+def _scale_timing(board: Board, like: Board, precision: str) -> Timing | None:
+    base = _find_timing(like, precision)
     if base is None:
         return None
-    ratio, error = scaled_ratio(board, like), scaling_error()
+    ratio, error = compute_scaled_ratio(board, like), compute_scaling_error()
     why = (
         f"nothing published: {like.title} scaled by {ratio:.2f} (the smaller of the data sheets' ratios; off by up to "
-        f"{percent(error)} where both boards are known). There: {base.why}"
+        f"{format_percent(error)} where both boards are known). There: {base.why}"
     )
     fast, middle, slow = (value / ratio for value in base.factor)
     return Timing(
-        base.constants, base.machine, precision, "extrapolated", why, base.error + error, (fast, middle, slow),
+        base.constants,
+        base.machine,
+        precision,
+        "extrapolated",
+        why,
+        base.error + error,
+        (fast, middle, slow),
         base.lite_only,
-    )  # fmt: skip
+    )
 
 
 @cache
-def scaling_error() -> float:
+def compute_scaling_error() -> float:
     """Return how far data-sheet scaling was off at worst, as ln, over pairs of boards that are both known."""
-    return max(abs(error) for pair in SCALED_PAIRS for error in scaling_errors(*pair))
+    return max(abs(error) for pair in SCALED_PAIRS for error in compute_scaling_errors(*pair))
 
 
-def scaling_errors(faster: str, like: str) -> list[float]:
+def compute_scaling_errors(faster: str, like: str) -> list[float]:
     """Return ln(scaled / published) of each latency that is known on both boards.
 
     Jetsons: networks of our blocks. Raspberry Pi: our own family.
     """
-    known = boards()
-    ratio = scaled_ratio(known[faster], known[like])
+    known = read_boards()
+    ratio = compute_scaled_ratio(known[faster], known[like])
     if known[like].engine == "trt":
-        pairs = [(other_networks()[name][like], other_networks()[name][faster]) for name in SAME_BLOCKS]
+        pairs = [(read_other_networks()[name][like], read_other_networks()[name][faster]) for name in SAME_BLOCKS]
     else:
         theirs, ours = (
-            {(item.variant, item.precision, item.threads): item.ms for item in figures() if item.board == name}
+            {(item.variant, item.precision, item.threads): item.ms for item in read_figures() if item.board == name}
             for name in (like, faster)
         )
         pairs = [(theirs[key], ms) for key, ms in ours.items() if key in theirs]
     return [math.log(ms_like / ratio / ms) for ms_like, ms in pairs]
 
 
-def _trt_int8(base: Timing) -> Timing:
+def _time_trt_int8(base: Timing) -> Timing:
     fast, middle, slow = base.factor
     least, likely, most = TRT_INT8
     why = f"INT8: FP16 x {likely:.2f} (NVIDIA's D0 sample, another GPU; 1.0 at the slow end). FP16: {base.why}"
     return Timing(
-        base.constants, base.machine, base.precision, "extrapolated", why, base.error,
+        base.constants,
+        base.machine,
+        base.precision,
+        "extrapolated",
+        why,
+        base.error,
         (fast * least, middle * likely, slow * most),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to take: ``best`` for certain where ``certain``; ``runner_up`` next to it; None where nothing fits."""
+    """The model to take.
+
+    best:      None where nothing fits; certain: whether it fits at the slow end of its band, too.
+    runner_up: the most accurate one of another variant that fits.
+    nearest:   the fastest one, for where nothing fits.
+    """
 
     best: Estimate | None
     certain: bool
@@ -194,7 +235,7 @@ class Choice:
     nearest: Estimate
 
 
-def fit_word(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
+def judge_fit(row: Estimate, budget_ms: float, ram_gb: float | None) -> str:
     """Return whether it fits: "yes", "likely", "unlikely", "no" or "memory".
 
     "yes" also at the slow end, "likely" by the middle, "unlikely" at the fast end only. "memory": the board's memory
@@ -215,7 +256,7 @@ def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> 
     runner-up is the most accurate of the other variants that fit or are likely to: it may be more accurate than the
     best one, and less sure. ``nearest`` is the fastest row that the memory holds.
     """
-    words = {id(row): fit_word(row, budget_ms, ram_gb) for row in rows}
+    words = {id(row): judge_fit(row, budget_ms, ram_gb) for row in rows}
 
     def most_accurate(candidates: Iterable[Estimate]) -> list[Estimate]:
         return sorted(candidates, key=_by_accuracy, reverse=True)
@@ -235,6 +276,6 @@ def _by_accuracy(row: Estimate) -> tuple[bool, float, float]:
     return known, ap or 0.0, -row.ms
 
 
-def percent(log_error: float) -> str:
+def format_percent(log_error: float) -> str:
     """Return an error given as ln in words: 0.1 is 11 %."""
     return f"{100 * (math.exp(log_error) - 1):.0f} %"

@@ -1,6 +1,7 @@
 """Fit the constants on the published figures, and judge them by what they were not fitted on.
 
-python -m edgedet.benchmarks.planner.fit          # writes constants.json and the tables of docs/planning.md again
+python -m edgedet.benchmarks.studies.planner_tables --docs docs/planning.md writes constants.json and that document's
+tables again.
 """
 
 from __future__ import annotations
@@ -11,8 +12,15 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from edgedet.benchmarks.planner.boards import Board, Figure, boards, figures, other_networks
-from edgedet.benchmarks.planner.model import Constants, Machine, Point, fitted, left_out_errors, log_error
+from edgedet.benchmarks.planner.boards import Board, Figure, read_boards, read_figures, read_other_networks
+from edgedet.benchmarks.planner.model import (
+    Constants,
+    Machine,
+    Point,
+    compute_left_out_errors,
+    compute_log_error,
+    fit_constants,
+)
 from edgedet.files import atomic_path
 
 CONSTANTS = Path(__file__).with_name("constants.json")
@@ -63,7 +71,9 @@ def machine_of(board: Board) -> Machine:
 def points_of(board: Board, precision: str) -> list[Point]:
     """Return a board's published latencies."""
     return [
-        _point(board, figure) for figure in figures() if (figure.board, figure.precision) == (board.name, precision)
+        _point(board, figure)
+        for figure in read_figures()
+        if (figure.board, figure.precision) == (board.name, precision)
     ]
 
 
@@ -71,24 +81,28 @@ def _point(board: Board, figure: Figure) -> Point:
     return Point(machine_of(board), figure.variant, None, figure.precision, figure.threads, figure.ms)
 
 
-def measured_groups() -> list[tuple[Board, str]]:
+def list_measured_groups() -> list[tuple[Board, str]]:
     """Return boards and precisions that figures were published for."""
-    known = boards()
-    return [(known[name], precision) for name, precision in dict.fromkeys((f.board, f.precision) for f in figures())]
+    known = read_boards()
+    return [
+        (known[name], precision) for name, precision in dict.fromkeys((f.board, f.precision) for f in read_figures())
+    ]
 
 
 def fit_of(board: Board, precision: str) -> Fit:
     """Fit one board and judge it by leaving each model out."""
     points = points_of(board, precision)
-    errors = [error for _, error in left_out_errors(points, PRIORS[precision])]
+    errors = [error for _, error in compute_left_out_errors(points, PRIORS[precision])]
     return Fit(
-        fitted(points, PRIORS[precision]), len(points), math.sqrt(sum(e * e for e in errors) / len(errors)),
+        fit_constants(points, PRIORS[precision]),
+        len(points),
+        math.sqrt(sum(e * e for e in errors) / len(errors)),
         max(abs(e) for e in errors),
-    )  # fmt: skip
+    )
 
 
 @cache
-def stored_fits() -> dict[tuple[str, str], Fit]:
+def read_fits() -> dict[tuple[str, str], Fit]:
     """Return the fits of constants.json, by board and precision."""
     stored = json.loads(CONSTANTS.read_text(encoding="utf-8"))["fits"]
     return {
@@ -99,11 +113,11 @@ def stored_fits() -> dict[tuple[str, str], Fit]:
     }
 
 
-def speed_up(board: str, without: str = "") -> SpeedUp | None:
+def estimate_speed_up(board: str, without: str = "") -> SpeedUp | None:
     """Return a Jetson's speed-up over BASE by published times of other networks; None where there are none."""
     ratios = {
         name: times[BASE] / times[board]
-        for name, times in other_networks().items()
+        for name, times in read_other_networks().items()
         if board in times and name != without
     }
     same = [ratios[name] for name in SAME_BLOCKS if name in ratios]
@@ -113,19 +127,23 @@ def speed_up(board: str, without: str = "") -> SpeedUp | None:
     return SpeedUp(middle, min(same), max(ratios.values()))
 
 
-def board_errors(family: str, precision: str) -> list[tuple[Board, list[float]]]:
+def compute_board_errors(family: str, precision: str) -> list[tuple[Board, list[float]]]:
     """Leave each board of a family out; return it with the log errors of the constants that the others gave."""
-    group = [board for board, found in measured_groups() if board.family == family and found == precision]
+    group = [
+        board
+        for board, fitted_precision in list_measured_groups()
+        if board.family == family and fitted_precision == precision
+    ]
     result = []
     for left_out in group:
         rest = [point for board in group if board is not left_out for point in points_of(board, precision)]
         if rest:
-            constants = fitted(rest, PRIORS[precision])
-            result.append((left_out, [log_error(constants, point) for point in points_of(left_out, precision)]))
+            constants = fit_constants(rest, PRIORS[precision])
+            result.append((left_out, [compute_log_error(constants, point) for point in points_of(left_out, precision)]))
     return result
 
 
-def scaled_ratio(board: Board, like: Board) -> float:
+def compute_scaled_ratio(board: Board, like: Board) -> float:
     """Return how many times as fast a board is as one with the same cores: the smaller of its two peaks' ratios."""
     precision = next(iter(board.gmacs))
     compute = board.gmacs[precision] * board.cores / (like.gmacs[precision] * like.cores)
@@ -135,7 +153,7 @@ def scaled_ratio(board: Board, like: Board) -> float:
 def write_constants(path: Path) -> None:
     """Fit all boards and write the file."""
     lines = []
-    for board, precision in measured_groups():
+    for board, precision in list_measured_groups():
         fit = fit_of(board, precision)
         values = {
             "board": board.name,

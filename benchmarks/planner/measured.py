@@ -1,4 +1,4 @@
-"""A board's own measurement in place of published figures: ``edgedet bench --json FILE`` -> timings. Knows no table."""
+"""A board's own measurement in place of published figures: ``edgedet bench --json FILE`` -> timings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from edgedet.benchmarks.latency.result import HINT, read_json
 from edgedet.benchmarks.planner.boards import accuracy_of, board_for
 from edgedet.benchmarks.planner.costs import variant_of
-from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR, Estimate, Timing, from_timing, percent
-from edgedet.benchmarks.planner.fit import BASE, machine_of, stored_fits
-from edgedet.benchmarks.planner.memory import memory_mb
-from edgedet.benchmarks.planner.model import Point, fitted, left_out_errors
+from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR, Estimate, Timing, format_percent, from_timing
+from edgedet.benchmarks.planner.fit import BASE, machine_of, read_fits
+from edgedet.benchmarks.planner.memory import estimate_memory_mb
+from edgedet.benchmarks.planner.model import Point, compute_left_out_errors, fit_constants
 from edgedet.engines.table import PRECISIONS, PUBLIC_ENGINES
 from edgedet.errors import InputError
 
@@ -26,7 +26,7 @@ FEW_MODELS_ERROR = {1: 0.25, 2: 0.15}
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRow:
     """One row of a benchmark: ``ms`` is the network's p50, ``p90_ms`` its p90."""
 
     variant: str
@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class OwnBoard:
-    """What a benchmark says of its machine.
+    """A machine and its rows of a benchmark.
 
     device:  its name there.
     machine: "x86_64" or "aarch64".
@@ -50,18 +50,18 @@ class OwnBoard:
 
     device: str
     machine: str
-    rows: tuple[Measured, ...]
+    rows: tuple[MeasuredRow, ...]
     left_out: tuple[str, ...]
 
-    def groups(self) -> dict[tuple[str, str], list[Measured]]:
+    def groups(self) -> dict[tuple[str, str], list[MeasuredRow]]:
         """Return engine and precision -> rows."""
-        found: dict[tuple[str, str], list[Measured]] = {}
+        groups: dict[tuple[str, str], list[MeasuredRow]] = {}
         for row in self.rows:
-            found.setdefault((row.engine, row.precision), []).append(row)
-        return found
+            groups.setdefault((row.engine, row.precision), []).append(row)
+        return groups
 
 
-def own_board(path: Path, threads: int | None = None) -> OwnBoard:
+def read_own_board(path: Path, threads: int | None = None) -> OwnBoard:
     """Read a benchmark's JSON; raises InputError in one line where it is none or holds nothing to plan with.
 
     threads: which rows to take, where several numbers of threads were measured (default: the most).
@@ -73,7 +73,7 @@ def own_board(path: Path, threads: int | None = None) -> OwnBoard:
     rows, left_out = [], []
     for number, row in enumerate(models):
         try:
-            rows.append(_measured(row))
+            rows.append(_read_row(row))
         except _LeftOut as reason:
             left_out.append(str(reason))
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -82,8 +82,8 @@ def own_board(path: Path, threads: int | None = None) -> OwnBoard:
                 "name, input_hw, precision, engine, threads and ms.network.p50."
             ) from None
     known = sorted({row.threads for row in rows})
-    wanted = known[-1] if threads is None and known else threads
-    rows = [row for row in rows if row.threads == wanted]
+    chosen = known[-1] if threads is None and known else threads
+    rows = [row for row in rows if row.threads == chosen]
     if not rows:
         reasons = "; ".join(left_out) or f"it was measured with {', '.join(map(str, known))} threads, not {threads}"
         raise InputError(f"{path} holds nothing to plan with: {reasons}.")
@@ -96,15 +96,21 @@ class _LeftOut(Exception):
     """A row that is in order, but that nothing can be planned with."""
 
 
-def _measured(row: dict[str, Any]) -> Measured:
+def _read_row(row: dict[str, Any]) -> MeasuredRow:
     name, (h, w) = str(row["name"]), row["input_hw"]
     engine = next((key for beginning, key in _ENGINES.items() if str(row["engine"]).startswith(beginning)), None)
     threads = row["threads"]
     times = row["ms"]["network"]
-    measured = Measured(
-        name, int(h), str(row["precision"]), engine or "", int(threads), float(times["p50"]),
-        float(times.get("p90", times["p50"])), int(row.get("n", 0)),
-    )  # fmt: skip
+    measured = MeasuredRow(
+        name,
+        int(h),
+        str(row["precision"]),
+        engine or "",
+        int(threads),
+        float(times["p50"]),
+        float(times.get("p90", times["p50"])),
+        int(row.get("n", 0)),
+    )
     if not 0 < measured.ms < float("inf"):
         raise ValueError(f"p50 is {measured.ms}")
     if engine is None:
@@ -125,19 +131,19 @@ def timing_from(own: OwnBoard, engine: str, precision: str) -> Timing:
     kind = "trt" if engine == "trt" else own.machine
     reference = board_for(_REFERENCES.get(kind, _REFERENCES["x86_64"]))
     published = "fp16" if engine == "trt" and precision == "int8" else precision
-    prior = stored_fits()[reference.name, published].constants
+    prior = read_fits()[reference.name, published].constants
     peaks = machine_of(reference)
     machine = replace(peaks, engine=engine, gmacs={**peaks.gmacs, precision: peaks.gmacs[published]})
     points = [Point(machine, row.variant, row.side, precision, row.threads, row.ms) for row in rows]
     models = list(dict.fromkeys(row.variant for row in rows))
     if len(models) in FEW_MODELS_ERROR:
         error = FEW_MODELS_ERROR[len(models)]
-        known = f"such predictions were off by up to {percent(error)} where they were tried"
+        known = f"such predictions were off by up to {format_percent(error)} where they were tried"
     else:
-        error = max(abs(off) for _, off in left_out_errors(points, prior))
-        known = f"worst error of a model left out {percent(error)}"
+        error = max(abs(off) for _, off in compute_left_out_errors(points, prior))
+        known = f"worst error of a model left out {format_percent(error)}"
     why = f"constants of this board from {', '.join(models)} measured on it; {known}"
-    return Timing(fitted(points, prior), machine, precision, "measured constants", why, error)
+    return Timing(fit_constants(points, prior), machine, precision, "measured constants", why, error)
 
 
 def estimate_from(own: OwnBoard, timing: Timing, variant: str, side: int) -> Estimate:
@@ -147,13 +153,22 @@ def estimate_from(own: OwnBoard, timing: Timing, variant: str, side: int) -> Est
     for row in rows:
         if (row.variant, row.side) == (variant, side):
             return Estimate(
-                variant, side, timing.precision, engine, row.ms, row.ms, max(row.ms, row.p90_ms), "measured",
+                variant,
+                side,
+                timing.precision,
+                engine,
+                row.ms,
+                row.ms,
+                max(row.ms, row.p90_ms),
+                "measured",
                 f"measured: p50, and p90 as the slow end, of {row.runs} runs",
-                memory_mb(variant, side, timing.precision, engine), accuracy_of(variant, side, timing.precision),
-            )  # fmt: skip
+                estimate_memory_mb(variant, side, timing.precision, engine),
+                accuracy_of(variant, side, timing.precision),
+            )
     if not any(row.variant.startswith("lite") == variant.startswith("lite") for row in rows):
         timing = replace(
-            timing, error=timing.error + LITE_TO_D_ERROR,
+            timing,
+            error=timing.error + LITE_TO_D_ERROR,
             why=f"{timing.why}; none of them is a {'Lite' if variant.startswith('lite') else 'D'} model: wider",
-        )  # fmt: skip
+        )
     return from_timing(timing, variant, side, timing.precision, rows[0].threads)

@@ -1,4 +1,4 @@
-"""Megabytes that a process needs for one variant. Knows layer costs and published footprints; knows no time."""
+"""Megabytes that a process needs for one variant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from edgedet.benchmarks.planner.boards import published_memory
+from edgedet.benchmarks.planner.boards import read_published_memory
 from edgedet.benchmarks.planner.costs import costs_of, own_side
 from edgedet.benchmarks.profile.layer_costs import BYTES
 from edgedet.specs import resized, spec_for
@@ -20,9 +20,9 @@ ORT_FACTORS = (2.0, 5.4, 0.0)
 _BOX_CODES = 4
 
 
-def memory_mb(variant: str, side: int, precision: str, engine: str) -> float:
+def estimate_memory_mb(variant: str, side: int, precision: str, engine: str) -> float:
     """Return what the process needs, in MB (1e6 bytes): its own, weights, activations and outputs."""
-    return PROCESS_MB[engine] + float(np.dot(factors_of(engine), _parts_mb(variant, side, precision)))
+    return PROCESS_MB[engine] + float(np.dot(factors_of(engine), _split_mb(variant, side, precision)))
 
 
 def factors_of(engine: str) -> tuple[float, ...]:
@@ -31,26 +31,28 @@ def factors_of(engine: str) -> tuple[float, ...]:
     Fitted on published footprints: LiteRT keeps a file and a packed copy of its weights, and outputs count several
     times in both engines, because those figures are of graphs that end in an NMS. Ours do not, so this errs upwards.
     """
-    return ORT_FACTORS if engine == "ort" else _fitted(engine)
+    return ORT_FACTORS if engine == "ort" else _fit_factors(engine)
 
 
-def memory_errors(engine: str) -> list[float]:
+def compute_memory_errors(engine: str) -> list[float]:
     """Return (fitted - published) / published of an engine's footprints."""
     return [
-        float(np.dot(_fitted(engine), _parts_mb(variant, own_side(variant), precision)) / mb - 1)
-        for variant, precision, mb in published_memory(engine)
+        float(np.dot(_fit_factors(engine), _split_mb(variant, own_side(variant), precision)) / mb - 1)
+        for variant, precision, mb in read_published_memory(engine)
     ]
 
 
 @cache
-def _fitted(engine: str) -> tuple[float, ...]:
-    found = published_memory(engine)
-    parts = np.array([_parts_mb(variant, own_side(variant), precision) for variant, precision, _ in found])
-    wanted = np.array([mb for _, _, mb in found])
-    return tuple(float(x) for x in np.linalg.lstsq(parts / wanted[:, None], np.ones(len(found)), rcond=None)[0])
+def _fit_factors(engine: str) -> tuple[float, ...]:
+    footprints = read_published_memory(engine)
+    parts = np.array([_split_mb(variant, own_side(variant), precision) for variant, precision, _ in footprints])
+    published_mb = np.array([mb for _, _, mb in footprints])
+    return tuple(
+        float(x) for x in np.linalg.lstsq(parts / published_mb[:, None], np.ones(len(footprints)), rcond=None)[0]
+    )
 
 
-def _parts_mb(variant: str, side: int, precision: str) -> tuple[float, float, float]:
+def _split_mb(variant: str, side: int, precision: str) -> tuple[float, float, float]:
     """Return weights and activations in the precision, and the outputs in float."""
     costs = costs_of(variant, side)
     spec = resized(spec_for(f"tf_efficientdet_{variant}"), (side, side))

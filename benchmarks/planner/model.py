@@ -65,16 +65,16 @@ class Point:
     ms: float
 
 
-def predicted_ms(
+def predict_ms(
     constants: Constants, machine: Machine, variant: str, side: int | None, precision: str, threads: int
 ) -> float:
     """Return the milliseconds of one picture at batch 1."""
     theta = np.log([1 / constants.dense, 1 / constants.depthwise, 1 / constants.bytes, constants.layer])
-    return _predicted(theta, Point(machine, variant, side, precision, threads, 0.0))
+    return _predict(theta, Point(machine, variant, side, precision, threads, 0.0))
 
 
 @cache
-def _work(variant: str, side: int | None, swish: str) -> tuple[np.ndarray, ...]:
+def _list_work(variant: str, side: int | None, swish: str) -> tuple[np.ndarray, ...]:
     """Return of each kind of layer: how many there are, multiply-accumulates, elements moved, whether depthwise."""
     rows = []
     for row in costs_of(variant, side).rows:
@@ -90,10 +90,10 @@ def _work(variant: str, side: int | None, swish: str) -> tuple[np.ndarray, ...]:
     return count, macs, moved, is_depthwise > 0
 
 
-def _predicted(theta: np.ndarray, point: Point) -> float:
+def _predict(theta: np.ndarray, point: Point) -> float:
     engine = point.machine.engine
     swish = SWISH.get(engine) or SWISH[engine, point.precision]
-    count, macs, elements, is_depthwise = _work(point.variant, point.side, swish)
+    count, macs, elements, is_depthwise = _list_work(point.variant, point.side, swish)
     dense, depthwise, moved, layer = np.exp(theta)
     rate = point.machine.gmacs[point.precision] * 1e9 * point.threads
     computing = macs / rate * np.where(is_depthwise, depthwise, dense)
@@ -101,20 +101,20 @@ def _predicted(theta: np.ndarray, point: Point) -> float:
     return 1e3 * float((count * (np.maximum(computing, moving) + layer * LAYER_UNIT_S)).sum())
 
 
-def fitted(points: Sequence[Point], prior: Constants) -> Constants:
+def fit_constants(points: Sequence[Point], prior: Constants) -> Constants:
     """Return the constants that explain latencies best, in ratios (maximum a posteriori, Levenberg-Marquardt).
 
     The prior says the proportions between constants, not the speed as a whole; see FIGURE_SIGMA and PRIOR_SIGMA.
     """
     start = np.log([1 / prior.dense, 1 / prior.depthwise, 1 / prior.bytes, prior.layer])
-    wanted = np.log([point.ms for point in points])
+    logs_ms = np.log([point.ms for point in points])
 
     def residuals(theta: np.ndarray) -> np.ndarray:
-        off = np.log([_predicted(theta, point) for point in points]) - wanted
+        off = np.log([_predict(theta, point) for point in points]) - logs_ms
         moved = theta - start
         return np.concatenate([off / FIGURE_SIGMA, (moved - moved.mean()) / PRIOR_SIGMA])
 
-    theta, damping = start + np.mean(wanted - np.log([_predicted(start, point) for point in points])), 1e-2
+    theta, damping = start + np.mean(logs_ms - np.log([_predict(start, point) for point in points])), 1e-2
     now = residuals(theta)
     for _ in range(100):
         step_size = 1e-4
@@ -133,18 +133,20 @@ def fitted(points: Sequence[Point], prior: Constants) -> Constants:
     return Constants(*(float(value) for value in (*(1 / times[:3]), times[3])))
 
 
-def log_error(constants: Constants, point: Point) -> float:
+def compute_log_error(constants: Constants, point: Point) -> float:
     """Return ln(predicted / published): +0.1 is 10 % too slow."""
-    return float(np.log(predicted_ms(
-        constants, point.machine, point.variant, point.side, point.precision, point.threads
-    ) / point.ms))  # fmt: skip
+    return float(
+        np.log(
+            predict_ms(constants, point.machine, point.variant, point.side, point.precision, point.threads) / point.ms
+        )
+    )
 
 
-def left_out_errors(points: Sequence[Point], prior: Constants) -> list[tuple[Point, float]]:
+def compute_left_out_errors(points: Sequence[Point], prior: Constants) -> list[tuple[Point, float]]:
     """Leave each model out in turn; return each of its latencies with its log error by the constants of the others."""
-    found = []
+    errors = []
     for variant in dict.fromkeys(point.variant for point in points):
         rest = [point for point in points if point.variant != variant]
-        constants = fitted(rest, prior)
-        found += [(point, log_error(constants, point)) for point in points if point.variant == variant]
-    return found
+        constants = fit_constants(rest, prior)
+        errors += [(point, compute_log_error(constants, point)) for point in points if point.variant == variant]
+    return errors

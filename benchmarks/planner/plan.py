@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgedet import __version__
-from edgedet.benchmarks.planner.boards import board_for, boards
+from edgedet.benchmarks.planner.boards import board_for, read_boards
 from edgedet.benchmarks.planner.costs import MORE_SIZES, VARIANTS, own_side, variant_of
-from edgedet.benchmarks.planner.estimate import Choice, Estimate, choose, estimate, fit_word, planned_precisions
-from edgedet.benchmarks.planner.measured import estimate_from, own_board, timing_from
+from edgedet.benchmarks.planner.estimate import Choice, Estimate, choose, estimate, judge_fit, list_precisions
+from edgedet.benchmarks.planner.measured import estimate_from, read_own_board, timing_from
 from edgedet.engines.table import engine_named
 from edgedet.errors import InputError
 
@@ -66,7 +66,7 @@ class Plan:
 
     def fits(self, row: Estimate) -> str:
         """Return "yes", "likely", "unlikely", "no" or "memory"."""
-        return fit_word(row, self.budget_ms, self.ram_gb)
+        return judge_fit(row, self.budget_ms, self.ram_gb)
 
 
 def make_plan(request: PlanRequest) -> Plan:
@@ -76,7 +76,7 @@ def make_plan(request: PlanRequest) -> Plan:
         return _plan_for_board(request, request.board, budget_ms)
     if request.measured is not None and request.board is None:
         return _plan_from_measured(request, request.measured, budget_ms)
-    raise InputError(f"name either --board or --from FILE; boards: {', '.join(boards())}.")
+    raise InputError(f"name either --board or --from FILE; boards: {', '.join(read_boards())}.")
 
 
 def _network_budget_ms(request: PlanRequest) -> float:
@@ -103,7 +103,7 @@ def _plan_for_board(request: PlanRequest, name: str, budget_ms: float) -> Plan:
         raise InputError(f"--threads wants a number from 1 to {board.cores} ({limit}); got {threads}.")
     rows = [
         estimate(board, variant, side, precision, threads)
-        for precision in _precisions(request, planned_precisions(board))
+        for precision in _precisions(request, list_precisions(board))
         for variant, side in _models(request)
     ]
     return Plan(
@@ -121,7 +121,7 @@ def _plan_for_board(request: PlanRequest, name: str, budget_ms: float) -> Plan:
 
 
 def _plan_from_measured(request: PlanRequest, path: Path, budget_ms: float) -> Plan:
-    own = own_board(path, request.threads)
+    own = read_own_board(path, request.threads)
     groups = own.groups()
     precisions = _precisions(request, list(dict.fromkeys(precision for _, precision in groups)))
     rows = []
@@ -159,7 +159,7 @@ def _precisions(request: PlanRequest, known: Sequence[str]) -> list[str]:
     return chosen
 
 
-def plan_figures(plan: Plan) -> dict[str, Any]:
+def json_from_plan(plan: Plan) -> dict[str, Any]:
     """Return what ``--json`` writes; docs/planning.md says what each figure means."""
     choice = plan.choice
     return {

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a model file, as the file has them. Knows .onnx and .tflite, and needs their packages."""
+"""Multiply-accumulates of a model file, .onnx or .tflite, where the package that reads it is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgedet.engines.tflite_file import read_trailer
 from edgedet.errors import EdgeDetError
 
 
-def macs_of(path: Path) -> int | None:
+def count_macs(path: Path) -> int | None:
     """Return the multiply-accumulates of one picture; None for engines, and where no package here reads the file."""
     try:
         if path.suffix == ".onnx" and find_spec("onnx") is not None:
@@ -19,9 +19,9 @@ def macs_of(path: Path) -> int | None:
 
             return sum(conv_macs(onnx.load(path)).values())
         if path.suffix == ".tflite" and find_spec("ai_edge_litert") is not None:
-            from edgedet.benchmarks.profile.tflite_nodes import operators_in
+            from edgedet.benchmarks.profile.tflite_nodes import read_operators
 
-            return sum(operator.macs for operator in operators_in(read_trailer(path)[1]))
+            return sum(operator.macs for operator in read_operators(read_trailer(path)[1]))
     except EdgeDetError:  # a file that another exporter wrote: it is measured without
         return None
     return None

@@ -1,6 +1,6 @@
-"""What each layer of an exported graph costs: multiply-accumulates and bytes. Knows ONNX and our names; no clock.
+"""What each layer of an exported graph costs: multiply-accumulates and bytes.
 
-    layers = layer_costs(onnx.load("edgedet-out/my.onnx"), "fp16")
+    layers = compute_layer_costs(onnx.load("edgedet-out/my.onnx"), "fp16")
     sum(layer.macs for layer in layers)
 
 Bytes are those of the tensors as the graph has them, each read and written once: no cache, no fusion. What an engine
@@ -87,7 +87,7 @@ class LayerCost:
         return self.op_class in ("swish", "relu6")
 
 
-def layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list[LayerCost]:
+def compute_layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list[LayerCost]:
     """Return the cost of each node of a float or Q/DQ graph of ours, in the graph's order.
 
     precision: "fp32", "fp16" or "int8": the bytes of every weight and activation but the camera's bytes, which have

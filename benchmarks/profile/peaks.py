@@ -34,7 +34,7 @@ class Peaks:
         return max(macs / self.gmacs_per_s, moved / self.gb_per_s) / 1e6
 
 
-def peaks_of(product: Callable[[], Any], copy: Callable[[], Any], kind: str) -> Peaks:
+def measure_peaks(product: Callable[[], Any], copy: Callable[[], Any], kind: str) -> Peaks:
     """Measure both; the first runs, in which buffers are made, do not count."""
     product_s, copy_s = (min([_seconds(work) for _ in range(REPEATS + 1)][1:]) for work in (product, copy))
     return Peaks(SIDE**3 / product_s / 1e9, 2 * COPY_BYTES / copy_s / 1e9, kind)
@@ -46,7 +46,7 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def ort_peaks(options: Any) -> Peaks:
+def measure_ort_peaks(options: Any) -> Peaks:
     """Measure onnxruntime with the given session options."""
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
@@ -67,10 +67,10 @@ def ort_peaks(options: Any) -> Peaks:
         return lambda: (session.run_with_iobinding(binding), out)
 
     product = runner("MatMul", [SIDE, SIDE], random.random((SIDE, SIDE), dtype=np.float32))
-    return peaks_of(product, runner("Relu", [COPY_BYTES // 4]), "float32")
+    return measure_peaks(product, runner("Relu", [COPY_BYTES // 4]), "float32")
 
 
-def tflite_peaks(threads: int, int8: bool) -> Peaks:
+def measure_tflite_peaks(threads: int, int8: bool) -> Peaks:
     """Measure LiteRT and its XNNPACK, the product in the integers of INT8 files or in floats."""
     from edgedet.benchmarks.profile.tflite_profile import interpreter_of
     from edgedet.export.tflite.builder import Scales, TfliteBuilder
@@ -97,4 +97,4 @@ def tflite_peaks(threads: int, int8: bool) -> Peaks:
     copy = TfliteBuilder()
     x, y = (copy.tensor(name, (COPY_BYTES // 4,), np.float32) for name in "xy")
     copy.op("RELU6", [x], [y])
-    return peaks_of(multiply, runner(copy, x, y, random.random(COPY_BYTES // 4, dtype=np.float32)), kind.__name__)
+    return measure_peaks(multiply, runner(copy, x, y, random.random(COPY_BYTES // 4, dtype=np.float32)), kind.__name__)

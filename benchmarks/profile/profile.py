@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedet.benchmarks.profile.peaks import COPY_BYTES, REPEATS, SIDE, Peaks, ort_peaks, tflite_peaks
+from edgedet.benchmarks.profile.peaks import COPY_BYTES, REPEATS, SIDE, Peaks, measure_ort_peaks, measure_tflite_peaks
 from edgedet.child_process import Child
 from edgedet.errors import UnsupportedError, require
 
@@ -39,7 +39,7 @@ CACHE_NOTE = (
 
 
 @dataclass(frozen=True)
-class Ran:
+class OperatorRun:
     """One operator as it ran; ``macs`` and ``moved`` (bytes) are None where the engine does not tell."""
 
     op_class: str
@@ -106,16 +106,16 @@ def profile_model(model: Path, threads: int, runs: int) -> Profile:
     )
 
 
-def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
+def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[OperatorRun], Peaks, str], None]:
     """Run in a child; times are medians."""
-    from edgedet.benchmarks.profile.layer_costs import layer_costs
+    from edgedet.benchmarks.profile.layer_costs import compute_layer_costs
 
     ort, onnx = (require(module, "edgedet bench --profile") for module in ("onnxruntime", "onnx"))
-    costs = {layer.name: layer for layer in layer_costs(onnx.load(model))}
+    costs = {layer.name: layer for layer in compute_layer_costs(onnx.load(model))}
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as edgedet/engines/ort.py
-    peaks = ort_peaks(options)
+    peaks = measure_ort_peaks(options)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = f"{folder}/profile"
@@ -125,10 +125,10 @@ def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Pea
         for _ in range(WARMUP + runs):
             session.run(None, {pixels.name: picture})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return (ran_from_events(events, costs), peaks, f"median of {runs} runs"), None
+    return (runs_from_events(events, costs), peaks, f"median of {runs} runs"), None
 
 
-def ran_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, LayerCost]) -> list[Ran]:
+def runs_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, LayerCost]) -> list[OperatorRun]:
     """Return onnxruntime's operators from its profile of ``WARMUP`` and more runs.
 
     Names are not unique, for its own nodes have none; their numbers are.
@@ -139,13 +139,13 @@ def ran_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, Lay
             number = event["args"]["node_index"]
             times[number].append(event["dur"] / 1e3)
             last[number] = event
-    found = []
+    operators = []
     for number, event in last.items():
         layer, args = layer_of(event["name"].removesuffix(_KERNEL), costs), event["args"]
         added = _ADDED.get(args["op_name"], OTHER)
         sizes = [args.get(name) for name in ("activation_size", "parameter_size", "output_size")]
-        found.append(
-            Ran(
+        operators.append(
+            OperatorRun(
                 layer.op_class if layer else added,
                 layer.part if layer else added,
                 float(np.median(times[number][WARMUP:])),
@@ -153,7 +153,7 @@ def ran_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, Lay
                 None if None in sizes else sum(map(int, sizes)),
             )
         )
-    return found
+    return operators
 
 
 def _macs(layer: LayerCost | None, costs: Mapping[str, LayerCost]) -> int | None:
@@ -174,42 +174,42 @@ def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
     return None
 
 
-def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[Ran], Peaks, str], None]:
+def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[OperatorRun], Peaks, str], None]:
     """Run in a child; times are means, because LiteRT sums up."""
     from edgedet.benchmarks.profile.layer_costs import part_of
-    from edgedet.benchmarks.profile.tflite_nodes import matched, operators_in
+    from edgedet.benchmarks.profile.tflite_nodes import match_times, read_operators
     from edgedet.benchmarks.profile.tflite_profile import Profile
     from edgedet.engines.tflite_file import read_trailer
 
     meta, flatbuffer = read_trailer(model)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # LiteRT tells of each accelerator that is not here
-    peaks = tflite_peaks(threads, meta.precision == "int8")
+    peaks = measure_tflite_peaks(threads, meta.precision == "int8")
     profile = Profile(model, threads)
     for _ in range(runs):
         profile.run()
     rows, note = profile.rows(), f"mean of {runs} runs"
-    found = matched(
-        operators_in(flatbuffer), rows, lambda operator: peaks.roofline_ms(operator.macs, operator.moved)
-    )  # fmt: skip
-    if found is None:
-        ran = [Ran(kind, "", ms, None, None) for (kind, _), (ms, _) in rows.items()]
+    timed = match_times(
+        read_operators(flatbuffer), rows, lambda operator: peaks.roofline_ms(operator.macs, operator.moved)
+    )
+    if timed is None:
+        ran = [OperatorRun(kind, "", ms, None, None) for (kind, _), (ms, _) in rows.items()]
         return (ran, peaks, f"{note}; LiteRT ran other operators than the file holds, so neither parts nor costs"), None
     note += "; operators of the same kind and place in several of XNNPACK's partitions are one to LiteRT, divided here"
-    ran = [Ran(item.op_class, part_of(item.name), ms, item.macs, item.moved) for item, ms in found]
+    ran = [OperatorRun(item.op_class, part_of(item.name), ms, item.macs, item.moved) for item, ms in timed]
     return (ran, peaks, note), None
 
 
-def sum_costs(ran: Sequence[Ran], peaks: Peaks, group_of: Callable[[Ran], str]) -> list[GroupCost]:
+def sum_costs(ran: Sequence[OperatorRun], peaks: Peaks, group_of: Callable[[OperatorRun], str]) -> list[GroupCost]:
     """Return times and costs of each group, the longest first; operators whose group is "" are left out."""
     total_ms = sum(operator.ms for operator in ran)
-    groups: dict[str, list[Ran]] = defaultdict(list)
+    groups: dict[str, list[OperatorRun]] = defaultdict(list)
     for operator in ran:
         groups[group_of(operator)].append(operator)
     costs = [_cost_of(name, operators, total_ms, peaks) for name, operators in groups.items() if name]
     return sorted(costs, key=lambda cost: -cost.ms)
 
 
-def _cost_of(name: str, operators: Sequence[Ran], total_ms: float, peaks: Peaks) -> GroupCost:
+def _cost_of(name: str, operators: Sequence[OperatorRun], total_ms: float, peaks: Peaks) -> GroupCost:
     ms = sum(operator.ms for operator in operators)
     costs = [(operator.macs, operator.moved) for operator in operators]
     known = [(macs, moved) for macs, moved in costs if macs is not None and moved is not None]

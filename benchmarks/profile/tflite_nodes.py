@@ -1,4 +1,4 @@
-"""The operators of a .tflite file, what each costs, and which of LiteRT's measured ones it is. Knows the schema."""
+"""The operators of a .tflite file: what each costs, and which of the operators that LiteRT timed it is."""
 
 from __future__ import annotations
 
@@ -17,17 +17,38 @@ SWISH = "LOGISTIC and MUL"  # which XNNPACK runs as one operator
 _WEIGHT_AXES = {"CONV_2D": (1, 2, 3), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (1,)}
 _TYPE_BYTES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8}  # all others one
 _OP_CLASSES = {
-    SWISH: "swish", "LOGISTIC": "swish", "DEPTHWISE_CONV_2D": "depthwise", "ADD": "sum", "MUL": "weighting",
-    "MAX_POOL_2D": "pool", "PAD": "pool", "PADV2": "pool", "RESIZE_NEAREST_NEIGHBOR": "resize", "RESHAPE": "layout",
-    "TRANSPOSE": "layout", "CONCATENATION": "layout", "QUANTIZE": "quantise", "DEQUANTIZE": "quantise",
-}  # fmt: skip
+    SWISH: "swish",
+    "LOGISTIC": "swish",
+    "DEPTHWISE_CONV_2D": "depthwise",
+    "ADD": "sum",
+    "MUL": "weighting",
+    "MAX_POOL_2D": "pool",
+    "PAD": "pool",
+    "PADV2": "pool",
+    "RESIZE_NEAREST_NEIGHBOR": "resize",
+    "RESHAPE": "layout",
+    "TRANSPOSE": "layout",
+    "CONCATENATION": "layout",
+    "QUANTIZE": "quantise",
+    "DEQUANTIZE": "quantise",
+}
 # XNNPACK's names, as its profile begins them, -> ours (xnnpack/operator-type); "Invalid Unary Op" is a look-up table
 _XNNPACK = {
-    "Fully Connected": "CONV_2D", "Convolution": "CONV_2D", "Invalid Unary Op": SWISH, "Sigmoid": "LOGISTIC",
-    "Multiply": "MUL", "Add": "ADD", "Subtract": "SUB", "Convert": "DEQUANTIZE", "Mean": "MEAN",
-    "Max Pooling": "MAX_POOL_2D", "Static Reshape": "RESHAPE", "Transpose": "TRANSPOSE", "Constant Pad": "PAD",
+    "Fully Connected": "CONV_2D",
+    "Convolution": "CONV_2D",
+    "Invalid Unary Op": SWISH,
+    "Sigmoid": "LOGISTIC",
+    "Multiply": "MUL",
+    "Add": "ADD",
+    "Subtract": "SUB",
+    "Convert": "DEQUANTIZE",
+    "Mean": "MEAN",
+    "Max Pooling": "MAX_POOL_2D",
+    "Static Reshape": "RESHAPE",
+    "Transpose": "TRANSPOSE",
+    "Constant Pad": "PAD",
     "Clamp": "RELU6",
-}  # fmt: skip
+}
 _SAME = {"FULLY_CONNECTED": "CONV_2D", "QUANTIZE": "DEQUANTIZE", "CAST": "DEQUANTIZE", "PADV2": "PAD"}
 _APART = ("ADD", "SUB", "MUL")  # whose activation is an operator of its own to XNNPACK
 _DELEGATE = "Delegate/"
@@ -65,28 +86,28 @@ def kinds_of(schema: Any, model: Any) -> list[str]:
     return [names[codes[operator.opcodeIndex]] for operator in graph.operators]
 
 
-def swishes(operators: Sequence[Any], kinds: Sequence[str]) -> dict[int, int]:
+def find_swishes(operators: Sequence[Any], kinds: Sequence[str]) -> dict[int, int]:
     """Return LOGISTIC -> MUL where the MUL alone reads the LOGISTIC, and multiplies it with what that reads."""
     readers: dict[int, list[int]] = defaultdict(list)
     for index, operator in enumerate(operators):
-        for tensor in int_list(operator.inputs):
+        for tensor in to_int_list(operator.inputs):
             readers[tensor].append(index)
-    found = {}
+    second_of = {}
     for index, (operator, kind) in enumerate(zip(operators, kinds, strict=True)):
         if kind == "LOGISTIC":
             x, y = int(operator.inputs[0]), int(operator.outputs[0])
             last = readers[y][0] if len(readers[y]) == 1 else index
-            if kinds[last] == "MUL" and set(int_list(operators[last].inputs)) == {x, y}:
-                found[index] = last
-    return found
+            if kinds[last] == "MUL" and set(to_int_list(operators[last].inputs)) == {x, y}:
+                second_of[index] = last
+    return second_of
 
 
-def int_list(values: Any) -> list[int]:
+def to_int_list(values: Any) -> list[int]:
     """Return the schema's numbers, an array or None, as a list."""
     return [] if values is None else [int(value) for value in values]
 
 
-def operators_in(flatbuffer: bytes) -> list[Operator]:
+def read_operators(flatbuffer: bytes) -> list[Operator]:
     """Return the operators of a file in order."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -100,20 +121,22 @@ def operators_in(flatbuffer: bytes) -> list[Operator]:
         item = graph.tensors[tensor]
         return math.prod(map(int, item.shape)) * _TYPE_BYTES.get(types[item.type], 1)
 
-    found = []
+    operators = []
     for operator, kind in zip(graph.operators, kinds_of(schema, model), strict=True):
-        read = [int(tensor) for tensor in operator.inputs if tensor >= 0]
-        made = [int(tensor) for tensor in operator.outputs]
-        name = graph.tensors[made[0]].name.decode()
-        weight = [int(axis) for axis in graph.tensors[read[1]].shape] if kind in _WEIGHT_AXES else []
-        macs = math.prod(map(int, graph.tensors[made[0]].shape)) if weight else 0
+        inputs_and_constants = [int(tensor) for tensor in operator.inputs if tensor >= 0]
+        outputs = [int(tensor) for tensor in operator.outputs]
+        name = graph.tensors[outputs[0]].name.decode()
+        weight = [int(axis) for axis in graph.tensors[inputs_and_constants[1]].shape] if kind in _WEIGHT_AXES else []
+        macs = math.prod(map(int, graph.tensors[outputs[0]].shape)) if weight else 0
         macs *= math.prod(weight[axis] for axis in _WEIGHT_AXES.get(kind, ()))
-        moved = sum(size(tensor) for tensor in {*read, *made})
-        inputs = tuple(tensor for tensor in read if tensor in from_graph)
+        moved = sum(size(tensor) for tensor in {*inputs_and_constants, *outputs})
+        inputs = tuple(tensor for tensor in inputs_and_constants if tensor in from_graph)
         is_apart = kind in _APART and operator.builtinOptions.fusedActivationFunction
-        activation = 2 * sum(map(size, made)) if is_apart else 0
-        found.append(Operator(kind, name, macs, inputs, tuple(made), moved, _op_class(kind, name, weight), activation))
-    return found
+        activation = 2 * sum(map(size, outputs)) if is_apart else 0
+        operators.append(
+            Operator(kind, name, macs, inputs, tuple(outputs), moved, _op_class(kind, name, weight), activation)
+        )
+    return operators
 
 
 def _op_class(kind: str, name: str, weight: Sequence[int]) -> str:
@@ -124,7 +147,7 @@ def _op_class(kind: str, name: str, weight: Sequence[int]) -> str:
     return "swish" if name.endswith(".swish") else _OP_CLASSES.get(kind, "other")
 
 
-def matched(
+def match_times(
     operators: Sequence[Operator], rows: Rows, least_ms: Callable[[Operator], float]
 ) -> list[tuple[Operator, float]] | None:
     """Return each operator with its milliseconds; None where LiteRT ran others than the file leads one to expect.
@@ -142,16 +165,16 @@ def matched(
         expected: dict[tuple[str, int], list[Operator]] = defaultdict(list)
         for place in outside & set(range(len(operators))):
             expected[operators[place].kind, place].append(operators[place])
-        for partition in partitions(operators, outside):
+        for partition in find_partitions(operators, outside):
             members = [operators[place] for place in partition]
-            for place, operator in enumerate(_with_activations(fused(members) if fuse else members)):
+            for place, operator in enumerate(_with_activations(fuse_swishes(members) if fuse else members)):
                 kind = _SAME.get(operator.kind, operator.kind)
                 expected[_DELEGATE + kind, place].append(operator)
-        if {key: len(found) for key, found in expected.items()} == {key: count for key, (_, count) in seen.items()}:
+        if {key: len(same) for key, same in expected.items()} == {key: count for key, (_, count) in seen.items()}:
             return [
-                (operator, seen[key][0] * least_ms(operator) / sum(map(least_ms, found)))
-                for key, found in expected.items()
-                for operator in found
+                (operator, seen[key][0] * least_ms(operator) / sum(map(least_ms, same)))
+                for key, same in expected.items()
+                for operator in same
             ]
     return None
 
@@ -166,9 +189,9 @@ def _family(kind: str) -> str:
     return _DELEGATE + next((ours for theirs, ours in _XNNPACK.items() if name.startswith(theirs)), name)
 
 
-def fused(operators: Sequence[Operator]) -> list[Operator]:
+def fuse_swishes(operators: Sequence[Operator]) -> list[Operator]:
     """Return operators with each swish's two as one, which reads its input once and writes its output once."""
-    second_of = swishes(operators, [operator.kind for operator in operators])
+    second_of = find_swishes(operators, [operator.kind for operator in operators])
     return [
         replace(operators[second_of[index]], kind=SWISH, inputs=operator.inputs, moved=operator.moved)
         if index in second_of
@@ -185,25 +208,25 @@ def _with_activations(operators: Sequence[Operator]) -> Iterator[Operator]:
             yield replace(operator, kind="RELU6", macs=0, moved=operator.activation, op_class="relu6")
 
 
-def partitions(operators: Sequence[Operator], outside: AbstractSet[int]) -> list[list[int]]:
+def find_partitions(operators: Sequence[Operator], outside: AbstractSet[int]) -> list[list[int]]:
     """Return the operators of each of XNNPACK's partitions, in the order in which they run.
 
     As TFLite divides a graph (tensorflow/lite/graph_info.cc): whatever can run by now of one side, then of the other.
     """
-    made = {tensor for operator in operators for tensor in operator.outputs}
-    left, found = list(range(len(operators))), []
+    unmade = {tensor for operator in operators for tensor in operator.outputs}
+    left, partitions = list(range(len(operators))), []
     while left:
         side, members = None, []
         for index in [*left, *left]:  # twice: what comes late in the file may make an earlier one ready
             operator = operators[index]
-            if index in members or made.intersection(operator.inputs) or side not in (None, index in outside):
+            if index in members or unmade.intersection(operator.inputs) or side not in (None, index in outside):
                 continue
             side = index in outside
             members.append(index)
-            made.difference_update(operator.outputs)
+            unmade.difference_update(operator.outputs)
         if not members:  # a cycle: no TFLite file
             return []
         left = [index for index in left if index not in members]
         if not side:
-            found.append(members)
-    return found
+            partitions.append(members)
+    return partitions

@@ -1,4 +1,4 @@
-"""Where the time of a .tflite file goes, as LiteRT sees it. Knows no detector.
+"""Where the time of a .tflite file goes, by LiteRT's own profiler.
 
 Times are of LiteRT's own profiler, which XNNPACK tells each of its operators:
 it is reached through the C interface of libLiteRt (litert/c/litert_profiler.h), because the Python package hides it.
@@ -42,19 +42,19 @@ class Profile:
         self._held: list[Any] = []  # what the library keeps pointers to
         self._before: dict[str, float] = {}
         self._runs = 0
-        environment = self._made("LiteRtCreateEnvironment", ctypes.c_int(0), None)
-        model = self._made("LiteRtCreateModelFromFile", environment, str(path).encode())
-        options = self._made("LiteRtCreateOptions")
+        environment = self._create("LiteRtCreateEnvironment", ctypes.c_int(0), None)
+        model = self._create("LiteRtCreateModelFromFile", environment, str(path).encode())
+        options = self._create("LiteRtCreateOptions")
         self._call("LiteRtSetOptionsHardwareAccelerators", options, ctypes.c_int(_CPU))
         for identifier, text in _OPTIONS.items():
             payload = ctypes.create_string_buffer(text.format(threads=threads).encode())
             keep = _Deleter(lambda pointer: None)
             self._held += [payload, keep]
-            option = self._made("LiteRtCreateOpaqueOptions", identifier.encode(), payload, keep)
+            option = self._create("LiteRtCreateOpaqueOptions", identifier.encode(), payload, keep)
             self._call("LiteRtAddOpaqueOptions", options, option)
-        self._model = self._made("LiteRtCreateCompiledModel", environment, model, options)
-        self._profiler = self._made("LiteRtCompiledModelGetProfiler", self._model)
-        signature = self._made("LiteRtGetModelSignature", model, ctypes.c_size_t(0))
+        self._model = self._create("LiteRtCreateCompiledModel", environment, model, options)
+        self._profiler = self._create("LiteRtCompiledModelGetProfiler", self._model)
+        signature = self._create("LiteRtGetModelSignature", model, ctypes.c_size_t(0))
         self._buffers = [self._buffers_of(environment, signature, side) for side in ("Input", "Output")]
         for _ in range(_WARMUP):
             self._run()
@@ -69,11 +69,11 @@ class Profile:
         self._call("LiteRtStartProfiler", self._profiler)
         self._run()
         self._call("LiteRtStopProfiler", self._profiler)
-        summary = self._made("LiteRtGetProfileSummary", self._profiler, self._model)
+        summary = self._create("LiteRtGetProfileSummary", self._profiler, self._model)
         self._text = ctypes.string_at(summary)
         _C.free(summary)
         self._runs += 1
-        total, before = parsed(self._text), self._before  # over all runs so far
+        total, before = parse_times(self._text), self._before  # over all runs so far
         self._before = total
         return {
             name: ms - before.get(name, 0.0) if name.startswith(_DELEGATE) else ms / self._runs
@@ -86,7 +86,7 @@ class Profile:
         The place of XNNPACK's operators is that within a partition, and those of the same type and place in several
         partitions are one row; the place of others is that in the file.
         """
-        return {key: (ms / self._runs, calls // self._runs) for key, (ms, calls) in parsed_rows(self._text).items()}
+        return {key: (ms / self._runs, calls // self._runs) for key, (ms, calls) in parse_rows(self._text).items()}
 
     def _buffers_of(self, environment: Any, signature: Any, side: str) -> Any:
         count = ctypes.c_size_t()
@@ -94,20 +94,22 @@ class Profile:
         buffers = (ctypes.c_void_p * count.value)()
         for index in range(count.value):
             number = ctypes.c_size_t(index)
-            tensor = self._made(f"LiteRtGetSignature{side}TensorByIndex", signature, number)
+            tensor = self._create(f"LiteRtGetSignature{side}TensorByIndex", signature, number)
             kind = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
             self._call("LiteRtGetRankedTensorType", tensor, kind)
-            wanted = self._made(
+            requirements = self._create(
                 f"LiteRtGetCompiledModel{side}BufferRequirements", self._model, ctypes.c_size_t(0), number
             )
-            buffers[index] = self._made("LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, wanted)
+            buffers[index] = self._create(
+                "LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, requirements
+            )
         return buffers
 
     def _run(self) -> None:
         given = [argument for side in self._buffers for argument in (ctypes.c_size_t(len(side)), side)]
         self._call("LiteRtRunCompiledModel", self._model, ctypes.c_size_t(0), *given)
 
-    def _made(self, function: str, *arguments: Any) -> ctypes.c_void_p:
+    def _create(self, function: str, *arguments: Any) -> ctypes.c_void_p:
         """Call a function whose last argument receives a handle."""
         handle = ctypes.c_void_p()
         self._call(function, *arguments, ctypes.byref(handle))
@@ -119,7 +121,7 @@ class Profile:
             raise UnsupportedError(f"LiteRT's {function} says {status}: profiling is known to work with version 2.3.")
 
 
-def parsed(summary: bytes) -> dict[str, float]:
+def parse_times(summary: bytes) -> dict[str, float]:
     """Return node type -> milliseconds, from the profiler's text about the runs so far.
 
     Delegates' operators have their totals in the last table, in microseconds; of the interpreter's own operators the
@@ -135,12 +137,12 @@ def parsed(summary: bytes) -> dict[str, float]:
     return times
 
 
-def parsed_rows(summary: bytes) -> dict[tuple[str, int], tuple[float, int]]:
+def parse_rows(summary: bytes) -> dict[tuple[str, int], tuple[float, int]]:
     """Return (node type, place) -> (milliseconds, calls), from the profiler's text about the runs so far."""
     table = summary.decode().partition("Top by Computation Time")[0]
-    found = re.findall(
+    lines = re.findall(
         r"^ *(\S.*?) +[\d.]+ +[\d.]+ +([\d.]+) +[\d.]+% +[\d.]+% +[\d.]+ +(\d+) +\S+:(\d+)$", table, re.M
     )
-    if not found:
+    if not lines:
         raise UnsupportedError("LiteRT's profile has an unknown form: it is known of version 2.3.")
-    return {(kind, int(place)): (float(mean) * int(calls), int(calls)) for kind, mean, calls, place in found}
+    return {(kind, int(place)): (float(mean) * int(calls), int(calls)) for kind, mean, calls, place in lines}

@@ -114,8 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row)
             print(
                 f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",
-                file=text, flush=True,
-            )  # fmt: skip
+                file=text,
+                flush=True,
+            )
         write_json(args.json, {"files": [asdict(row) for row in rows]})
     except EdgeDetError as error:
         print(f"edgedet: {error}", file=sys.stderr)

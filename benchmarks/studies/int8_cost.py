@@ -49,10 +49,16 @@ def cost_of(phi: int, frames: int, recovery: str, threads: int) -> tuple[dict[st
     before_gb, began_s, began_cpu_s = _peak_gb(), time.perf_counter(), time.process_time()
     quantise(model, checkpoint.spec, pixels, meta.source_sha256, recovery)
     row = {
-        "phi": phi, "gmacs": sum(conv_macs(model).values()) / 1e9, "frames": frames, "recovery": recovery,
-        "threads": threads, "seconds": time.perf_counter() - began_s,
-        "cpu_seconds": time.process_time() - began_cpu_s, "before_gb": before_gb, "peak_gb": _peak_gb(),
-    }  # fmt: skip
+        "phi": phi,
+        "gmacs": sum(conv_macs(model).values()) / 1e9,
+        "frames": frames,
+        "recovery": recovery,
+        "threads": threads,
+        "seconds": time.perf_counter() - began_s,
+        "cpu_seconds": time.process_time() - began_cpu_s,
+        "before_gb": before_gb,
+        "peak_gb": _peak_gb(),
+    }
     return row, None
 
 
@@ -85,9 +91,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each model, or print the table of a finished file."""
     parser = argparse.ArgumentParser(
-        prog="python -m edgedet.benchmarks.studies.int8_cost", description=__doc__,
+        prog="python -m edgedet.benchmarks.studies.int8_cost",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--phi", default="0-4", help="0-4 or 0,2 (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=64, help="calibration frames (default: %(default)s)")
     parser.add_argument("--recover", default="fast", choices=("none", "fast", "full"))

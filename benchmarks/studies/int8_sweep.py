@@ -89,9 +89,15 @@ class Sweep:
         table, table_s = self._tables.get(key, (None, 0.0))
         steps_s = [time.perf_counter()]
         result = quantise(
-            self.model, self.meta.spec, pixels, self.meta.source_sha256, recovery, table, observer=observer,
+            self.model,
+            self.meta.spec,
+            pixels,
+            self.meta.source_sha256,
+            recovery,
+            table,
+            observer=observer,
             progress=lambda step: steps_s.append(time.perf_counter()),
-        )  # fmt: skip
+        )
         seconds = table_s + time.perf_counter() - steps_s[0]
         if table is None and recovery != "none":  # the last step is the recovery, the others made the ranges
             self._tables[key] = result.table, steps_s[-1] - steps_s[0]
@@ -146,9 +152,15 @@ class Sweep:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "static.onnx"
             quantize_static(
-                str(self.path), str(path), Reader(), QuantFormat.QDQ, STATIC[name], True,
-                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-            )  # fmt: skip
+                str(self.path),
+                str(path),
+                Reader(),
+                QuantFormat.QDQ,
+                STATIC[name],
+                True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+            )
             made = onnx.load(path)
         seconds = time.perf_counter() - began_s
         return self._judged(lambda meta, path: write_onnx(made, meta, path), ".onnx", 1, frames, seconds)

@@ -13,23 +13,23 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from edgedet.benchmarks.planner.boards import boards, other_networks, sources
-from edgedet.benchmarks.planner.estimate import SCALED_PAIRS, scaling_errors
+from edgedet.benchmarks.planner.boards import read_boards, read_other_networks, read_sources
+from edgedet.benchmarks.planner.estimate import SCALED_PAIRS, compute_scaling_errors
 from edgedet.benchmarks.planner.fit import (
     BASE,
     CONSTANTS,
     PRIORS,
     SAME_BLOCKS,
-    board_errors,
-    measured_groups,
+    compute_board_errors,
+    compute_scaled_ratio,
+    estimate_speed_up,
+    list_measured_groups,
     points_of,
-    scaled_ratio,
-    speed_up,
-    stored_fits,
+    read_fits,
     write_constants,
-)  # fmt: skip
-from edgedet.benchmarks.planner.memory import factors_of, memory_errors
-from edgedet.benchmarks.planner.model import left_out_errors
+)
+from edgedet.benchmarks.planner.memory import compute_memory_errors, factors_of
+from edgedet.benchmarks.planner.model import compute_left_out_errors
 from edgedet.errors import InputError
 from edgedet.files import atomic_path
 
@@ -37,16 +37,24 @@ from edgedet.files import atomic_path
 def fits_table() -> str:
     """Return the constants of each board, and the errors of models that were left out."""
     rows = []
-    for (name, precision), fit in stored_fits().items():
-        board, c = boards()[name], fit.constants
+    for (name, precision), fit in read_fits().items():
+        board, c = read_boards()[name], fit.constants
         rows.append(
             (
-                board.title, precision, board.engine, fit.figures, f"{c.dense:.2f}", f"{c.depthwise:.3f}",
-                f"{c.bytes:.2f}", f"{c.layer:.0f}", _percent(fit.rms), _percent(fit.worst),
+                board.title,
+                precision,
+                board.engine,
+                fit.figures,
+                f"{c.dense:.2f}",
+                f"{c.depthwise:.3f}",
+                f"{c.bytes:.2f}",
+                f"{c.layer:.0f}",
+                _percent(fit.rms),
+                _percent(fit.worst),
             )
-        )  # fmt: skip
+        )
     head = "board, precision, engine, figures, dense, depthwise, bytes, us a layer, rms, worst"
-    return _table(head, rows)
+    return _read_table(head, rows)
 
 
 def models_table() -> str:
@@ -54,10 +62,10 @@ def models_table() -> str:
 
     Of several numbers of threads the worst is given.
     """
-    groups = measured_groups()
+    groups = list_measured_groups()
     found: dict[str, dict[int, float]] = {}
     for number, (board, precision) in enumerate(groups):
-        for point, error in left_out_errors(points_of(board, precision), PRIORS[precision]):
+        for point, error in compute_left_out_errors(points_of(board, precision), PRIORS[precision]):
             known = found.setdefault(point.variant, {}).get(number, 0.0)
             found[point.variant][number] = max(known, error, key=abs)
     head = "model, " + ", ".join(f"{board.name} {precision}" for board, precision in groups)
@@ -65,67 +73,74 @@ def models_table() -> str:
         (variant, *(_signed(errors[number]) if number in errors else "" for number in range(len(groups))))
         for variant, errors in found.items()
     ]
-    return _table(head, rows)
+    return _read_table(head, rows)
 
 
 def boards_table() -> str:
     """Return the errors of constants of a family for a board that had no part in them."""
     rows = []
     for family, precision in (("arm-cpu", "fp32"), ("arm-cpu", "int8")):
-        for board, errors in board_errors(family, precision):
+        for board, errors in compute_board_errors(family, precision):
             mean = sum(errors) / len(errors)
             rows.append((board.title, precision, len(errors), _signed(mean), _signed(max(errors, key=abs))))
-    return _table("board left out, precision, figures, mean, worst", rows)
+    return _read_table("board left out, precision, figures, mean, worst", rows)
 
 
 def speedups_table() -> str:
     """Return how much faster other networks are on each Jetson, and how well one of them is told by the others."""
     rows = []
-    for name in dict.fromkeys(name for times in other_networks().values() for name in times if name != BASE):
-        faster = speed_up(name)
+    for name in dict.fromkeys(name for times in read_other_networks().values() for name in times if name != BASE):
+        faster = estimate_speed_up(name)
         if faster is None:
             continue
         errors = []
         for network in SAME_BLOCKS:
-            others, times = speed_up(name, without=network), other_networks()[network]
+            others, times = estimate_speed_up(name, without=network), read_other_networks()[network]
             if others is not None:
                 errors.append(math.log(times[BASE] / others.middle / times[name]))
         rows.append(
             (
-                boards()[name].title, f"{faster.middle:.1f}", f"{faster.slowest:.1f}", f"{faster.fastest:.1f}",
+                read_boards()[name].title,
+                f"{faster.middle:.1f}",
+                f"{faster.slowest:.1f}",
+                f"{faster.fastest:.1f}",
                 _signed(max(errors, key=abs)),
             )
-        )  # fmt: skip
-    return _table("board, same blocks, the slowest, of all the fastest, worst network left out", rows)
+        )
+    return _read_table("board, same blocks, the slowest, of all the fastest, worst network left out", rows)
 
 
 def scaling_table() -> str:
     """Return how well data sheets tell the step between two boards of one kind that are both known."""
     rows = []
     for faster, like in SCALED_PAIRS:
-        known = boards()
-        errors = scaling_errors(faster, like)
+        known = read_boards()
+        errors = compute_scaling_errors(faster, like)
         rows.append(
             (
-                known[like].title, known[faster].title, f"{scaled_ratio(known[faster], known[like]):.2f}", len(errors),
-                _signed(sum(errors) / len(errors)), _signed(max(errors, key=abs)),
+                known[like].title,
+                known[faster].title,
+                f"{compute_scaled_ratio(known[faster], known[like]):.2f}",
+                len(errors),
+                _signed(sum(errors) / len(errors)),
+                _signed(max(errors, key=abs)),
             )
-        )  # fmt: skip
-    return _table("from, to, ratio, figures, mean, worst", rows)
+        )
+    return _read_table("from, to, ratio, figures, mean, worst", rows)
 
 
 def memory_table() -> str:
     """Return the factors of each engine and their errors."""
     rows = []
     for engine in ("tflite", "trt"):
-        errors, factors = memory_errors(engine), factors_of(engine)
+        errors, factors = compute_memory_errors(engine), factors_of(engine)
         rows.append((engine, len(errors), *(f"{x:.2f}" for x in factors), f"{100 * max(map(abs, errors)):.0f} %"))
-    return _table("engine, footprints, weights, activations, float outputs, worst", rows)
+    return _read_table("engine, footprints, weights, activations, float outputs, worst", rows)
 
 
 def sources_list() -> str:
     """Return the sources as a list."""
-    lines = [f"- {item['where']}: {item['version'] or ''}; {item['includes']}." for item in sources().values()]
+    lines = [f"- {item['where']}: {item['version'] or ''}; {item['includes']}." for item in read_sources().values()]
     return "\n".join(line.replace(": ; ", ": ") for line in lines)
 
 
@@ -155,7 +170,7 @@ def _between(text: str) -> Callable[[re.Match[str]], str]:
     return lambda match: f"{match[1]}{text}{match[2]}"
 
 
-def _table(head: str, rows: Iterable[Sequence[object]]) -> str:
+def _read_table(head: str, rows: Iterable[Sequence[object]]) -> str:
     names = head.split(", ")
     lines = [names, ["---"] * len(names), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
@@ -175,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, metavar="FILE", help="document to write the tables into (default: stdout)")
     args = parser.parse_args(argv)
     write_constants(CONSTANTS)
-    stored_fits.cache_clear()
+    read_fits.cache_clear()
     if args.docs is None:
         print("\n\n".join(f"{name}\n\n{make()}" for name, make in TABLES.items()))
         return 0

@@ -107,9 +107,11 @@ def over_the_network(dense: onnx.ModelProto, pixels: np.ndarray, given: Mapping[
 
 
 def _compared(
-    model: onnx.ModelProto, fed: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray],
+    model: onnx.ModelProto,
+    fed: Mapping[str, np.ndarray],
+    given: Mapping[str, np.ndarray],
     pixels: np.ndarray | None = None,
-) -> Iterator[Agreement]:  # fmt: skip
+) -> Iterator[Agreement]:
     ort = require("onnxruntime", "running the dense reference")
     quantisers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     names = [node.output[0].removesuffix(".int8") for node in quantisers]

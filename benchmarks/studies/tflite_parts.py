@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedet.benchmarks.profile.tflite_nodes import SWISH, int_list, kinds_of, swishes
+from edgedet.benchmarks.profile.tflite_nodes import SWISH, find_swishes, kinds_of, to_int_list
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
@@ -44,7 +44,7 @@ def parts_of(path: Path) -> Iterator[Part]:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     (graph,) = model.subgraphs
     kinds = kinds_of(schema, model)
-    second_of = swishes(graph.operators, kinds)
+    second_of = find_swishes(graph.operators, kinds)
     for index, operator in enumerate(graph.operators):
         if index in second_of:
             both = [operator, graph.operators[second_of[index]]]
@@ -58,7 +58,7 @@ def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, 
     alone, sub = schema.ModelT(), schema.SubGraphT()
     alone.version, alone.operatorCodes, alone.buffers, alone.subgraphs = model.version, [], [schema.BufferT()], [sub]
     sub.tensors, sub.operators, sub.inputs = [], [], []
-    made = {tensor for operator in operators for tensor in int_list(operator.outputs)}
+    made = {tensor for operator in operators for tensor in to_int_list(operator.outputs)}
     numbers: dict[int, int] = {}
     described, same = [], [kind]
 
@@ -77,7 +77,7 @@ def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, 
                 new.buffer = len(alone.buffers) - 1
             numbers[index] = len(sub.tensors)
             sub.tensors.append(new)
-            described.append(f"{'x'.join(map(str, int_list(new.shape)))}{' constant' if constant else ''}")
+            described.append(f"{'x'.join(map(str, to_int_list(new.shape)))}{' constant' if constant else ''}")
             same.append(f"{described[-1]} {new.type}")
             if not constant and index not in made:
                 sub.inputs.append(numbers[index])
@@ -88,8 +88,8 @@ def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, 
         single.opcodeIndex = len(alone.operatorCodes)
         alone.operatorCodes.append(model.operatorCodes[operator.opcodeIndex])
         single.builtinOptionsType, single.builtinOptions = operator.builtinOptionsType, operator.builtinOptions
-        single.inputs = [take(int(index)) for index in int_list(operator.inputs)]
-        single.outputs = [take(int(index)) for index in int_list(operator.outputs)]
+        single.inputs = [take(int(index)) for index in to_int_list(operator.inputs)]
+        single.outputs = [take(int(index)) for index in to_int_list(operator.outputs)]
         sub.operators.append(single)
         sub.outputs = list(single.outputs)
         options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)

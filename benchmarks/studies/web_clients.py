@@ -171,9 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         for threads in args.threads:
             with running(clip, args.model, threads) as (pid, port):
                 time.sleep(WARMUP_S)
-                phases = [
-                    measure(pid, port, viewers, args.seconds) for _ in range(args.rounds) for viewers in VIEWERS
-                ]  # fmt: skip
+                phases = [measure(pid, port, viewers, args.seconds) for _ in range(args.rounds) for viewers in VIEWERS]
             figures[f"threads_{threads}"] = [asdict(phase) for phase in phases]
             print(f"{args.model.name}, {SIZE_WH[0]}x{SIZE_WH[1]}, {threads} detector threads, {args.rounds} rounds")
             print("viewers    FPS  of none  CPU ms a frame  pictures/s  RSS MB")
@@ -198,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
                 "target": TARGET,
                 **figures,
             }
-        )  # fmt: skip
+        )
     )
     return 0
 

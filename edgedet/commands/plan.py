@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..benchmarks.planner.boards import boards
-from ..benchmarks.planner.plan import PlanRequest, make_plan, plan_figures
+from ..benchmarks.planner.boards import read_boards
+from ..benchmarks.planner.plan import PlanRequest, json_from_plan, make_plan
 from ..benchmarks.planner.print_plan import print_plan
 from ..errors import InputError, require
 from ..files import write_json
@@ -22,7 +22,7 @@ PICTURES = (".png", ".svg")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet plan``."""
-    parser.add_argument("--board", metavar="NAME", help=f"one of {', '.join(boards())}")
+    parser.add_argument("--board", metavar="NAME", help=f"one of {', '.join(read_boards())}")
     parser.add_argument(
         "--from",
         dest="measured",
@@ -75,5 +75,5 @@ def run(args: argparse.Namespace) -> int:
 
         write_picture(plan, args.picture)
         print(f"wrote {args.picture}", file=text)
-    write_json(args.json, plan_figures(plan))
+    write_json(args.json, json_from_plan(plan))
     return 0

@@ -21,12 +21,12 @@ from edgedet import cli
 from edgedet.benchmarks.models import family_files
 from edgedet.benchmarks.models.random_weights import randomise
 from edgedet.benchmarks.models.ungated_int8 import write_ungated
-from edgedet.benchmarks.profile.file_macs import macs_of
+from edgedet.benchmarks.profile.file_macs import count_macs
 from edgedet.benchmarks.profile.layer_costs import LayerCost
 from edgedet.benchmarks.profile.peaks import Peaks
-from edgedet.benchmarks.profile.profile import WARMUP, Ran, profile_model, ran_from_events, sum_costs
-from edgedet.benchmarks.profile.tflite_nodes import Operator, fused, matched, partitions
-from edgedet.benchmarks.profile.tflite_profile import parsed_rows
+from edgedet.benchmarks.profile.profile import WARMUP, OperatorRun, profile_model, runs_from_events, sum_costs
+from edgedet.benchmarks.profile.tflite_nodes import Operator, find_partitions, fuse_swishes, match_times
+from edgedet.benchmarks.profile.tflite_profile import parse_rows
 from edgedet.engines.base import open_engine
 from edgedet.engines.table import Package, engine_named
 from edgedet.errors import UnsupportedError
@@ -57,9 +57,9 @@ def test_the_roofline_is_the_larger_of_arithmetic_and_memory() -> None:
 
 def test_times_costs_and_rooflines_add_up_by_class_and_by_part() -> None:
     ran = [
-        Ran("pointwise", "stem", 1.0, 4_000_000, 1_000_000),  # roofline 0.4 ms
-        Ran("pointwise", "blocks", 1.0, 1_000_000, 3_000_000),  # 0.6 ms
-        Ran("swish", "blocks", 2.0, 0, 5_000_000),  # 1 ms
+        OperatorRun("pointwise", "stem", 1.0, 4_000_000, 1_000_000),  # roofline 0.4 ms
+        OperatorRun("pointwise", "blocks", 1.0, 1_000_000, 3_000_000),  # 0.6 ms
+        OperatorRun("swish", "blocks", 2.0, 0, 5_000_000),  # 1 ms
     ]
     by_class = sum_costs(ran, PEAKS, lambda operator: operator.op_class)
     assert [(cost.name, cost.operators, cost.ms) for cost in by_class] == [("pointwise", 2, 2.0), ("swish", 1, 2.0)]
@@ -72,7 +72,7 @@ def test_times_costs_and_rooflines_add_up_by_class_and_by_part() -> None:
 
 
 def test_what_the_engine_does_not_tell_is_not_known() -> None:
-    ran = [Ran("pool", "", 1.0, None, None)]
+    ran = [OperatorRun("pool", "", 1.0, None, None)]
     (cost,) = sum_costs(ran, PEAKS, lambda operator: operator.op_class)
     assert (cost.gmacs, cost.mb, cost.roofline_ms, cost.of_roofline) == (None, None, None, None)
     assert sum_costs(ran, PEAKS, lambda operator: operator.part) == []
@@ -97,12 +97,12 @@ def test_onnxruntimes_operators_are_told_apart_by_number_and_fused_ones_count_on
             event("b.gate_nchwc", 4, slow + 1, op_name="Conv"),
         ]
     own = "layout (onnxruntime's own)"
-    assert ran_from_events(events, costs) == [
-        Ran(own, own, 1.0, 0, 2_000_000),
-        Ran("pointwise", "stem", 6.0, 7, 2_000_000),
-        Ran("swish", "stem", 3.0, 0, 2_000_000),
-        Ran(own, own, 2.0, 0, 2_000_000),
-        Ran("se", "blocks", 1.0, 9, 2_000_000),
+    assert runs_from_events(events, costs) == [
+        OperatorRun(own, own, 1.0, 0, 2_000_000),
+        OperatorRun("pointwise", "stem", 6.0, 7, 2_000_000),
+        OperatorRun("swish", "stem", 3.0, 0, 2_000_000),
+        OperatorRun(own, own, 2.0, 0, 2_000_000),
+        OperatorRun("se", "blocks", 1.0, 9, 2_000_000),
     ]
 
 
@@ -123,11 +123,11 @@ GRAPH = [
 
 def test_partitions_are_tflites() -> None:
     """The second conv needs no resize, so it is in the first partition, although it stands behind it."""
-    assert partitions(GRAPH, {3}) == [[0, 1, 2, 4], [5]]
+    assert find_partitions(GRAPH, {3}) == [[0, 1, 2, 4], [5]]
 
 
 def test_a_swish_is_one_operator_that_reads_and_writes_once() -> None:
-    merged = fused(GRAPH[:3])
+    merged = fuse_swishes(GRAPH[:3])
     assert [(item.kind, item.name, item.moved) for item in merged] == [
         ("CONV_2D", "t1", 30), ("LOGISTIC and MUL", "t3", 10),
     ]  # fmt: skip
@@ -141,18 +141,18 @@ def test_litert_rows_are_matched_with_the_files_operators() -> None:
         ("RESIZE_NEAREST_NEIGHBOR", 3): (1.0, 1),
         ("Delegate/Add (ND)", 0): (0.5, 1),
     }
-    found = matched(GRAPH, rows, lambda item: item.moved)
+    found = match_times(GRAPH, rows, lambda item: item.moved)
     assert found is not None
     assert {item.name: ms for item, ms in found} == {"t1": 3.0, "t3": 2.0, "t5": 4.0, "t4": 1.0, "t6": 0.5}
     rows["Delegate/Invalid Unary Op", 1] = (2.0, 2)  # one more than the file holds
-    assert matched(GRAPH, rows, lambda item: item.moved) is None
+    assert match_times(GRAPH, rows, lambda item: item.moved) is None
 
 
 def test_operators_that_litert_reports_as_one_share_its_time_by_what_they_cost() -> None:
     """Two convolutions stand first in a partition each; 5 ms are divided 30 to 20."""
     graph = [GRAPH[0], operator("RESIZE_NEAREST_NEIGHBOR", (1,), 3), operator("CONV_2D", (3,), 4, moved=20)]
     rows = {("Delegate/Fully Connected (NC, F32) GEMM", 0): (5.0, 2), ("RESIZE_NEAREST_NEIGHBOR", 1): (1.0, 1)}
-    found = matched(graph, rows, lambda item: item.moved)
+    found = match_times(graph, rows, lambda item: item.moved)
     assert found is not None
     assert {item.name: ms for item, ms in found} == {"t1": 3.0, "t4": 2.0, "t3": 1.0}
 
@@ -164,7 +164,7 @@ def test_the_activation_of_a_sum_is_an_operator_of_its_own() -> None:
         ("Delegate/Clamp (NC)", 1): (2.0, 1),
         ("Delegate/Fully Connected (NC, F32) GEMM", 2): (3.0, 1),
     }
-    found = matched(graph, rows, lambda item: item.moved)
+    found = match_times(graph, rows, lambda item: item.moved)
     assert found is not None
     assert [(item.kind, item.op_class, ms) for item, ms in found] == [
         ("ADD", "ADD", 1.0), ("RELU6", "relu6", 2.0), ("CONV_2D", "CONV_2D", 3.0),
@@ -180,12 +180,12 @@ def test_rows_are_read_from_litert_text() -> None:
 ===== Top by Computation Time =====
       RESIZE_NEAREST_NEIGHBOR      0.044      0.006      0.005     0.003%    88.016%      0.000     2   [Builtin]:249
 """
-    assert parsed_rows(text) == {
+    assert parse_rows(text) == {
         ("Delegate/Static Reshape (NC)", 0): (pytest.approx(0.232), 2),
         ("RESIZE_NEAREST_NEIGHBOR", 249): (pytest.approx(0.01), 2),
     }
     with pytest.raises(UnsupportedError, match="unknown form"):
-        parsed_rows(b"another version's words")
+        parse_rows(b"another version's words")
 
 
 PARTS = {"stem", "blocks", "BiFPN", "class head", "box head"}
@@ -210,7 +210,7 @@ def test_a_tflite_file_has_costs_and_parts(tmp_path: Path, name: str, precision:
     plan = plan_for(model, spec, random_pixels(spec)) if precision == "int8" else None
     write_tflite(model, meta_of(spec), path, plan)
     profile = profile_model(path, threads=2, runs=2)
-    macs = macs_of(path)
+    macs = count_macs(path)
     assert macs is not None
     check_profile(asdict(profile), macs)
     assert set(entries_of({"models": [{"profile": asdict(profile)}]})) == {
@@ -229,7 +229,7 @@ def test_an_int8_file_for_tensorrt_needs_no_calibration_where_only_its_cost_coun
     meta, engine = open_engine(path, 1)
     engine.close()
     assert meta.precision == "int8"
-    check_profile(asdict(profile_model(path, threads=1, runs=1)), macs_of(path) or 0)
+    check_profile(asdict(profile_model(path, threads=1, runs=1)), count_macs(path) or 0)
 
 
 def test_the_family_is_exported_once_measured_and_profiled(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="graphs are made with PyTorch")
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.profile.layer_costs import OP_CLASSES, PARTS, layer_costs
+from edgedet.benchmarks.profile.layer_costs import OP_CLASSES, PARTS, compute_layer_costs
 from edgedet.calibration.graph.macs import conv_macs
 from edgedet.errors import InputError
 from edgedet.export.fusion.fuse import graph_from_network
@@ -29,7 +29,7 @@ def d0() -> onnx.ModelProto:
 
 
 def by_name(model: onnx.ModelProto, precision: str = "fp32") -> dict:
-    return {layer.name: layer for layer in layer_costs(model, precision)}
+    return {layer.name: layer for layer in compute_layer_costs(model, precision)}
 
 
 def test_stem_of_d0_costs_what_one_computes_by_hand(d0):
@@ -54,14 +54,14 @@ def test_depthwise_and_pointwise_of_a_bifpn_node(d0):
 
 def test_each_layer_has_a_known_class_and_part(d0):
     for model in (d0, graph_of("tf_efficientdet_lite0"), graph_of("tf_efficientdet_d0", pool_padding="zeros")):
-        layers = layer_costs(model)
+        layers = compute_layer_costs(model)
         assert len(layers) == len(model.graph.node)
         assert {layer.part for layer in layers} == set(PARTS)
         assert {layer.op_class for layer in layers} <= set(OP_CLASSES)
 
 
 def test_totals_are_those_of_the_mac_count(d0):
-    layers = layer_costs(d0)
+    layers = compute_layer_costs(d0)
     assert {layer.name: layer.macs for layer in layers if layer.macs} == conv_macs(d0)
     assert sum(layer.macs for layer in layers) == sum(conv_macs(d0).values())
 
@@ -69,7 +69,7 @@ def test_totals_are_those_of_the_mac_count(d0):
 @pytest.mark.parametrize(("name", "published"), [("d0", 2.54e9), ("d1", 6.10e9), ("d2", 11.0e9)])
 def test_macs_are_the_published_ones(name, published):
     """google/automl's table; the composed projection (export/fusion/compose.py) takes up to 3 % off."""
-    macs = sum(layer.macs for layer in layer_costs(graph_of(f"tf_efficientdet_{name}")))
+    macs = sum(layer.macs for layer in compute_layer_costs(graph_of(f"tf_efficientdet_{name}")))
     assert 0.955 < macs / published < 1.005
 
 
@@ -118,9 +118,9 @@ def test_weights_of_qdq_graphs_are_weights():
 
 def test_foreign_graphs_and_precisions_are_refused(d0):
     with pytest.raises(InputError, match="fp32, fp16, int8; got 'bf16'"):
-        layer_costs(d0, "bf16")
+        compute_layer_costs(d0, "bf16")
     foreign = onnx.ModelProto()
     foreign.CopyFrom(d0)
     foreign.graph.node[5].name = "model/conv2d"
     with pytest.raises(InputError, match="not one that edgedet export writes"):
-        layer_costs(foreign)
+        compute_layer_costs(foreign)

@@ -19,7 +19,7 @@ from models import (
 )
 from tflite_models import graph_of, plan_for
 
-from edgedet.benchmarks.profile.tflite_profile import Profile, parsed
+from edgedet.benchmarks.profile.tflite_profile import Profile, parse_times
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.specs import SPECS
@@ -46,7 +46,7 @@ def outside_convolutions(times_ms: dict[str, float]) -> float:
 
 def test_times_are_read_from_the_profilers_text() -> None:
     """Delegates by their totals; the resize 120 times 0.004 ms."""
-    times = parsed(SUMMARY)
+    times = parse_times(SUMMARY)
     assert times == {
         "RESIZE_NEAREST_NEIGHBOR": pytest.approx(0.48),
         "Delegate/Add (ND)": pytest.approx(7.594),
@@ -54,7 +54,7 @@ def test_times_are_read_from_the_profilers_text() -> None:
     }
     assert outside_convolutions(times) == pytest.approx(0.48 + 7.594)
     with pytest.raises(UnsupportedError, match="unknown form"):
-        parsed(b"another version's words")
+        parse_times(b"another version's words")
 
 
 def test_litert_profiles_each_run_by_itself(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from edgedet.benchmarks.planner.boards import Accuracy, accuracy_of, board_for, boards
+from edgedet.benchmarks.planner.boards import Accuracy, accuracy_of, board_for, read_boards
 from edgedet.benchmarks.planner.estimate import (
     Estimate,
     choose,
+    compute_scaling_error,
     estimate,
-    fit_word,
-    planned_precisions,
-    scaling_error,
+    judge_fit,
+    list_precisions,
     timing_of,
 )
 from edgedet.cli import main
@@ -47,8 +47,8 @@ def test_best_is_the_most_accurate_that_fits_at_its_slow_end():
     rows = [row("d0", 10, 34), row("d1", 24, 40), row("d2", 29, 43), row("d3", 60, 47)]
     choice = choose(rows, 30, 8)
     assert (choice.best.variant, choice.certain, choice.runner_up.variant) == ("d1", True, "d2")
-    assert [fit_word(item, 30, 8) for item in rows] == ["yes", "yes", "likely", "no"]
-    assert fit_word(row("d2", 35, 43), 30, 8) == "unlikely"
+    assert [judge_fit(item, 30, 8) for item in rows] == ["yes", "yes", "likely", "no"]
+    assert judge_fit(row("d2", 35, 43), 30, 8) == "unlikely"
 
 
 def test_what_is_only_likely_is_chosen_where_nothing_is_sure_and_said_so():
@@ -66,7 +66,7 @@ def test_what_the_memory_does_not_hold_is_not_chosen():
     """4 GB: 4096 MB less 600 for the system."""
     rows = [row("d0", 10, 34), row("d4", 12, 49, memory_mb=3500)]
     assert choose(rows, 30, 4).best.variant == "d0"
-    assert fit_word(rows[1], 30, 4) == "memory"
+    assert judge_fit(rows[1], 30, 4) == "memory"
     assert choose(rows, 30, None).best.variant == "d4"
 
 
@@ -102,8 +102,8 @@ def test_boards_without_figures_of_the_family_are_marked_and_wider(capsys):
 
 
 def test_every_board_plans_or_says_why_not():
-    for board in boards().values():
-        precisions = planned_precisions(board)
+    for board in read_boards().values():
+        precisions = list_precisions(board)
         assert precisions
         for precision in precisions:
             found = estimate(board, "d0", 512, precision, board.cores)
@@ -118,7 +118,7 @@ _LITE_BOARDS = ("raspberry-pi-3", "raspberry-pi-3b-plus", "raspberry-pi-4", "ras
 
 def test_int8_is_absent_where_the_hardware_has_none(capsys):
     for name in ("jetson-nano", "tx2"):
-        assert "int8" not in planned_precisions(board_for(name))
+        assert "int8" not in list_precisions(board_for(name))
     assert "--precision takes fp32, fp16 here; got 'int8'" in refusal(
         capsys, "--board", "jetson-nano", "--fps", "5", "--precision", "int8"
     )
@@ -129,7 +129,7 @@ def test_a_scaled_board_is_as_much_faster_as_its_data_sheet_and_less_sure():
     nano, nx = (estimate(board_for(name), "d0", 512, "fp16", 1) for name in ("orin-nano", "orin-nx"))
     assert nano.ms / nx.ms == pytest.approx(1.469, rel=1e-3)
     assert nx.high_ms / nx.ms > nano.high_ms / nano.ms
-    assert 0.3 < scaling_error() < 0.4
+    assert 0.3 < compute_scaling_error() < 0.4
 
 
 def test_planning_needs_numpy_only():

@@ -103,10 +103,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         entries.append({**_entry(name, model, latency, base), "peak_rss_mb": memory[name], "ap": ap})
     failures.update(measured.failures)
     return {
-        **asdict(describe_device()), "conditions": asdict(record), "threads": args.threads, "rounds": measured.rounds,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))}, "rows": entries,
+        **asdict(describe_device()),
+        "conditions": asdict(record),
+        "threads": args.threads,
+        "rounds": measured.rounds,
+        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "rows": entries,
         "failures": failures,
-    }  # fmt: skip
+    }
 
 
 def _entry(name: str, model: str, latency: Latency, base: Latency | None) -> dict[str, Any]:
@@ -118,10 +122,16 @@ def _entry(name: str, model: str, latency: Latency, base: Latency | None) -> dic
         for stage in ("network", "end to end", "cpu")
     }
     return {
-        "name": name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "n": latency.runs,
-        "fps": latency.fps, "ms": latency.percentiles_ms(), "cpu_ms": latency.cpu_ms, **ratios,
+        "name": name,
+        "sha256": sha256_of(path),
+        "bytes": path.stat().st_size,
+        "n": latency.runs,
+        "fps": latency.fps,
+        "ms": latency.percentiles_ms(),
+        "cpu_ms": latency.cpu_ms,
+        **ratios,
         "runs_ms": {stage: [round(v, 3) for v in latency.stages_ms[stage]] for stage in ("network", "end to end")},
-    }  # fmt: skip
+    }
 
 
 def _version(package: str) -> str | None:
