@@ -47,9 +47,9 @@ def tiny(monkeypatch):
         CostRow(5, "relu6", 0, 10**9, 0, 10**9),
     )
     monkeypatch.setattr(plan_model, "costs_of", lambda variant, side: NetworkCosts(variant, side, rows, 0, 0))
-    plan_model._work.cache_clear()
+    plan_model._list_work.cache_clear()
     yield
-    plan_model._work.cache_clear()
+    plan_model._list_work.cache_clear()
 
 
 def test_each_layer_takes_the_longer_of_computing_and_moving(tiny):

@@ -297,7 +297,7 @@ def test_ctrl_c_in_a_terminal_keeps_the_results_and_shows_no_traceback(folder):
     assert "2 models measured: interrupted after" in rest.splitlines()[-1]
     result = json.loads(Path("bench.json").read_text())
     assert result["interrupted"]
-    assert all(row["n"] >= 3 for row in result["models"])
+    assert all(row["n"] >= 2 for row in result["models"])  # the last frame may not have been counted yet
 
 
 @pytest.mark.parametrize(
