@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -23,6 +24,8 @@ from .errors import DeviceError, EdgeDetError
 
 Handler = Callable[[Any], Any]
 _END_S = 3.0  # to leave by itself, before it is killed
+_ORPHAN_END_S = 10.0  # the same, where the caller is gone and nobody else would kill it
+_starting = threading.Lock()  # multiprocessing's list of children is not made for threads that start at the same time
 
 
 class Child:
@@ -34,22 +37,30 @@ class Child:
         self._pipe, theirs = context.Pipe()
         self._owed = 1  # answers that have not come
         self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
-        with _interrupts_held():  # inherited: Ctrl-C is for the caller to handle
+        with _starting, _interrupts_held():  # inherited: Ctrl-C is for the caller to handle
             self._process.start()
         theirs.close()
 
-    def first(self) -> Any:
-        """Return what ``make`` gave; raises what it raised, or DeviceError where the process ended."""
-        return self._answer()
+    def first(self, timeout_s: Optional[float] = None) -> Any:
+        """Return what ``make`` gave; raises what it raised, or DeviceError where the process ended.
 
-    def ask(self, question: Any) -> Any:
-        """Return the handler's answer; raises as ``first``."""
+        Raises TimeoutError where it gave nothing in time; the answer may be asked for again.
+        """
+        return self._answer(timeout_s)
+
+    def ask(self, question: Any, timeout_s: Optional[float] = None) -> Any:
+        """Return the handler's answer; raises as ``first``. After a TimeoutError only ``kill`` is of use."""
         while self._owed:  # to a question whose asker was interrupted
-            self._received()
+            self._received(timeout_s)
         with suppress(OSError), _whole():  # it has ended: _answer says why
             self._owed += 1
             self._pipe.send(question)
-        return self._answer()
+        return self._answer(timeout_s)
+
+    def kill(self) -> None:
+        """End the process at once, also where it hangs in a library; may be called from any thread."""
+        with suppress(ValueError):  # it was closed meanwhile
+            self._process.kill()
 
     def close(self) -> None:
         """End the process."""
@@ -60,8 +71,9 @@ class Child:
             self._process.join(_END_S)
         if self._process.is_alive():
             self._process.kill()
-            self._process.join()
-        self._process.close()
+            self._process.join(_END_S)
+        with suppress(ValueError):  # it hangs in the kernel, as a broken driver makes it, and stays behind
+            self._process.close()
 
     def __enter__(self) -> Child:
         """Return the child; leaving the block ends it."""
@@ -75,19 +87,22 @@ class Child:
             self._process.terminate()
         self.close()
 
-    def _answer(self) -> Any:
-        kind, value = self._received()
+    def _answer(self, timeout_s: Optional[float]) -> Any:
+        kind, value = self._received(timeout_s)
         if kind == "":
             return value
         raise getattr(errors, kind, DeviceError)(value)
 
-    def _received(self) -> tuple[str, Any]:
+    def _received(self, timeout_s: Optional[float]) -> tuple[str, Any]:
         try:
-            self._pipe.poll(None)  # Ctrl-C ends this
+            if not self._pipe.poll(timeout_s):  # Ctrl-C ends this
+                raise TimeoutError
             with _whole():
                 answer: tuple[str, Any] = self._pipe.recv()
                 self._owed -= 1
             return answer
+        except TimeoutError:
+            raise
         except (EOFError, OSError):
             self._process.join()
             raise DeviceError(_end_of(self._process.exitcode)) from None
@@ -137,6 +152,8 @@ def _end_with_the_caller() -> None:
     if caller is not None:
         caller.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_ORPHAN_END_S)
+        os._exit(1)  # it hangs in a library, where Python's handler of the signal does not run
 
 
 def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tuple[Any, ...]) -> None:
