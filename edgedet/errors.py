@@ -6,6 +6,7 @@
     |   |-- ArtifactError      a model file that edgedet did not write, or that is damaged
     |   |   `-- OutdatedError  a model file that was built for another machine, and can be built again for this one
     |   |-- SourceError        a camera, video or image that cannot be read
+    |   |   `-- LoginError     a camera that wants another user or password
     |   `-- ShapeError         arrays whose shapes do not belong together
     |-- MissingDependency      a package that is not installed; the message names the pip command
     |-- UnsupportedError       something that this engine, board or version cannot do
@@ -48,6 +49,10 @@ class OutdatedError(ArtifactError):
 
 class SourceError(InputError):
     """A camera, video or image that cannot be read."""
+
+
+class LoginError(SourceError):
+    """A camera that wants another user or password; asking again and again may lock its account."""
 
 
 class ShapeError(InputError):

@@ -1,4 +1,4 @@
-"""Open what gives frames: a video file, a network stream, a GStreamer pipeline. Knows no frame's time and no thread.
+"""Open what gives frames: a video file, a network stream, a GStreamer pipeline.
 
 Cameras that sit on the board itself are in ``devices``.
 """
@@ -6,19 +6,25 @@ Cameras that sit on the board itself are in ``devices``.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Optional, Protocol, Set, Tuple
 
+import numpy as np
+
 from ..errors import SourceError, require
 from .address import public_name
 from .pipelines import file_pipeline, is_gstreamer, require_gstreamer, stream_pipeline
+from .sensor_time import StreamClock, from_driver
 
 TIMEOUT_S = 10.0  # a camera that gives nothing for so long is lost; OpenCV's own timeouts are 30 s
 FALLBACK_FPS = 25.0  # where a container or camera names none; only times and the saved video's speed depend on it
 MAX_FPS = 1000.0  # more is a broken header
 TRANSPORTS = ("tcp", "udp")
 PIXEL_FORMATS = ("auto", "MJPG", "YUYV", "NV12", "GREY", "H264")
+_PARSED = ("h264", "hevc", "H264", "HEVC")  # codecs of which FFmpeg gives a frame when the next one begins
+_WAITED = 0.5  # of a frame's interval: a grab that takes longer waited for the camera, so nothing is queued
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # OpenCV takes FFmpeg's options from here alone, at each opening
 _own_options: Set[str] = set()  # those that were put there by this module, not by the user
 
@@ -46,14 +52,21 @@ DEFAULTS = CaptureOptions()
 
 
 class Capture(Protocol):
-    """The part of ``cv2.VideoCapture`` that sources use."""
+    """What sources use of an open camera, stream or video file."""
 
-    def read(self) -> Tuple[bool, Any]:
-        """Return (True, (H, W, 3) uint8 BGR), or (False, None) where no frame comes any more."""
+    def read(self, into: Optional[np.ndarray] = None) -> Tuple[bool, Any]:
+        """Return (True, (H, W, 3) uint8 BGR), or (False, None) where no frame comes any more.
+
+        into: memory for the picture, which is used where the back end can and the shape is the picture's.
+        """
         ...
 
     def grab(self) -> bool:
         """Pass over one frame, at less cost than reading it; False where no frame comes any more."""
+        ...
+
+    def captured_s(self) -> float:
+        """Return when the last frame was at the sensor, in ``time.monotonic()``, as far as the back end tells."""
         ...
 
     def get(self, prop: int) -> float:
@@ -63,6 +76,86 @@ class Capture(Protocol):
     def release(self) -> None:
         """Let go of the device or file."""
         ...
+
+
+class OpenCVCapture:
+    """A ``cv2.VideoCapture`` that says when its frames were captured: here, when their grab returned."""
+
+    def __init__(self, capture: Any) -> None:
+        """Take over an open one."""
+        self._capture = capture
+        self._grabbed = False  # by ``skip_queue``, and not handed over yet
+        self._captured_s = 0.0
+
+    def read(self, into: Optional[np.ndarray] = None) -> Tuple[bool, Any]:
+        """Return the next frame."""
+        if not self.grab():
+            return False, None
+        ok, bgr = self._capture.retrieve() if into is None else self._capture.retrieve(into)
+        return ok, bgr
+
+    def grab(self) -> bool:
+        """Take the next frame, undecoded where the back end can do that."""
+        if self._grabbed:
+            self._grabbed = False
+            return True
+        ok = bool(self._capture.grab())
+        self._captured_s = self.time_of_frame(time.monotonic())
+        return ok
+
+    def captured_s(self) -> float:
+        """Return when the last frame was captured."""
+        return self._captured_s
+
+    def time_of_frame(self, read_s: float) -> float:
+        """Return when the frame that was read at ``read_s`` was captured."""
+        return read_s
+
+    def skip_queue(self, opened_in_s: float) -> None:
+        """Pass over what came while the stream was being opened, up to the first frame that had to be waited for."""
+        interval_s = 1.0 / fps_of(self)
+        for _ in range(int(opened_in_s / interval_s) + 1):
+            began_s = time.monotonic()
+            if not self.grab():
+                return
+            if time.monotonic() - began_s > _WAITED * interval_s:
+                self._grabbed = True
+                return
+
+    def get(self, prop: int) -> float:
+        """Return a property."""
+        return float(self._capture.get(prop))
+
+    def release(self) -> None:
+        """Let go of the device or file."""
+        self._capture.release()
+
+
+class DeviceCapture(OpenCVCapture):
+    """A V4L2 camera: the driver notes when it got a frame, by the clock of ``time.monotonic()``."""
+
+    def time_of_frame(self, read_s: float) -> float:
+        """Return the driver's time."""
+        return from_driver(read_s, self.get(require("cv2", "reading a camera").CAP_PROP_POS_MSEC) / 1e3)
+
+
+class StreamCapture(OpenCVCapture):
+    """A network stream by FFmpeg."""
+
+    def __init__(self, capture: Any) -> None:
+        """Take over an open one."""
+        super().__init__(capture)
+        cv2 = require("cv2", "reading a stream")
+        codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).decode("latin-1")
+        self._clock = StreamClock(held_frames=int(codec in _PARSED))
+        self._position = cv2.CAP_PROP_POS_MSEC
+        self._opened_at = getattr(cv2, "CAP_PROP_STREAM_OPEN_TIME_USEC", None)  # OpenCV from 4.5.5
+
+    def time_of_frame(self, read_s: float) -> float:
+        """Return the time by the stream's own clocks."""
+        opened_us = self.get(self._opened_at) if self._opened_at is not None else 0.0
+        known = 0.0 < opened_us < 2.0**62  # FFmpeg's "not known" is -2^63
+        return self._clock.captured_s(read_s, self.get(self._position) / 1e3, opened_us / 1e6 if known else None)
 
 
 def open_video(path: Path, options: CaptureOptions = DEFAULTS) -> Capture:
@@ -76,25 +169,38 @@ def open_video(path: Path, options: CaptureOptions = DEFAULTS) -> Capture:
         capture = cv2.VideoCapture(str(path))
     else:
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, _hardware(cv2))
-    return opened(capture, f"{path} is damaged or no video that this OpenCV reads.")
+    return OpenCVCapture(opened(capture, f"{path} is damaged or no video that this OpenCV reads."))
 
 
-def open_url(url: str, options: CaptureOptions = DEFAULTS) -> Capture:
-    """Open a network stream; raises SourceError where it cannot be opened in time."""
+def open_url(url: str, options: CaptureOptions = DEFAULTS, live: bool = True) -> Capture:
+    """Open a network stream; raises SourceError where it cannot be opened in time.
+
+    live: a camera, of which frames that came during the opening are old; else a file on a server.
+    """
     name = public_name(url)
+    began_s = time.monotonic()
     if is_gstreamer(options.decoder):
         pipeline = stream_pipeline(url, options.decoder, options.transport, options.timeout_s)
         return open_pipeline(pipeline, name)
     cv2 = require("cv2", "reading a stream")
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
-        return opened(cv2.VideoCapture(url), _unreachable(name))
+        return OpenCVCapture(opened(cv2.VideoCapture(url), _unreachable(name)))
     timeout_ms = round(options.timeout_s * 1000)
     # FFmpeg takes timeouts in the constructor only
     parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     if options.decoder != "software":
         parameters += _hardware(cv2)
-    _set_transport(options.transport)
-    return opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters), _unreachable(name))
+    elif live and hasattr(cv2, "CAP_PROP_N_THREADS"):  # OpenCV from 4.5.5
+        # FFmpeg decodes a frame a thread, and gives the first when the last thread has one: so many frames of delay
+        parameters += [cv2.CAP_PROP_N_THREADS, 1]
+    if live:
+        _set_transport(options.transport)
+    capture = opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters), _unreachable(name))
+    if not live:
+        return OpenCVCapture(capture)
+    stream = StreamCapture(capture)
+    stream.skip_queue(time.monotonic() - began_s)
+    return stream
 
 
 def _set_transport(transport: str) -> None:
@@ -122,19 +228,19 @@ def open_pipeline(pipeline: str, name: str) -> Capture:
     """Open a GStreamer pipeline that ends in an appsink of BGR pictures; ``name`` is what errors call it."""
     require_gstreamer(name)
     cv2 = require("cv2", name)
-    return opened(
+    capture = opened(
         cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER),
         f"{name} cannot be opened by GStreamer: does the camera or stream run, and are the elements installed? "
         "GST_DEBUG=2 and OPENCV_LOG_LEVEL=WARNING in the environment say more.",
     )
+    return OpenCVCapture(capture)
 
 
-def opened(capture: Any, complaint: str) -> Capture:
-    """Return the capture; raises SourceError with the complaint where it is not open."""
+def opened(capture: Any, complaint: str) -> Any:
+    """Return the ``cv2.VideoCapture``; raises SourceError with the complaint where it is not open."""
     if not capture.isOpened():
         raise SourceError(complaint)
-    checked: Capture = capture
-    return checked
+    return capture
 
 
 def fps_of(capture: Capture) -> float:

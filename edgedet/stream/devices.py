@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import Any, List, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import numpy as np
 
 from ..errors import SourceError, UnsupportedError, require
-from .capture import DEFAULTS, Capture, CaptureOptions, open_pipeline, opened
+from .capture import DEFAULTS, Capture, CaptureOptions, DeviceCapture, open_pipeline, opened
 from .pipelines import CSI_FPS, CSI_SIZE_WH, csi_pipeline
+from .sensor_time import from_driver
 
 MODEL_FILE = Path("/proc/device-tree/model")  # says which board this is; on no PC
 _FPS_TOLERANCE = 0.05  # of what was asked; cameras round, as 29.97
@@ -28,7 +32,7 @@ def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Ca
     if complaint:
         capture.release()
         raise SourceError(f"camera {device} gives {complaint}: `edgedet cameras` lists what it can.")
-    return capture
+    return DeviceCapture(capture)
 
 
 def negotiate(capture: Any, options: CaptureOptions) -> str:
@@ -89,6 +93,7 @@ class PiCapture:
         """Configure and start the camera; raises SourceError where there is none."""
         picamera2 = require("picamera2", f"camera csi:{number}")
         self._fps = options.fps or CSI_FPS
+        self._captured_s = 0.0
         try:
             self._camera = picamera2.Picamera2(number)
         except (RuntimeError, IndexError) as error:
@@ -104,14 +109,28 @@ class PiCapture:
             self._camera.close()
             raise SourceError(f"camera csi:{number} cannot be started: {error}.") from None
 
-    def read(self) -> Tuple[bool, Any]:
+    def read(self, into: Optional[np.ndarray] = None) -> Tuple[bool, Any]:
         """Wait for the next frame; (True, (H, W, 3) uint8 BGR)."""
-        return True, self._camera.capture_array("main")
+        request = self._camera.capture_request()
+        try:
+            bgr = request.make_array("main")  # a copy
+            self._note(request.get_metadata())
+        finally:
+            request.release()
+        return True, bgr
 
     def grab(self) -> bool:
         """Pass over the next frame."""
-        self._camera.capture_metadata()
+        self._note(self._camera.capture_metadata())
         return True
+
+    def captured_s(self) -> float:
+        """Return when the sensor began the last frame, in ``time.monotonic()``."""
+        return self._captured_s
+
+    def _note(self, metadata: Dict[str, Any]) -> None:
+        """Take libcamera's time of the frame: nanoseconds since the board was started (libcamera's SensorTimestamp)."""
+        self._captured_s = from_driver(time.monotonic(), metadata.get("SensorTimestamp", 0) / 1e9)
 
     def get(self, prop: int) -> float:
         """Return the frame rate, and 0 for all else."""

@@ -6,17 +6,15 @@ import threading
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
-from ..errors import SourceError
+from ..errors import SourceError, require
 from ..types import CameraStats, Frame, FrameResult
-from .camera import Camera, Recovery
-from .capture import Capture
+from .camera import POLITE_CLOSE_S, Camera, Opener, Recovery
 from .pace import Pace
 
 _STOP_POLL_S = 0.1  # how long an interrupt may go unseen while no frame comes
-_LONGEST_OPENING = 1.5  # timeouts, for the first opening: a driver that hangs knows none
 
 Say = Callable[[str], None]
-NamedOpener = Tuple[str, Callable[[], Capture]]
+NamedOpener = Tuple[str, Opener]
 
 
 def say_nothing(line: str) -> None:
@@ -48,6 +46,7 @@ class LiveSource:
         self._report = report
         self._recovery = recovery or Recovery()
         self._closed = False
+        require("cv2", "reading a camera")  # before any camera's time runs: a small board takes 25 s for it
         self._changed = threading.Condition()
         with self._changed:
             self.cameras = [
@@ -66,29 +65,28 @@ class LiveSource:
         return [f"{camera.name} stopped delivering: {camera.reason}." for camera in self.cameras if camera.given_up]
 
     def wait_until_open(self) -> None:
-        """Wait until each camera was opened once or failed to.
+        """Wait until one camera is open; the others are not waited for, and those that fail are reported from now on.
 
-        Raises the first camera's error where none could be opened; else those that failed are reported, and tried on.
+        Raises the first camera's error where none could be opened.
         """
-        deadline = time.monotonic() + _LONGEST_OPENING * self._recovery.timeout_s
         cameras = self.cameras
         with self._changed:
-            while any(camera.state == "opening" and not camera.opened for camera in cameras):
-                if self._stopped() or time.monotonic() > deadline:
-                    break
+            while not any(camera.opened for camera in cameras):
+                if self._stopped() or self._closed:
+                    return
+                if all(camera.failed_to_open() for camera in cameras):
+                    first = cameras[0]
+                    raise first.error or SourceError(f"{first.name} does not answer.")
                 self._changed.wait(_STOP_POLL_S)
-            if self._stopped() or all(camera.opened for camera in cameras):
-                return
-            if not any(camera.opened for camera in cameras):
-                first = cameras[0]
-                raise first.error or SourceError(f"{first.name} does not answer.")
             for camera in cameras:
-                if not camera.opened:
-                    why = camera.reason or "no answer yet"
-                    self._report(f"{camera.name}: lost: {why}; opening it again")
+                camera.speak()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the newest frames, each once, until stopped or until every camera was given up."""
+        """Yield the newest frames, each once, until stopped or until every camera was given up.
+
+        Raises the first camera's error where none could be opened.
+        """
+        self.wait_until_open()
         cameras = self.cameras
         turn = 0
         while not self._stopped() and not self._closed:
@@ -131,5 +129,6 @@ class LiveSource:
         self._closed = True
         for camera in self.cameras:
             camera.ask_to_close()
+        polite_until_s = time.monotonic() + POLITE_CLOSE_S  # for all of them together
         for camera in self.cameras:
-            camera.close()
+            camera.close(polite_until_s)

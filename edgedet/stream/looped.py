@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Optional, Tuple
+
+import numpy as np
 
 from ..errors import SourceError
 from .capture import Capture, fps_of
@@ -21,7 +23,7 @@ class LoopedVideo:
         self._interval_s = 1.0 / fps_of(self._capture)
         self._due_s = time.monotonic()
 
-    def read(self) -> Tuple[bool, Any]:
+    def read(self, into: Optional[np.ndarray] = None) -> Tuple[bool, Any]:
         """Return the next frame when it is due."""
         self._wait()
         ok, bgr = self._capture.read()
@@ -37,6 +39,10 @@ class LoopedVideo:
             return True
         self._begin_again()
         return self._capture.grab()
+
+    def captured_s(self) -> float:
+        """Return when the last frame was read."""
+        return self._capture.captured_s()
 
     def get(self, prop: int) -> float:
         """Return a property of the file."""

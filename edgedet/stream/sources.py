@@ -11,8 +11,9 @@ import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence
+from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from .address import is_pipeline, is_url, public_name, split_camera
 from .camera import Recovery
 from .capture import Capture, CaptureOptions, fps_of, open_pipeline, open_url, open_video
 from .devices import open_csi, open_v4l2
+from .isolated import CAN_ISOLATE, IsolatedCamera, OpenCapture
 from .live import LiveSource, NamedOpener, Say, say_nothing
 from .looped import LoopedVideo
 from .pace import Pace
@@ -102,7 +104,7 @@ def open_source(
     Raises SourceError in one line where there is nothing to read.
     """
     if text.startswith("http") and is_url(text) and text.split("?")[0].lower().endswith(_VIDEO_SUFFIXES):
-        return VideoSource(public_name(text), open_url(text, options.capture), options.pace())
+        return VideoSource(public_name(text), open_url(text, options.capture, live=False), options.pace())
     if _is_live(text):
         return open_cameras([text], stopped, options, report)
     path = Path(text)
@@ -124,14 +126,16 @@ def open_cameras(
 ) -> LiveSource:
     """Open cameras: a number or /dev/videoN, csi:N, an RTSP or HTTP URL, or a GStreamer pipeline; NAME=X names it.
 
-    Raises the first one's error where none can be opened; else those that failed are reported and tried again.
+    Each is opened and read in a process of its own. Returns at once; the iteration raises the first one's error where
+    none can be opened, and reports and tries again those that fail where another one delivers.
     """
     openers: List[NamedOpener] = []
     for text in texts:
-        name, opener = _camera_of(text, options.capture)
+        name, open_capture = _camera_of(text, options.capture)
         same = sum(name == other or other.startswith(f"{name} (") for other, _ in openers)
+        opener = IsolatedCamera(open_capture, options.recovery.timeout_s) if CAN_ISOLATE else open_capture
         openers.append((f"{name} ({same + 1})" if same else name, opener))
-    return _opened(LiveSource(openers, stopped, report, options.pace, options.recovery))
+    return LiveSource(openers, stopped, report, options.pace, options.recovery)
 
 
 def open_looped(
@@ -149,16 +153,7 @@ def open_looped(
         return LoopedVideo(lambda: open_video(path, options.capture))
 
     recovery = replace(options.recovery, allow_repeats=True)
-    return _opened(LiveSource([(path.name, opener)], stopped, report, options.pace, recovery))
-
-
-def _opened(source: LiveSource) -> LiveSource:
-    try:
-        source.wait_until_open()
-    except BaseException:
-        source.close()
-        raise
-    return source
+    return LiveSource([(path.name, opener)], stopped, report, options.pace, recovery)
 
 
 def _is_live(text: str) -> bool:
@@ -167,8 +162,8 @@ def _is_live(text: str) -> bool:
     return os.path.exists(text) and stat.S_ISCHR(os.stat(text).st_mode)
 
 
-def _camera_of(text: str, options: CaptureOptions) -> NamedOpener:
-    """Return what a camera is called in public, and how it is opened."""
+def _camera_of(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture]:
+    """Return what a camera is called in public, and what opens it, picklable."""
     name, text = split_camera(text)
     if not _is_live(text):
         raise SourceError(
@@ -177,16 +172,16 @@ def _camera_of(text: str, options: CaptureOptions) -> NamedOpener:
         )
     public = public_name(text)
     if is_pipeline(text):
-        return name or public, lambda: open_pipeline(text, name or public)
+        return name or public, partial(open_pipeline, text, name or public)
     if is_url(text):
-        return name or public, lambda: open_url(text, options)
+        return name or public, partial(open_url, text, options)
     name = name or f"camera {text}"
     if text.startswith("csi:"):
         number = text[len("csi:") :]
         if not number.isdigit():
             raise InputError(f"csi:N wants the number of a connector, as csi:0; got {text}.")
-        return name, lambda: open_csi(int(number), options)
-    return name, lambda: open_v4l2(int(text) if text.isdigit() else text, options)
+        return name, partial(open_csi, int(number), options)
+    return name, partial(open_v4l2, int(text) if text.isdigit() else text, options)
 
 
 def _images_among(paths: Iterable[Path], where: str) -> List[Path]:

@@ -215,9 +215,12 @@ class FakeCamera:
     def __init__(self, frames):
         self.left = list(range(frames))
 
-    def read(self):
+    def read(self, into=None):
         time.sleep(0.005)
         return (True, scene(self.left.pop(0) % 48)) if self.left else (False, None)
+
+    def captured_s(self):
+        return time.monotonic()
 
     def get(self, prop):
         return 0.0

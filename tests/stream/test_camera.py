@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 
 import numpy as np
@@ -132,7 +132,7 @@ def test_a_camera_that_ran_long_has_its_retries_again():
 
 def test_a_driver_that_raises_is_a_camera_that_is_lost():
     class Raises(FakeDriver):
-        def read(self):
+        def read(self, into=None):
             raise OSError("unplugged")
 
     with running([lambda: Raises([]), running_camera]) as (source, lines):
@@ -157,7 +157,7 @@ def test_a_slow_read_counts_as_lost_whatever_it_returns():
     """FFmpeg gives an old frame as good when its read timed out; it must not be taken for a new one."""
 
     class Stale(FakeDriver):
-        def read(self):
+        def read(self, into=None):
             ok, bgr = super().read()
             if ok and bgr[0, 0, 0] == 3:
                 time.sleep(TIMEOUT_S)
@@ -169,51 +169,72 @@ def test_a_slow_read_counts_as_lost_whatever_it_returns():
         assert lines[0].startswith("cam: lost: no frame for 0.")
 
 
-def test_a_read_that_never_returns_is_noticed_in_time_and_another_thread_takes_over():
-    release = threading.Event()
+class Hanging(FakeDriver):
+    """An opener that is started and stopped as a process is; its read hangs after the first picture."""
 
-    class Hangs(FakeDriver):
-        def read(self):
-            ok, bgr = super().read()
-            if not ok:
-                release.wait()
-            return ok, bgr
+    def __init__(self):
+        super().__init__([picture(1)])
+        self.calls = []
+        self.aborted = threading.Event()
 
-    hanging = Hangs([picture(1)])
-    with running([lambda: hanging, lambda: running_camera(100)]) as (source, lines):
-        frames = iter(source)
-        next(frames)
-        began = time.monotonic()
-        frame = next(frames)
-        noticed = time.monotonic() - began
-        assert lines[0] == "cam: lost: no frame for 0.3 s; opening it again"
-        assert frame.bgr[0, 0, 0] >= 100
-        assert 3 * TIMEOUT_S < noticed < LATE_S
-        release.set()
-        wait_until(lambda: hanging.released)  # the thread that was left behind lets go of its own capture
-        assert next(frames).bgr[0, 0, 0] >= 100
-    assert consistent(stats(source))
+    def prepare(self):
+        self.calls.append("prepare")
+
+    def __call__(self):
+        self.calls.append("open")
+        return self
+
+    def read(self, into=None):
+        ok, bgr = super().read()
+        if not ok:
+            self.aborted.wait()
+            raise SourceError("ended")
+        return ok, bgr
+
+    def abort(self):
+        self.calls.append("abort")
+        self.aborted.set()
+
+    def close(self):
+        self.calls.append("close")
 
 
-def test_threads_left_behind_are_few():
-    release = threading.Event()
-    opened = []
+def test_a_read_that_hangs_is_noticed_in_time_and_ended_when_the_camera_is_closed():
+    hanging = Hanging()
+    lines = []
+    source = LiveSource([("cam", hanging)], lambda: bool(lines), lines.append, Pace, FAST)
+    assert len(list(source)) == 1
+    assert lines == ["cam: lost: no frame for 0.3 s; opening it again"]
+    source.close()
+    assert hanging.calls == ["prepare", "open", "abort", "close"]
+    assert hanging.released
+    assert not [thread for thread in threading.enumerate() if thread.name == "capture of cam"]
 
-    def hangs():
-        opened.append(1)
-        release.wait()
-        return running_camera(100)
 
-    recovery = Recovery(timeout_s=0.03, first_wait_s=0.01)
-    with running([lambda: FakeDriver([picture(1)]), hangs], recovery) as (source, _):
-        consumer = threading.Thread(target=lambda: list(source))
-        consumer.start()
-        wait_until(lambda: len(opened) == 4)
-        time.sleep(0.8)  # time for eight openings that hang for three timeouts each
-        assert len(opened) == 4  # the camera's own thread, and three that were left behind
-        release.set()
-        wait_until(lambda: stats(source).state == "live")
-    consumer.join()
+def test_the_time_that_a_process_needs_to_start_is_not_the_cameras():
+    """A board that boots takes 25 s to import OpenCV, three times the timeout; then the camera opens at once."""
+
+    class Slow(Hanging):
+        def prepare(self):
+            time.sleep(3 * TIMEOUT_S)
+
+    lines = []
+    with closing(LiveSource([("cam", Slow())], lambda: False, lines.append, Pace, FAST)) as source:
+        next(iter(source))
+        assert lines == []
+
+
+def test_a_gap_that_is_open_at_the_end_counts():
+    def gone():
+        raise SourceError("gone")
+
+    with running([lambda: FakeDriver([picture(1)]), gone]) as (source, lines):
+        next(iter(source))
+        wait_until(lambda: stats(source).gap_s > 0.2)
+        before_s = stats(source).gap_s
+    assert stats(source).state == "ended"
+    assert stats(source).gaps == 1
+    assert stats(source).gap_s >= before_s
 
 
 # --- it freezes -------------------------------------------------------------------------------------------------

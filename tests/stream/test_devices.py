@@ -6,6 +6,7 @@ There is no such camera on the machines that run tests: OpenCV's captures and pi
 from __future__ import annotations
 
 import sys
+import time
 import types
 
 import numpy as np
@@ -118,6 +119,17 @@ def picamera2(monkeypatch):
     """A fake of the package; its cameras deliver blue pictures in the memory order of "RGB888"."""
     log = []
 
+    class Request:
+        def make_array(self, stream):
+            assert stream == "main"
+            return np.full((480, 640, 3), (255, 0, 0), np.uint8)
+
+        def get_metadata(self):
+            return {"SensorTimestamp": int((time.monotonic() - 0.03) * 1e9)}
+
+        def release(self):
+            log.append("released")
+
     class Picamera2:
         def __init__(self, number):
             if number > 0:
@@ -134,12 +146,12 @@ def picamera2(monkeypatch):
         def start(self):
             log.append("start")
 
-        def capture_array(self, stream):
-            assert stream == "main"
-            return np.full((480, 640, 3), (255, 0, 0), np.uint8)
+        def capture_request(self):
+            return Request()
 
         def capture_metadata(self):
             log.append("metadata")
+            return {}  # as of a camera whose driver has no times
 
         def stop(self):
             log.append("stop")
@@ -163,10 +175,13 @@ def test_a_raspberry_pis_camera_goes_by_picamera2(board, picamera2):
     ok, bgr = camera.read()
     assert ok
     assert bgr[0, 0].tolist() == [255, 0, 0]
+    assert 0.03 <= time.monotonic() - camera.captured_s() < 1  # since the sensor began, not since the read returned
+    before_s = time.monotonic()
     assert camera.grab()
+    assert camera.captured_s() >= before_s
     assert camera.get(cv2.CAP_PROP_FPS) == 15.0
     camera.release()
-    assert picamera2[3:] == ["metadata", "stop", "close"]
+    assert picamera2[3:] == ["released", "metadata", "stop", "close"]
 
 
 def test_a_connector_without_a_camera(board, picamera2):

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from leftovers import running_children
 
 from edgedet.stream.camera import Recovery
 from edgedet.stream.capture import CaptureOptions
@@ -85,14 +86,13 @@ def opened(server, lines, transport="tcp", decoder="software"):
     return open_source(f"rtsp://user:s3cret@127.0.0.1:{server.port}/live", lambda: False, options, lines.append)
 
 
-def own_udp_sockets():
-    """Number of UDP sockets of this process, from Linux's tables."""
+def udp_sockets():
+    """Number of UDP sockets of this process and its children, from Linux's tables."""
     own = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            own.add(os.readlink(f"/proc/self/fd/{name}"))
-        except OSError:
-            continue
+    for pid in (os.getpid(), *running_children()):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                own.add(os.readlink(link))
     rows = Path("/proc/self/net/udp").read_text().splitlines()[1:]
     return sum(f"socket:[{row.split()[9]}]" in own for row in rows)
 
@@ -100,10 +100,10 @@ def own_udp_sockets():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sockets are counted in /proc")
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_the_transport_is_the_one_that_was_asked_for(server, transport):
-    before = own_udp_sockets()
+    before = udp_sockets()
     with closing(opened(server, [], transport)) as source:
         frames = list(islice(source, 10))
-        assert (own_udp_sockets() > before) == (transport == "udp")
+        assert (udp_sockets() > before) == (transport == "udp")
         assert {frame.bgr.shape for frame in frames} == {(240, 320, 3)}
         assert source.name == f"rtsp://127.0.0.1:{server.port}/live"
 

@@ -19,10 +19,14 @@ class FakeDriver:
         self.period_s = period_s
         self.released = False
 
-    def read(self):
+    def read(self, into=None):
         time.sleep(self.period_s)
         bgr = next(self.pictures, None)
+        self.read_s = time.monotonic()
         return bgr is not None, bgr
+
+    def captured_s(self):
+        return self.read_s
 
     def grab(self):
         return self.read()[0]

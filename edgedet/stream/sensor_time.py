@@ -1,0 +1,66 @@
+"""When a frame was at the sensor, as far as times that come with it tell. Stdlib only.
+
+A read returns later than the exposure by what the network, the decoder and buffers on the way hold back.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+LONGEST_DELAY_S = 30.0  # beyond it a frame's own time is no time of this machine's clock, but a mistake
+_CLOCKS_AGREE_S = 0.5  # a camera's clock that differs more from the arrival is taken for one that was not set
+_EARLIER_S = 0.05  # a camera's clock that says "later than it arrived" by more is wrong, too
+_DRIFT = 1e-3  # seconds a second by which two clocks may drift apart; quartz does 1e-4
+
+
+def from_driver(read_s: float, stamp_s: float) -> float:
+    """Return a driver's own time of exposure, ``read_s`` where it cannot be one of ``time.monotonic()``."""
+    return stamp_s if 0.0 <= read_s - stamp_s < LONGEST_DELAY_S else read_s
+
+
+class StreamClock:
+    """Tells a network stream's frames apart that came at once from those that waited on the way.
+
+    The stream's own times (RTP's or the container's) say how far apart two frames were captured. The frame that came
+    with the least delay so far is taken to have had none but ``held_frames``, so a later one that comes with more has
+    waited. Where the camera also sends its wall clock (RTCP), and that agrees, it decides.
+
+    held_frames: that FFmpeg holds back: its H.264 parser gives a frame when the next one begins.
+    """
+
+    def __init__(self, held_frames: int = 0) -> None:
+        """Begin with a stream that was just opened."""
+        self._held_frames = held_frames
+        self._least_s: Optional[float] = None  # arrival - stream time, of the frame with the least delay
+        self._last_stream_s = 0.0
+        self._last_read_s = 0.0
+        self._interval_s = 0.0
+
+    def captured_s(self, read_s: float, stream_s: float, opened_utc_s: Optional[float] = None) -> float:
+        """Return when a frame was captured, in ``time.monotonic()``.
+
+        read_s:       when it was read, by the same clock.
+        stream_s:     the stream's time of this frame.
+        opened_utc_s: the camera's wall clock, seconds since 1970, at stream time 0; None where it sent none.
+        """
+        self._follow(read_s, stream_s)
+        assert self._least_s is not None
+        arrival_s = stream_s + self._least_s - self._held_frames * self._interval_s
+        arrival_s = max(min(arrival_s, read_s), read_s - LONGEST_DELAY_S)
+        if opened_utc_s is None:
+            return arrival_s
+        camera_s = read_s - (time.time() - (time.monotonic() - read_s) - opened_utc_s - stream_s)
+        agrees = -_CLOCKS_AGREE_S < camera_s - arrival_s < _CLOCKS_AGREE_S and camera_s < read_s + _EARLIER_S
+        return min(camera_s, read_s) if agrees else arrival_s
+
+    def _follow(self, read_s: float, stream_s: float) -> None:
+        step_s = stream_s - self._last_stream_s
+        if self._least_s is None or abs(step_s) > LONGEST_DELAY_S:  # the first, or the stream's times began anew
+            self._least_s, self._interval_s = read_s - stream_s, 0.0
+        else:
+            drifted_s = self._least_s + _DRIFT * (read_s - self._last_read_s)
+            self._least_s = min(read_s - stream_s, drifted_s)
+            if step_s > 0:
+                self._interval_s = step_s
+        self._last_stream_s, self._last_read_s = stream_s, read_s
