@@ -1,4 +1,4 @@
-"""Compare a written model file with the network that it came from, on real frames. Knows no checkpoint."""
+"""Compare the outputs of a written model file with those of the network that it came from, on real frames."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def worst(self) -> float:
-        """The larger of the two."""
+        """The larger difference of the two."""
         return max(self.class_logits, self.box_codes)
 
 
@@ -45,35 +45,33 @@ def network_input(pixels: np.ndarray, spec: DetectorSpec) -> torch.Tensor:
     return (rgb - mean) / std
 
 
-def difference(path: Path, network: EfficientDet, frames_bgr: list[np.ndarray], threads: int) -> Difference:
-    """Run the file and the network on the same pre-processed frames."""
+def measure_difference(path: Path, network: EfficientDet, frames_bgr: list[np.ndarray], threads: int) -> Difference:
+    """Run the file and the network on the same pre-processed frames, and return how far their outputs differ."""
     import torch
 
     meta, engine = open_engine(path, threads)
     preprocess = Preprocessor(meta.spec)
     worst = {"class_logits": 0.0, "box_codes": 0.0}
-    try:
+    with engine:
         for bgr in frames_bgr:
             pixels = preprocess(bgr).pixels
             raw = engine.infer(pixels)
             with torch.inference_mode():
-                wanted = network(network_input(pixels, meta.spec))
-            for name, expected, got in zip(worst, wanted, (raw.class_logits, raw.box_codes), strict=True):
-                reference = expected[0].numpy()
-                error = float(np.abs(reference - got).max() / max(float(np.abs(reference).max()), 1e-12))
+                expected = network(network_input(pixels, meta.spec))
+            for name, tensor, output in zip(worst, expected, (raw.class_logits, raw.box_codes), strict=True):
+                reference = tensor[0].numpy()
+                error = float(np.abs(reference - output).max() / max(float(np.abs(reference).max()), 1e-12))
                 worst[name] = max(worst[name], error) if np.isfinite(error) else np.inf
-    finally:
-        engine.close()
     return Difference(**worst, frames=len(frames_bgr))
 
 
 def verify(path: Path, network: EfficientDet, frames_bgr: list[np.ndarray], threads: int) -> Difference:
-    """Return the difference; raises VerificationError beyond TOLERANCE."""
-    found = difference(path, network, frames_bgr, threads)
-    if not found.worst <= TOLERANCE:
+    """Return how far the file's outputs differ from the network's; raises VerificationError beyond TOLERANCE."""
+    difference = measure_difference(path, network, frames_bgr, threads)
+    if not difference.worst <= TOLERANCE:
         raise VerificationError(
-            f"the written file does not do what the checkpoint does: outputs differ by {found.worst:.1e} of their "
-            f"largest value on {found.frames} frames, at most {TOLERANCE:.0e} is allowed. The file was removed; "
+            f"the written file does not do what the checkpoint does: outputs differ by {difference.worst:.1e} of their "
+            f"largest value on {difference.frames} frames, at most {TOLERANCE:.0e} is allowed. The file was removed; "
             "please report it with the checkpoint's name."
         )
-    return found
+    return difference
