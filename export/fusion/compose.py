@@ -1,8 +1,8 @@
-"""Linear convolutions in a row -> fewer multiplications. Knows the graph builder; knows no detector.
+"""Multiply 1 x 1 convolutions that follow each other into one, where that needs fewer multiplications.
 
-A 1 x 1 convolution without an activation, read by 1 x 1 convolutions only, is multiplied into them where that costs
-less. In D0 and Lite0 the backbone's last projection (1152 to 320 channels) feeds three laterals (320 to 64): three
-convolutions of 1152 to 64 do the same with 40 % of the work, and INT8 rounds once less. Exact up to float rounding.
+A 1 x 1 convolution without an activation that only 1 x 1 convolutions read is multiplied into them. In D0 and Lite0 the
+backbone's last projection (1152 to 320 channels) feeds three laterals (320 to 64): three convolutions of 1152 to 64 do
+the same with 40 % of the work, and INT8 rounds once less. Exact up to float rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgedet.export.fusion.graph_builder import GraphBuilder
 
 
 def compose_pointwise(g: GraphBuilder) -> None:
-    """Replace such convolutions in place."""
+    """Replace such convolutions in the graph of ``g``; the rest of the graph stays as it is."""
     for node in list(g.nodes):
         readers = [reader for reader in g.nodes if node.output[0] in reader.input]
         if not readers or not all(map(_is_pointwise, [node, *readers])):
@@ -27,7 +27,7 @@ def compose_pointwise(g: GraphBuilder) -> None:
         if inputs * outputs >= inputs * middle + middle * outputs:
             continue
         for reader in readers:
-            _take_in(g, node, reader)
+            _multiply_into(g, node, reader)
         g.nodes.remove(node)
         del g.values[node.output[0]]
         for name in node.input[1:]:
@@ -35,8 +35,8 @@ def compose_pointwise(g: GraphBuilder) -> None:
                 del g.constants[name]
 
 
-def _take_in(g: GraphBuilder, node: onnx.NodeProto, reader: onnx.NodeProto) -> None:
-    """Let ``reader`` do what ``node`` and it do, computed in float64."""
+def _multiply_into(g: GraphBuilder, node: onnx.NodeProto, reader: onnx.NodeProto) -> None:
+    """Let ``reader`` compute what ``node`` and ``reader`` compute together; the product is made in float64."""
     first, second = (g.constants[name.input[1]].astype(np.float64)[:, :, 0, 0] for name in (node, reader))
     weight, bias = second @ first, np.zeros(len(second))
     if len(node.input) > 2:
@@ -53,8 +53,9 @@ def _take_in(g: GraphBuilder, node: onnx.NodeProto, reader: onnx.NodeProto) -> N
 def _is_pointwise(node: onnx.NodeProto) -> bool:
     if node.op_type != "Conv":
         return False
-    found = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return (found["kernel_shape"], found["strides"], found["group"]) == ([1, 1], [1, 1], 1) and not any(found["pads"])
+    values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    shape = (values["kernel_shape"], values["strides"], values["group"])
+    return shape == ([1, 1], [1, 1], 1) and not any(values["pads"])
 
 
 def _is_shared(g: GraphBuilder, constant: str) -> bool:

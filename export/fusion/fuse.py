@@ -1,4 +1,4 @@
-"""Network -> fused float ONNX. Holds what is folded into what; each rule is exact up to float rounding.
+"""Write the network as a fused float ONNX graph. Each of these rules is exact up to float rounding:
 
 - BatchNorm into the convolution before it (computed in float64), conv biases included.
 - 1/std and the BGR order into the stem; the mean is subtracted before the stem's padding, so borders stay exact.
@@ -64,9 +64,15 @@ def _conv(g: GraphBuilder, x: Value, conv: nn.Conv2d, w: Weights, name: str, wei
     rule = conv.pad_rule if isinstance(conv, PaddedConv2d) else "same"
     (top, bottom), (left, right) = (pads_of(size, kernel, stride, rule) for size in x.size_hw)
     return g.conv(
-        x, w.weight, w.bias, name, stride=stride, pads=(top, left, bottom, right), groups=conv.groups,
+        x,
+        w.weight,
+        w.bias,
+        name,
+        stride=stride,
+        pads=(top, left, bottom, right),
+        groups=conv.groups,
         weight_name=weight_name,
-    )  # fmt: skip
+    )
 
 
 def _block(g: GraphBuilder, x: Value, block: MBConv, act: str, name: str) -> Value:
@@ -121,7 +127,10 @@ def _resized(g: GraphBuilder, x: Value, op: Resample, size_hw: tuple[int, int], 
 
 
 def _edge(g: GraphBuilder, x: Value, op: Resample, factor: float, size_hw: tuple[int, int], name: str) -> Value:
-    """Width, weight and size of one edge; the weight where it costs nothing, else on the smaller tensor."""
+    """Append one edge of the BiFPN: its lateral convolution, its weight ``factor`` and its change of size.
+
+    The weight goes into the convolution, which costs nothing; without one, the smaller tensor is multiplied by it.
+    """
     if op.conv is not None:
         if op.pools_first(x.size_hw[0], size_hw[0]):
             return _lateral(g, _resized(g, x, op, size_hw, name), op.conv, factor, f"{name}.conv")
@@ -138,7 +147,10 @@ def edge_weights(node: Node) -> dict[int, float]:
 
 
 def node_scales(fpn: BiFpn, sizes_hw: tuple[tuple[int, int], ...]) -> list[list[float]]:
-    """Return by which factor each cell's nodes are scaled: the weight of the edge that it makes free."""
+    """Return the factor by which the output of each node is scaled, cell by cell.
+
+    It is the weight of the costliest edge that reads the node: that edge then needs no multiplication of its own.
+    """
     levels = len(sizes_hw)
     # of each node, the edges that it feeds: (cost, weight)
     options: list[list[list[tuple[int, float]]]] = [[[] for _ in cell.nodes] for cell in fpn.cells]
@@ -165,7 +177,7 @@ def _folded_weight(options: list[tuple[int, float]]) -> float:
 def _bifpn(
     g: GraphBuilder, features: list[Value], fpn: BiFpn, sizes_hw: tuple[tuple[int, int], ...], act: str
 ) -> tuple[list[Value], list[float]]:
-    """Return the levels and the factor by which each is too large."""
+    """Append the BiFPN; return its levels, and the factor by which each is too large for the heads to divide by."""
     levels = list(features)
     for level, op in fpn.coarse_levels.items():
         levels.append(_edge(g, levels[-1], op, 1.0, sizes_hw[level], f"fpn.resample.{level}"))
@@ -195,9 +207,15 @@ def _bifpn(
 
 
 def _head(
-    g: GraphBuilder, levels: list[Value], level_scales: list[float], head: Head, outputs: int, act: str, name: str,
+    g: GraphBuilder,
+    levels: list[Value],
+    level_scales: list[float],
+    head: Head,
+    outputs: int,
+    act: str,
+    name: str,
     output_name: str,
-) -> Value:  # fmt: skip
+) -> Value:
     flat = []
     for level, (x, scale) in enumerate(zip(levels, level_scales, strict=True)):
         for index, (conv, norm) in enumerate(head.layers(level)):

@@ -1,4 +1,4 @@
-"""A small ONNX writer: values with known shapes, the dozen operators that EfficientDet needs. Knows no detector."""
+"""Build an ONNX graph: values with known shapes, and the dozen operators that EfficientDet needs."""
 
 from __future__ import annotations
 
@@ -54,25 +54,36 @@ class GraphBuilder:
         return value
 
     def conv(
-        self, x: Value, weight: np.ndarray, bias: np.ndarray | None, name: str, *,
-        stride: int = 1, pads: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1,
+        self,
+        x: Value,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        name: str,
+        *,
+        stride: int = 1,
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        groups: int = 1,
         weight_name: str | None = None,
-    ) -> Value:  # fmt: skip
-        """Convolution of ``x`` (N, C, H, W) with (O, C / groups, k, k); ``pads`` top, left, bottom, right."""
+    ) -> Value:
+        """Append a convolution of ``x`` (N, C, H, W) with (O, C / groups, k, k); ``pads`` top, left, bottom, right."""
         kernel = weight.shape[2]
-        h, w = (
-            (size + pads[axis] + pads[axis + 2] - kernel) // stride + 1 for axis, size in enumerate(x.size_hw)
-        )  # fmt: skip
+        h, w = ((size + pads[axis] + pads[axis + 2] - kernel) // stride + 1 for axis, size in enumerate(x.size_hw))
         inputs = [x.name, self.constant(weight_name or f"{name}.weight", weight.astype(np.float32))]
         if bias is not None:
             inputs.append(self.constant(f"{name}.bias", bias.astype(np.float32)))
         return self.op(
-            "Conv", inputs, (x.shape[0], weight.shape[0], h, w), name,
-            kernel_shape=[kernel, kernel], strides=[stride, stride], pads=list(pads), group=groups,
-        )  # fmt: skip
+            "Conv",
+            inputs,
+            (x.shape[0], weight.shape[0], h, w),
+            name,
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=list(pads),
+            group=groups,
+        )
 
     def activation(self, x: Value, kind: str) -> Value:
-        """Swish as Sigmoid and Mul, or ReLU6 as Clip; named after what it follows."""
+        """Append a swish as Sigmoid and Mul, or a ReLU6 as Clip; its name begins with that of its input."""
         if kind == "relu6":
             low, high = self.constant("zero", np.float32(0)), self.constant("six", np.float32(6))
             return self.op("Clip", [x.name, low, high], x.shape, f"{x.name}.relu6")
@@ -80,13 +91,13 @@ class GraphBuilder:
         return self.op("Mul", [x.name, gate.name], x.shape, f"{x.name}.swish")
 
     def scaled(self, x: Value, factor: float, name: str) -> Value:
-        """Multiply by a constant; nothing for 1."""
+        """Append a multiplication by a constant; return ``x`` itself for a factor of 1."""
         if factor == 1.0:
             return x
         return self.op("Mul", [x.name, self.constant(f"{name}.factor", np.float32(factor))], x.shape, name)
 
     def mean(self, x: Value, name: str) -> Value:
-        """Mean over height and width, (N, C, 1, 1)."""
+        """Append a mean over height and width, (N, C, 1, 1)."""
         h, w = x.size_hw
         if h * w <= POOL_CELLS:
             return self.op("GlobalAveragePool", [x.name], (*x.shape[:2], 1, 1), name)
@@ -94,7 +105,7 @@ class GraphBuilder:
         return self.op("ReduceMean", [rows.name], (*x.shape[:2], 1, 1), name, axes=[2], keepdims=1)
 
     def zero_padded(self, x: Value, pads: tuple[int, int, int, int], name: str) -> Value:
-        """Zeros at the top, left, bottom and right."""
+        """Append zeros at the top, left, bottom and right."""
         top, left, bottom, right = pads
         h, w = x.size_hw
         amounts = self.constant(f"{name}.amounts", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
@@ -103,27 +114,32 @@ class GraphBuilder:
     def max_pool(
         self, x: Value, kernel: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int], name: str
     ) -> Value:
-        """Max-pool; ``pads`` top, left, bottom, right never win."""
+        """Append a max-pool; ``pads`` (top, left, bottom, right) are never the maximum."""
         h, w = (
             (size + pads[axis] + pads[axis + 2] - kernel[axis]) // stride[axis] + 1
             for axis, size in enumerate(x.size_hw)
-        )  # fmt: skip
+        )
         shape = (*x.shape[:2], h, w)
         return self.op(
             "MaxPool", [x.name], shape, name, kernel_shape=list(kernel), strides=list(stride), pads=list(pads)
         )
 
     def nearest(self, x: Value, size_hw: tuple[int, int], name: str) -> Value:
-        """Nearest upsampling to an exact size: source index = floor(target index * in / out)."""
+        """Append nearest-neighbour upsampling to an exact size: source index = floor(target index * in / out)."""
         sizes = self.constant(f"{name}.sizes", np.array([*x.shape[:2], *size_hw], np.int64))
         return self.op(
-            "Resize", [x.name, "", "", sizes], (*x.shape[:2], *size_hw), name,
-            mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
-        )  # fmt: skip
+            "Resize",
+            [x.name, "", "", sizes],
+            (*x.shape[:2], *size_hw),
+            name,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
 
     def model(self, inputs: list[tuple[Value, int]], outputs: list[Value], metadata: dict[str, str]) -> onnx.ModelProto:
-        """Return the checked model; ``inputs`` with their TensorProto types, outputs and the rest float32."""
-        ends = {value.name for value in outputs}
+        """Return the model, checked by onnx; ``inputs`` have their TensorProto types, everything else is float32."""
+        output_names = {value.name for value in outputs}
         graph = helper.make_graph(
             self.nodes,
             "edgedet",
@@ -133,7 +149,7 @@ class GraphBuilder:
             value_info=[
                 helper.make_tensor_value_info(value.name, TensorProto.FLOAT, value.shape)
                 for value in self.values.values()
-                if value.name not in ends
+                if value.name not in output_names
             ],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgedet")
