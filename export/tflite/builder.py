@@ -1,4 +1,4 @@
-"""Build a .tflite flatbuffer: tensors, constants, operators. Knows TFLite's schema; knows no ONNX and no detector."""
+"""Build a .tflite flatbuffer of tensors, constants and operators, by TFLite's schema."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TYPES = {
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """real = scale x (integer - zero_point): one scale, or one per index of ``axis``."""
+    """How integers stand for real numbers: real = scale x (integer - zero point), by tensor or by index of ``axis``."""
 
     scales: np.ndarray  # (n,) float32
     zero_point: int = 0
@@ -103,8 +103,8 @@ class TfliteBuilder:
         """Add a constant and return its tensor's number; the same numbers with the same scales are one tensor."""
         array = np.ascontiguousarray(array)
         data = array.tobytes()
-        marks = None if scales is None else (scales.scales.tobytes(), scales.zero_point, scales.axis)
-        key = (array.shape, array.dtype.str, data, marks)
+        quantisation = None if scales is None else (scales.scales.tobytes(), scales.zero_point, scales.axis)
+        key = (array.shape, array.dtype.str, data, quantisation)
         if key not in self._constants:
             self._constants[key] = self.tensor(name, array.shape, array.dtype, scales, data)
         return self._constants[key]
@@ -128,7 +128,7 @@ class TfliteBuilder:
         self.operators.append(operator)
 
     def finished(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """Return the flatbuffer."""
+        """Return the flatbuffer of all that was added, with these tensors as the graph's inputs and outputs."""
         graph = schema.SubGraphT()
         graph.name = "main"
         graph.tensors, graph.operators = self.tensors, self.operators

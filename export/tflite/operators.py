@@ -1,6 +1,6 @@
-"""ONNX operators of the fused graph as TFLite operators, one function each. NCHW becomes NHWC without transposing.
+"""Write ONNX operators as TFLite operators, one function each; NCHW becomes NHWC without transposing.
 
-Knows the plan of integers (calibration.plan); knows no file and no detector.
+An INT8 file takes its integers from the plan (``calibration.placement.plan``).
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ _WIDTH = 3  # ONNX axis
 
 @dataclass
 class OpWriter:
-    """The graph so far: which TFLite tensor holds which ONNX value.
+    """Writes the operators of one graph, and remembers which TFLite tensor holds which ONNX value.
 
-    shapes:   of every ONNX value, as ONNX has them.
-    relu6_of: value -> the Clip's output that its operator writes at once.
+    shapes:   of every ONNX value, in ONNX's order of axes.
+    plan:     scales and integers of an INT8 file; None for float32.
+    relu6_of: value -> the output of the Clip behind it, where one operator computes both.
+    tensors:  ONNX value -> number of its TFLite tensor.
     """
 
     builder: TfliteBuilder
@@ -52,7 +54,7 @@ class OpWriter:
         return n, h, w, c
 
     def output(self, value: str) -> tuple[int, int]:
-        """Create the tensor that an operator writes for ``value``; also returns the activation that it fuses."""
+        """Create the tensor that an operator writes for ``value``; return it and the activation fused into it."""
         name = self.relu6_of.get(value, value)
         self.tensors[name] = self.activation(name, self.shape(name))
         activation = schema.ActivationFunctionType
@@ -87,7 +89,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return what TFLite's SAME adds before and after one axis."""
+    """Return how many cells TFLite's SAME padding adds before and after one axis."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -95,24 +97,24 @@ def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
 def _window(w: OpWriter, node: onnx.NodeProto, pad_value: float | None) -> tuple[int, int, tuple[int, int]]:
     """Return (input tensor, TFLite's padding, strides) of a convolution or pool, with a PAD in front where needed.
 
-    pad_value: what an explicit PAD fills in: None is the real number 0.
+    pad_value: the number that an explicit PAD fills in; None for 0.
     """
-    found = attributes(node)
-    kernel, strides, pads = found["kernel_shape"], found["strides"], found["pads"]
-    _, h, wide, c = w.shape(node.input[0])
-    wanted = [(pads[axis], pads[axis + 2]) for axis in range(2)]
+    values = attributes(node)
+    kernel, strides, pads = values["kernel_shape"], values["strides"], values["pads"]
+    _, height, width, channels = w.shape(node.input[0])
+    pads_hw = [(pads[axis], pads[axis + 2]) for axis in range(2)]
     x, strides = w.tensors[node.input[0]], (int(strides[0]), int(strides[1]))
     if not any(pads):
         return x, schema.Padding.VALID, strides
-    if wanted == [same_pads(size, k, s) for size, k, s in zip((h, wide), kernel, strides, strict=True)]:
+    if pads_hw == [same_pads(size, k, s) for size, k, s in zip((height, width), kernel, strides, strict=True)]:
         return x, schema.Padding.SAME, strides
     name = f"{node.output[0]}.padded"
-    shape = (1, h + sum(wanted[0]), wide + sum(wanted[1]), c)
+    shape = (1, height + sum(pads_hw[0]), width + sum(pads_hw[1]), channels)
     if w.plan is None:
         padded = w.builder.tensor(name, shape, np.float32)
     else:
         padded = w.builder.tensor(name, shape, np.int8, scales_of(w.params(node.input[0])))
-    inputs = [x, w.integers(f"{name}.pads", np.array([(0, 0), *wanted, (0, 0)]))]
+    inputs = [x, w.integers(f"{name}.pads", np.array([(0, 0), *pads_hw, (0, 0)]))]
     if pad_value is None:
         w.builder.op("PAD", inputs, [padded])
     else:
@@ -123,21 +125,21 @@ def _window(w: OpWriter, node: onnx.NodeProto, pad_value: float | None) -> tuple
 
 
 def conv(w: OpWriter, node: onnx.NodeProto) -> None:
-    """Conv -> CONV_2D, or DEPTHWISE_CONV_2D where each channel is its own group."""
-    found = attributes(node)
+    """Write a Conv as CONV_2D, or as DEPTHWISE_CONV_2D where each channel is its own group."""
+    values = attributes(node)
     weight, bias = conv_constants(node, w.constants)
-    groups, channels = found["group"], w.shape(node.input[0])[3]
+    groups, channels = values["group"], w.shape(node.input[0])[3]
     depthwise = groups == channels == len(weight) and weight.shape[1] == 1
-    if (groups != 1 and not depthwise) or any(size != 1 for size in found.get("dilations", ())):
+    if (groups != 1 and not depthwise) or any(size != 1 for size in values.get("dilations", ())):
         raise UnsupportedError(
             f"convolution {node.name} is grouped or dilated in a way that this writer does not know."
         )
     x, padding, (stride_h, stride_w) = _window(w, node, None)
     axis = 3 if depthwise else 0
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
-    paired = w.plan is not None and padding == schema.Padding.SAME and _reads_pairs(node, w)
+    paired = w.plan is not None and padding == schema.Padding.SAME and _can_read_pairs(node, w)
     if paired:
-        x, stride_w = _column_pairs(w, node, x), 1
+        x, stride_w = _pair_columns(w, node, x), 1
     if w.plan is None:
         zeros = np.zeros(len(weight), np.float32)
         inputs = [
@@ -164,20 +166,20 @@ def conv(w: OpWriter, node: onnx.NodeProto) -> None:
         w.builder.op("CONV_2D", [x, *inputs], [y], **options)
 
 
-def _reads_pairs(node: onnx.NodeProto, w: OpWriter) -> bool:
+def _can_read_pairs(node: onnx.NodeProto, w: OpWriter) -> bool:
     """Return whether the convolution is a stem that steps over columns two by two, with nothing added on the left.
 
     XNNPACK pads three channels to four or eight. Two neighbouring columns as six channels hold the same bytes, and a
     kernel of half the width then multiplies fewer zeros (docs/decisions/0004-tflite.md).
     """
-    found = attributes(node)
+    values = attributes(node)
     _, _, width, channels = w.shape(node.input[0])
-    shape = (found["kernel_shape"], found["strides"], channels, width % 2, found["pads"][1])
+    shape = (values["kernel_shape"], values["strides"], channels, width % 2, values["pads"][1])
     return shape == ([3, 3], [2, 2], 3, 0, 0)
 
 
-def _column_pairs(w: OpWriter, node: onnx.NodeProto, x: int) -> int:
-    """View (1, H, W, C) as (1, H, W / 2, 2 C)."""
+def _pair_columns(w: OpWriter, node: onnx.NodeProto, x: int) -> int:
+    """Write a view of (1, H, W, C) as (1, H, W / 2, 2 C); return its tensor."""
     _, h, width, channels = w.shape(node.input[0])
     shape = (1, h, width // 2, 2 * channels)
     pairs = w.builder.tensor(f"{node.output[0]}.pairs", shape, np.int8, scales_of(w.params(node.input[0])))
@@ -205,7 +207,7 @@ def integer_conv(
 
 
 def pad(w: OpWriter, node: onnx.NodeProto) -> None:
-    """Pad with the real number 0 -> PAD, which fills an INT8 tensor with its zero point."""
+    """Write a Pad with 0 as PAD, which fills an INT8 tensor with its zero point."""
     if attributes(node).get("mode", b"constant") != b"constant" or len(node.input) != 2:
         raise UnsupportedError(f"Pad {node.name} fills in something else than 0, the only one that this writer knows.")
     starts, ends = w.constants[node.input[1]].reshape(2, 4)[:, list(_NHWC)]
@@ -214,23 +216,28 @@ def pad(w: OpWriter, node: onnx.NodeProto) -> None:
 
 
 def max_pool(w: OpWriter, node: onnx.NodeProto) -> None:
-    """MaxPool -> MAX_POOL_2D; padding never wins."""
+    """Write a MaxPool as MAX_POOL_2D; padding is never the maximum."""
     x, padding, (stride_h, stride_w) = _window(w, node, float(np.finfo(np.float32).min))
     kernel = attributes(node)["kernel_shape"]
     y, activation = w.output(node.output[0])
     w.builder.op(
-        "MAX_POOL_2D", [x], [y], padding=padding, strideH=stride_h, strideW=stride_w, filterHeight=int(kernel[0]),
-        filterWidth=int(kernel[1]), fusedActivationFunction=activation,
-    )  # fmt: skip
+        "MAX_POOL_2D",
+        [x],
+        [y],
+        padding=padding,
+        strideH=stride_h,
+        strideW=stride_w,
+        filterHeight=int(kernel[0]),
+        filterWidth=int(kernel[1]),
+        fusedActivationFunction=activation,
+    )
 
 
 def binary(kind: str) -> Callable[[OpWriter, onnx.NodeProto], None]:
     """Return the writer of an Add, Mul or Sub; one side may be a constant, scalar or per channel of an NHWC value."""
 
     def write(w: OpWriter, node: onnx.NodeProto) -> None:
-        inputs = [
-            _operand(w, name) if name in w.constants else w.tensors[name] for name in node.input
-        ]  # fmt: skip
+        inputs = [_operand(w, name) if name in w.constants else w.tensors[name] for name in node.input]
         y, activation = w.output(node.output[0])
         w.builder.op(kind, inputs, [y], fusedActivationFunction=activation)
 
@@ -246,19 +253,19 @@ def _operand(w: OpWriter, name: str) -> int:
 
 
 def logistic(w: OpWriter, node: onnx.NodeProto) -> None:
-    """Sigmoid -> LOGISTIC."""
+    """Write a Sigmoid as LOGISTIC."""
     w.builder.op("LOGISTIC", [w.tensors[node.input[0]]], [w.output(node.output[0])[0]])
 
 
 def relu6(w: OpWriter, node: onnx.NodeProto) -> None:
-    """Clip -> RELU6, where no operator before has it fused."""
+    """Write a Clip as RELU6, where it is not part of the operator before it."""
     if clip_limits(node, w.constants) != RELU6_LIMITS:
         raise UnsupportedError(f"Clip {node.name} is not from 0 to 6, the only one that this writer knows.")
     w.builder.op("RELU6", [w.tensors[node.input[0]]], [w.output(node.output[0])[0]])
 
 
 def mean(w: OpWriter, node: onnx.NodeProto) -> None:
-    """GlobalAveragePool, or two ReduceMeans in a row, as MEAN over height and width.
+    """Write a GlobalAveragePool, or two ReduceMeans in a row, as MEAN over height and width.
 
     Float keeps the two: XNNPACK too sums float32 one by one, which is 3e-4 off at D0's outputs. Integers sum exactly.
     """
@@ -273,13 +280,13 @@ def mean(w: OpWriter, node: onnx.NodeProto) -> None:
 
 
 def resize(w: OpWriter, node: onnx.NodeProto) -> None:
-    """Resize -> RESIZE_NEAREST_NEIGHBOR with source index = floor(target index x in / out)."""
-    found = attributes(node)
-    modes = tuple(found.get(key) for key in ("mode", "coordinate_transformation_mode", "nearest_mode"))
+    """Write a Resize as RESIZE_NEAREST_NEIGHBOR, with source index = floor(target index x in / out)."""
+    values = attributes(node)
+    modes = tuple(values.get(key) for key in ("mode", "coordinate_transformation_mode", "nearest_mode"))
     if modes != (b"nearest", b"asymmetric", b"floor"):
         raise UnsupportedError(f"Resize {node.name} is {modes}, but only nearest, asymmetric, floor is known.")
-    _, h, wide, _ = w.shape(node.output[0])
-    size = w.integers(f"{node.output[0]}.size", np.array([h, wide]))
+    _, height, width, _ = w.shape(node.output[0])
+    size = w.integers(f"{node.output[0]}.size", np.array([height, width]))
     y = w.output(node.output[0])[0]
     w.builder.op(
         "RESIZE_NEAREST_NEIGHBOR", [w.tensors[node.input[0]], size], [y], alignCorners=False, halfPixelCenters=False
@@ -300,10 +307,10 @@ WRITERS: dict[str, Callable[[OpWriter, onnx.NodeProto], None]] = {
 }
 
 
-def float_operator(w: OpWriter, real: OpWriter, node: onnx.NodeProto) -> None:
-    """Write an operator that stays float among INT8 ones: DEQUANTIZE in front, QUANTIZE behind, where INT8 is met.
+def write_float_operator(w: OpWriter, real: OpWriter, node: onnx.NodeProto) -> None:
+    """Write an operator that stays float among INT8 ones, with DEQUANTIZE before it and QUANTIZE behind it.
 
-    real: holds the float tensors of the same graph.
+    real: the writer of the graph's float tensors.
     """
     for name in node.input:
         if name not in w.constants and name not in real.tensors:

@@ -1,4 +1,6 @@
-"""Fused ONNX graph -> .tflite file, float32 or INT8. Holds the graph's two ends and the file; tflite_ops the rest.
+"""Write the fused ONNX graph as a .tflite file, float32 or INT8: its input, its outputs and the file itself.
+
+The operators between them are in operators.py.
 
 Input: the camera's bytes with their top bit flipped, int8 (1, H, W, 3) BGR. Outputs: the prediction convolutions as
 they are, per level class logits (1, h, w, anchors x classes), then per level box codes (1, h, w, anchors x 4). The
@@ -18,7 +20,7 @@ from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, 
 from edgedet.engines.tflite_file import with_trailer
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import TfliteBuilder
-from edgedet.export.tflite.operators import BYTE_TO_INT8, WRITERS, OpWriter, float_operator, scales_of
+from edgedet.export.tflite.operators import BYTE_TO_INT8, WRITERS, OpWriter, scales_of, write_float_operator
 from edgedet.files import atomic_path
 
 INPUT_LAYOUT = "int8 NHWC BGR: camera bytes minus 128"
@@ -43,12 +45,12 @@ def tflite_from_graph(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the flatbuffer and its outputs' names: per level class logits, then per level box codes.
 
-    every_value: make each value of the graph an output, to look at them one by one.
+    every_value: make each value of the graph an output, so that each can be read.
     """
     graph = model.graph
     constants = initializers(model)
-    maker = {node.output[0]: node for node in graph.node}
-    levels = [_levels(value.name, maker) for value in graph.output]
+    producers = {node.output[0]: node for node in graph.node}
+    levels = [_level_values(value.name, producers) for value in graph.output]
     shapes = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)
@@ -56,7 +58,7 @@ def tflite_from_graph(
     w = OpWriter(TfliteBuilder(), constants, shapes, plan, fused_clips(graph, constants))
     real = OpWriter(w.builder, constants, shapes, None, w.relu6_of)  # of layers that stay float in an INT8 file
     floats = plan.floats if plan is not None else ()
-    image, rest = _image(w, graph)
+    image, rest = _write_input(w, graph)
     for node in rest:
         if node.op_type in _TAIL or node.output[0] in w.tensors:  # the latter: a ReLU6 that is part of a convolution
             continue
@@ -66,29 +68,29 @@ def tflite_from_graph(
         if any(name and not any(name in holder for holder in known) for name in node.input):
             raise UnsupportedError(f"node {node.name} ({node.op_type}) reads what the TFLite writer leaves out.")
         if node.name in floats:
-            float_operator(w, real, node)
+            write_float_operator(w, real, node)
         else:
             WRITERS[node.op_type](w, node)
     outputs = tuple(w.relu6_of.get(name, name) for group in levels for name in group)
     if every_value:
-        outputs = tuple(name for name in w.tensors if name in maker)
+        outputs = tuple(name for name in w.tensors if name in producers)
     return w.builder.finished([image], [w.tensors[name] for name in outputs]), outputs
 
 
-def _levels(output: str, maker: dict[str, onnx.NodeProto]) -> list[str]:
+def _level_values(output: str, producers: dict[str, onnx.NodeProto]) -> list[str]:
     """Return the values that an ONNX output joins, in its order."""
-    if output not in maker:
+    if output not in producers:
         raise UnsupportedError(f"no node makes the output {output}.")
-    node = maker[output]
+    node = producers[output]
     if node.op_type == "Concat":
-        return [name for value in node.input for name in _levels(value, maker)]
-    return _levels(node.input[0], maker) if node.op_type in _TAIL else [output]
+        return [name for value in node.input for name in _level_values(value, producers)]
+    return _level_values(node.input[0], producers) if node.op_type in _TAIL else [output]
 
 
-def _image(w: OpWriter, graph: onnx.GraphProto) -> tuple[int, list[onnx.NodeProto]]:
-    """Write the graph's beginning, bytes to centred numbers; return the input tensor and the nodes that follow.
+def _write_input(w: OpWriter, graph: onnx.GraphProto) -> tuple[int, list[onnx.NodeProto]]:
+    """Write how camera bytes become numbers around 0; return the input tensor and the nodes that follow.
 
-    INT8: nothing to write, because centred bytes are the first INT8 tensor. ONNX's Transpose falls away with NHWC.
+    An INT8 graph needs no operator for it: its input tensor holds such numbers already. NHWC needs no Transpose.
     """
     kinds = [node.op_type for node in graph.node[:3]]
     if kinds != ["Cast", "Sub", "Transpose"]:
