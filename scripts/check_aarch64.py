@@ -78,9 +78,14 @@ def check(args: argparse.Namespace, folder: Path, started: float) -> int:
         left_s = LIMIT_S - (time.monotonic() - started)
         env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "SITE", "QEMU_OPTIONS")}
         done = subprocess.run(
-            command, cwd=folder, env={**env, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            command,
+            cwd=folder,
+            env={**env, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             timeout=max(left_s, 1),
-        )  # fmt: skip
+        )
         if done.returncode:
             raise Failed(f"{command[:6]} exited with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout

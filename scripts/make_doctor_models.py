@@ -27,7 +27,7 @@ def int8_tflite() -> bytes:
     y = builder.tensor("y", shape, np.int8, Scales(np.array([OUTPUT_SCALE], np.float32)))
     builder.op(
         "CONV_2D", [x, weights, bias], [y], padding=1, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1
-    )  # fmt: skip
+    )
     return builder.finished([x], [y])
 
 

@@ -45,20 +45,29 @@ class Run(NamedTuple):
 
 RUNS = {
     "effdet": {
-        "tf_efficientdet_d0": Run(128, 90, 1.3), "tf_efficientdet_d7x": Run(256, 2, 1.15),
-        "tf_efficientdet_lite0": Run(160, 3, 1.0), "efficientdet_d0": Run(128, 90, 1.3),
+        "tf_efficientdet_d0": Run(128, 90, 1.3),
+        "tf_efficientdet_d7x": Run(256, 2, 1.15),
+        "tf_efficientdet_lite0": Run(160, 3, 1.0),
+        "efficientdet_d0": Run(128, 90, 1.3),
         "efficientdet_d1": Run(128, 3, 1.3),
     },
     "zylo117": {
-        "0": Run(128, 90, 1.3), "3": Run(128, 5, 1.3), "4": Run(128, 7, 1.3), "6": Run(128, 3, 1.15),
+        "0": Run(128, 90, 1.3),
+        "3": Run(128, 5, 1.3),
+        "4": Run(128, 7, 1.3),
+        "6": Run(128, 3, 1.15),
         "8": Run(256, 2, 1.15),
     },
     "automl": {
-        "efficientdet-d0": Run(128, 90, 1.3), "efficientdet-d4": Run(128, 7, 1.3), "efficientdet-d6": Run(128, 3, 1.15),
-        "efficientdet-d7x": Run(256, 2, 1.15), "efficientdet-lite0": Run(160, 90, 1.0),
-        "efficientdet-lite3x": Run(160, 4, 1.0), "efficientdet-lite4": Run(128, 3, 1.0),
+        "efficientdet-d0": Run(128, 90, 1.3),
+        "efficientdet-d4": Run(128, 7, 1.3),
+        "efficientdet-d6": Run(128, 3, 1.15),
+        "efficientdet-d7x": Run(256, 2, 1.15),
+        "efficientdet-lite0": Run(160, 90, 1.0),
+        "efficientdet-lite3x": Run(160, 4, 1.0),
+        "efficientdet-lite4": Run(128, 3, 1.0),
     },
-}  # fmt: skip
+}
 
 
 def seeded_array(name: str, shape: tuple[int, ...], gain: float = 1.0) -> np.ndarray:
@@ -183,16 +192,18 @@ def from_automl(variant: str, run: Run | None) -> tuple[dict[str, Any], Any]:
 
 VARIANTS = {
     "effdet": [
-        *(f"tf_efficientdet_d{phi}" for phi in range(8)), "tf_efficientdet_d7x",
+        *(f"tf_efficientdet_d{phi}" for phi in range(8)),
+        "tf_efficientdet_d7x",
         *(f"tf_efficientdet_lite{phi}" for phi in ("0", "1", "2", "3", "3x", "4")),
         *(f"efficientdet_d{phi}" for phi in range(4)),
     ],
     "zylo117": [str(coef) for coef in range(9)],
     "automl": [
-        *(f"efficientdet-d{phi}" for phi in range(8)), "efficientdet-d7x",
+        *(f"efficientdet-d{phi}" for phi in range(8)),
+        "efficientdet-d7x",
         *(f"efficientdet-lite{phi}" for phi in ("0", "1", "2", "3", "3x", "4")),
     ],
-}  # fmt: skip
+}
 BUILDERS = {"effdet": from_effdet, "zylo117": from_zylo117, "automl": from_automl}
 
 

@@ -37,9 +37,12 @@ def main(out: Path) -> int:
         return 2
     command = [sys.executable, "-m", "edgedet", "run", str(demo.INT8), "--source", str(demo.CLIP), "--loop"]
     run = subprocess.Popen(
-        [*command, "--threads", "1", "--web", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [*command, "--threads", "1", "--web", "127.0.0.1:0"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert run.stderr is not None
         url = next(found[0] for line in run.stderr if (found := re.search(r"http://\S+", line)))

@@ -78,10 +78,22 @@ def stand_in_for_absent(library: Path, folder: Path) -> None:
         versions.write_text(f"{name} {{ global: *; }};\n")
         source = "\n".join(f"int {function}(void) {{ return 1; }}" for function in sorted(names))
         subprocess.run(
-            ["gcc", "-w", "-shared", "-x", "c", "-", "-o", str(folder / name), f"-Wl,-soname,{name}",
-             f"-Wl,--version-script={versions}"],
-            input=source, text=True, check=True,
-        )  # fmt: skip
+            [
+                "gcc",
+                "-w",
+                "-shared",
+                "-x",
+                "c",
+                "-",
+                "-o",
+                str(folder / name),
+                f"-Wl,-soname,{name}",
+                f"-Wl,--version-script={versions}",
+            ],
+            input=source,
+            text=True,
+            check=True,
+        )
 
 
 def _output(*command: str, **options: object) -> str:

@@ -69,9 +69,14 @@ def run(command: list[str], cwd: Path | None = None, **environment: str) -> str:
     """Run a command outside the checkout's reach; raises Failed with its last words."""
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        command, cwd=cwd, env={**env, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        command,
+        cwd=cwd,
+        env={**env, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         timeout=LIMIT_S,
-    )  # fmt: skip
+    )
     if done.returncode:
         raise Failed((done.stderr or done.stdout).strip()[-2000:])
     return done.stdout

@@ -33,7 +33,7 @@ RESAMPLES = 300
 
 @dataclass(frozen=True)
 class Spread:
-    """What one file's AP is over ``repeats`` changes of a grey level.
+    """The AP of one file over ``repeats`` changes of a grey level.
 
     kept: the mean AP as a share of the float file's; low: its 5th percentile over resampled images.
     """
@@ -66,7 +66,7 @@ def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int, 
             failures = [*data.failures, *failures]
             if failures:
                 raise InputError(f"{len(failures)} labelled images cannot be judged: {failures[0]}.")
-            judged.append(Judged.of(data.images, [found for _, found in done], class_map))
+            judged.append(Judged.of(data.images, [detections for _, detections in done], class_map))
     return judged
 
 
@@ -103,14 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.repeats < 1:
             raise InputError(f"--repeats takes a number from 1 on; got {args.repeats}.")
         data = read_dataset(args.data, args.images)
-        wanted = judged_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
+        float_judged = judged_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
         text = sys.stderr if args.json == "-" else sys.stdout
         print(f"{'file':<44} {'mean AP':>8} {'+-':>7} {'kept':>7} {'low':>7}", file=text)
         rows = []
         for model in args.models:
             path, peer = (args.float_model, model) if "|" in model else (Path(model), "")
             judged = judged_under_changes(path, data, args.repeats, args.threads, peer)
-            row = spread(Path(model).name, wanted, judged, len(data.images))
+            row = spread(Path(model).name, float_judged, judged, len(data.images))
             rows.append(row)
             print(
                 f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",

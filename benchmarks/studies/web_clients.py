@@ -108,7 +108,7 @@ def running(clip: Path, model: Path, threads: int) -> Iterator[tuple[int, int]]:
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         assert run.stderr is not None
-        port = next(int(found[1]) for line in run.stderr if (found := re.search(r"http://[\d.]+:(\d+)/", line)))
+        port = next(int(match[1]) for line in run.stderr if (match := re.search(r"http://[\d.]+:(\d+)/", line)))
         yield run.pid, port
     finally:
         run.terminate()
@@ -124,9 +124,9 @@ def counters(pid: int, port: int) -> tuple[float, float, float, float, float]:
     connection.close()
 
     def value(name: str) -> float:
-        found = re.search(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
-        assert found is not None, name
-        return float(found[1])
+        match = re.search(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+        assert match is not None, name
+        return float(match[1])
 
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
             }
             for viewers, phase in best.items():
                 share = phase.fps / best[0].fps
-                rss_mb = [one.rss_mb for one in phases if one.viewers == viewers][-1]
+                rss_mb = [phase.rss_mb for phase in phases if phase.viewers == viewers][-1]
                 print(
                     f"{viewers:>7}  {phase.fps:>5.2f}  {share:>7.3f}  {phase.cpu_ms:>14.1f}  {phase.shown:>10.1f}  "
                     f"{rss_mb:>6.0f}"
