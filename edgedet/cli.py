@@ -2,7 +2,8 @@
 
 Text goes to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 partly failed, 2 bad input or usage,
 3 refused by a verification, 130 interrupted.
-A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``.
+A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``, and, where its
+options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import argparse
 import os
 import sys
 from importlib import import_module
-from typing import List, Optional
+from pathlib import Path
+from typing import Iterable, Iterator, List, Optional, Union
 
 from . import __version__
 from .errors import EdgeDetError
+from .files import check_outputs
 
 # name -> (module, one line for the overview). Host modules are reached through this table only.
 COMMANDS = {
@@ -56,7 +59,17 @@ def _run_command(name: str, argv: List[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    outputs = {f"--{name.replace('_', '-')}": getattr(args, name) for name in getattr(module, "OUTPUTS", ())}
+    check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())))
+    return int(module.run(args))
+
+
+def _names(args: argparse.Namespace, attributes: Iterable[str]) -> Iterator[Union[str, Path]]:
+    for attribute in attributes:
+        value = getattr(args, attribute)
+        if value is not None:
+            yield from value if isinstance(value, list) else [value]
 
 
 def main(argv: Optional[List[str]] = None) -> int:

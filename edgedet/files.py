@@ -13,7 +13,7 @@ import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Union
 
 from .errors import InputError
 
@@ -157,6 +157,34 @@ def check_writable(path: Union[str, Path]) -> None:
         raise InputError(f"cannot write {path}: it is a folder. Name a file.")
     with suppress(_NothingToWrite), atomic_path(path):
         raise _NothingToWrite
+
+
+def check_outputs(outputs: Mapping[str, Union[str, Path, None]], inputs: Iterable[Union[str, Path]]) -> None:
+    """Check what a command will write before it does any work.
+
+    outputs: option -> path; None and "-" (stdout) are passed over. Folders may be among both.
+    inputs:  what the command reads; what is no file or folder here, such as a camera's address, is passed over.
+    Raises InputError where an output would replace an input or a file in an input's folder, where two outputs are one
+    file, or where a file cannot be written. Devices and pipes may be named twice: nothing is lost in them.
+    """
+    read = [Path(name) for name in inputs if os.path.exists(name)]
+    seen: Dict[str, str] = {}
+    for option, name in outputs.items():
+        if name is None or str(name) == "-" or _is_stream(Path(name)):
+            continue
+        real = os.path.realpath(name)
+        for source in read:
+            inside = source.is_dir() and os.path.isfile(real) and Path(real).parent == Path(os.path.realpath(source))
+            if real == os.path.realpath(source) or inside or (os.path.exists(real) and os.path.samefile(real, source)):
+                replaced = real if inside else source
+                raise InputError(f"{option} {name} would overwrite its own source {replaced}: choose another name.")
+        if real in seen:
+            raise InputError(
+                f"{seen[real]} and {option} name the same file {name}: choose another name for one of them."
+            )
+        seen[real] = option
+        if not (os.path.isdir(real) or str(name).endswith(os.sep) or not Path(name).suffix):
+            check_writable(name)
 
 
 class _NothingToWrite(Exception):

@@ -19,7 +19,7 @@ from ..benchmarks.models.family_files import FamilyFile, list_files
 from ..engines.base import check_threads, default_threads
 from ..engines.table import PRECISIONS, PUBLIC_ENGINES
 from ..errors import InputError, PartialFailure, require
-from ..files import check_writable, write_json
+from ..files import write_json
 from ..postprocess import logit_of
 from .options import add_labelled_data, add_score, check_at_least, text_stream
 
@@ -31,6 +31,8 @@ EXAMPLE = """  edgedet bench --phi 0-2 --precision fp32,int8 --engine ort,tflite
   edgedet bench --model a.onnx b.onnx --source photo.jpg --threads 1 --json bench.json
   edgedet bench --model my_int8.tflite --sustain 30m
   edgedet bench compare before.json after.json"""
+INPUTS = ("model", "weights", "calib", "source")
+OUTPUTS = ("html", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,9 +143,6 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         check_threads(count)
     sustain_s = None if args.sustain is None else parse_seconds(args.sustain)
     family, left_out = _family(args)
-    for path in (args.html, args.json):
-        if path not in (None, "-"):
-            check_writable(path)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged frame is enough; read at cv2's import
     require("cv2", "edgedet bench").setNumThreads(max(threads))
     if args.html is not None:

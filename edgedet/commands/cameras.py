@@ -15,6 +15,7 @@ from .options import add_json, text_stream
 
 DESCRIPTION = "List this machine's cameras, with their formats, sizes and rates."
 EXAMPLE = """  edgedet cameras --json cameras.json"""
+OUTPUTS = ("json",)
 
 _CSI_DRIVERS = ("tegra-video", "unicam", "rp1-cfe", "rpivid", "bcm2835-isp", "pispbe")  # raw sensors and helpers of CSI
 

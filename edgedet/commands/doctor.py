@@ -17,6 +17,7 @@ DESCRIPTION = (
     "Say what can run on this machine (Python, OpenCV, engines, INT8), and which command brings what is missing."
 )
 EXAMPLE = "  edgedet doctor --json doctor.json"
+OUTPUTS = ("json",)
 
 LINE = 120
 _INDENT = 16

@@ -21,6 +21,8 @@ from .options import add_json, add_labelled_data, add_threads, check_at_least, t
 DESCRIPTION = "Measure a model file's average precision (AP) on labelled images, by pycocotools."
 EXAMPLE = """  edgedet eval edgedet-out/my.onnx --data test.json --images photos/
   edgedet eval edgedet-out/my.onnx --data VOC2007/ --json accuracy.json"""
+INPUTS = ("model", "data")
+OUTPUTS = ("json",)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ DESCRIPTION = "Turn an EfficientDet checkpoint into a fused ONNX file and verify
 EXAMPLE = """  edgedet export --phi 0 --int8 --weights demo
   edgedet export --phi 0 --weights tf_efficientdet_d0_cards.pth
   edgedet export --phi 0 --weights demo --size 384x512"""
+INPUTS = ("weights", "names", "calib", "table", "data", "project")
+OUTPUTS = ("json",)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ DESCRIPTION = "Turn a checkpoint of effdet, zylo117 or google/automl into edgede
 EXAMPLE = """  edgedet import efficientdet-d0.pth -o d0.safetensors
   edgedet import my.h5 -o my.safetensors --variant tf_efficientdet_lite2 --names my.names
   edgedet import efficientdet-d2_57.pth -o logo.safetensors --project projects/logo.yml"""
+INPUTS = ("checkpoint", "names", "project")
+OUTPUTS = ("output", "json")
 SUFFIX = ".safetensors"
 
 

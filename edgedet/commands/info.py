@@ -16,6 +16,8 @@ from .options import add_json, add_variant, text_stream
 DESCRIPTION = f"Say what a model file ({', '.join(model_suffixes())}) or a checkpoint (.safetensors, .pth, .h5) holds."
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
   edgedet info my.pth --json"""
+INPUTS = ("file",)
+OUTPUTS = ("json",)
 
 LINE = 120
 

@@ -16,6 +16,8 @@ DESCRIPTION = "Say which variant, precision and size fits a board and a time bud
 EXAMPLE = """  edgedet plan --board orin-nano --budget-ms 33
   edgedet plan --board raspberry-pi-5 --fps 15 --precision int8 --picture plan.png
   edgedet plan --from bench.json --fps 10"""
+INPUTS = ("measured",)
+OUTPUTS = ("picture", "json")
 
 PICTURES = (".png", ".svg")
 

@@ -27,6 +27,8 @@ EXAMPLE = """  edgedet run photo.jpg
   edgedet run edgedet-out/model.onnx photos/ --save annotated/
   edgedet run --camera 0 --web
   edgedet run --camera door=rtsp://10.0.0.7/stream --camera 0 --save recordings/ --keep 10GB"""
+INPUTS = ("files", "source")
+OUTPUTS = ("save", "jsonl", "json")
 
 _NAMED_FAILURES = 5  # in the closing line; --json has all
 

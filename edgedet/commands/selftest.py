@@ -17,6 +17,8 @@ DESCRIPTION = (
 )
 EXAMPLE = """  edgedet selftest efficientdet_d0_street_int8.onnx
   edgedet selftest --seconds 600 --json orin-nano.json"""
+INPUTS = ("model",)
+OUTPUTS = ("json",)
 DEFAULT_JSON = "edgedet-selftest.json"
 
 

@@ -16,6 +16,8 @@ from .options import add_json, add_scene, add_score, add_threads, text_stream
 DESCRIPTION = "Find the layers that lose most in INT8: each alone, by signal to noise; the worst ten by detections."
 EXAMPLE = """  edgedet sensitivity edgedet-out/my.onnx --calib scene.mp4
   edgedet sensitivity edgedet-out/my.onnx --calib scene.mp4 --picture layers.png --json layers.json"""
+INPUTS = ("model", "calib")
+OUTPUTS = ("picture", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

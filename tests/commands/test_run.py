@@ -444,3 +444,19 @@ def test_a_videos_boxes_are_counted_by_class(folder, capsys):
 def test_one_model_and_one_source_are_wanted(folder, capsys, files, complaint):
     assert run(*files) == 2
     assert capsys.readouterr().err.startswith(f"edgedet: {complaint}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("clip.avi", "--jsonl", "clip.avi"),
+        ("clip.avi", "--json", "model.fake"),
+        ("clip.avi", "--jsonl", "x", "--json", "x"),
+        ("clip.avi", "--save", "x.mp4", "--jsonl", "x.mp4"),
+    ],
+)
+def test_no_output_replaces_an_input_or_another_output(folder, capsys, options):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run(*options) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -16,7 +16,7 @@ from media import write_fake_model
 
 from edgedet.engines.base import open_engine
 from edgedet.errors import ArtifactError, InputError
-from edgedet.files import atomic_path, cache_folder, check_writable, make_folder, sha256_of, write_json
+from edgedet.files import atomic_path, cache_folder, check_outputs, check_writable, make_folder, sha256_of, write_json
 
 FIGURES = {"fps": 30}
 LINE = '{"fps": 30}\n'
@@ -183,3 +183,41 @@ def test_a_cache_that_may_not_be_used_gives_one_line(open_folder: Path, monkeypa
     (open_folder / "cache").mkdir(mode=0o000)
     with as_nobody(), pytest.raises(InputError, match=r"cannot write .*: Permission denied. Choose a folder that"):
         make_folder(cache_folder() / "bench")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch) -> Path:
+    """A working folder with model.onnx, photos/a.jpg, and link.onnx, which leads to the model."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_text("model")
+    Path("link.onnx").symlink_to("model.onnx")
+    os.link("model.onnx", "same.onnx")
+    Path("photos").mkdir()
+    Path("photos/a.jpg").write_text("picture")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("outputs", "complaint"),
+    [
+        ({"--jsonl": "model.onnx"}, "--jsonl model.onnx would overwrite its own source model.onnx"),
+        ({"--json": "./photos/../model.onnx"}, "would overwrite its own source model.onnx"),
+        ({"--json": "link.onnx"}, "--json link.onnx would overwrite its own source model.onnx"),
+        ({"--json": "same.onnx"}, "--json same.onnx would overwrite its own source model.onnx"),
+        ({"--json": "photos/a.jpg"}, "--json photos/a.jpg would overwrite its own source .*photos/a.jpg"),
+        ({"--save": "photos"}, "--save photos would overwrite its own source photos"),
+        ({"--json": "x.json", "--html": "./x.json"}, r"--json and --html name the same file \./x.json"),
+        ({"--json": "model.onnx/x.json"}, "cannot write model.onnx/x.json"),
+    ],
+)
+def test_an_output_over_an_input_or_another_output_is_refused(desk: Path, outputs: dict, complaint: str):
+    before = {path: path.read_text() for path in desk.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=complaint):
+        check_outputs(outputs, ["model.onnx", "photos", "rtsp://camera/1"])
+    assert {path: path.read_text() for path in desk.rglob("*") if path.is_file()} == before
+
+
+def test_outputs_of_their_own_stdout_and_devices_are_let_through(desk: Path):
+    outputs = {"--json": "-", "--jsonl": "photos/new.jsonl", "--html": os.devnull, "--picture": os.devnull, "--o": None}
+    check_outputs(outputs, ["model.onnx", "photos"])
+    assert sorted(path.name for path in Path("photos").iterdir()) == ["a.jpg"]
