@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Any, Tuple
 
 import numpy as np
 
 from .errors import ShapeError, require
 from .specs import DetectorSpec
-from .types import ModelInput
+from .types import ModelInput, Scale
+
+HALVED_FROM = (
+    2.0  # a picture that is this many times the model's input is halved first (docs/decisions/0015-resizing.md)
+)
 
 
 class Preprocessor:
@@ -20,6 +24,7 @@ class Preprocessor:
     """
 
     def __init__(self, spec: DetectorSpec) -> None:
+        self._family = spec.family
         self._fill_bgr = np.array(spec.fill_rgb[::-1], dtype=np.uint8)
         self._pixels = np.empty((1, *spec.input_hw, 3), dtype=np.uint8)
         self._painted_hw = (0, 0)  # picture size that the border was painted for
@@ -34,22 +39,48 @@ class Preprocessor:
             raise ShapeError(f"a picture is (H, W, 3) uint8 BGR with at least one pixel; got {bgr.shape} {bgr.dtype}.")
         canvas = self._pixels[0]
         source_hw = (bgr.shape[0], bgr.shape[1])
-        scale, (h, w) = fit(source_hw, (canvas.shape[0], canvas.shape[1]))
+        scale_to_source, (h, w) = fit(source_hw, (canvas.shape[0], canvas.shape[1]), self._family)
         if (h, w) != self._painted_hw:
             canvas[h:] = self._fill_bgr
             canvas[:, w:] = self._fill_bgr
             self._painted_hw = (h, w)
-        # The picture's corner of the buffer is written in place; cv2 copies where the size is already right.
-        # INTER_LINEAR is a level off at 3 of 10 values on ARM. EXACT gives the same pixels everywhere, so that figures
-        # of a PC hold on a board; it costs 0.35 ms more (x86, 768 x 576 to 512 x 384).
-        self._cv2.resize(bgr, (w, h), dst=canvas[:h, :w], interpolation=self._cv2.INTER_LINEAR_EXACT)
-        return ModelInput(self._pixels, 1.0 / scale, source_hw)
+        shrink(self._cv2, bgr, canvas[:h, :w])
+        return ModelInput(self._pixels, scale_to_source, source_hw)
 
 
-def fit(source_hw: Tuple[int, int], input_hw: Tuple[int, int]) -> Tuple[float, Tuple[int, int]]:
-    """Return the scale that fits the source into the input, and the (height, width) that it fills: at least 1, cut off.
+def shrink(cv2: Any, bgr: np.ndarray, into: np.ndarray) -> None:
+    """Resize a picture (h, w, 3) uint8 into an array of that type, which is written in place.
 
-    As rwightman effdet/data/transforms.py ``ResizePad``.
+    A picture is halved, as means of 2 x 2 pixels, while it is at least HALVED_FROM times as large; the rest is
+    bilinear. Bilinear alone reads four pixels however much it shrinks, so that a large camera's picture would alias.
+    Both steps count in integers, so the bytes are the same on every CPU: INTER_LINEAR is a level off at 3 of 10 values
+    on ARM, and INTER_AREA by a factor that is no integer adds floats. Of an odd side, the last row or column is left
+    out, which moves the picture by less than a pixel of the source.
     """
-    scale = min(input_hw[0] / source_hw[0], input_hw[1] / source_hw[1])
-    return scale, (max(1, int(source_hw[0] * scale)), max(1, int(source_hw[1] * scale)))
+    h, w = into.shape[:2]
+    while bgr.shape[0] >= HALVED_FROM * h and bgr.shape[1] >= HALVED_FROM * w:
+        half_h, half_w = bgr.shape[0] // 2, bgr.shape[1] // 2
+        bgr = cv2.resize(bgr[: 2 * half_h, : 2 * half_w], (half_w, half_h), interpolation=cv2.INTER_AREA)
+    cv2.resize(bgr, (w, h), dst=into, interpolation=cv2.INTER_LINEAR_EXACT)  # copies where the size is right already
+
+
+def fit(source_hw: Tuple[int, int], input_hw: Tuple[int, int], family: str = "effdet") -> Tuple[Scale, Tuple[int, int]]:
+    """Return how model pixels become source pixels, and the (height, width) that the picture fills: at least 1.
+
+    Each code base cuts off what is no whole pixel in a way of its own, so that one row may be lost or not:
+    - effdet (data/transforms.py ``ResizePad``): both sides times one scale, in double precision;
+    - automl (dataloader.py ``set_scale_factors_to_output_size``): the same in single precision;
+    - zylo117 (utils/utils.py ``aspectaware_resize_padding``): the side that decides fills the input, and each axis is
+      scaled back by its own factor.
+    """
+    if family == "zylo117":
+        (height, width), (input_h, input_w) = source_hw, input_hw
+        if width * input_h > height * input_w:
+            h, w = max(1, int(input_w / width * height)), input_w
+        else:
+            h, w = input_h, max(1, int(input_h / height * width))
+        return (width / w, height / h), (h, w)
+    real = np.float32 if family == "automl" else np.float64
+    scale = min(real(side) / real(source) for side, source in zip(input_hw, source_hw))
+    h, w = (max(1, int(real(side) * scale)) for side in source_hw)
+    return float(real(1) / scale), (h, w)

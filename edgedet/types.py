@@ -11,6 +11,7 @@ import numpy as np
 from .errors import ShapeError
 
 INT8_MIN = -128
+Scale = Union[float, Tuple[float, float]]  # of both axes, or of x and y
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class ModelInput:
     """What an engine is fed.
 
     pixels:          (1, H, W, 3) uint8 BGR; a view on a buffer that the next frame overwrites.
-    scale_to_source: multiply model pixels by this to get source pixels (same for x and y).
+    scale_to_source: multiply model pixels by this to get source pixels; a pair (x, y) where the axes differ.
     source_hw:       (height, width) of the source frame, for clipping.
     """
 
     pixels: np.ndarray
-    scale_to_source: float
+    scale_to_source: Scale
     source_hw: Tuple[int, int]
 
 

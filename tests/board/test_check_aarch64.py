@@ -24,7 +24,7 @@ def arrays() -> dict[str, np.ndarray]:
 def test_equal_results_pass(capsys: pytest.CaptureFixture[str]):
     compare("cortex-a72", (BOXES, arrays()), (BOXES, arrays()))
     assert (
-        capsys.readouterr().out == "aarch64: cortex-a72: 100 pixels and raw outputs, and 1 boxes in 2 frames: equal\n"
+        capsys.readouterr().out == "aarch64: cortex-a72: 100 pixels and raw outputs, and 1 boxes in 1 frames: equal\n"
     )
 
 

@@ -64,7 +64,69 @@ def test_portrait_leaves_the_right_side(street):
 
 def test_sizes_are_cut_off_not_rounded():
     """100 x 333 into 512: 512 / 333 = 1.5375, and 153.75 rows become 153."""
-    assert fit((100, 333), (512, 512)) == (512 / 333, (153, 512))
+    assert fit((100, 333), (512, 512)) == (333 / 512, (153, 512))
+
+
+@pytest.mark.parametrize(
+    ("family", "source_hw", "side", "expected_hw"),
+    [
+        ("effdet", (720, 1280), 448, (251, 448)),  # 720 x (448 / 1280) is a hair below 252 in double precision
+        ("automl", (720, 1280), 448, (252, 448)),  # and 252 in single precision
+        ("zylo117", (720, 1280), 448, (251, 448)),
+        ("effdet", (512, 1549), 512, (169, 511)),  # the side that decides loses a pixel, too
+        ("automl", (512, 1549), 512, (169, 512)),
+        ("zylo117", (512, 1549), 512, (169, 512)),
+        ("zylo117", (1549, 512), 512, (512, 169)),
+        ("zylo117", (500, 500), 512, (512, 512)),
+    ],
+)
+def test_each_code_base_cuts_off_its_own_way(family, source_hw, side, expected_hw):
+    """By the code bases themselves: TensorFlow's DetectionInputProcessor, effdet's ResizePad, zylo117's own."""
+    assert fit(source_hw, (side, side), family)[1] == expected_hw
+
+
+def test_zylo117_scales_each_axis_back_by_its_own_factor():
+    """251 rows stand for 720, so the last row is 720 / 251 x 251 = 720, not 1280 / 448 x 251 = 717."""
+    (across, down), _ = fit((720, 1280), (448, 448), "zylo117")
+    assert (across, down) == (1280 / 448, 720 / 251)
+    assert fit((720, 1280), (448, 448))[0] == pytest.approx(1280 / 448)
+
+
+def test_a_large_picture_is_averaged_not_sampled():
+    """Columns of 0 and 255 by turns, four times the model's width: bilinear alone would see 2 of 4 and alias."""
+    stripes = np.zeros((2048, 2048, 3), np.uint8)
+    stripes[:, ::4] = 255  # a quarter is white: the mean is 64
+    pixels = Preprocessor(D0)(stripes).pixels[0]
+    assert (pixels == 64).all()
+    alone = cv2.resize(stripes, (512, 512), interpolation=cv2.INTER_LINEAR_EXACT)
+    assert (alone == 0).all()  # what it was before
+
+
+def test_shrinking_by_halves_is_the_mean_of_two_by_two_then_bilinear(street):
+    """480 x 640 into 192 x 256 is a factor of 2.5: one halving, then 1.25. Means are rounded up at one half."""
+    found = Preprocessor(resized(D0, (192, 256)))(street).pixels[0]
+    sums = street.reshape(240, 2, 320, 2, 3).sum((1, 3), dtype=np.uint16)
+    halved = ((sums + 2) >> 2).astype(np.uint8)
+    np.testing.assert_array_equal(found, exact_resize(halved, (256, 192)))
+
+
+def test_a_factor_below_two_is_bilinear_as_before(street):
+    found = Preprocessor(resized(D0, (241, 322)))(street).pixels[0]
+    np.testing.assert_array_equal(found[:241, :321], exact_resize(street, (321, 241)))
+
+
+def test_odd_sides_lose_less_than_a_pixel():
+    """A ramp of 1001 columns into 250: where a value lies is off by less than one column of the source."""
+    ramp = np.repeat(np.linspace(0, 250, 1001)[None, :, None], 1001, 0).repeat(3, 2).astype(np.uint8)
+    row = Preprocessor(resized(D0, (250, 250)))(ramp).pixels[0, 100, :, 0].astype(float)
+    centres = (np.arange(250) + 0.5) * 1001 / 250 - 0.5
+    assert np.abs(row - centres * 250 / 1000).max() < 1.3  # 0.25 levels a column; the ramp is cut to whole levels
+
+
+def test_halved_pixels_are_the_same_bytes_on_every_cpu():
+    """The hash was the same on x86-64 and on aarch64, as above."""
+    picture = np.random.default_rng(3).integers(0, 256, (1080, 1920, 3), dtype=np.uint8)
+    assert hashlib.sha256(Preprocessor(D0)(picture).pixels.tobytes()).hexdigest()[:16] == "b184756d2441ccd8"
 
 
 def test_a_strip_keeps_at_least_one_row():
