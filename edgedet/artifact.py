@@ -9,11 +9,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Tuple
 
-from .errors import ArtifactError
+from .errors import ArtifactError, InputError
+from .postprocess import DEFAULT_RULES, NmsRules, rules_from_dict
 from .specs import DetectorSpec
 
 META_KEY = "edgedet"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)  # 1, of edgedet 0.1, knows no rules of post-processing and counts anchor scales
 MAX_META_BYTES = 4 << 20  # a file that claims more metadata than this is not ours
 
 
@@ -27,6 +29,7 @@ class ArtifactMeta:
     source_sha256: of the checkpoint that the file was made from.
     input_layout:  "uint8 NHWC BGR": camera bytes; normalisation is in the graph.
     outputs:       names in the order (class logits, box codes).
+    nms:           how the outputs become detections.
     versions:      of edgedet and of the packages that wrote the file.
     report:        figures of the verification, the gate and the like, as they were printed.
     """
@@ -37,6 +40,7 @@ class ArtifactMeta:
     source_sha256: str
     input_layout: str = "uint8 NHWC BGR"
     outputs: Tuple[str, ...] = ("class_logits", "box_codes")
+    nms: NmsRules = DEFAULT_RULES
     versions: Dict[str, str] = field(default_factory=dict)
     report: Dict[str, Any] = field(default_factory=dict)
 
@@ -60,14 +64,15 @@ class ArtifactMeta:
         try:
             values = json.loads(text)
             version = values.pop("format")
-            if version != FORMAT_VERSION:
+            if version not in READ_VERSIONS:
                 raise ArtifactError(
-                    f"the model was written in format {version}, this edgedet reads {FORMAT_VERSION}: "
+                    f"the model was written in format {version}, this edgedet reads {READ_VERSIONS[-1]} and older: "
                     "export it again, or install the edgedet that wrote it."
                 )
             spec = DetectorSpec.from_dict(values.pop("spec"))
             names = tuple(str(name) for name in values.pop("class_names"))
             outputs = tuple(str(name) for name in values.pop("outputs"))
-            return ArtifactMeta(spec=spec, class_names=names, outputs=outputs, **values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            nms = rules_from_dict(values.pop("nms", None))
+            return ArtifactMeta(spec=spec, class_names=names, outputs=outputs, nms=nms, **values)
+        except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             raise ArtifactError(f"the model's edgedet metadata is damaged ({error}): export it again.") from None

@@ -14,9 +14,11 @@ from .anchors import anchors_for
 from .artifact import ArtifactMeta
 from .engines.base import Engine, default_threads, open_engine
 from .errors import ClosedError, InputError
-from .postprocess import DEFAULT_SCORE, logit_of, postprocess
+from .postprocess import DEFAULT_SCORE, ORIGINALS, SOFT_RULES, NmsRules, logit_of, postprocess
 from .preprocess import Preprocessor
 from .types import Detections, Frame, FrameResult
+
+ORIGINAL = "original"  # the rules of the code base that trained the model
 
 
 class Detector:
@@ -32,23 +34,34 @@ class Detector:
         threads: Optional[int] = None,
         score: float = DEFAULT_SCORE,
         soft_nms: bool = False,
+        nms: Optional[Union[NmsRules, str]] = None,
     ) -> None:
         """Open a model file that edgedet wrote, or take an engine that is open already.
 
         threads:  CPU threads of the engine; None takes every core that the process may use.
         score:    in (0, 1); less sure detections are left out.
-        soft_nms: lower the scores of overlapping boxes instead of dropping them.
+        soft_nms: lower the scores of overlapping boxes instead of dropping them, whatever the file says.
+        nms:      rules of post-processing; "original": those of the code base that trained the model; None: as the
+                  file says.
         Raises ArtifactError where the file is unusable, InputError for a score out of range.
         """
         self.score = score  # refused before anything is opened
         self.meta, self._engine = (
             model if isinstance(model, tuple) else open_engine(model, threads or default_threads())
         )
-        self._soft_nms = soft_nms
+        self.nms = SOFT_RULES if soft_nms else self._rules(nms)
         self._lock = threading.Lock()  # buffers are reused from picture to picture
         self._closed = False
         self._preprocess = Preprocessor(self.meta.spec)
         self._anchors_yxyx = anchors_for(self.meta.spec)
+
+    def _rules(self, nms: Optional[Union[NmsRules, str]]) -> NmsRules:
+        if isinstance(nms, NmsRules):
+            return nms
+        if nms not in (None, ORIGINAL):
+            raise InputError(f"nms takes NmsRules or {ORIGINAL!r}; got {nms!r}.")
+        takes_file = nms is None or self.meta.nms.method == "none"  # whose graph has done it
+        return self.meta.nms if takes_file else ORIGINALS[self.meta.spec.family]
 
     @property
     def score(self) -> float:
@@ -97,7 +110,8 @@ class Detector:
             model_input.scale_to_source,
             model_input.source_hw,
             score=self.score,
-            soft_nms=self._soft_nms,
+            rules=self.nms,
+            input_hw=self.meta.spec.input_hw,
         )
         done = time.perf_counter()
         timings_ms = {

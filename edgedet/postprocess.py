@@ -1,66 +1,135 @@
 """Turn raw network outputs into boxes. Knows anchors and NMS; knows no engine and no camera.
 
-Decoding, clipping, candidate limit and hard NMS as rwightman effdet (anchors.py ``generate_detections``, bench.py
-``_post_process``); soft NMS as google/automl and effdet/soft_nms.py (Bodla et al., arXiv 1704.04503).
+Decoding, candidate limit and hard NMS as rwightman effdet (anchors.py ``generate_detections``, bench.py
+``_post_process``); soft NMS as effdet/soft_nms.py (Bodla et al., arXiv 1704.04503); what other code bases do otherwise
+is in the table ORIGINALS.
 """
 
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from .errors import InputError, ShapeError
-from .types import Detections, RawOutputs
+from .types import Detections, RawOutputs, Scale
 
 DEFAULT_SCORE = 0.4  # what `run` draws: sure enough for a viewer
 MAX_CANDIDATES = 5000  # best (anchor, class) pairs that reach NMS; effdet max_detection_points
 MAX_BOXES = 100  # a picture; effdet max_det_per_image, COCO's own limit
 NMS_IOU = 0.5  # hard NMS drops what overlaps a better box of its class by more; effdet anchors.py, automl nms_configs
 SOFT_NMS_SIGMA = 0.5  # gaussian; automl nms_configs.sigma, effdet soft_nms.py
-SOFT_NMS_MIN_SCORE = 0.001  # decayed below this a box is gone; effdet anchors.py
+SOFT_NMS_MIN_SCORE = 0.001  # decayed below this a box is gone; effdet anchors.py, automl tf2/postprocess.py
 SMALLEST_SIDE = 1e-3  # pixels: a box of no size has no logarithm
 _SCAN_BLOCK = 1 << 18  # logits compared at a time: the mask stays in the cache and costs no fresh pages
+
+
+@dataclass(frozen=True)
+class NmsRules:
+    """How candidates become detections.
+
+    candidates: "pairs": each class of an anchor whose score passes; "anchors": the best class of each anchor only.
+    method:     "hard": what overlaps a better box of its class too much is dropped; "soft": its score decays;
+                "none": the model's file has done it.
+    max_iou:    overlap above which a box is dropped; for "soft", 1 drops none.
+    clip:       what boxes are cut to before NMS: "picture", "input" (the model's, to the last pixel's centre) or
+                "nothing". Detections are always cut to the picture.
+    """
+
+    candidates: str = "pairs"
+    method: str = "hard"
+    max_iou: float = NMS_IOU
+    clip: str = "picture"
+
+    @property
+    def words(self) -> str:
+        """The kind of NMS, for people."""
+        kind = {"hard": "hard", "soft": "soft (gaussian)", "none": "the file's own"}[self.method]
+        if self.method == "soft" and self.max_iou < 1:
+            kind = f"soft (gaussian, none above IoU {self.max_iou:g})"
+        return kind if self.candidates == "pairs" else f"{kind}, best class of each anchor"
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is one of {', '.join(known)}; got {getattr(self, name)!r}.")
+        if not 0.0 < self.max_iou <= 1.0:
+            raise InputError(f"max_iou lies between 0 and 1; got {self.max_iou!r}.")
+
+
+_CHOICES = {
+    "candidates": ("pairs", "anchors"),
+    "method": ("hard", "soft", "none"),
+    "clip": ("picture", "input", "nothing"),
+}
+DEFAULT_RULES = NmsRules()  # effdet's; why they hold for all families: docs/decisions/0016-nms.md
+SOFT_RULES = NmsRules(method="soft", max_iou=1.0)  # effdet's with soft_nms=True
+# family -> what its own evaluation does
+ORIGINALS: Dict[str, NmsRules] = {
+    "effdet": DEFAULT_RULES,
+    # efficientdet/utils.py ClipBoxes, utils/utils.py postprocess, coco_eval.py nms_threshold
+    "zylo117": NmsRules("anchors", "hard", 0.5, "input"),
+    # tf2/postprocess.py per_class_nms: TensorFlow's NonMaxSuppressionV5 decays scores and drops above iou_thresh
+    "automl": NmsRules("anchors", "soft", 0.5, "nothing"),
+}
+
+
+def rules_from_dict(values: Optional[Dict[str, Any]]) -> NmsRules:
+    """Rebuild rules from JSON; None gives the default. Raises InputError for what no edgedet writes."""
+    try:
+        return DEFAULT_RULES if values is None else NmsRules(**values)
+    except TypeError as error:
+        raise InputError(f"these are no rules of post-processing: {error}.") from None
 
 
 def postprocess(
     raw: RawOutputs,
     anchors_yxyx: np.ndarray,
-    scale_to_source: float,
+    scale_to_source: Scale,
     source_hw: Tuple[int, int],
     score: float = DEFAULT_SCORE,
-    soft_nms: bool = False,
+    rules: NmsRules = DEFAULT_RULES,
+    input_hw: Optional[Tuple[int, int]] = None,
 ) -> Detections:
     """Return what the network found, best score first, at most MAX_BOXES, in pixels of the source.
 
     raw:             one picture's outputs; anchors_yxyx (A, 4) from ``anchors_for`` in the same order.
     scale_to_source: model pixels times this are source pixels.
-    source_hw:       (height, width) of the source in pixels; boxes are clipped to it before NMS, so a box wholly
-                     outside keeps zero area, as in effdet.
+    source_hw:       (height, width) of the source in pixels, to which boxes are clipped; by the default rules before
+                     NMS, so a box wholly outside keeps zero area, as in effdet.
     score:           in (0, 1); boxes below it are dropped, also where soft NMS has decayed them.
+    input_hw:        (height, width) of the model's input, for rules that clip to it.
     Raises ShapeError where outputs and anchors do not belong together, InputError for a score out of range.
     """
     if raw.box_codes.shape != anchors_yxyx.shape:
         raise ShapeError(f"the model gave {len(raw.box_codes)} boxes for {len(anchors_yxyx)} anchors.")
     # Only candidates are touched: the threshold is taken to the logits, not the sigmoid to every logit.
-    anchor_ids, class_ids, logits = _best_above(raw, logit_of(score))
+    anchor_ids, class_ids, logits = _best_above(raw, logit_of(score), best_class_only=rules.candidates == "anchors")
     boxes_xyxy = decode(raw.codes_at(anchor_ids), anchors_yxyx[anchor_ids])
     scores = _sigmoid(logits)
     whole = ~np.isnan(boxes_xyxy).any(axis=1)  # a half-precision overflow may leave NaN codes: that is no box
     if not whole.all():
         boxes_xyxy, scores, class_ids = boxes_xyxy[whole], scores[whole], class_ids[whole]
+    scale_xyxy = np.tile(np.broadcast_to(np.asarray(scale_to_source, dtype=np.float32), 2), 2)
     limits_xyxy = np.array([source_hw[1], source_hw[0]] * 2, dtype=np.float32)
-    np.clip(boxes_xyxy, 0, limits_xyxy / np.float32(scale_to_source), out=boxes_xyxy)
+    if rules.clip == "picture":
+        np.clip(boxes_xyxy, 0, limits_xyxy / scale_xyxy, out=boxes_xyxy)
+    elif rules.clip == "input" and input_hw is not None:
+        np.clip(boxes_xyxy, 0, np.array([input_hw[1] - 1, input_hw[0] - 1] * 2, np.float32), out=boxes_xyxy)
 
-    if soft_nms:
-        keep, scores = _soft_nms(boxes_xyxy, scores, class_ids)
+    if rules.method == "soft":
+        keep, scores = _soft_nms(boxes_xyxy, scores, class_ids, rules.max_iou)
         lasting = scores >= score
         keep, scores = keep[lasting], scores[lasting]
-    else:
-        keep = _hard_nms(boxes_xyxy, class_ids)
+    elif rules.method == "hard":
+        keep = _hard_nms(boxes_xyxy, class_ids, rules.max_iou)
         scores = scores[keep]
-    boxes_xyxy = np.clip(boxes_xyxy[keep] * np.float32(scale_to_source), 0, limits_xyxy)
+    else:
+        keep = np.arange(min(len(scores), MAX_BOXES))
+        scores = scores[keep]
+    boxes_xyxy = np.clip(boxes_xyxy[keep] * scale_xyxy, 0, limits_xyxy)
     return Detections(boxes_xyxy, scores, class_ids[keep])
 
 
@@ -91,7 +160,7 @@ def encode(boxes_xyxy: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
     return np.concatenate([shifts_yx, growths_yx], axis=1).astype(np.float32)
 
 
-def _best_above(raw: RawOutputs, threshold: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _best_above(raw: RawOutputs, threshold: float, best_class_only: bool) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (anchor ids, class ids, logits) above the threshold: MAX_CANDIDATES, best first, ties by index."""
     num_classes = raw.class_logits.shape[1]
     flat_logits = raw.class_logits.reshape(-1)
@@ -103,6 +172,8 @@ def _best_above(raw: RawOutputs, threshold: float) -> Tuple[np.ndarray, np.ndarr
         first = end
     indices = np.concatenate(found)
     logits = raw.logits_at(*np.divmod(indices, num_classes))
+    if best_class_only and num_classes > 1:
+        indices, logits = _best_of_each_anchor(indices, logits, num_classes)
     if len(indices) > MAX_CANDIDATES:
         part = np.sort(np.argpartition(logits, len(indices) - MAX_CANDIDATES)[-MAX_CANDIDATES:])
         indices, logits = indices[part], logits[part]
@@ -111,11 +182,21 @@ def _best_above(raw: RawOutputs, threshold: float) -> Tuple[np.ndarray, np.ndarr
     return anchor_ids, class_ids, logits[order]
 
 
+def _best_of_each_anchor(indices: np.ndarray, logits: np.ndarray, num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Keep of flat (anchor, class) indices in rising order the one of the largest logit of each anchor."""
+    by_anchor = np.lexsort((-logits, indices // num_classes))  # stable: of equal logits the first class
+    anchors = indices[by_anchor] // num_classes
+    first = np.ones(len(anchors), dtype=bool)
+    first[1:] = anchors[1:] != anchors[:-1]
+    best = by_anchor[first]
+    return indices[best], logits[best]
+
+
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
 
-def _hard_nms(boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+def _hard_nms(boxes_xyxy: np.ndarray, class_ids: np.ndarray, max_iou: float) -> np.ndarray:
     """Return the indices of the boxes that stay, at most MAX_BOXES; boxes come best first.
 
     All classes in one pass, so that the loop ends with the last box that counts.
@@ -129,13 +210,18 @@ def _hard_nms(boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
             keep.append(best)
             inter, union = overlap.of(best, first=best + 1)
             # inter / union > IoU without the division: exact for 0.5, and two empty boxes give no 0 / 0
-            alive[best + 1 :] &= ~((inter > NMS_IOU * union) & (class_ids[best + 1 :] == class_ids[best]))
+            alive[best + 1 :] &= ~((inter > max_iou * union) & (class_ids[best + 1 :] == class_ids[best]))
         best += 1
     return np.array(keep, dtype=np.int64)
 
 
-def _soft_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, class_ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Return (indices, decayed scores) of the best MAX_BOXES boxes, best first: overlap lowers a score, gaussian."""
+def _soft_nms(
+    boxes_xyxy: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, max_iou: float
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Return (indices, decayed scores) of the best MAX_BOXES boxes, best first.
+
+    Overlap lowers a score (gaussian); above ``max_iou`` it takes it all.
+    """
     overlap = _Overlap(boxes_xyxy)
     scores = scores.copy()
     keep: List[int] = []
@@ -149,7 +235,7 @@ def _soft_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, class_ids: np.ndarray)
         inter, union = overlap.of(best)
         touching = np.flatnonzero((inter > 0) & (class_ids == class_ids[best]))
         iou = inter[touching] / union[touching]
-        scores[touching] *= np.exp(-(iou**2) / np.float32(SOFT_NMS_SIGMA))
+        scores[touching] *= np.where(iou <= max_iou, np.exp(-(iou**2) / np.float32(SOFT_NMS_SIGMA)), np.float32(0))
         scores[best] = 0.0
     return np.array(keep, dtype=np.int64), np.array(kept_scores, dtype=np.float32)
 

@@ -11,6 +11,7 @@ from edgedet import __version__, demo
 from edgedet.artifact import ArtifactMeta
 from edgedet.errors import require
 from edgedet.files import atomic_path, sha256_of
+from edgedet.postprocess import DEFAULT_RULES, ORIGINALS
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoints.checkpoint import Checkpoint
@@ -47,9 +48,12 @@ class ExportResult:
     engine: dict[str, Any] | None = None
 
 
-def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool = False) -> ExportResult:
+def export_onnx(
+    checkpoint: Checkpoint, path: Path, threads: int, tflite: bool = False, original_nms: bool = False
+) -> ExportResult:
     """Write the fused float ONNX file, and with ``tflite`` the same as .tflite beside it; verify both.
 
+    original_nms: let the file say that its outputs become boxes as the checkpoint's own code base does it.
     Nothing is left at the path of a file that fails.
 
     Raises VerificationError where the file does not do what the network does.
@@ -65,7 +69,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, threads: int, tflite: bool =
     torch.set_num_threads(threads)
     network = network_from_checkpoint(checkpoint)
     versions = {"edgedet": __version__, "torch": torch.__version__, "onnx": onnx.__version__}
-    meta = ArtifactMeta(checkpoint.spec, checkpoint.class_names, "fp32", checkpoint.sha256, versions=versions)
+    nms = ORIGINALS[checkpoint.spec.family] if original_nms else DEFAULT_RULES
+    meta = ArtifactMeta(checkpoint.spec, checkpoint.class_names, "fp32", checkpoint.sha256, nms=nms, versions=versions)
     frames = demo.clip_frames(FRAMES)
     with atomic_path(path) as temporary:
         model = graph_from_network(network, meta)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from ..detector import ORIGINAL
 from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
 from ..files import sha256_of, write_json
@@ -33,21 +34,21 @@ class Options:
     data: Path
     images: Optional[Path]
     soft_nms: bool
+    original_nms: bool
     threads: int
     limit: Optional[int]
     json: Optional[str]
-
-    @property
-    def nms(self) -> str:
-        """The kind of NMS in words."""
-        return "soft (gaussian)" if self.soft_nms else "hard"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet eval``."""
     parser.add_argument("model", metavar="MODEL", help="model file that `edgedet export` wrote")
     add_labelled_data(parser)
-    parser.add_argument("--soft-nms", action="store_true", help="gaussian soft-NMS, as in official COCO figures")
+    nms = parser.add_mutually_exclusive_group()
+    nms.add_argument("--soft-nms", action="store_true", help="gaussian soft-NMS, as effdet with soft_nms=True")
+    nms.add_argument(
+        "--original-nms", action="store_true", help="post-processing as the code base that trained the model does it"
+    )
     add_threads(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N images only")
     add_json(parser)
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     require("cv2", "edgedet eval").setNumThreads(options.threads)
     dataset = read_dataset(options.data, options.images)
     dataset = replace(dataset, images=dataset.images[: options.limit])
-    evaluation = evaluate(options.model, dataset, options.threads, options.soft_nms, _print_note)
+    nms = ORIGINAL if options.original_nms else None
+    evaluation = evaluate(options.model, dataset, options.threads, options.soft_nms, _print_note, nms)
     _print(options, evaluation)
     if options.json:
         write_json(options.json, _figures(options, evaluation))
@@ -89,7 +91,7 @@ def _print(options: Options, evaluation: Evaluation) -> None:
     print(
         f"model {options.model}: {spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {evaluation.meta.precision}\n"
         f"data {options.data}: {accuracy.images} images, {accuracy.boxes} boxes\n"
-        f"score above {SCORE_FLOOR}, at most {MAX_BOXES} boxes an image, {options.nms} NMS",
+        f"score above {SCORE_FLOOR}, at most {MAX_BOXES} boxes an image, {evaluation.nms.words} NMS",
         file=text,
     )
     for name, meaning in FIGURES:
@@ -109,7 +111,7 @@ def _figures(options: Options, evaluation: Evaluation) -> Dict[str, Any]:
         "boxes": accuracy.boxes,
         "score_floor": SCORE_FLOOR,
         "max_boxes": MAX_BOXES,
-        "nms": options.nms,
+        "nms": evaluation.nms.words,
         **accuracy.figures,
         "per_class": accuracy.per_class,
         "left_out": evaluation.left_out,

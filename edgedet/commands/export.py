@@ -42,6 +42,7 @@ class Options:
 
     name:   of the files, without suffix; None: the checkpoint's.
     int8:   None: no INT8 file is written.
+    original_nms: post-processing as the checkpoint's own code base does it.
     engine: also build a TensorRT engine, compared on frames of ``calib`` at ``score``.
     """
 
@@ -51,6 +52,7 @@ class Options:
     tflite: bool
     threads: int
     int8: Int8Options | None
+    original_nms: bool
     engine: bool
     calib: str | None
     score: float
@@ -74,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
     add_training(parser)
+    parser.add_argument(
+        "--original-nms",
+        action="store_true",
+        help="boxes as the checkpoint's own code base makes them (default: effdet's)",
+    )
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
         "--target", choices=("tensorrt",), help="also build an engine where TensorRT is, as `edgedet build` does"
@@ -133,7 +140,9 @@ def run(args: argparse.Namespace) -> int:
     text = text_stream(options.json)
     checkpoint, weights = open_weights(options.weights, _print_progress)
     name = options.name or (demo.MODEL_NAME if options.weights.is_demo else stem_of(weights))
-    result = export_onnx(checkpoint, options.out / f"{name}.onnx", options.threads, options.tflite)
+    result = export_onnx(
+        checkpoint, options.out / f"{name}.onnx", options.threads, options.tflite, options.original_nms
+    )
     _print_float(result, text)
     if options.int8 is not None:
         result = replace(result, int8=_export_int8(Path(result.onnx), options.int8, text))
@@ -174,6 +183,7 @@ def _options(args: argparse.Namespace) -> Options:
         args.tflite,
         args.threads,
         _int8_options(args, weights.is_demo) if args.int8 else None,
+        args.original_nms,
         args.target is not None,
         args.calib,
         args.score,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Union
 
 from ..artifact import ArtifactMeta
 from ..detector import Detector
 from ..errors import SourceError
+from ..postprocess import NmsRules
 from ..progress import with_progress
 from .average_precision import SCORE_FLOOR, Accuracy, average_precision, detect_images
 from .coco import is_gap
@@ -22,23 +23,31 @@ class Evaluation:
 
     left_out: names of classes that only the "data" or only the "model" knows.
     failures: a line for each image or label file that could not be read.
+    nms:      the rules by which outputs became detections.
     """
 
     meta: ArtifactMeta
     accuracy: Accuracy
     left_out: Dict[str, List[str]]
     failures: List[str]
+    nms: NmsRules
 
 
 def evaluate(
-    model: str, dataset: Dataset, threads: int, soft_nms: bool = False, note: Callable[[str], None] = print
+    model: str,
+    dataset: Dataset,
+    threads: int,
+    soft_nms: bool = False,
+    note: Callable[[str], None] = print,
+    nms: Optional[Union[NmsRules, str]] = None,
 ) -> Evaluation:
     """Detect on every image and return AP as pycocotools counts it.
 
+    soft_nms, nms: as of ``Detector``.
     note: takes a line on classes and images that are left out, before anything is detected.
     Raises SourceError where no image could be read, and what ``Detector`` raises.
     """
-    with Detector(model, threads, SCORE_FLOOR, soft_nms) as detector:
+    with Detector(model, threads, SCORE_FLOOR, soft_nms, nms) as detector:
         names = detector.class_names
         class_map = match_classes(dataset, names)
         left_out = classes_left_out(dataset, class_map, names)
@@ -49,7 +58,7 @@ def evaluate(
         if not detections:
             raise SourceError(failure_line(failures, 0))
         accuracy = average_precision(detections, class_map, _class_names(dataset, class_map, names))
-        return Evaluation(detector.meta, accuracy, left_out, failures)
+        return Evaluation(detector.meta, accuracy, left_out, failures, detector.nms)
 
 
 def _class_names(dataset: Dataset, class_map: Sequence[int], model_names: Sequence[str]) -> List[str]:

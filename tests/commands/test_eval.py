@@ -195,6 +195,7 @@ def test_the_table_names_figures_and_classes(folder, capsys):
 def test_soft_nms_is_an_option_and_named(folder):
     labels = coco_labels([(0, PERSON)], categories=("person",))
     assert figures(labels, "--soft-nms")["nms"] == "soft (gaussian)"
+    assert figures(labels, "--original-nms")["nms"] == figures(labels)["nms"] == "hard"  # effdet's is the default
 
 
 def test_the_limit_takes_the_first_images(folder):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from media import FAKE_BOXES, META, SOURCE_BOXES_XYXY, picture, write_fake_model
 
 from edgedet import Detections, Detector
+from edgedet.artifact import ArtifactMeta
+from edgedet.engines.base import open_engine
 from edgedet.engines.fake import FakeEngine
-from edgedet.errors import ClosedError, InputError, ShapeError
+from edgedet.errors import ArtifactError, ClosedError, InputError, ShapeError
+from edgedet.postprocess import DEFAULT_RULES, ORIGINALS, SOFT_RULES, NmsRules
 from edgedet.types import Frame
 
 pytest.importorskip("cv2", reason="pictures are resized by OpenCV")
+
+BEST_CLASS = NmsRules(candidates="anchors")
 
 
 @pytest.fixture
@@ -138,3 +145,31 @@ def test_threads_may_share_a_detector():
 
 def test_the_package_exports_what_a_detector_returns(model):
     assert isinstance(Detector(model, threads=1)(picture(0)), Detections)
+
+
+def test_the_files_rules_are_followed_unless_others_are_named(tmp_path):
+    """The fake's two boxes do not overlap; without a second class an anchor has one, so only the words differ here."""
+    path = write_fake_model(tmp_path / "model.fake")
+    meta, engine = open_engine(path, 1)
+    soft = replace(meta, nms=SOFT_RULES)
+    assert Detector((soft, engine)).nms == SOFT_RULES
+    zylo117 = replace(meta, spec=replace(meta.spec, family="zylo117"))
+    assert Detector((zylo117, engine)).nms == DEFAULT_RULES
+    assert Detector((zylo117, engine), nms="original").nms == ORIGINALS["zylo117"]
+    assert Detector((meta, engine), nms=BEST_CLASS).nms == BEST_CLASS
+    finished = replace(meta, nms=NmsRules(method="none"))
+    assert Detector((finished, engine), nms="original").nms == finished.nms  # its graph has done it
+    with pytest.raises(InputError, match="nms takes NmsRules or 'original'; got 'best'"):
+        Detector((meta, engine), nms="best")
+
+
+def test_rules_survive_in_the_metadata_and_older_files_have_the_default():
+    meta = replace(META, nms=ORIGINALS["automl"])
+    assert ArtifactMeta.from_json(meta.to_json()).nms == ORIGINALS["automl"]
+    old = json.loads(META.to_json())
+    del old["nms"]
+    old["format"] = 1
+    assert ArtifactMeta.from_json(json.dumps(old)) == META
+    for damaged in ({"method": "hard", "colour": "red"}, {"method": "loud"}):
+        with pytest.raises(ArtifactError, match="is damaged"):
+            ArtifactMeta.from_json(json.dumps({**old, "nms": damaged}))

@@ -10,7 +10,17 @@ from effdet_oracle import import_effdet
 
 from edgedet.anchors import anchors_for
 from edgedet.errors import InputError, ShapeError
-from edgedet.postprocess import MAX_CANDIDATES, decode, logit_of, postprocess
+from edgedet.postprocess import (
+    DEFAULT_RULES,
+    MAX_CANDIDATES,
+    ORIGINALS,
+    SOFT_RULES,
+    NmsRules,
+    decode,
+    logit_of,
+    postprocess,
+    rules_from_dict,
+)
 from edgedet.specs import SPECS, resized
 from edgedet.types import RawOutputs
 
@@ -75,7 +85,7 @@ def test_the_threshold_is_a_score():
 
 def test_nothing_found_is_an_empty_result():
     for soft_nms in (False, True):
-        detections = found(raw_outputs({}), soft_nms=soft_nms)
+        detections = found(raw_outputs({}), rules=SOFT_RULES if soft_nms else DEFAULT_RULES)
         assert detections.boxes_xyxy.shape == (0, 4)
         assert len(detections) == 0
 
@@ -120,20 +130,77 @@ def test_a_suppressed_box_suppresses_nothing():
 
 def test_soft_nms_lowers_the_score_of_what_overlaps():
     """IoU 14 / 26 decays sigmoid(2) by exp(-IoU^2 / 0.5)."""
-    detections = found(shifted_pair(6), soft_nms=True)
+    detections = found(shifted_pair(6), rules=SOFT_RULES)
     decayed = 1 / (1 + math.exp(-2)) * math.exp(-((14 / 26) ** 2) / 0.5)
     np.testing.assert_allclose(detections.scores, [1 / (1 + math.exp(-3)), decayed], rtol=1e-5)
 
 
 def test_soft_nms_drops_what_decays_below_the_score():
     """The decayed score above is 0.493."""
-    assert len(found(shifted_pair(6), soft_nms=True, score=0.49)) == 2
-    assert len(found(shifted_pair(6), soft_nms=True, score=0.50)) == 1
+    assert len(found(shifted_pair(6), rules=SOFT_RULES, score=0.49)) == 2
+    assert len(found(shifted_pair(6), rules=SOFT_RULES, score=0.50)) == 1
 
 
 def test_soft_nms_leaves_other_classes_alone():
-    detections = found(shifted_pair(6, classes=(0, 1)), soft_nms=True)
+    detections = found(shifted_pair(6, classes=(0, 1)), rules=SOFT_RULES)
     np.testing.assert_allclose(detections.scores[1], 1 / (1 + math.exp(-2)), rtol=1e-6)
+
+
+BEST_CLASS = NmsRules(candidates="anchors")
+
+
+def test_by_the_best_class_rule_an_anchor_holds_one():
+    """As zylo117 and automl: anchor 0 has two classes above the threshold, anchor 1 has one."""
+    detections = found(raw_outputs({(0, 0): 2.0, (0, 1): 3.0, (1, 2): 1.0}), rules=BEST_CLASS)
+    assert detections.class_ids.tolist() == [1, 2]
+
+
+def test_of_equal_scores_the_first_class_is_the_best():
+    """As argmax does."""
+    assert found(raw_outputs({(0, 2): 2.0, (0, 1): 2.0}), rules=BEST_CLASS).class_ids.tolist() == [1]
+
+
+def test_automls_soft_nms_drops_above_one_half_and_decays_below():
+    """TensorFlow's NonMaxSuppressionV5 takes all of a score above iou_thresh: IoU 14 / 26 goes, 13 / 27 decays."""
+    rules = ORIGINALS["automl"]
+    assert len(found(shifted_pair(6), rules=rules, score=0.01)) == 1
+    decayed = 1 / (1 + math.exp(-2)) * math.exp(-((13 / 27) ** 2) / 0.5)
+    np.testing.assert_allclose(found(shifted_pair(7), rules=rules, score=0.01).scores[1], decayed, rtol=1e-5)
+
+
+def test_clipping_decides_what_overlaps():
+    """Shifted by 8 of 20 pixels: IoU 12 / 28; in a picture that ends where the first does, 12 / 20."""
+    raw = shifted_pair(8)
+    assert len(found(raw, source_hw=(10, 20), rules=NmsRules(clip="nothing"))) == 2
+    assert len(found(raw, source_hw=(10, 20), rules=NmsRules(clip="picture"))) == 1
+
+
+def test_clipping_to_the_input_ends_at_its_last_pixel():
+    """As zylo117's ClipBoxes: x at most width - 1 = 12; the box is cut there although the picture goes on."""
+    raw = raw_outputs({(0, 0): 3.0})
+    detections = found(raw, rules=ORIGINALS["zylo117"], input_hw=(128, 13))
+    assert detections.boxes_xyxy.tolist() == [[0, 0, 12, 10]]
+
+
+def test_without_nms_all_stay():
+    assert len(found(shifted_pair(0), rules=NmsRules(method="none"))) == 2
+
+
+def test_axes_may_be_scaled_back_each_by_its_own_factor():
+    detections = found(raw_outputs({(1, 0): 4.0}), scale_to_source=(2.0, 3.0))
+    np.testing.assert_allclose(detections.boxes_xyxy, [[200, 0, 240, 30]])
+
+
+@pytest.mark.parametrize("wrong", [{"method": "medium"}, {"candidates": "all"}, {"max_iou": 0}, {"clip": "off"}])
+def test_unknown_rules_are_refused(wrong):
+    with pytest.raises(InputError):
+        rules_from_dict(wrong)
+
+
+def test_rules_of_a_newer_edgedet_are_refused_in_one_line():
+    assert rules_from_dict(None) == DEFAULT_RULES
+    with pytest.raises(InputError, match="these are no rules of post-processing"):
+        rules_from_dict({"matrix": True})
 
 
 @pytest.mark.parametrize("soft_nms", [False, True])
@@ -141,7 +208,7 @@ def test_at_most_100_boxes(soft_nms):
     anchors = np.array([[0, 30 * n, 10, 30 * n + 20] for n in range(150)], dtype=np.float32)
     logits = np.linspace(5, 4, 150, dtype=np.float32)[:, None]
     raw = RawOutputs(logits, np.zeros((150, 4), dtype=np.float32))
-    detections = postprocess(raw, anchors, 1.0, (10, 5000), soft_nms=soft_nms)
+    detections = postprocess(raw, anchors, 1.0, (10, 5000), rules=SOFT_RULES if soft_nms else DEFAULT_RULES)
     assert detections.boxes_xyxy[:, 0].tolist() == [30 * n for n in range(100)]
 
 
@@ -270,7 +337,7 @@ def test_soft_nms_equals_effdet(seed, num_classes, atol):
     anchors = anchors_for(spec)
     raw = trained_like_outputs(anchors, num_classes, seed, doubt=-12.0)  # effdet's loop runs over all that is left
     oracle = effdet_detections(spec, raw, 3.0, (576, 768), soft_nms=True)
-    found = postprocess(raw, anchors, 3.0, (576, 768), score=0.001, soft_nms=True)
+    found = postprocess(raw, anchors, 3.0, (576, 768), score=0.001, rules=SOFT_RULES)
     assert len(found) == len(oracle) == 100
     np.testing.assert_allclose(found.scores, oracle[:, 4], rtol=0, atol=atol)
     np.testing.assert_array_equal(found.class_ids, oracle[:, 5] - 1)
