@@ -6,12 +6,13 @@ so that everything behind the engine is the same for them. Knows no picture.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
@@ -20,17 +21,27 @@ from ..artifact import ArtifactMeta
 from ..child_process import run_alone
 from ..errors import ArtifactError, ClosedError, DeviceError
 from ..files import sha256_of
-from ..postprocess import encode
-from ..specs import MIN_SIDE, spec_for
+from ..postprocess import NmsRules, encode
+from ..specs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, MIN_SIDE, spec_for
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
 
 POSTPROCESS = (
     "TFLite_Detection_PostProcess"  # its outputs in order: boxes y1 x1 y2 x2 in [0, 1], classes, scores, count
 )
-BASE = "tf_efficientdet_lite0"  # anchors to put boxes on, fill and class count where the file does not say
+BASE = "tf_efficientdet_lite0"  # anchors to put boxes on, and what else the file does not say
+BACKGROUND = 1  # a class more among the scores than there are names, in files of SSD models
+# normalisations (mean, std, of pixels in [0, 1]) that a converter's scale and zero point may show
+_NORMALISATIONS = (
+    ((127 / 255,) * 3, (128 / 255,) * 3),  # EfficientDet-Lite; automl hparams_config.py lite_common_param
+    ((0.5,) * 3, (0.5,) * 3),
+    (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB),  # automl's D0-D7
+)
+_PLAIN_SCALES = (0.0, 1 / 255, 1.0)  # none given, or pixels as they are: the graph normalises
+_SCALE_TOLERANCE = 0.02  # converters see ranges that calibration pictures did not quite fill
 SUREST = 1.0 - 1e-6  # score 1 has no finite logit
 _NO_LOGIT = -20.0
+Triple = Tuple[float, float, float]
 
 
 def is_finished(path: Path) -> bool:
@@ -70,15 +81,70 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
     operators = [item for item in interpreter._get_ops_details() if item["op_name"] == POSTPROCESS]
     if len(operators) != 1 or len(operators[0]["outputs"]) != 4:
         raise ArtifactError(f"{path} does not end in one {POSTPROCESS} with four outputs.")
-    names = _labels(path)
-    base = spec_for(BASE)
-    names = names or [f"class_{index}" for index in range(base.num_classes)]
-    spec = replace(base, name=path.stem, input_hw=(int(shape[1]), int(shape[2])), num_classes=len(names))
-    layout = "uint8 NHWC RGB"
-    meta = ArtifactMeta(
-        spec, tuple(names), "as found", sha256_of(path), layout, ("boxes", "classes", "scores", "count")
+    shapes = {item["index"]: tuple(item["shape"].tolist()) for item in interpreter.get_tensor_details()}
+    scores_shape = shapes.get(int(operators[0]["inputs"][1]), ())
+    if not scores_shape or scores_shape[-1] < 1:
+        raise ArtifactError(
+            f"{path}: the scores before {POSTPROCESS} are {scores_shape}; (1, anchors, classes) are known."
+        )
+    names = _names(_labels(path), int(scores_shape[-1]))
+    try:
+        levels_rgb, mean_rgb, std_rgb = _input_levels(*inputs[0]["quantization"])
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} {error}") from None
+    red, green, blue = (round(255 * value) for value in mean_rgb)  # automl pads with 0 after normalising
+    spec = replace(
+        spec_for(BASE),
+        name=path.stem,
+        input_hw=(int(shape[1]), int(shape[2])),
+        num_classes=len(names),
+        mean_rgb=mean_rgb,
+        std_rgb=std_rgb,
+        fill_rgb=(red, green, blue),
+        family="automl",
     )
-    return meta, FinishedEngine(interpreter, meta, [int(index) for index in operators[0]["outputs"]])
+    meta = ArtifactMeta(
+        spec,
+        names,
+        "as found",
+        sha256_of(path),
+        "uint8 NHWC RGB",
+        ("boxes", "classes", "scores", "count"),
+        NmsRules(method="none", clip="nothing"),  # the file has done it; a second one would drop boxes
+    )
+    return meta, FinishedEngine(interpreter, meta, [int(index) for index in operators[0]["outputs"]], levels_rgb)
+
+
+def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], Triple, Triple]:
+    """Return which integer stands for each pixel value, (256, 3) uint8 or None for the value itself; mean and std.
+
+    real = scale x (integer - zero point), and real = (pixel - mean) / std, pixels in [0, 1]; the normalisation is the
+    one whose whole range fits scale and zero point. Raises ArtifactError where none does.
+    """
+    lite_mean, lite_std = _NORMALISATIONS[0]
+    if zero_point == 0 and any(math.isclose(scale, plain, rel_tol=1e-3) for plain in _PLAIN_SCALES):
+        return None, lite_mean, lite_std
+    for mean_rgb, std_rgb in _NORMALISATIONS:
+        lows = [-mean / std for mean, std in zip(mean_rgb, std_rgb)]
+        highs = [(1 - mean) / std for mean, std in zip(mean_rgb, std_rgb)]
+        step = (max(highs) - min(lows)) / 255
+        if abs(scale / step - 1) > _SCALE_TOLERANCE or abs(zero_point + min(lows) / step) > 255 * _SCALE_TOLERANCE:
+            continue
+        real = (np.arange(256)[:, None] / 255 - np.array(mean_rgb)) / np.array(std_rgb)
+        levels = np.clip(np.rint(real / scale) + zero_point, 0, 255).astype(np.uint8)
+        same = (levels == np.arange(256)[:, None]).all()
+        return (None if same else levels), mean_rgb, std_rgb
+    raise ArtifactError(
+        f"takes pixels by scale {scale:.5g} and zero point {zero_point}, which fits no normalisation of EfficientDets: "
+        "export the model with edgedet instead."
+    )
+
+
+def _names(labels: List[str], classes: int) -> Tuple[str, ...]:
+    """Return a name for each class; the file's labels, if they are as many or lack the background only."""
+    if labels and len(labels) in (classes, classes - BACKGROUND):
+        return tuple(labels)
+    return tuple((labels + [f"class_{index}" for index in range(len(labels), classes)])[:classes])
 
 
 def _labels(path: Path) -> List[str]:
@@ -93,8 +159,11 @@ def _labels(path: Path) -> List[str]:
 class FinishedEngine(Engine):
     """One interpreter whose boxes become raw outputs: the n-th box on the n-th anchor."""
 
-    def __init__(self, interpreter: Any, meta: ArtifactMeta, outputs: List[int]) -> None:
-        """``outputs``: tensor numbers of boxes, classes, scores and count."""
+    def __init__(
+        self, interpreter: Any, meta: ArtifactMeta, outputs: List[int], levels_rgb: Optional[np.ndarray]
+    ) -> None:
+        """``outputs``: tensor numbers of boxes, classes, scores and count; ``levels_rgb`` as of ``_input_levels``."""
+        self._levels_rgb = levels_rgb
         self._interpreter, self._outputs = interpreter, outputs
         self._input_index: int = interpreter.get_input_details()[0]["index"]
         self._input_shape = (1, *meta.spec.input_hw, 3)
@@ -106,7 +175,10 @@ class FinishedEngine(Engine):
         if self._interpreter is None:
             raise ClosedError(CLOSED)
         check_pixels(pixels, self._input_shape)
-        self._interpreter.tensor(self._input_index)()[...] = pixels[..., ::-1]
+        rgb = pixels[..., ::-1]
+        if self._levels_rgb is not None:
+            rgb = np.stack([self._levels_rgb[rgb[..., c], c] for c in range(3)], axis=-1)
+        self._interpreter.tensor(self._input_index)()[...] = rgb
         self._interpreter.invoke()
         boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
         found = int(count.reshape(-1)[0])

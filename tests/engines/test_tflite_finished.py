@@ -35,10 +35,18 @@ BOXES_XYXY = np.array([[48, 0, 80, 64], [0, 80, 64, 112]], np.float32)  # the sa
 SCORES = [1 - 1e-6, 100 / 255]  # of PICTURE below; 1 has no finite logit
 
 
-def write_finished(path: Path, options: dict[str, object] = OPTIONS, labels: str | None = None) -> Path:
+def write_finished(
+    path: Path,
+    options: dict[str, object] = OPTIONS,
+    labels: str | None = None,
+    input_scale: float = 1 / 255,
+    input_zero: int = 0,
+    boxes: np.ndarray = ANCHORS,
+) -> Path:
     """Write uint8 (1, 128, 128, 3) RGB -> boxes, classes, scores, count."""
     builder = TfliteBuilder()
-    image = builder.tensor("image", (1, 128, 128, 3), np.int8, Scales(np.array([1 / 255], np.float32)))
+    scales = Scales(np.array([input_scale], np.float32), input_zero)
+    image = builder.tensor("image", (1, 128, 128, 3), np.int8, scales)
     builder.tensors[image].type = schema.TensorType.UINT8
     real = builder.tensor("real", (1, 128, 128, 3), np.float32)
     builder.op("DEQUANTIZE", [image], [real])
@@ -48,7 +56,7 @@ def write_finished(path: Path, options: dict[str, object] = OPTIONS, labels: str
     scores = builder.tensor("scores", (1, 2, 3), np.float32)
     builder.op("MEAN", [pair, builder.constant("axis", np.array([2], np.int32))], [scores], keepDims=False)
     codes = builder.constant("codes", np.zeros((1, 2, 4), np.float32))
-    anchors = builder.constant("anchors", ANCHORS)
+    anchors = builder.constant("anchors", boxes)
     outputs = [builder.tensor(f"StatefulPartitionedCall:{n}", (), np.float32) for n in range(4)]
     shuffled = [outputs[n] for n in (3, 1, 0, 2)]  # as converters do: names and order say nothing
     model = schema.ModelT.InitFromPackedBuf(builder.finished([image], shuffled))
@@ -101,10 +109,53 @@ def test_the_label_file_inside_names_the_classes(tmp_path: Path) -> None:
     assert meta.spec.input_hw == (128, 128)
 
 
-def test_a_class_without_a_name_is_told(tmp_path: Path) -> None:
-    _, engine = open_engine(write_finished(tmp_path / "lite.tflite", labels="red\n"), threads=1)
-    with pytest.raises(ArtifactError, match="found class 1, but has 1 names"):
-        engine.infer(picture()[None])
+def test_the_number_of_classes_is_the_files(tmp_path: Path) -> None:
+    """Three scores a box, of one of which the name is known; a file of five classes said that it had ninety."""
+    meta, _ = open_engine(write_finished(tmp_path / "lite.tflite"), threads=1)
+    assert meta.class_names == ("class_0", "class_1", "class_2")
+    meta, engine = open_engine(write_finished(tmp_path / "lite.tflite", labels="red\n"), threads=1)
+    assert meta.class_names == ("red", "class_1", "class_2")
+    assert engine.infer(picture()[None]).class_logits[1, 1] > -1  # the second box, of class 1
+
+
+def test_boxes_that_the_file_kept_are_kept(tmp_path: Path) -> None:
+    """Its operator drops above IoU 0.9 here: the two boxes overlap by 0.6, and a second NMS would drop one."""
+    near = np.array([[0.5, 0.5, 0.5, 0.4], [0.5, 0.6, 0.5, 0.4]], np.float32)
+    path = write_finished(tmp_path / "lite.tflite", {**OPTIONS, "nms_iou_threshold": 0.9}, boxes=near)
+    bgr = picture()
+    bgr[64:, :] = (0, 0, 150)  # the same class twice
+    with Detector(path, threads=1, score=0.3) as detector:
+        found = detector(bgr)
+    assert found.class_ids.tolist() == [0, 0]
+
+
+def test_pixels_go_in_by_the_inputs_scale_and_zero_point(tmp_path: Path) -> None:
+    """As automl's D0: real = .01866 x (integer - 114) holds (pixel / 255 - mean) / std of ImageNet."""
+    path = write_finished(tmp_path / "d0.tflite", input_scale=0.01866, input_zero=114)
+    with Detector(path, threads=1, score=0.3) as detector:
+        found = detector(picture())
+        assert detector.meta.spec.fill_rgb == (124, 116, 104)
+    red, green = (1 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224
+    assert red > 1 > green  # what the file scores pixels with; above 1 it counts as 1 - 1e-6
+    assert found.class_ids.tolist() == [0]
+    np.testing.assert_allclose(found.scores, [1 - 1e-6], atol=1e-6)
+    with open_engine(path, threads=1)[1] as engine:
+        pixels = np.zeros((1, 128, 128, 3), np.uint8)
+        pixels[..., 2], pixels[..., 1] = 200, 90
+        logits = engine.infer(pixels).class_logits
+        expected = min((200 / 255 - 0.485) / 0.229, 1 - 1e-6)
+        assert logits[0, 0] == pytest.approx(np.log(expected / (1 - expected)), abs=0.1)
+
+
+def test_lite_pixels_are_the_integers_themselves(tmp_path: Path) -> None:
+    """(pixel - 127) / 128 by scale 1/128 and zero point 127."""
+    meta, _ = open_engine(write_finished(tmp_path / "l.tflite", input_scale=1 / 128, input_zero=127), threads=1)
+    assert meta.spec.fill_rgb == (127, 127, 127)
+
+
+def test_a_scale_of_no_known_normalisation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="takes pixels by scale 0.5 and zero point 3, which fits no normalisation"):
+        open_engine(write_finished(tmp_path / "odd.tflite", input_scale=0.5, input_zero=3), threads=1)
 
 
 def test_a_file_that_cannot_run_is_refused_in_one_line(tmp_path: Path) -> None:
