@@ -128,7 +128,7 @@ def test_a_plan_that_lacks_a_tensor_is_refused_by_name() -> None:
 def test_the_stem_reads_pairs_of_columns_where_it_steps_over_them_two_by_two() -> None:
     """Six channels instead of three; the integers are the same (test_every_value_is_the_exact_integer)."""
     even, odd = D0, replace(D0, input_hw=(128, 133))
-    for spec, reshapes in ((even, 1), (odd, 0), (replace(D0, padding="symmetric"), 0)):
+    for spec, reshapes in ((even, 1), (odd, 0), (replace(D0, backbone_padding="symmetric"), 0)):
         model = graph_of(random_network(spec))
         flatbuffer, _ = tflite_from_graph(model, plan_for(model, spec, random_pixels(spec)))
         assert operators_of(flatbuffer)["RESHAPE"] == reshapes
