@@ -1,4 +1,4 @@
-"""Multiply-accumulates of an exported graph, float or Q/DQ. Knows ONNX; knows no detector."""
+"""Count the multiply-accumulates of an exported graph, float or Q/DQ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgedet.errors import InputError
 def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that nodes make or read, constants included.
 
-    Float graphs say them; those of Q/DQ graphs are inferred. Raises InputError where one is not static.
+    Float graphs hold the shapes; those of Q/DQ graphs are inferred. Raises InputError where one is not static.
     """
     if len(model.graph.value_info) + len(model.graph.output) < len(model.graph.node):
         model = shape_inference.infer_shapes(model)

@@ -1,4 +1,4 @@
-"""Where on its feature maps a network's detections come from. Knows the fused graph's names; knows no quantisation.
+"""Where on its feature maps a network's detections come from.
 
 Most cells of a map see background, and what heads say there is never used. Ranges for BiFPN and heads are therefore
 judged on the cells that the float model detects something in, and their neighbours, which a 3x3 convolution reads.
@@ -46,13 +46,13 @@ class Places:
 def places_of(executor: Executor, values: Mapping[str, Tensor]) -> Places:
     """Return where the float model scores SCORE and more in one picture; ``values`` are the executor's of it."""
     threshold = math.log(SCORE / (1.0 - SCORE))
-    found: dict[Size, Tensor] = {}
+    masks: dict[Size, Tensor] = {}
     for node in executor.nodes:
         if node.output[0].startswith(PREDICTION) and node.op_type == "Conv":
             value = values[node.output[0]]
-            there = (value.amax(1, keepdim=True) > threshold).float()
-            found[(value.shape[2], value.shape[3])] = F.max_pool2d(there, 3, 1, 1)
-    finest = max(found)
-    everything = torch.stack([F.interpolate(mask, finest, mode="nearest") for mask in found.values()]).amax(0)
-    union = {size: F.adaptive_max_pool2d(everything, size)[0, 0] > 0 for size in found}
-    return Places({size: mask[0, 0] > 0 for size, mask in found.items()}, union)
+            detected = (value.amax(1, keepdim=True) > threshold).float()
+            masks[(value.shape[2], value.shape[3])] = F.max_pool2d(detected, 3, 1, 1)
+    finest = max(masks)
+    all_levels = torch.stack([F.interpolate(mask, finest, mode="nearest") for mask in masks.values()]).amax(0)
+    union = {size: F.adaptive_max_pool2d(all_levels, size)[0, 0] > 0 for size in masks}
+    return Places({size: mask[0, 0] > 0 for size, mask in masks.items()}, union)
