@@ -1,4 +1,4 @@
-"""The dataclasses that travel through the runtime. Knows numpy only; knows no engine and no camera."""
+"""The dataclasses that travel through the runtime: frames, model input, raw outputs, detections."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class RawOutputs:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one frame, best score first.
+    """The detections of one frame, best score first.
 
     boxes_xyxy: (n, 4) float32, x1 y1 x2 y2, pixels of the *source* frame.
     scores:     (n,) float32 in [0, 1], after the sigmoid.
@@ -196,7 +196,7 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """One frame with what was found in it.
+    """One frame with its detections.
 
     timings_ms: milliseconds per stage: "preprocess", "network", "postprocess".
     age_ms:     live sources only: milliseconds from the frame's capture until its detections were there.

@@ -1,4 +1,4 @@
-"""ONNX files by onnxruntime on the CPU. Knows no picture and no box."""
+"""Run ONNX files by onnxruntime on the CPU."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class OrtEngine(Engine):
         """Check the session's inputs and outputs against the metadata; raises ArtifactError where they differ."""
         spec = meta.spec
         num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
-        wanted = {
+        expected = {
             INPUT_NAME: ("tensor(uint8)", [1, *spec.input_hw, 3]),
             meta.outputs[0]: ("tensor(float)", [1, num_anchors, spec.num_classes]),
             meta.outputs[1]: ("tensor(float)", [1, num_anchors, 4]),
         }
-        there = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
-        if there != wanted:
-            raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: export it again.")
+        actual = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+        if actual != expected:
+            raise ArtifactError(f"inputs and outputs are {actual}, its metadata says {expected}: export it again.")
         self._session = session
         self._input_shape = (1, *spec.input_hw, 3)
         self._logits = np.empty((num_anchors, spec.num_classes), dtype=np.float32)

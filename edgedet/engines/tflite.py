@@ -1,4 +1,4 @@
-"""TFLite files by LiteRT (ai_edge_litert) or tflite_runtime, on the CPU or a delegate. Knows no picture and no box."""
+"""Run TFLite files by LiteRT (ai_edge_litert) or tflite_runtime, on the CPU or a delegate."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ class TfliteEngine(Engine):
     def __init__(self, interpreter: Any, meta: ArtifactMeta) -> None:
         """Check the interpreter's inputs and outputs against the metadata; raises ArtifactError where they differ."""
         self._interpreter = interpreter
-        self._input, found = interpreter.get_input_details(), interpreter.get_output_details()
-        there = [(d["name"], d["dtype"], tuple(d["shape"].tolist())) for d in (*self._input, *found)]
-        dtype = found[0]["dtype"] if found else np.float32
-        wanted = [("pixels", np.int8, (1, *meta.spec.input_hw, 3)), *_wanted_outputs(meta, dtype)]
-        if there != wanted or dtype not in (np.int8, np.float32):
-            raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: export it again.")
-        self._input_shape = there[0][2]
+        self._input, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        actual = [(d["name"], d["dtype"], tuple(d["shape"].tolist())) for d in (*self._input, *outputs)]
+        dtype = outputs[0]["dtype"] if outputs else np.float32
+        expected = [("pixels", np.int8, (1, *meta.spec.input_hw, 3)), *_expected_outputs(meta, dtype)]
+        if actual != expected or dtype not in (np.int8, np.float32):
+            raise ArtifactError(f"inputs and outputs are {actual}, its metadata says {expected}: export it again.")
+        self._input_shape = actual[0][2]
         self._input_index: int = self._input[0]["index"]
         cells = [h * w for h, w in meta.spec.level_sizes()]
         per_cell, width = meta.spec.anchors_per_cell, meta.spec.num_classes
@@ -116,10 +116,10 @@ class TfliteEngine(Engine):
         self._codes = np.empty((sum(cells) * per_cell, 4), dtype=dtype)
         ends = np.cumsum([count * per_cell for count in cells])[:-1]
         places = (*np.split(self._logits, ends), *np.split(self._codes, ends))
-        self._places: List[Tuple[int, np.ndarray]] = [(d["index"], place) for d, place in zip(found, places)]
+        self._places: List[Tuple[int, np.ndarray]] = [(d["index"], place) for d, place in zip(outputs, places)]
         levels = [
             LevelScales(count * per_cell, logits["quantization"], codes["quantization"])
-            for count, logits, codes in zip(cells, found[: len(cells)], found[len(cells) :])
+            for count, logits, codes in zip(cells, outputs[: len(cells)], outputs[len(cells) :])
         ]
         self._raw = RawOutputs(self._logits, self._codes, tuple(levels) if dtype is np.int8 else ())
 
@@ -139,11 +139,9 @@ class TfliteEngine(Engine):
         self._interpreter = None
 
 
-def _wanted_outputs(meta: ArtifactMeta, dtype: Any) -> List[Tuple[str, Any, Tuple[int, ...]]]:
+def _expected_outputs(meta: ArtifactMeta, dtype: Any) -> List[Tuple[str, Any, Tuple[int, ...]]]:
     """Return (name, type, shape) of each output: per level class logits, then per level box codes."""
     spec: DetectorSpec = meta.spec
     sizes = spec.level_sizes()
     channels = [spec.anchors_per_cell * width for width in (spec.num_classes, 4) for _ in sizes]
-    return [
-        (name, dtype, (1, *size, count)) for name, size, count in zip(meta.outputs, (*sizes, *sizes), channels)
-    ]  # fmt: skip
+    return [(name, dtype, (1, *size, count)) for name, size, count in zip(meta.outputs, (*sizes, *sizes), channels)]
