@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Union
 from .errors import InputError
 
 MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
+_MAY_BE_FOLDERS = ("--save",)  # options of outputs; all others name files
 MOST_TEXT_BYTES = 64 << 20  # a result of `edgedet bench` with 10,000 runs of 100 rows has some 20 MB
 
 
@@ -183,7 +184,8 @@ def check_outputs(outputs: Mapping[str, Union[str, Path, None]], inputs: Iterabl
                 f"{seen[real]} and {option} name the same file {name}: choose another name for one of them."
             )
         seen[real] = option
-        if not (os.path.isdir(real) or str(name).endswith(os.sep) or not Path(name).suffix):
+        is_folder = os.path.isdir(real) or str(name).endswith(os.sep) or not Path(name).suffix
+        if not (is_folder and option in _MAY_BE_FOLDERS):
             check_writable(name)
 
 
