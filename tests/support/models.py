@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,12 @@ def effdet_outputs(model: Any, x: torch.Tensor, num_classes: int) -> tuple[torch
 
 
 def random_network(spec: DetectorSpec, seed: int = 0) -> EfficientDet:
-    """Return our network, randomised, in eval mode."""
+    """Return our network, randomised, in eval mode; the caller's own, made once in a process and copied."""
+    return copy.deepcopy(_random_network(spec, seed))
+
+
+@functools.lru_cache(maxsize=4)
+def _random_network(spec: DetectorSpec, seed: int) -> EfficientDet:
     torch.manual_seed(seed)
     network = EfficientDet(spec).eval()
     randomise(network, spec.input_hw, seed)
