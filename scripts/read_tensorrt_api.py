@@ -1,7 +1,7 @@
 """Write the names of all classes and members of NVIDIA's TensorRT bindings, read from a real wheel, as VERSION.json.
 
     python scripts/read_tensorrt_api.py 8.5.2.2 --python python3.8 --out listings/
-    python tests/support/trt_api.py listings/
+    python tests/support/simulated/trt_api.py listings/
 
 PyPI has full wheels of 8.5.1.7 to 8.6.0, 549 to 819 MB each; they are downloaded, read and deleted. The bindings load
 without a GPU. Their plug-in library wants cuBLAS and cuDNN to be there when it is loaded; empty libraries with those

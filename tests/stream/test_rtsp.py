@@ -25,7 +25,7 @@ from edgedet.stream.sources import SourceOptions, open_source
 
 cv2 = pytest.importorskip("cv2", reason="streams are read by OpenCV")
 
-SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "streams" / "rtsp_server.py"
 ASK = """
 import gi
 gi.require_version("GstRtspServer", "1.0")

@@ -351,11 +351,12 @@ def test_the_document_names_every_address_and_every_metric():
 
 
 def test_a_health_check_of_a_container_asks_with_the_token(monkeypatch, capsys):
-    with page(token=TOKEN, unhealthy_s=0.5) as one:
+    with page(token=TOKEN) as one:
         monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
         assert probe.main([str(one.port)]) == 1  # without the token
         monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
         assert probe.main([str(one.port)]) == 0
+    with page(token=TOKEN, unhealthy_s=0.05) as one:
         wait_until(lambda: probe.main([str(one.port)]) == 1)
     assert probe.main([str(one.port)]) == 1
     assert "no answer: " in capsys.readouterr().out

@@ -25,7 +25,7 @@ pytest.importorskip("prometheus_client", reason="the live page gives metrics by 
 missing = why_no_browser()
 needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
 
-CAMERA_GREY = 90  # of what tests/support/cameras.py shows below its number
+CAMERA_GREY = 90  # of what tests/support/streams/cameras.py shows below its number
 WAIT_S = 120.0
 PAGE = ROOT / "edgedet/web/page"
 

@@ -1,6 +1,6 @@
 """Which members NVIDIA's TensorRT Python bindings have, version by version: names only, for the simulation.
 
-`python tests/support/trt_api.py FOLDER` writes golden/trt_api.json again from listings VERSION.json
+`python tests/support/simulated/trt_api.py FOLDER` writes golden/trt_api.json again from listings VERSION.json
 ({class: [members]}, null for functions), which were read from the real wheels (scripts/read_tensorrt_api.py).
 """
 
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "trt_api.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "trt_api.json"
 CLASSES = (  # those that edgedet touches
     "Builder", "BuilderFlag", "DataType", "IBuilderConfig", "IConstantLayer", "IConvolutionLayer", "ICudaEngine",
     "IDequantizeLayer", "IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition",
@@ -52,7 +52,7 @@ def members(version: str) -> dict[str, frozenset[str]]:
     return {name: names for name, names in found.items() if names}
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 CUDA_ONLY = ("cuda.py", "cuda_graph.py")
 
