@@ -112,13 +112,15 @@ class OpenCVCapture:
         return read_s
 
     def skip_queue(self, opened_in_s: float) -> None:
-        """Pass over what came while the stream was being opened, up to the first frame that had to be waited for."""
+        """Pass over what came while the stream was being opened, until frames have to be waited for."""
         interval_s = 1.0 / fps_of(self)
+        waits = 0
         for _ in range(int(opened_in_s / interval_s) + 1):
             began_s = time.monotonic()
             if not self.grab():
                 return
-            if time.monotonic() - began_s > _WAITED * interval_s:
+            waits = waits + 1 if time.monotonic() - began_s > _WAITED * interval_s else 0
+            if waits == 2:  # one may have waited for a busy processor
                 self._grabbed = True
                 return
 
@@ -149,13 +151,10 @@ class StreamCapture(OpenCVCapture):
         codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).decode("latin-1")
         self._clock = StreamClock(held_frames=int(codec in _PARSED))
         self._position = cv2.CAP_PROP_POS_MSEC
-        self._opened_at = getattr(cv2, "CAP_PROP_STREAM_OPEN_TIME_USEC", None)  # OpenCV from 4.5.5
 
     def time_of_frame(self, read_s: float) -> float:
-        """Return the time by the stream's own clocks."""
-        opened_us = self.get(self._opened_at) if self._opened_at is not None else 0.0
-        known = 0.0 < opened_us < 2.0**62  # FFmpeg's "not known" is -2^63
-        return self._clock.captured_s(read_s, self.get(self._position) / 1e3, opened_us / 1e6 if known else None)
+        """Return the time by the stream's own clock."""
+        return self._clock.captured_s(read_s, self.get(self._position) / 1e3)
 
 
 def open_video(path: Path, options: CaptureOptions = DEFAULTS) -> Capture:

@@ -5,12 +5,9 @@ A read returns later than the exposure by what the network, the decoder and buff
 
 from __future__ import annotations
 
-import time
 from typing import Optional
 
 LONGEST_DELAY_S = 30.0  # beyond it a frame's own time is no time of this machine's clock, but a mistake
-_CLOCKS_AGREE_S = 0.5  # a camera's clock that differs more from the arrival is taken for one that was not set
-_EARLIER_S = 0.05  # a camera's clock that says "later than it arrived" by more is wrong, too
 _DRIFT = 1e-3  # seconds a second by which two clocks may drift apart; quartz does 1e-4
 
 
@@ -24,7 +21,7 @@ class StreamClock:
 
     The stream's own times (RTP's or the container's) say how far apart two frames were captured. The frame that came
     with the least delay so far is taken to have had none but ``held_frames``, so a later one that comes with more has
-    waited. Where the camera also sends its wall clock (RTCP), and that agrees, it decides.
+    waited. What the camera itself takes to encode is not in it.
 
     held_frames: that FFmpeg holds back: its H.264 parser gives a frame when the next one begins.
     """
@@ -37,22 +34,16 @@ class StreamClock:
         self._last_read_s = 0.0
         self._interval_s = 0.0
 
-    def captured_s(self, read_s: float, stream_s: float, opened_utc_s: Optional[float] = None) -> float:
+    def captured_s(self, read_s: float, stream_s: float) -> float:
         """Return when a frame was captured, in ``time.monotonic()``.
 
-        read_s:       when it was read, by the same clock.
-        stream_s:     the stream's time of this frame.
-        opened_utc_s: the camera's wall clock, seconds since 1970, at stream time 0; None where it sent none.
+        read_s:   when it was read, by the same clock.
+        stream_s: the stream's time of this frame.
         """
         self._follow(read_s, stream_s)
         assert self._least_s is not None
         arrival_s = stream_s + self._least_s - self._held_frames * self._interval_s
-        arrival_s = max(min(arrival_s, read_s), read_s - LONGEST_DELAY_S)
-        if opened_utc_s is None:
-            return arrival_s
-        camera_s = read_s - (time.time() - (time.monotonic() - read_s) - opened_utc_s - stream_s)
-        agrees = -_CLOCKS_AGREE_S < camera_s - arrival_s < _CLOCKS_AGREE_S and camera_s < read_s + _EARLIER_S
-        return min(camera_s, read_s) if agrees else arrival_s
+        return max(min(arrival_s, read_s), read_s - LONGEST_DELAY_S)
 
     def _follow(self, read_s: float, stream_s: float) -> None:
         step_s = stream_s - self._last_stream_s

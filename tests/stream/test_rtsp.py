@@ -12,16 +12,23 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cameras import number_of
 from leftovers import running_children
+from waiting import wait_until
 
+from edgedet.errors import SourceError
 from edgedet.stream.camera import Recovery
 from edgedet.stream.capture import CaptureOptions
-from edgedet.stream.sources import SourceOptions, open_source
+from edgedet.stream.loop import run_frames
+from edgedet.stream.sources import SourceOptions, open_cameras, open_source
+from edgedet.types import Detections, FrameResult
 
 cv2 = pytest.importorskip("cv2", reason="streams are read by OpenCV")
 
@@ -34,6 +41,8 @@ Gst.init(None)
 assert all(Gst.ElementFactory.find(name) for name in ("videotestsrc", "x264enc", "rtph264pay"))
 """
 TIMEOUT_S = 1.0
+CLOCK_BLOCK = 16  # as in rtsp_server.py
+HALF = 1 << 23  # of the numbers that a clock shows
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +56,14 @@ def python_with_gstreamer():
 class RtspServer:
     """The server's process."""
 
-    def __init__(self, python):
+    def __init__(self, python, *options):
         self._python = python
+        self._options = options
         self.port = "0"
-        self.start(320, 240)
+        self.start(*((640, 360) if options else (320, 240)))
 
     def start(self, width, height):
-        command = [self._python, str(SERVER), self.port, str(width), str(height)]
+        command = [self._python, str(SERVER), self.port, str(width), str(height), *self._options]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = self.process.stdout.readline().strip()
 
@@ -70,9 +80,13 @@ class RtspServer:
 
 
 @pytest.fixture
-def server(python_with_gstreamer, monkeypatch):
+def quiet(monkeypatch):
     monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
     monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
+
+
+@pytest.fixture
+def server(python_with_gstreamer, quiet):
     running = RtspServer(python_with_gstreamer)
     yield running
     running.kill()
@@ -148,3 +162,60 @@ def test_decoding_by_gstreamer(server):
         pytest.skip("this OpenCV has no GStreamer, as pip's has none")
     with closing(opened(server, [], decoder="gstreamer")) as source:
         assert {frame.bgr.shape for frame in islice(source, 10)} == {(240, 320, 3)}
+
+
+@pytest.mark.parametrize("fps", [5, 25])
+def test_the_age_is_that_of_what_the_picture_shows(python_with_gstreamer, quiet, fps):
+    """Each picture shows the milliseconds of its capture. FFmpeg holds back one frame: 200 ms at 5 a second."""
+    inference_s = 0.02
+
+    def detect(frame):
+        time.sleep(inference_s)
+        return FrameResult(frame, Detections.empty())
+
+    errors_ms, ages_ms = [], []
+
+    def look(result):
+        shown_ms = number_of(result.frame.bgr, CLOCK_BLOCK)
+        errors_ms.append((int(result.frame.captured_s * 1000) - shown_ms + HALF) % (2 * HALF) - HALF)
+        ages_ms.append(result.age_ms + errors_ms[-1])
+
+    server = RtspServer(python_with_gstreamer, str(fps))
+    try:
+        source = open_source(f"rtsp://127.0.0.1:{server.port}/clock", lambda: False)
+        run_frames(source, [detect], [look], lambda: False, limit=5 * fps)
+    finally:
+        server.kill()
+    # Medians: some frames of a busy machine come late, from whichever side
+    assert abs(np.median(errors_ms)) < 20, errors_ms
+    assert abs(errors_ms[0]) < 500, "frames that came during the opening are not to be shown as new ones"
+    assert np.median(ages_ms) <= (inference_s + 1 / fps + 0.05) * 1000, ages_ms
+
+
+def test_a_wrong_password_is_told_and_not_tried_again_and_again(python_with_gstreamer, quiet):
+    """A camera locks an account that is tried too often: FFmpeg asks twice an opening, and there is one opening."""
+    server = RtspServer(python_with_gstreamer, "25", "user:right")
+    lines = []
+    try:
+        texts = [
+            f"wrong=rtsp://user:s3cret@127.0.0.1:{server.port}/live",
+            f"rtsp://user:right@127.0.0.1:{server.port}/live",
+        ]
+        options = SourceOptions(recovery=Recovery(first_wait_s=0.01))
+        with closing(open_cameras(texts, lambda: False, options, lines.append)) as source:
+            assert {frame.camera for frame in islice(source, 50)} == {f"rtsp://127.0.0.1:{server.port}/live"}
+            wait_until(lambda: lines)
+    finally:
+        server.kill()
+    assert lines == [
+        f"wrong: lost: rtsp://127.0.0.1:{server.port}/live cannot be opened: it refuses the user or password (401); "
+        "trying again every 10 minutes"
+    ]
+
+
+def test_a_stream_that_is_not_there_is_told(server):
+    with (
+        closing(open_source(f"rtsp://127.0.0.1:{server.port}/nothing", lambda: False)) as source,
+        pytest.raises(SourceError, match=r"the host has no such stream \(404\): is the path right\?$"),
+    ):
+        list(source)

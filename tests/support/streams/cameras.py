@@ -25,9 +25,9 @@ def numbered(number: int, size_wh: tuple[int, int] = SIZE_WH) -> np.ndarray:
     return picture
 
 
-def number_of(bgr: np.ndarray) -> int:
-    """Return the number in a picture of ``numbered``."""
-    bits = bgr[_ROW, _BLOCK // 2 : _BITS * _BLOCK : _BLOCK, 0] > 127
+def number_of(bgr: np.ndarray, block: int = _BLOCK) -> int:
+    """Return the number in a picture of ``numbered``, or of another one with such blocks."""
+    bits = bgr[_ROW, block // 2 : _BITS * block : block, 0] > 127
     return int((bits << np.arange(_BITS)).sum())
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 
 ENCODE = (
-    "video/x-raw,format=I420 ! x264enc tune=zerolatency sliced-threads=false speed-preset=ultrafast key-int-max=25 ! "
+    "video/x-raw,format=I420 ! x264enc tune=zerolatency threads=1 speed-preset=ultrafast key-int-max=25 ! "
     "rtph264pay name=pay0 pt=96 config-interval=-1"
 )
 NOISE = f"( videotestsrc is-live=true pattern=snow ! capsfilter name=size caps={{}} ! videoconvert ! {ENCODE} )"
