@@ -64,11 +64,11 @@ def compare_files(before: Path, after: Path, text: TextIO) -> Comparison:
         print(f"{path}: commit {result.conditions.commit or '-'}, {_describe_load(result.conditions)}", file=text)
     for note in comparison.notes:
         print(f"note: {note}", file=text)
-    print(f"\n{'model':<44}{'stage':<12}{'A ms':>9}{'B ms':>9}{'B / A':>8}{'noise':>16}  verdict", file=text)
+    print(f"\n{'model':<52}{'stage':<12}{'A ms':>9}{'B ms':>9}{'B / A':>8}{'noise':>16}  verdict", file=text)
     for row in comparison.rows:
         low, high = row.band
         print(
-            f"{row.row[-43:]:<44}{row.stage:<12}{row.a_ms:>9.2f}{row.b_ms:>9.2f}{row.ratio:>8.3f}"
+            f"{row.row[-51:]:<52}{row.stage:<12}{row.a_ms:>9.2f}{row.b_ms:>9.2f}{row.ratio:>8.3f}"
             f"{f'{low:.3f} to {high:.3f}':>16}  {row.verdict}",
             file=text,
         )
@@ -173,7 +173,7 @@ def _name(row: ModelResult, has_classes: bool) -> str:
     """Return what a row measured. Results of earlier versions do not tell the number of classes."""
     h, w = row.input_hw
     network = f"{row.name.removeprefix('tf_efficientdet_')} {h}x{w} {row.precision} {Path(row.model).suffix[1:]}"
-    classes = f", {row.num_classes} classes" if has_classes else ""
+    classes = f", {row.num_classes} class{'' if row.num_classes == 1 else 'es'}" if has_classes else ""
     return f"{network}{classes}, {row.threads} threads"
 
 
