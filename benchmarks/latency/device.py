@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedet.engines.table import engine_for
-from edgedet.machine import clock_mhz, governor, machine_of
+from edgedet.machine import clock_mhz, governor, read_machine
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Device:
 
 def describe_device() -> Device:
     """Return name, cores, clock, load and software of this machine."""
-    machine = machine_of()
+    machine = read_machine()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return Device(
         device=machine.cpu if machine.arch == "x86_64" else machine.board or machine.cpu,

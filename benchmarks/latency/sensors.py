@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedet.machine import machine_of
+from edgedet.machine import read_machine
 
 ROOT = Path("/")
 _TOOL_S = 5.0  # for a tool to answer
@@ -98,7 +98,7 @@ class Settings:
 
 def read_settings(root: Path = ROOT) -> Settings:
     """Return CPU and GPU, limits of the clocks, governor, power mode and commit of this machine."""
-    machine = machine_of(root)
+    machine = read_machine(root)
     cpufreq = "sys/devices/system/cpu/cpu[0-9]*/cpufreq"
     return Settings(
         board=machine.board,

@@ -1,4 +1,4 @@
-"""ONNX file -> the TensorRT engine that this board keeps: build what can be tried, judge, time, keep the best."""
+"""Build a TensorRT engine from an ONNX file: try several ways, measure accuracy and latency, and keep the best."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .tune import HEADER, RUNS, build_best, recipes, reference_of
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """Which engine is wanted, and how it is judged.
+    """Which engine to build, and how its accuracy is measured.
 
     model:        NAME_int8.onnx or NAME.onnx of ``edgedet export``.
     out:          engine to write; None: NAME.engine beside the model.
-    precision:    "fp16" or "fp32"; None: what the file is for.
-    tune:         try an INT8 file in several ways; False: in one way, as it is written.
-    source:       video, folder or camera whose frames it is judged on; None: the demo's clip.
-    score:        threshold in (0, 1) that it is judged at.
-    force:        keep an engine whose accuracy could not be judged.
-    workspace_mb: scratch memory in MB; None: by what is free.
-    low_memory:   try fewer kernels.
+    precision:    "fp16" or "fp32"; None: the file's own precision.
+    tune:         build an INT8 file in several ways; False: in one way, as it is written.
+    source:       video, folder or camera with the frames for the accuracy gate; None: the demo's clip.
+    score:        threshold in (0, 1) of the detections that the accuracy gate compares.
+    force:        keep an engine whose accuracy could not be measured.
+    workspace_mb: scratch memory in MB; None: chosen from the free memory.
+    low_memory:   try fewer kernels, which takes less memory.
     """
 
     model: Path
@@ -47,7 +47,7 @@ def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Di
     """Build an engine and return the figures that ``edgedet build --json`` writes.
 
     say: takes each line of the table as soon as it is known.
-    Raises an EdgeDetError where nothing could be built, VerificationError where nothing passed.
+    Raises an EdgeDetError where no engine could be built, VerificationError where none passed the accuracy gate.
     """
     out = request.out or request.model.with_suffix(".engine")
     if out.suffix.lower() not in engine_named("trt").suffixes:
@@ -59,11 +59,11 @@ def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Di
     if onnx.meta.precision == "int8" and request.precision is None:
         check_int8(board.identity.compute_capability)
     options = options_for(board, request.workspace_mb, request.low_memory)
-    tried = recipes(onnx, request.precision, request.tune)
+    candidates = recipes(onnx, request.precision, request.tune)
     say(f"{board.identity.line()}, workspace {options.workspace_bytes >> 20} MB")
     reference = reference_of(onnx, request.source, request.score, request.force)
     say(f"judged against {reference.name} on {len(reference.frames)} frames, {RUNS} runs each\n{HEADER}")
-    trials = build_best(trt, board, tried, options, reference, out, request.force, say)
+    trials = build_best(trt, board, candidates, options, reference, out, request.force, say)
     kept = next(trial for trial in trials if trial.kept)
     say(f"wrote {out}: {kept.recipe}, {out.stat().st_size / 1e6:.1f} MB")
     return {

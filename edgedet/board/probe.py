@@ -1,8 +1,8 @@
 """Find out whether a package works: import it in a process of its own and, for an engine, run one convolution.
 
-A package that is built for other hardware or another numpy can end the process, or compute wrong numbers without a
-word; both are seen here. The convolution is small enough to be exact, so an engine must give its very numbers.
-Stdlib at module level, so that a broken numpy is only one more thing that is found.
+A package that is built for other hardware or another numpy can end the process, or compute wrong numbers silently; the
+probe reports both. The convolution is small enough to be exact, so an engine must give exactly its numbers.
+This module imports only the standard library, so that it can also report a broken numpy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import DeviceError
 
 TIMEOUT_S = 120  # a board may read TensorRT from an SD card for half a minute
 
-# A 1 x 1 convolution over SIDE x SIDE cells of CHANNELS numbers: any numbers of INT8 will do.
+# A 1 x 1 convolution over SIDE x SIDE cells of CHANNELS numbers, which are arbitrary INT8 numbers.
 SIDE, CHANNELS = 8, 8
 INPUT = [[(cell * CHANNELS + i) * 91 % 251 - 125 for i in range(CHANNELS)] for cell in range(SIDE * SIDE)]
 WEIGHTS = [[(o * CHANNELS + i) * 37 % 255 - 127 for i in range(CHANNELS)] for o in range(CHANNELS)]
@@ -46,12 +46,12 @@ _ONNX = (
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found out about one package.
+    """Whether one package works on this machine.
 
     state:   "works", "missing", "broken" (it does not load or run) or "wrong" (its numbers are not right).
     reason:  why it is broken or wrong, in one line.
     file:    where it was imported from.
-    off_by:  engines: largest difference from the right numbers, in levels of INT8 or units of the float sums.
+    off_by:  engines: largest error of the convolution's outputs, in steps of INT8 or units of the float sums.
     build:   OpenCV: its build information.
     gpu:     CUDA: name of the GPU that the driver sees.
     """
@@ -72,43 +72,44 @@ class Probe:
 
 
 def probe(name: str) -> Probe:
-    """Return what is found out about the package ``name``, of PROBES."""
+    """Try the package ``name``, one of PROBES, in a process of its own, and return whether it works."""
     if all(find_spec(package) is None for package in _PACKAGES.get(name, (name,))):
         return Probe(name, "missing")
     try:
         stdout = run_alone(main, name, timeout_s=TIMEOUT_S)
     except DeviceError as error:
         return Probe(name, "broken", reason=str(error))
-    found: Dict[str, Any] = json.loads(stdout.strip().splitlines()[-1])
-    off_by = found.get("off_by") or 0
-    if off_by > _ALLOWED.get(name, 0):
-        return Probe(name, "wrong", reason=f"a convolution with known result is off by {off_by:g}", **found)
-    return Probe(name, "broken" if found.get("reason") else "works", **found)
+    facts: Dict[str, Any] = json.loads(stdout.strip().splitlines()[-1])
+    off_by = facts.get("off_by") or 0
+    if off_by > _TOLERANCES.get(name, 0):
+        return Probe(name, "wrong", reason=f"a convolution with known result is off by {off_by:g}", **facts)
+    return Probe(name, "broken" if facts.get("reason") else "works", **facts)
 
 
 def main(name: str) -> None:
-    """Print one line of JSON on the package; runs in the process that it may end."""
-    found: Dict[str, Any] = {}
+    """Try the package and print a line of JSON with its version, its file, and why it fails if it does.
+
+    It runs in a process of its own, which the package may end.
+    """
+    facts: Dict[str, Any] = {}
     try:
         module = import_module(_MODULES.get(name, name))
-        found["version"] = getattr(module, "__version__", None)
-        found["file"] = getattr(module, "__file__", None)
+        facts["version"] = getattr(module, "__version__", None)
+        facts["file"] = getattr(module, "__file__", None)
         if name in CHECKS:
-            found.update(CHECKS[name](module))
-    except Exception as error:  # whatever a package raises is what is wanted here
-        found["reason"] = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}".splitlines()[0]
-    print(json.dumps(found))
+            facts.update(CHECKS[name](module))
+    except Exception as error:  # packages raise errors of every class, and each is the reason to report
+        facts["reason"] = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}".splitlines()[0]
+    print(json.dumps(facts))
 
 
-def exact_sums() -> List[List[int]]:
-    """Return the convolution's (SIDE x SIDE, CHANNELS) sums, before any scale."""
-    return [
-        [bias + sum(x * w for x, w in zip(cell, row)) for row, bias in zip(WEIGHTS, BIAS)] for cell in INPUT
-    ]  # fmt: skip
+def compute_sums() -> List[List[int]]:
+    """Return the convolution's exact sums (SIDE x SIDE, CHANNELS), before the scale of the output."""
+    return [[bias + sum(x * w for x, w in zip(cell, row)) for row, bias in zip(WEIGHTS, BIAS)] for cell in INPUT]
 
 
 def _check_numpy(numpy: Any) -> Dict[str, Any]:
-    return {"off_by": float(abs(numpy.array(INPUT) @ numpy.array(WEIGHTS).T + BIAS - exact_sums()).max())}
+    return {"off_by": float(abs(numpy.array(INPUT) @ numpy.array(WEIGHTS).T + BIAS - compute_sums()).max())}
 
 
 def _check_opencv(cv2: Any) -> Dict[str, Any]:
@@ -118,44 +119,44 @@ def _check_opencv(cv2: Any) -> Dict[str, Any]:
 def _check_onnxruntime(onnxruntime: Any) -> Dict[str, Any]:
     import numpy as np
 
-    session = onnxruntime.InferenceSession(_unpacked(_ONNX), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(_unpack(_ONNX), providers=["CPUExecutionProvider"])
     x = np.array(INPUT, np.float32).T.reshape(1, CHANNELS, SIDE, SIDE)
     y = session.run(None, {"x": x})[0].reshape(CHANNELS, -1).T
-    return {"off_by": float(np.abs(y - exact_sums()).max())}
+    return {"off_by": float(np.abs(y - compute_sums()).max())}
 
 
 def _check_tflite(package: Any) -> Dict[str, Any]:
     import numpy as np
 
     library = import_module(f"{package.__name__}.interpreter")
-    interpreter = library.Interpreter(model_content=_unpacked(_TFLITE), num_threads=1)
+    interpreter = library.Interpreter(model_content=_unpack(_TFLITE), num_threads=1)
     interpreter.allocate_tensors()
     x, y = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     interpreter.set_tensor(x["index"], np.array(INPUT, np.int8).reshape(x["shape"]))
     interpreter.invoke()
-    found = interpreter.get_tensor(y["index"]).reshape(-1, CHANNELS).astype(int)
-    return {"off_by": int(np.abs(found - np.rint(np.array(exact_sums()) * (WEIGHT_SCALE / OUTPUT_SCALE))).max())}
+    actual = interpreter.get_tensor(y["index"]).reshape(-1, CHANNELS).astype(int)
+    expected = np.rint(np.array(compute_sums()) * (WEIGHT_SCALE / OUTPUT_SCALE))
+    return {"off_by": int(np.abs(actual - expected).max())}
 
 
 def _check_tensorrt(tensorrt: Any) -> Dict[str, Any]:
-    import_module("edgedet.engines.tensorrt.board").import_tensorrt(
-        "running .engine files"
-    )  # refuses versions before 8.5
+    board = import_module("edgedet.engines.tensorrt.board")
+    board.import_tensorrt("running .engine files")  # refuses versions before 8.5
     return {}
 
 
 def _check_cuda(trt_cuda: Any) -> Dict[str, Any]:
     cuda = trt_cuda.open_cuda()
-    found = {"version": cuda.package, "file": None, "gpu": cuda.gpu().name}
+    facts = {"version": cuda.package, "file": None, "gpu": cuda.gpu().name}
     cuda.close()
-    return found
+    return facts
 
 
-def _unpacked(text: str) -> bytes:
+def _unpack(text: str) -> bytes:
     return zlib.decompress(base64.b85decode(text))
 
 
-# What is tried of a package beyond importing it; a package that is not here is only imported.
+# Package -> what is tried after importing it; a package without a row is only imported.
 CHECKS: Dict[str, Callable[[Any], Dict[str, Any]]] = {
     "numpy": _check_numpy,
     "cv2": _check_opencv,
@@ -165,11 +166,11 @@ CHECKS: Dict[str, Callable[[Any], Dict[str, Any]]] = {
     "tensorrt": _check_tensorrt,
     "cuda": _check_cuda,
 }
-_OF_ENGINES = [
+_ENGINE_PROBES = [
     name for engine in PUBLIC_ENGINES for name in (*(package.module for package in engine.packages), *engine.needs)
 ]
-PROBES = tuple(dict.fromkeys(["numpy", "cv2", *_OF_ENGINES]))
-# The way to the GPU is either of two packages, and edgedet's own module knows which works.
+PROBES = tuple(dict.fromkeys(["numpy", "cv2", *_ENGINE_PROBES]))
+# Either of two packages gives access to the GPU; edgedet's own module chooses the one that works.
 _PACKAGES = {"cuda": ("pycuda", "cuda")}
 _MODULES = {"cuda": "edgedet.engines.tensorrt.cuda"}
-_ALLOWED = {"tflite_runtime": 1}  # levels: its own kernels round in two steps
+_TOLERANCES = {"tflite_runtime": 1}  # steps of INT8: its own kernels round twice

@@ -28,7 +28,7 @@ from ..engines.tensorrt.board import import_tensorrt
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, read_engine, with_report
 from ..errors import EdgeDetError, OutdatedError, require
-from ..machine import clock_mhz, governor, machine_of
+from ..machine import clock_mhz, governor, read_machine
 from ..types import Frame, ModelInput
 from . import tune as build_tune
 from .build import BuildRequest, build_model
@@ -144,7 +144,7 @@ def _system() -> Tuple[Dict[str, Any], str]:
             versions[name] = f"not here ({type(error).__name__})"
     cv2 = require("cv2", "edgedet selftest")
     gstreamer = [line.split(":", 1)[1] for line in cv2.getBuildInformation().splitlines() if "GStreamer:" in line]
-    machine = machine_of()
+    machine = read_machine()
     return {
         "board": machine.board,
         "cpu": machine.cpu,

@@ -1,4 +1,4 @@
-"""The questions of ``edgedet doctor`` put to the machine that this runs on."""
+"""Collect the facts of ``edgedet doctor`` on the machine that runs this program."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any, Dict
 
 from .. import __version__
-from ..machine import machine_of
-from .doctor import PythonFacts, Report, report_of, system_packages
+from ..machine import read_machine
+from .doctor import PythonFacts, Report, diagnose, list_system_packages
 from .probe import PROBES, probe
 
 
 def examine_machine() -> Report:
-    """Return what can run here; every package is tried in a process of its own."""
-    return report_of(machine_of(), python_facts(), {name: probe(name) for name in PROBES})
+    """Return what can run on this machine; every package is tried in a process of its own."""
+    return diagnose(read_machine(), describe_python(), {name: probe(name) for name in PROBES})
 
 
-def python_facts() -> PythonFacts:
-    """Return what the running interpreter says of itself."""
+def describe_python() -> PythonFacts:
+    """Return the version, place and virtual environment of the interpreter that runs this program."""
     version = sys.version_info[:3]
     venv = sys.prefix if sys.prefix != sys.base_prefix else None
     settings = Path(sys.prefix) / "pyvenv.cfg"
     closed = settings.is_file() and "include-system-site-packages = false" in settings.read_text(encoding="utf-8")
-    return PythonFacts(version, sys.executable, venv, not closed, system_packages(Path("/"), version))
+    return PythonFacts(version, sys.executable, venv, not closed, list_system_packages(Path("/"), version))
 
 
 def report_figures(report: Report) -> Dict[str, Any]:
     """Return the report as ``--json`` prints it."""
     figures = {"edgedet": __version__, "os": platform.platform(), **asdict(report)}
-    for found in figures["probes"].values():
-        del found["build"]  # 200 lines, of which ``video`` is what matters
+    for facts in figures["probes"].values():
+        del facts["build"]  # 200 lines, which ``video`` sums up
     return figures

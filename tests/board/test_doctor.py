@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedet.board.doctor import PythonFacts, report_of, system_packages, video_of
-from edgedet.board.probe import CHECKS, OUTPUT_SCALE, WEIGHT_SCALE, Probe, exact_sums, probe
+from edgedet.board.doctor import PythonFacts, diagnose, list_system_packages, read_video_support
+from edgedet.board.probe import CHECKS, OUTPUT_SCALE, WEIGHT_SCALE, Probe, compute_sums, probe
 from edgedet.board.this_machine import report_figures
 from edgedet.cli import main
-from edgedet.machine import Machine, clock_mhz, governor, machine_of
+from edgedet.machine import Machine, clock_mhz, governor, read_machine
 
 ARM_CPU = "processor\t: {n}\nFeatures\t: {flags}\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
 
@@ -42,7 +42,7 @@ def test_a_raspberry_pi_5_is_read_from_its_files(tmp_path: Path):
             "dev/video0": "",
         },
     )
-    machine = machine_of(root, "aarch64")
+    machine = read_machine(root, "aarch64")
     assert (machine.board, machine.cpu) == ("Raspberry Pi 5 Model B Rev 1.0", "Cortex-A76")
     assert machine.features == {"dot product": True, "i8mm": False, "FP16": True}
     assert machine.is_board
@@ -64,7 +64,7 @@ def test_a_raspberry_pi_5_is_read_from_its_files(tmp_path: Path):
 def test_a_jetsons_gpu_is_told_by_its_board(tmp_path: Path, board: str, int8: bool | None):
     release = "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic, EABI: aarch64"
     files = {"proc/device-tree/model": board, "etc/nv_tegra_release": release}
-    machine = machine_of(write(tmp_path, files), "aarch64")
+    machine = read_machine(write(tmp_path, files), "aarch64")
     assert (machine.gpu, machine.jetpack, machine.gpu_int8) == (board, "R36.4.0", int8)
 
 
@@ -78,7 +78,7 @@ def test_a_pc_is_read_from_its_files(tmp_path: Path):
             "proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t\t NVIDIA T4\nIRQ: 1\n",
         },
     )
-    machine = machine_of(root, "x86_64")
+    machine = read_machine(root, "x86_64")
     assert (machine.board, machine.cpu, machine.gpu) == ("Example Desk 3", "AMD EPYC", "NVIDIA T4")
     assert machine.features == {"AVX2": True, "VNNI": True}
     assert not machine.is_board
@@ -87,12 +87,12 @@ def test_a_pc_is_read_from_its_files(tmp_path: Path):
 
 def test_big_and_little_cores_are_named_once_each_and_unknown_ones_by_number(tmp_path: Path):
     cpuinfo = arm_cpuinfo("0xd05", "asimddp") + arm_cpuinfo("0xd0b", "asimddp") + arm_cpuinfo("0xfff", "asimddp")
-    machine = machine_of(write(tmp_path, {"proc/cpuinfo": cpuinfo}), "aarch64")
+    machine = read_machine(write(tmp_path, {"proc/cpuinfo": cpuinfo}), "aarch64")
     assert machine.cpu == "Cortex-A55 + Cortex-A76 + core 0x41/0xfff"
 
 
 def test_a_machine_without_any_of_the_files_is_still_described(tmp_path: Path):
-    machine = machine_of(tmp_path, "riscv64")
+    machine = read_machine(tmp_path, "riscv64")
     assert (machine.board, machine.features, machine.cameras) == (None, {}, {})
     assert clock_mhz(tmp_path) is None
 
@@ -113,12 +113,12 @@ def build(gstreamer: str = "YES (1.22.0)") -> str:
 
 def test_what_opencv_was_built_with_is_read_from_its_build_information():
     full = {"GStreamer": True, "V4L2": True, "FFMPEG": True, "window": True}
-    assert video_of(build()) == full
-    assert video_of(build("NO")) == {**full, "GStreamer": False}
+    assert read_video_support(build()) == full
+    assert read_video_support(build("NO")) == {**full, "GStreamer": False}
     poor = BUILD.format(gui="NONE", ffmpeg="NO", gstreamer="NO", v4l="NO")
-    assert video_of(poor) == dict.fromkeys(full, False)
-    assert video_of("  GUI:   GTK3\n") == {**dict.fromkeys(full, False), "window": True}
-    assert video_of("") == {}
+    assert read_video_support(poor) == dict.fromkeys(full, False)
+    assert read_video_support("  GUI:   GTK3\n") == {**dict.fromkeys(full, False), "window": True}
+    assert read_video_support("") == {}
 
 
 def test_packages_of_the_systems_python_are_found_in_its_folders(tmp_path: Path):
@@ -129,8 +129,8 @@ def test_packages_of_the_systems_python_are_found_in_its_folders(tmp_path: Path)
             "python3.8/dist-packages/tensorrt/__init__.py": "",
         },
     )
-    assert system_packages(tmp_path, (3, 11, 2)) == ("cv2",)
-    assert system_packages(tmp_path, (3, 8, 10)) == ("cv2", "tensorrt")
+    assert list_system_packages(tmp_path, (3, 11, 2)) == ("cv2",)
+    assert list_system_packages(tmp_path, (3, 8, 10)) == ("cv2", "tensorrt")
 
 
 # --- what follows from the facts --------------------------------------------------------------------------------
@@ -160,15 +160,15 @@ def probes(**found: Probe | str) -> dict[str, Probe]:
 
 
 def fixes(machine: Machine, python: PythonFacts, **found: Probe | str) -> list[tuple[str, bool]]:
-    return [(finding.fix, finding.blocks) for finding in report_of(machine, python, probes(**found)).findings]
+    return [(finding.fix, finding.blocks) for finding in diagnose(machine, python, probes(**found)).findings]
 
 
 def test_opencv_and_one_engine_are_enough():
-    report = report_of(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2, onnxruntime="1.32.0"))
+    report = diagnose(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2, onnxruntime="1.32.0"))
     assert report.runs == (".onnx",)
-    assert report_of(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0")).runs == (".tflite",)
-    assert report_of(PC, OPEN_VENV, probes(onnxruntime="1.32.0")).runs == ()
-    assert report_of(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2)).runs == ()
+    assert diagnose(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0")).runs == (".tflite",)
+    assert diagnose(PC, OPEN_VENV, probes(onnxruntime="1.32.0")).runs == ()
+    assert diagnose(PC, OPEN_VENV, probes(cv2=SYSTEM_CV2)).runs == ()
 
 
 def test_a_bare_environment_gets_the_two_commands_that_it_needs():
@@ -234,7 +234,7 @@ def test_tflite_runtime_beside_numpy_2_wants_numpy_1():
 def test_an_engine_that_computes_wrong_numbers_does_not_count_even_beside_another_for_the_same_files():
     """edgedet opens .tflite files with LiteRT where both are installed."""
     wrong = Probe("ai_edge_litert", "wrong", "2.3.0", reason="off by 31")
-    report = report_of(PI, OPEN_VENV, probes(cv2=SYSTEM_CV2, ai_edge_litert=wrong, tflite_runtime="2.14.0"))
+    report = diagnose(PI, OPEN_VENV, probes(cv2=SYSTEM_CV2, ai_edge_litert=wrong, tflite_runtime="2.14.0"))
     assert report.runs == ()
     assert [(finding.fix, finding.blocks) for finding in report.findings] == [
         ("pip install onnxruntime", True),
@@ -255,7 +255,7 @@ def test_tensorrt_and_a_way_to_the_gpu_are_missed_where_a_gpu_is_only():
 
 
 def test_tensorrt_with_a_way_to_the_gpu_runs_engines_and_needs_no_other():
-    report = report_of(ORIN, OPEN_VENV, probes(cv2=SYSTEM_CV2, tensorrt="10.3.0", cuda="pycuda"))
+    report = diagnose(ORIN, OPEN_VENV, probes(cv2=SYSTEM_CV2, tensorrt="10.3.0", cuda="pycuda"))
     assert report.runs == (".engine",)
     assert [finding for finding in report.findings if finding.blocks] == []
     assert report.int8["tensorrt"] == "yes, NVIDIA Jetson Orin"
@@ -267,7 +267,7 @@ def test_a_jetson_nano_is_not_sent_for_a_tensorrt_that_it_cannot_have():
     assert fixes(NANO, OPEN_VENV, **has, tensorrt=old) == [
         ("run .onnx or .tflite files: this board gets no newer one", False)
     ]
-    assert report_of(NANO, OPEN_VENV, probes(tensorrt="10.3.0")).int8["tensorrt"].startswith("no: NVIDIA Jetson Nano")
+    assert diagnose(NANO, OPEN_VENV, probes(tensorrt="10.3.0")).int8["tensorrt"].startswith("no: NVIDIA Jetson Nano")
 
 
 def test_a_camera_that_this_user_may_not_open_is_named():
@@ -279,10 +279,10 @@ def test_a_camera_that_this_user_may_not_open_is_named():
 
 def test_int8_is_told_by_engine_and_cpu():
     found = probes(ai_edge_litert="2.3.0", onnxruntime="1.32.0")
-    assert report_of(PI, OPEN_VENV, found).int8["ai_edge_litert"] == "yes, checked here; uses dot product"
+    assert diagnose(PI, OPEN_VENV, found).int8["ai_edge_litert"] == "yes, checked here; uses dot product"
     pi4 = replace(PI, features={"dot product": False, "i8mm": False})
-    assert "no INT8 dot product" in report_of(pi4, OPEN_VENV, found).int8["ai_edge_litert"]
-    assert report_of(PI, OPEN_VENV, found).int8["onnxruntime"].startswith("no: ")
+    assert "no INT8 dot product" in diagnose(pi4, OPEN_VENV, found).int8["ai_edge_litert"]
+    assert diagnose(PI, OPEN_VENV, found).int8["onnxruntime"].startswith("no: ")
 
 
 # --- trying packages --------------------------------------------------------------------------------------------
@@ -291,11 +291,11 @@ def test_int8_is_told_by_engine_and_cpu():
 def test_the_convolution_of_the_check_is_exact():
     """Written out for the first cell and output channel: inputs -125 + 91 i mod 251, weights -127 + 37 i."""
     x, w = [-125, -34, 57, -103, -12, 79, -81, 10], [-127, -90, -53, -16, 21, 58, 95, -123]
-    assert exact_sums()[0][0] == sum(a * b for a, b in zip(x, w, strict=True)) == 12967
-    scaled = np.array(exact_sums()) * (WEIGHT_SCALE / OUTPUT_SCALE)
+    assert compute_sums()[0][0] == sum(a * b for a, b in zip(x, w, strict=True)) == 12967
+    scaled = np.array(compute_sums()) * (WEIGHT_SCALE / OUTPUT_SCALE)
     assert np.abs(scaled).max() < 127  # nothing is clipped
     assert np.abs(scaled % 1 - 0.5).min() > 0  # nothing is rounded from halfway
-    assert np.abs(exact_sums()).max() < 2**24  # exact in float32
+    assert np.abs(compute_sums()).max() < 2**24  # exact in float32
 
 
 @pytest.mark.parametrize("name", ["numpy", "cv2", "ai_edge_litert", "onnxruntime"])
@@ -329,10 +329,10 @@ def test_an_engine_that_is_off_by_one_is_found_wrong(tmp_path: Path, monkeypatch
     """A fake onnxruntime that multiplies as it should and then adds 1."""
     (tmp_path / "onnxruntime.py").write_text(
         "import numpy as np\n"
-        "from edgedet.board.probe import exact_sums\n"
+        "from edgedet.board.probe import compute_sums\n"
         "class InferenceSession:\n"
         "    def __init__(self, data, providers): assert b'Conv' in data\n"
-        "    def run(self, names, feeds): return [np.array(exact_sums(), np.float32).T + 1]\n"
+        "    def run(self, names, feeds): return [np.array(compute_sums(), np.float32).T + 1]\n"
     )
     root = Path(__file__).resolve().parents[2]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(root)]))
@@ -358,7 +358,7 @@ def test_the_command_prints_what_is_there_and_writes_json(tmp_path: Path, capsys
 
 
 def test_the_figures_are_json():
-    report = report_of(PI, CLOSED_VENV, probes(cv2=SYSTEM_CV2))
+    report = diagnose(PI, CLOSED_VENV, probes(cv2=SYSTEM_CV2))
     figures = json.loads(json.dumps(report_figures(report)))
     assert figures["findings"][0]["fix"] == "pip install ai-edge-litert"
     assert "build" not in figures["probes"]["cv2"]

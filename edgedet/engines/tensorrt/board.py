@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 from ...errors import UnsupportedError, require
-from ...machine import machine_of
+from ...machine import read_machine
 from ..table import engine_named
 from .cuda import Cuda
 
@@ -81,7 +81,7 @@ def this_board(trt: Any, cuda: Cuda) -> Board:
     free = gpu.free_bytes
     if gpu.integrated:  # the driver does not count what the system would give back from its file cache
         free = max(free, _available_bytes())
-    identity = Identity(str(trt.__version__), gpu.name, gpu.compute_capability, machine_of().jetpack or "")
+    identity = Identity(str(trt.__version__), gpu.name, gpu.compute_capability, read_machine().jetpack or "")
     return Board(identity, free, gpu.total_bytes, gpu.integrated)
 
 

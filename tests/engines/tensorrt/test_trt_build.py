@@ -30,7 +30,7 @@ from edgedet.engines.tensorrt.build_process import build
 from edgedet.engines.tensorrt.cuda import open_cuda
 from edgedet.engines.tensorrt.int8_layers import quantised
 from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
-from edgedet.machine import machine_of
+from edgedet.machine import read_machine
 
 OPTIONS = BuildOptions(64 << 20)
 VERSIONS = trt_api.versions()
@@ -433,8 +433,8 @@ def test_an_ended_build_ends_at_once_and_leaves_nothing(end, trt10, int8: Path, 
 
 
 def test_the_board_s_system_is_part_of_what_an_engine_belongs_to(trt10, monkeypatch):
-    machine = replace(machine_of(), jetpack="R36.4.3")
-    monkeypatch.setattr(trt_board, "machine_of", lambda: machine)
+    machine = replace(read_machine(), jetpack="R36.4.3")
+    monkeypatch.setattr(trt_board, "read_machine", lambda: machine)
     identity = trt_board.this_board(trt10, open_cuda()).identity
     assert identity.line() == "TensorRT 10.3.0 on Simulated Orin (compute capability 8.7), Jetson Linux R36.4.3"
     then = {**identity.to_dict(), "system": "R35.4.1"}
