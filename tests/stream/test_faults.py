@@ -63,7 +63,7 @@ def test_a_live_camera_loses_nothing_to_three_dead_ones(modes):
 
 
 def test_a_run_with_dead_cameras_has_its_page_at_once_and_ends_when_told(tmp_path):
-    """The page is there before the camera that hangs has timed out (10 s), and SIGTERM is not kept waiting for it."""
+    """The page is there before the camera that hangs has timed out (600 s), and SIGTERM is not kept waiting for it."""
     write_fake_model(tmp_path / "model.fake")
     with live_and_dead(("hole", "freeze")) as (texts, _), ExitStack() as held:
         options = [part for text in texts for part in ("--camera", text)]
@@ -78,6 +78,8 @@ def test_a_run_with_dead_cameras_has_its_page_at_once_and_ends_when_told(tmp_pat
             "rec/",
             "--jsonl",
             "out.jsonl",
+            "--timeout",
+            "600",
         ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         log = held.enter_context(open(tmp_path / "log", "w"))
@@ -90,7 +92,7 @@ def test_a_run_with_dead_cameras_has_its_page_at_once_and_ends_when_told(tmp_pat
         process.send_signal(signal.SIGTERM)
         began_s = time.monotonic()
         assert process.wait() == 143
-        assert time.monotonic() - began_s < 10, "it waited for a dead camera"  # 3 s where the machine is free
+        assert time.monotonic() - began_s < 300, "it waited for a dead camera"  # 3 s where the machine is free
     assert "hole0: 0 captured" in (tmp_path / "log").read_text()
 
 
