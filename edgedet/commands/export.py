@@ -27,11 +27,13 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..export.int8.export_int8 import Int8Options, Int8Result
+    from ..export.interop.targets import Target, TargetResult
 
 DESCRIPTION = "Turn an EfficientDet checkpoint into a fused ONNX file and verify it against the checkpoint."
 EXAMPLE = """  edgedet export --phi 0 --int8 --weights demo
   edgedet export --phi 0 --weights tf_efficientdet_d0_cards.pth
-  edgedet export --phi 0 --weights demo --size 384x512"""
+  edgedet export --phi 0 --weights demo --size 384x512
+  edgedet export --phi 0 --weights demo --for onnx-nms"""
 INPUTS = ("weights", "names", "calib", "table", "data", "project")
 OUTPUTS = ("json",)
 
@@ -44,6 +46,7 @@ class Options:
     int8:   None: no INT8 file is written.
     original_nms: post-processing as the checkpoint's own code base does it.
     engine: also build a TensorRT engine, compared on frames of ``calib`` at ``score``.
+    targets: other programs to write files for, compared on frames of ``calib``.
     """
 
     weights: WeightsChoice
@@ -56,6 +59,7 @@ class Options:
     engine: bool
     calib: str | None
     score: float
+    targets: tuple[Target, ...]
     json: str | None
 
 
@@ -84,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
         "--target", choices=("tensorrt",), help="also build an engine where TensorRT is, as `edgedet build` does"
+    )
+    parser.add_argument(
+        "--for",
+        dest="targets",
+        metavar="NAME[,NAME]",
+        help="also write DIR/NAME for another program: onnx-nms, tflite-app, deepstream, triton, frigate",
     )
     _add_int8_arguments(parser.add_argument_group("INT8, with --int8"))
     add_threads(parser)
@@ -148,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
         result = replace(result, int8=_export_int8(Path(result.onnx), options.int8, text))
     if options.engine:
         result = replace(result, engine=_build_engine(result, options.calib, options.score, text))
+    if options.targets:
+        result = replace(result, targets=_write_targets(result, options, name, text))
     write_json(options.json, asdict(result))
     return 0
 
@@ -161,7 +173,13 @@ def _options(args: argparse.Namespace) -> Options:
         )
     for module in PACKAGES:
         require(module, "edgedet export")
-    if args.tflite:
+    targets: tuple[Target, ...] = ()
+    if args.targets is not None:
+        from ..export.interop.targets import targets_named
+
+        targets = targets_named(args.targets)
+    tflite = args.tflite or any(target.tflite for target in targets)
+    if tflite:
         for module in ("ai_edge_litert", "flatbuffers"):
             require(module, "edgedet export --tflite")
     from ..export.checkpoints.checkpoint import parse_size
@@ -180,13 +198,14 @@ def _options(args: argparse.Namespace) -> Options:
         weights,
         args.out,
         args.name,
-        args.tflite,
+        tflite,
         args.threads,
         _int8_options(args, weights.is_demo) if args.int8 else None,
         args.original_nms,
         args.target is not None,
         args.calib,
         args.score,
+        targets,
         args.json,
     )
 
@@ -271,3 +290,23 @@ def _build_engine(result: ExportResult, source: str | None, score: float, text: 
     from ..board.build import BuildRequest, build_model
 
     return build_model(BuildRequest(path, source=source, score=score), lambda line: print(line, file=text))
+
+
+def _write_targets(result: ExportResult, options: Options, name: str, text: TextIO) -> list[TargetResult]:
+    """Write the folders of ``--for`` from the files that this export wrote."""
+    from ..export.interop.targets import ModelFiles, write_targets
+
+    int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
+    files = ModelFiles(
+        name,
+        Path(result.onnx),
+        None if result.tflite is None else Path(result.tflite.path),
+        int8.get(f"{name}_int8.onnx"),
+        int8.get(f"{name}_int8.tflite"),
+    )
+    results = write_targets(
+        options.targets, files, options.out, options.calib, options.weights.is_demo, options.threads
+    )
+    for written in results:
+        print(f"wrote {written.folder}; {'; '.join(agreement.line() for agreement in written.agreements)}", file=text)
+    return results

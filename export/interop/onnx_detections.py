@@ -1,0 +1,166 @@
+"""Append decoding and NMS to a graph of raw outputs, in standard ONNX operators only.
+
+The operators do what ``edgedet.postprocess`` does by its default rules (hard NMS among the boxes of a class), but for
+one thing: boxes are cut to the model's input before NMS, because the graph does not know where in it the picture ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedet.anchors import anchors_for
+from edgedet.artifact import ArtifactMeta
+from edgedet.errors import UnsupportedError
+from edgedet.postprocess import MAX_BOXES, NMS_IOU
+
+LOWEST_SCORE = 0.1  # of a box that such a file gives; its reader may ask for more
+_PREFIX = "detections"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The corners of boxes as a reader wants them.
+
+    order:      positions in (y1, x1, y2, x2).
+    normalised: share of the model's input instead of its pixels.
+    """
+
+    order: tuple[int, int, int, int]
+    normalised: bool
+
+
+YXYX_SHARES = Columns((0, 1, 2, 3), normalised=True)
+XYXY_PIXELS = Columns((1, 0, 3, 2), normalised=False)
+
+
+class Tail:
+    """Nodes and constants that are added behind the raw outputs of a graph."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Start to change ``model``, in place."""
+        self._graph = model.graph
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        """Add a constant and return its name."""
+        full = f"{_PREFIX}.constant.{name}"
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), full))
+        return full
+
+    def op(self, kind: str, inputs: list[str], name: str, outputs: int = 1, **attributes: Any) -> str:
+        """Append a node; return its output, of several ``name`` and ``name.1`` the last one is not needed."""
+        full = name if not name.startswith(".") else f"{_PREFIX}{name}"
+        names = [full, *(f"{full}.{at}" for at in range(1, outputs))]
+        self._graph.node.append(helper.make_node(kind, inputs, names, name=full, **attributes))
+        return full
+
+
+def append_nms(
+    model: onnx.ModelProto, meta: ArtifactMeta, columns: Columns, rows: int = MAX_BOXES
+) -> tuple[Tail, str, str, str]:
+    """Append decoding and NMS to a graph with the outputs of ``meta``, in place, and take those outputs away.
+
+    Returns the tail to go on with, and the names of boxes (rows, 4), scores (rows,) and classes (rows,), float32, best
+    first. Behind the last box, all three are 0. NMS takes scores, not logits: OpenCV's refuses negative thresholds.
+    Raises UnsupportedError for rules of post-processing that these operators cannot follow.
+    """
+    if meta.nms.method != "hard" or meta.nms.candidates != "pairs":
+        raise UnsupportedError(
+            f"standard operators know no NMS that is {meta.nms.words}: leave --original-nms away for this target."
+        )
+    logits, codes = meta.outputs
+    del model.graph.output[:]
+    t = Tail(model)
+    boxes = _decoded(t, codes, meta)
+    by_class = t.op("Transpose", [logits], ".by_class", perm=[0, 2, 1])  # (1, C, A)
+    per_class = t.op("Sigmoid", [by_class], ".per_class")
+    chosen = t.op(
+        "NonMaxSuppression",
+        [
+            boxes,
+            per_class,
+            t.constant("most", [rows], np.int64),
+            t.constant("iou", [NMS_IOU]),
+            t.constant("lowest", [LOWEST_SCORE]),
+        ],
+        ".chosen",
+    )  # (n, 3): picture, class, anchor
+    found = t.op("GatherND", [per_class, chosen], ".found")
+    padded = t.op("Concat", [found, t.constant("no_scores", np.zeros(rows))], ".padded", axis=0)
+    best = t.op("TopK", [padded, t.constant("rows", [rows], np.int64)], ".best", 2, axis=0, largest=1, sorted=1)
+    order = f"{best}.1"
+    columns_of = t.op("Split", [chosen, t.constant("ones", [1, 1, 1], np.int64)], ".ids", 3, axis=1)
+    class_ids = t.op("Cast", [f"{columns_of}.1"], ".class_ids", to=TensorProto.FLOAT)
+    anchor_ids = t.op("Squeeze", [f"{columns_of}.2", t.constant("second", [1], np.int64)], ".anchor_ids")
+    all_boxes = t.op("Squeeze", [boxes, t.constant("first", [0], np.int64)], ".all_boxes")
+    kept = t.op("Gather", [all_boxes, anchor_ids], ".kept", axis=0)
+    h, w = meta.spec.input_hw
+    shares = [1 / h, 1 / w, 1 / h, 1 / w] if columns.normalised else [1.0] * 4
+    kept = t.op("Mul", [kept, t.constant("shares", shares)], ".scaled")
+    kept = t.op("Gather", [kept, t.constant("order", columns.order, np.int64)], ".ordered", axis=1)
+    kept = t.op("Concat", [kept, t.constant("no_boxes", np.zeros((rows, 4)))], ".kept_padded", axis=0)
+    class_ids = t.op("Concat", [class_ids, t.constant("no_classes", np.zeros((rows, 1)))], ".classes_padded", axis=0)
+    final_boxes = t.op("Gather", [kept, order], ".sorted_boxes", axis=0)
+    sorted_classes = t.op("Gather", [class_ids, order], ".sorted_classes", axis=0)
+    final_classes = t.op("Squeeze", [sorted_classes, t.constant("last", [1], np.int64)], ".flat_classes")
+    return t, final_boxes, best, final_classes
+
+
+def _decoded(t: Tail, codes: str, meta: ArtifactMeta) -> str:
+    """Append the decoding of (1, A, 4) ty tx th tw; return boxes (1, A, 4) y1 x1 y2 x2 in pixels of the input."""
+    anchors = anchors_for(meta.spec)[None]
+    sides = anchors[..., 2:] - anchors[..., :2]
+    shifts, growths = f"{_PREFIX}.codes", f"{_PREFIX}.codes.1"
+    t.op("Split", [codes, t.constant("halves", [2, 2], np.int64)], ".codes", 2, axis=2)
+    anchor_sides = t.constant("anchor_sides", sides)
+    moved = t.op("Mul", [shifts, anchor_sides], ".moved")
+    centres = t.op("Add", [moved, t.constant("centres", (anchors[..., :2] + anchors[..., 2:]) / 2)], ".centres_yx")
+    grown = t.op("Exp", [growths], ".grown")
+    halves = t.op("Mul", [grown, t.constant("anchor_halves", sides / 2)], ".halves_yx")
+    lows = t.op("Sub", [centres, halves], ".lows")
+    highs = t.op("Add", [centres, halves], ".highs")
+    boxes = t.op("Concat", [lows, highs], ".boxes", axis=2)
+    h, w = meta.spec.input_hw
+    floor = t.op("Max", [boxes, t.constant("zero", 0.0)], ".not_below")
+    return t.op("Min", [floor, t.constant("limits", [h, w, h, w])], ".cut")
+
+
+def name_output(model: onnx.ModelProto, name: str, kind: int, shape: tuple[int, ...]) -> None:
+    """Declare a value as the graph's next output."""
+    model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+
+
+def four_outputs(model: onnx.ModelProto, meta: ArtifactMeta, columns: Columns, names: FourNames) -> None:
+    """Change a graph of raw outputs, in place, into one with a number of boxes, boxes, scores and classes.
+
+    Shapes (1, 1), (1, MAX_BOXES, 4), (1, MAX_BOXES) and (1, MAX_BOXES).
+    """
+    t, boxes, scores, classes = append_nms(model, meta, columns)
+    batch = t.constant("batch", [0], np.int64)
+    there = t.op("Greater", [scores, t.constant("nothing", 0.0)], ".there")
+    counted = t.op("Cast", [there], ".counted", to=names.kind)
+    total = t.op("ReduceSum", [counted, batch], ".total", keepdims=1)
+    t.op("Unsqueeze", [total, batch], names.number)
+    t.op("Unsqueeze", [boxes, batch], names.boxes)
+    t.op("Unsqueeze", [scores, batch], names.scores)
+    typed = t.op("Cast", [classes], ".typed", to=names.kind)
+    t.op("Unsqueeze", [typed, batch], names.classes)
+    name_output(model, names.number, names.kind, (1, 1))
+    name_output(model, names.boxes, TensorProto.FLOAT, (1, MAX_BOXES, 4))
+    name_output(model, names.scores, TensorProto.FLOAT, (1, MAX_BOXES))
+    name_output(model, names.classes, names.kind, (1, MAX_BOXES))
+
+
+@dataclass(frozen=True)
+class FourNames:
+    """What a reader calls the four outputs, and the type of the number and the classes."""
+
+    number: str = "num"
+    boxes: str = "boxes"
+    scores: str = "scores"
+    classes: str = "classes"
+    kind: int = TensorProto.INT32

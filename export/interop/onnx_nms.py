@@ -1,0 +1,45 @@
+"""``--for onnx-nms``: one ONNX file of standard operators that gives boxes, for onnxruntime, OpenVINO and OpenCV."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from edgedet.export.interop.graph_input import load_graph
+from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
+from edgedet.export.interop.onnx_reader import Outputs, first_rows, onnx_reader
+from edgedet.export.interop.target import Agreement, Request, fill_text, labels_text, verified_file, write_text
+from edgedet.types import Detections
+
+NAMES = FourNames()
+README = """{name} by `edgedet export --for onnx-nms`: {files} give boxes; class n is line n + 1 of labels.txt.
+Input pixels: (1, {h}, {w}, 3) uint8 BGR; the picture {fit}.
+Outputs: num (1, 1) int32, boxes (1, 100, 4) x1 y1 x2 y2 in input pixels, scores (1, 100), classes (1, 100) int32.
+Rows from num on are 0; scores start at 0.1; divide boxes by the picture's scale to get pixels of the picture.
+onnxruntime, OpenVINO and OpenCV 5 run it; OpenVINO computes in bfloat16 where it can (INFERENCE_PRECISION_HINT f32).
+"""
+
+
+def write(request: Request) -> list[Agreement]:
+    """Write model.onnx (and model_int8.onnx), labels.txt and README.md into the target's folder."""
+    agreements: list[Agreement] = []
+    names = [write_onnx_nms(request, f"model{end}.onnx", path, agreements) for end, path in request.files.onnx_files()]
+    h, w = request.meta.spec.input_hw
+    write_text(request.folder / "labels.txt", labels_text(request.meta))
+    values = {"name": request.files.name, "files": ", ".join(names), "h": h, "w": w, "fit": fill_text(request.meta)}
+    write_text(request.folder / "README.md", README.format(**values))
+    return agreements
+
+
+def write_onnx_nms(request: Request, name: str, made_from: Path, agreements: list[Agreement]) -> str:
+    """Write one file with the four outputs, compare it with the file that it is made from; return its name."""
+    model, meta = load_graph(made_from)
+    four_outputs(model, meta, XYXY_PIXELS, NAMES)
+    reader = partial(onnx_reader, threads=request.threads, meta=meta, decode=_decode)
+    with verified_file(request, name, made_from, reader, agreements) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return name
+
+
+def _decode(outputs: Outputs) -> Detections:
+    return first_rows(*(outputs[name] for name in (NAMES.number, NAMES.boxes, NAMES.scores, NAMES.classes)))

@@ -1,0 +1,175 @@
+"""What every target is given, how its files are verified, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgedet.anchors import anchors_for
+from edgedet.artifact import ArtifactMeta
+from edgedet.engines.base import open_engine
+from edgedet.errors import InputError, VerificationError
+from edgedet.export.interop.onnx_detections import LOWEST_SCORE
+from edgedet.files import atomic_path
+from edgedet.postprocess import postprocess
+from edgedet.types import Detections, ModelInput
+
+LEAST_IOU = 0.99  # of a box in the target's file with edgedet's own
+MOST_SCORE_DIFFERENCE = 1e-3
+
+Reader = Callable[[np.ndarray], Detections]  # (1, H, W, 3) uint8 BGR -> boxes in pixels of the model's input
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The verified files of one model that targets are made from.
+
+    onnx, tflite: float; None where it was not written.
+    int8_onnx, int8_tflite: INT8 that passed the gate, likewise.
+    """
+
+    name: str
+    onnx: Path
+    tflite: Path | None = None
+    int8_onnx: Path | None = None
+    int8_tflite: Path | None = None
+
+    def onnx_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield (end of the name, file) of the ONNX files."""
+        yield "", self.onnx
+        if self.int8_onnx is not None:
+            yield "_int8", self.int8_onnx
+
+    def tflite_files(self) -> Iterator[tuple[str, Path]]:
+        """Yield (end of the name, file) of the TFLite files."""
+        for end, path in (("", self.tflite), ("_int8", self.int8_tflite)):
+            if path is not None:
+                yield end, path
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a target is asked to write.
+
+    frames: pictures on which its files are compared with edgedet's own.
+    """
+
+    files: ModelFiles
+    meta: ArtifactMeta
+    folder: Path
+    frames: Sequence[ModelInput]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a file's boxes compare with those of edgedet on the file that it was made from.
+
+    boxes: number of boxes compared, of LOWEST_SCORE and more; the other two are None where there was no box.
+    """
+
+    file: str
+    frames: int
+    boxes: int
+    least_iou: float | None
+    most_score_difference: float | None
+
+    def line(self) -> str:
+        """Return the comparison in words."""
+        if self.least_iou is None:
+            return f"{self.file}: no box in {self.frames} frames, so nothing could be compared"
+        return (
+            f"{self.file}: {self.boxes} boxes in {self.frames} frames, IoU at least {self.least_iou:.4f}, "
+            f"scores within {self.most_score_difference:.1e}"
+        )
+
+
+@contextmanager
+def verified_file(request: Request, name: str, made_from: Path, reader: Callable[[Path], Reader],
+                  agreements: list[Agreement]) -> Iterator[Path]:  # fmt: skip
+    """Yield a temporary path; compare what is written there with ``made_from``, and keep it only where it agrees."""
+    with atomic_path(request.folder / name) as temporary:
+        yield temporary
+        agreements.append(compare(reader(temporary), made_from, request, name))
+
+
+def compare(read: Reader, made_from: Path, request: Request, name: str) -> Agreement:
+    """Compare a target's boxes with edgedet's, box by box; raises VerificationError where they differ.
+
+    Both are cut to the model's input, not to the picture in it. A box within MOST_SCORE_DIFFERENCE of the lowest score
+    may be in one of both only.
+    """
+    meta, engine = open_engine(made_from, request.threads)
+    anchors_yxyx = anchors_for(meta.spec)
+    boxes, least_iou, most = 0, 1.0, 0.0
+    with engine:
+        for frame in request.frames:
+            actual = read(frame.pixels)
+            expected = postprocess(
+                engine.infer(frame.pixels), anchors_yxyx, 1.0, meta.spec.input_hw, LOWEST_SCORE, rules=meta.nms
+            )
+            pairs = _paired(expected, actual, name)
+            boxes += len(pairs)
+            least_iou = min([least_iou, *(iou for iou, _ in pairs)])
+            most = max([most, *(difference for _, difference in pairs)])
+    if least_iou < LEAST_IOU or most > MOST_SCORE_DIFFERENCE:
+        raise VerificationError(
+            f"{name} does not do what {made_from.name} does: boxes overlap by IoU {least_iou:.4f}, scores differ by "
+            f"{most:.1e}; wanted {LEAST_IOU} and {MOST_SCORE_DIFFERENCE:.0e}. The file was not kept."
+        )
+    shown = (least_iou, most) if boxes else (None, None)
+    return Agreement(name, len(request.frames), boxes, *shown)
+
+
+def _paired(expected: Detections, actual: Detections, name: str) -> list[tuple[float, float]]:
+    """Return (IoU, difference of scores) of each expected box with the best unused one of its class."""
+    pairs, used = [], np.zeros(len(actual), dtype=bool)
+    for box, score, class_id in zip(expected.boxes_xyxy, expected.scores, expected.class_ids, strict=True):
+        ious = np.where(used | (actual.class_ids != class_id), -1.0, _ious(box, actual.boxes_xyxy))
+        best = int(np.argmax(ious)) if len(ious) else -1
+        if best < 0 or ious[best] <= 0.5:
+            if score > LOWEST_SCORE + MOST_SCORE_DIFFERENCE:
+                raise VerificationError(f"{name} lacks a box of score {score:.3f}. The file was not kept.")
+            continue
+        used[best] = True
+        pairs.append((float(ious[best]), float(abs(actual.scores[best] - score))))
+    extra = actual.scores[~used]
+    if len(extra) and extra.max() > LOWEST_SCORE + MOST_SCORE_DIFFERENCE:
+        raise VerificationError(f"{name} has a box of score {extra.max():.3f} too many. The file was not kept.")
+    return pairs
+
+
+def _ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the IoU of a box (4,) with each of (n, 4), float64; 1 for equal boxes, also for those without area."""
+    one, many = box.astype(np.float64), boxes.astype(np.float64)
+    sides = np.clip(np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2]), 0, None)
+    inter = sides.prod(axis=1)
+    union = (one[2:] - one[:2]).prod() + (many[:, 2:] - many[:, :2]).prod(axis=1) - inter
+    same = (np.abs(many - one) < 1e-3).all(axis=1)
+    return np.where(same, 1.0, np.divide(inter, union, out=np.zeros_like(inter), where=union > 0))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def labels_text(meta: ArtifactMeta) -> str:
+    """Return the class names, one a line; raises InputError where a name holds a line break."""
+    for name in meta.class_names:
+        if len(name.splitlines()) > 1:
+            raise InputError(f"the class name {name!r} holds a line break, which no list of labels can: give --names.")
+    return "".join(f"{name}\n" for name in meta.class_names)
+
+
+def fill_text(meta: ArtifactMeta) -> str:
+    """Return how a picture goes into the model's input."""
+    h, w = meta.spec.input_hw
+    return (
+        f"scaled to fit {w}x{h} (width x height), at the top left, the rest filled with RGB {list(meta.spec.fill_rgb)}"
+    )

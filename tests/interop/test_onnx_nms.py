@@ -1,0 +1,144 @@
+"""`--for onnx-nms`: the boxes of `edgedet run`, standard operators only, and refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgedet import Detections, Detector
+from edgedet.artifact import ArtifactMeta
+from edgedet.cli import main
+from edgedet.engines.base import open_engine
+from edgedet.errors import InputError, UnsupportedError, VerificationError
+from edgedet.export.interop import onnx_nms
+from edgedet.export.interop.graph_input import load_graph
+from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
+from edgedet.export.interop.target import Request, compare
+from edgedet.export.interop.targets import targets_named
+from edgedet.postprocess import ORIGINALS
+from edgedet.preprocess import Preprocessor
+from edgedet.stream.sources import read_image
+
+
+def test_the_file_gives_the_boxes_of_edgedet_run_on_photographs(request_for_files: Request, shared_dir: Path) -> None:
+    onnx_nms.write(request_for_files)
+    session = onnxruntime.InferenceSession(str(request_for_files.folder / "model.onnx"))
+    detector = Detector(str(request_for_files.files.onnx), threads=1, score=0.4)
+    preprocess = Preprocessor(detector.meta.spec)
+    compared = 0
+    for path in sorted((shared_dir / "data/street/test").glob("*"))[:6]:
+        bgr = read_image(path)
+        frame = preprocess(bgr)
+        number, boxes, scores, classes = session.run(["num", "boxes", "scores", "classes"], {"pixels": frame.pixels})
+        expected = detector(bgr)
+        n = int((scores[0, : int(number[0, 0])] >= 0.4).sum())
+        limits = np.array([bgr.shape[1], bgr.shape[0]] * 2)
+        np.testing.assert_allclose(
+            np.clip(boxes[0, :n] * frame.scale_to_source, 0, limits), expected.boxes_xyxy, atol=0.01
+        )
+        np.testing.assert_allclose(scores[0, :n], expected.scores, atol=1e-5)
+        np.testing.assert_array_equal(classes[0, :n], expected.class_ids)
+        compared += n
+    assert compared > 10
+
+
+def test_several_classes_and_no_box_at_all(tmp_path: Path) -> None:
+    """Two overlapping boxes of two classes stay, one of two of the same class goes; a black picture gives none."""
+    meta, logits, codes = _hand_made_outputs()
+    model = _graph_of_outputs(meta)
+    four_outputs(model, meta, XYXY_PIXELS, FourNames())
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    number, _, scores, classes = session.run(None, {meta.outputs[0]: logits, meta.outputs[1]: codes})
+    assert number.tolist() == [[2]]
+    assert classes[0, :2].tolist() == [2, 0]
+    np.testing.assert_allclose(scores[0, :3], [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-2)), 0], atol=1e-6)
+    number, boxes, scores, _ = session.run(None, {meta.outputs[0]: logits * 0 - 9, meta.outputs[1]: codes})
+    assert (number[0, 0], scores.max(), boxes.max()) == (0, 0, 0)
+    assert boxes.shape == (1, 100, 4)
+
+
+def _hand_made_outputs() -> tuple[ArtifactMeta, np.ndarray, np.ndarray]:
+    from edgedet.anchors import anchors_for
+    from edgedet.postprocess import encode
+    from edgedet.specs import resized, spec_for
+
+    spec = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)
+    anchors = anchors_for(spec)
+    logits = np.full((1, len(anchors), 3), -9.0, np.float32)
+    logits[0, 0, 2], logits[0, 1, 2], logits[0, 1, 0] = 3, 1, 2
+    codes = np.zeros((1, len(anchors), 4), np.float32)
+    codes[0, :2] = encode(np.array([[10, 10, 60, 60], [11, 10, 60, 60]], np.float32), anchors[:2])
+    return ArtifactMeta(spec, ("a", "b", "c"), "fp32", "0" * 64), logits, codes
+
+
+def _graph_of_outputs(meta: ArtifactMeta) -> onnx.ModelProto:
+    """A graph that passes on raw outputs, so that the operators behind them can be tested alone."""
+    from edgedet.anchors import anchors_for
+
+    count = len(anchors_for(meta.spec))
+    shapes = {meta.outputs[0]: (1, count, meta.spec.num_classes), meta.outputs[1]: (1, count, 4)}
+    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    graph = onnx.helper.make_graph([], "raw", inputs, inputs)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_only_standard_operators_are_used(model_files) -> None:
+    model, meta = load_graph(model_files.onnx)
+    four_outputs(model, meta, XYXY_PIXELS, FourNames())
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [item.domain for item in model.opset_import] == [""]
+
+
+def test_a_file_whose_boxes_differ_is_refused(request_for_files: Request) -> None:
+    """A reader that shifts boxes, loses one or adds one is found out."""
+    meta, engine = open_engine(request_for_files.files.onnx, 1)
+    from edgedet.anchors import anchors_for
+    from edgedet.postprocess import postprocess
+
+    def honest(pixels: np.ndarray) -> Detections:
+        return postprocess(engine.infer(pixels), anchors_for(meta.spec), 1.0, meta.spec.input_hw, 0.1)
+
+    def compared(change):
+        return compare(lambda pixels: change(honest(pixels)), request_for_files.files.onnx, request_for_files, "x.onnx")
+
+    assert compared(lambda found: found).boxes > 0
+    with pytest.raises(VerificationError, match="boxes overlap by"):
+        compared(lambda found: replace(found, boxes_xyxy=found.boxes_xyxy + 3))
+    with pytest.raises(VerificationError, match="scores differ by"):
+        compared(lambda found: replace(found, scores=found.scores - 0.01))
+    with pytest.raises(VerificationError, match="lacks a box"):
+        compared(lambda found: found[1:])
+    with pytest.raises(VerificationError, match="too many"):
+        compared(lambda found: found[[0, *range(len(found))]])
+    engine.close()
+
+
+def test_rules_that_the_operators_do_not_know_are_refused(request_for_files: Request) -> None:
+    model, meta = load_graph(request_for_files.files.onnx)
+    with pytest.raises(UnsupportedError, match="original-nms"):
+        four_outputs(model, replace(meta, nms=ORIGINALS["automl"]), XYXY_PIXELS, FourNames())
+
+
+def test_the_command_writes_the_folder_and_refuses_unknown_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = ["export", "--weights", "demo", "--size", "128x128", "--threads", "1", "--out", str(tmp_path)]
+    assert main([*export, "--for", "onnx-nms"]) == 0
+    assert "onnx-nms; model.onnx: " in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "onnx-nms").iterdir())
+    assert names == ["README.md", "labels.txt", "model.onnx"]
+    assert len((tmp_path / "onnx-nms/README.md").read_text().splitlines()) == 5
+    assert (tmp_path / "onnx-nms/labels.txt").read_text() == "person\n"
+    assert main([*export, "--for", "onnx-nms,nothing"]) == 2
+    assert "--for takes onnx-nms" in capsys.readouterr().err
+
+
+def test_a_list_without_names_is_refused() -> None:
+    with pytest.raises(InputError, match="--for takes"):
+        targets_named(" , ")
