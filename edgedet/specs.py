@@ -115,9 +115,19 @@ def _d(name: str, backbone: str, side: int, channels: int, repeats: int, heads: 
 
 def _lite(name: str, backbone: str, side: int, channels: int, repeats: int, heads: int, scale: float) -> DetectorSpec:
     return _d(
-        name, backbone, side, channels, repeats, heads, fusion="sum", activation="relu6", anchor_scale=scale,
-        mean_rgb=HALF_RGB, std_rgb=HALF_RGB, fill_rgb=(128, 128, 128),
-    )  # fmt: skip
+        name,
+        backbone,
+        side,
+        channels,
+        repeats,
+        heads,
+        fusion="sum",
+        activation="relu6",
+        anchor_scale=scale,
+        mean_rgb=HALF_RGB,
+        std_rgb=HALF_RGB,
+        fill_rgb=(128, 128, 128),
+    )
 
 
 _BASE = (

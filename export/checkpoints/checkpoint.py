@@ -54,7 +54,7 @@ class Checkpoint:
 
 def load_checkpoint(
     path: Path,
-    wanted: str | None = None,
+    variant: str | None = None,
     names_file: Path | None = None,
     exact: bool = True,
     training: Training = UNTOLD,
@@ -62,10 +62,10 @@ def load_checkpoint(
     """Load the weights of any family that ``edgedet.export.checkpoints.families`` knows, or our own ``.safetensors``.
 
     path:       file, or the folder or the .index of a TensorFlow checkpoint.
-    wanted:     the model's name in the family table, where the user gave one.
+    variant:    the model's name in the family table, where the user gave one.
     names_file: class names, one a line; default: the file's own, the project's, STEM.json's ``classes``, COCO's where
                 there are 90 classes as in official models, else class_0, class_1, ...
-    exact:      False where ``wanted`` only tells the size (``--phi``), so that a twin of the same size will do as well.
+    exact:      False where ``variant`` only tells the size (``--phi``), so that a twin of that size will do as well.
     training:   what the user told of the training that the tensors do not tell.
     Raises CheckpointError in one line for whatever is wrong with the file.
     """
@@ -77,8 +77,8 @@ def load_checkpoint(
     if "spec" in file.embedded:
         state = dict(file.arrays)
         spec = DetectorSpec.from_dict(file.embedded["spec"])
-        if wanted is not None and wanted != spec.name:
-            raise CheckpointError(f"{path} holds {spec.name}, not {wanted}: leave the option out or name {spec.name}.")
+        if variant is not None and variant != spec.name:
+            raise CheckpointError(f"{path} holds {spec.name}, not {variant}: leave the option out or name {spec.name}.")
         if training != UNTOLD:
             raise CheckpointError(f"{path} says itself how it was trained: leave --project and the anchor options out.")
         check_tensors(state, spec, path)
@@ -89,7 +89,7 @@ def load_checkpoint(
             raise CheckpointError(f"{path}: {error}") from None
         state = {key: torch.as_tensor(value) for key, value in converted.state.items()}
         hints = hints_of(path, sha256, file.model or str(side.get("arch", "")))
-        spec, choice = spec_of(state, converted, wanted, exact, hints, training, path)
+        spec, choice = spec_of(state, converted, variant, exact, hints, training, path)
         notes += (*converted.notes, *choice)
         anchors_known = "aspect_ratios" in converted.spec_changes and spec.family == "effdet"
         if not is_official(sha256):

@@ -43,15 +43,15 @@ def fetch(url: str, folder: Path, timeout_s: float = TIMEOUT_S, pause_s: float =
     can be had, or where what comes has another hash than the name says.
     """
     path = folder / urlsplit(url).path.rpartition("/")[2]
-    wanted = hash_prefix(url)
-    if _is_whole(path, wanted):
+    prefix = hash_prefix(url)
+    if _is_whole(path, prefix):
         return path
     try:
         with _sole_writer(path):
             part = path.with_name(path.name + ".part")
-            if not _is_whole(path, wanted):  # another process may have fetched it while this one waited
-                if not _is_whole(part, wanted):  # or ended between the last byte and the rename
-                    _download(url, part, wanted, timeout_s, pause_s)
+            if not _is_whole(path, prefix):  # another process may have fetched it while this one waited
+                if not _is_whole(part, prefix):  # or ended between the last byte and the rename
+                    _download(url, part, prefix, timeout_s, pause_s)
                 os.replace(part, path)
     except OSError as error:
         raise InputError(
@@ -60,8 +60,8 @@ def fetch(url: str, folder: Path, timeout_s: float = TIMEOUT_S, pause_s: float =
     return path
 
 
-def _is_whole(path: Path, wanted: str) -> bool:
-    return path.is_file() and sha256_of(path).startswith(wanted)
+def _is_whole(path: Path, prefix: str) -> bool:
+    return path.is_file() and sha256_of(path).startswith(prefix)
 
 
 @contextmanager
@@ -77,14 +77,14 @@ def _sole_writer(path: Path) -> Iterator[None]:
         yield
 
 
-def _download(url: str, part: Path, wanted: str, timeout_s: float, pause_s: float) -> None:
+def _download(url: str, part: Path, prefix: str, timeout_s: float, pause_s: float) -> None:
     """Complete ``part``; raises InputError where that cannot be done."""
     for attempt in range(1, ATTEMPTS + 1):
         resumed = part.exists()
         try:
             _transfer(url, part, timeout_s)
         except _Broken as error:
-            if _is_whole(part, wanted):  # the server promised more than there is
+            if _is_whole(part, prefix):  # the server promised more than there is
                 return
             if attempt == ATTEMPTS:
                 kept = part.stat().st_size if part.exists() else 0
@@ -93,13 +93,13 @@ def _download(url: str, part: Path, wanted: str, timeout_s: float, pause_s: floa
             print(f"{part.stem}: {error}; trying again", file=sys.stderr)
             time.sleep(pause_s)
             continue
-        if _is_whole(part, wanted):
+        if _is_whole(part, prefix):
             return
-        found = sha256_of(part)[: len(wanted)]
+        found = sha256_of(part)[: len(prefix)]
         part.unlink()
         if not resumed:
             raise InputError(
-                f"{url} is not the file that its name says: its SHA-256 begins with {found}, wanted {wanted}. "
+                f"{url} is not the file that its name says: its SHA-256 begins with {found}, wanted {prefix}. "
                 f"A proxy may have changed it; nothing was kept. {INSTEAD}"
             )
         print(f"{part.stem}: what came earlier does not fit; starting over", file=sys.stderr)
@@ -123,9 +123,14 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
         if "html" in reply.headers.get("Content-Type", "") or (have == 0 and block.lstrip()[:1] == b"<"):
             raise InputError(f"{url} brings a web page instead of weights: a proxy or login page answers. {INSTEAD}")
         bar = require("tqdm", "edgedet export").tqdm(
-            total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, file=sys.stderr,
+            total=total,
+            initial=have,
+            desc=part.stem,
+            unit="B",
+            unit_scale=True,
+            file=sys.stderr,
             mininterval=0.1 if sys.stderr.isatty() else LOGGED_EVERY_S,
-        )  # fmt: skip
+        )
         with open(part, "r+b" if have else "wb") as file, bar:
             file.seek(have)
             file.truncate()

@@ -73,14 +73,14 @@ def read_weights(path: Path) -> WeightFile:
         return WeightFile(arrays_from_h5(path))
     if is_tf_checkpoint(path, head):
         arrays, notes = arrays_from_tf_checkpoint(path)
-        found = WeightFile(arrays, notes=notes)
+        weights = WeightFile(arrays, notes=notes)
     elif path.suffix == ".safetensors":
-        found = _read_safetensors(path)
+        weights = _read_safetensors(path)
     else:
-        found = _read_torch(path, zipped=head.startswith(ZIP_MAGIC))
-    if sum(math.prod(value.shape) for value in found.arrays.values()) > MAX_NUMBERS:
+        weights = _read_torch(path, zipped=head.startswith(ZIP_MAGIC))
+    if sum(math.prod(value.shape) for value in weights.arrays.values()) > MAX_NUMBERS:
         raise CheckpointError(f"{path} claims more than {MAX_NUMBERS} numbers: this is no EfficientDet.")
-    return found
+    return weights
 
 
 def _read_torch(path: Path, zipped: bool) -> WeightFile:

@@ -16,13 +16,13 @@ NEAR = 0.6  # difflib's own cutoff
 MOST = 5  # names that a message lists
 
 
-def with_classes(checkpoint: Checkpoint, wanted: Sequence[str]) -> Checkpoint:
-    """Return the checkpoint with the classes ``wanted``, in that order; their scores stay what they were.
+def with_classes(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
+    """Return the checkpoint with the classes ``names``, in that order; their scores stay what they were.
 
     Names are compared without case. Raises InputError for no name, one that the model lacks, or one named twice.
     """
     slots = {name.lower(): slot for slot, name in reversed(list(enumerate(checkpoint.class_names)))}
-    names = [name.strip().lower() for name in wanted if name.strip()]
+    names = [name.strip().lower() for name in names if name.strip()]
     if not names:
         raise InputError(f"--classes wants names, for example --classes {checkpoint.class_names[0]}.")
     unknown = [name for name in names if name not in slots]

@@ -24,15 +24,21 @@ OCTAVE_TOLERANCE = 1e-9  # two ways to compute 2 ** (1 / 3)
 
 Ratios = tuple[tuple[float, float], ...]
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
     ast.Pow: operator.pow,
-}  # fmt: skip
+}
 # automl's settings that change the network and of which there is one kind only here
 _ONLY = {
-    "conv_bn_act_pattern": (False,), "apply_bn_for_resampling": (True,), "separable_conv": (True,), "min_level": (3,),
+    "conv_bn_act_pattern": (False,),
+    "apply_bn_for_resampling": (True,),
+    "separable_conv": (True,),
+    "min_level": (3,),
     "data_format": ("channels_last", "channels_first"),
     "fpn_name": (None, "bifpn", "bifpn_fa", "bifpn_sum", "bifpn_dyn"),
-}  # fmt: skip
+}
 _FUSIONS = {"fastattn", "attn", "sum"}
 _ACTIVATIONS = {"swish": "swish", "swish_native": "swish", "silu": "swish", "relu6": "relu6"}
 

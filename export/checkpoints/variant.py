@@ -74,7 +74,7 @@ def hints_of(path: Path, sha256: str, trained_as: str) -> Hints:
 def spec_of(
     state: dict[str, Tensor],
     converted: Converted,
-    wanted: str | None,
+    variant: str | None,
     exact: bool,
     hints: Hints,
     training: Training,
@@ -86,28 +86,28 @@ def spec_of(
     several do and nothing decides, and where tensors are missing, too many, misshapen or not finite.
     """
     table = _Table(state, converted, training, path)
-    found = [name for name in converted.models if table.fits(name)]
+    fitting = [name for name in converted.models if table.fits(name)]
     if table.family in ADVPROP_FAMILIES:
-        found += [f"{name}_ap" for name in found if f"{name}_ap" in SPECS]
-    if wanted is None:
-        candidates = found
+        fitting += [f"{name}_ap" for name in fitting if f"{name}_ap" in SPECS]
+    if variant is None:
+        candidates = fitting
     elif exact:
-        candidates = [wanted] if wanted in found or table.fits(wanted) else []
+        candidates = [variant] if variant in fitting or table.fits(variant) else []
     else:
-        candidates = [name for name in found if _size_of(name) == _size_of(wanted)]
-    if wanted is not None and not candidates:
-        instead = f"these weights fit {' or '.join(found)}" if found else "the weights fit no model of the family"
-        raise CheckpointError(f"{path} does not hold {wanted}: {differences(state, table.spec(wanted))}; {instead}.")
-    if not found and not candidates:
+        candidates = [name for name in fitting if _size_of(name) == _size_of(variant)]
+    if variant is not None and not candidates:
+        instead = f"these weights fit {' or '.join(fitting)}" if fitting else "the weights fit no model of the family"
+        raise CheckpointError(f"{path} does not hold {variant}: {differences(state, table.spec(variant))}; {instead}.")
+    if not fitting and not candidates:
         raise CheckpointError(f"{path} {table.why_none(hints)}")
     scale = converted.spec_changes.get("anchor_scale")  # a bench's anchors tell D7 from D6
-    if scale is not None and wanted is None:
+    if scale is not None and variant is None:
         candidates = [name for name in candidates if SPECS[name].anchor_scale == scale] or candidates
     chosen = next((name for name in hints.models if name in candidates), None)
     if hints.advprop and f"{chosen}_ap" in candidates:
         chosen = f"{chosen}_ap"
-    if chosen is None and wanted is not None:
-        chosen = wanted if wanted in candidates else candidates[0]
+    if chosen is None and variant is not None:
+        chosen = variant if variant in candidates else candidates[0]
     if chosen is None and len(candidates) == 1:
         chosen = candidates[0]
     if chosen is None:
@@ -118,7 +118,7 @@ def spec_of(
         )
     spec = table.spec(chosen)
     check_tensors(state, spec, path)
-    notes = () if exact and wanted else _open_choice(chosen, candidates, hints, table.family)
+    notes = () if exact and variant else _open_choice(chosen, candidates, hints, table.family)
     if table.family == "automl" and hints.side is not None and training.input_hw is None:
         spec = resized(spec, (hints.side, hints.side))
         notes += (f"input size {hints.side}x{hints.side}, as the name says: --size HxW for another",)
@@ -147,13 +147,13 @@ class _Table:
         self._changes = {**converted.spec_changes, **training.spec_changes}
         self._told = set(training.spec_changes)
         per_cell = _values(state, BOX_BIAS, 4, path) if BOX_BIAS in state else 0
-        wanted = self.spec(self._models[0]).anchors_per_cell
-        if BOX_BIAS in state and per_cell != wanted:
+        expected = self.spec(self._models[0]).anchors_per_cell
+        if BOX_BIAS in state and per_cell != expected:
             raise CheckpointError(
                 f"{path} has {per_cell} anchors a cell, where {'the training told' if self._told else 'models have'} "
-                f"{wanted}: give --anchor-scales and --anchor-ratios as it was trained, or --project FILE.yml."
+                f"{expected}: give --anchor-scales and --anchor-ratios as it was trained, or --project FILE.yml."
             )
-        self._changes["num_classes"] = _values(state, CLASS_BIAS, wanted, path)
+        self._changes["num_classes"] = _values(state, CLASS_BIAS, expected, path)
 
     def spec(self, name: str) -> DetectorSpec:
         """Return a row as this checkpoint was trained."""

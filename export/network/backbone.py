@@ -32,10 +32,20 @@ SE_RATIO = 0.25  # of the block's input channels
 
 # name -> (width, depth) multipliers; hparams of google/automl efficientnet_builder.py
 SCALING = {
-    "b0": (1.0, 1.0), "b1": (1.0, 1.1), "b2": (1.1, 1.2), "b3": (1.2, 1.4),
-    "b4": (1.4, 1.8), "b5": (1.6, 2.2), "b6": (1.8, 2.6), "b7": (2.0, 3.1),
-    "lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8),
-}  # fmt: skip
+    "b0": (1.0, 1.0),
+    "b1": (1.0, 1.1),
+    "b2": (1.1, 1.2),
+    "b3": (1.2, 1.4),
+    "b4": (1.4, 1.8),
+    "b5": (1.6, 2.2),
+    "b6": (1.8, 2.6),
+    "b7": (2.0, 3.1),
+    "lite0": (1.0, 1.0),
+    "lite1": (1.0, 1.1),
+    "lite2": (1.1, 1.2),
+    "lite3": (1.2, 1.4),
+    "lite4": (1.4, 1.8),
+}
 
 
 @dataclass(frozen=True)
@@ -92,9 +102,15 @@ class PaddedConv2d(nn.Conv2d):
     """Convolution that pads as the spec says for whatever size comes in."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1,
-        bias: bool = False, padding: str = "same",
-    ) -> None:  # fmt: skip
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding: str = "same",
+    ) -> None:
         """``padding``: "same" (TensorFlow's) or "symmetric"."""
         super().__init__(channels_in, channels_out, kernel, stride, groups=groups, bias=bias)
         self.pad_rule = padding

@@ -302,9 +302,16 @@ def effdet_detections(spec, raw, scale_to_source, source_hw, soft_nms):
         spec.min_level, spec.max_level, len(spec.anchor_scales), spec.aspect_ratios, spec.anchor_scale, spec.input_hw
     )
     found = generate_detections(
-        logits[0], codes[0], anchors.boxes, indices[0], class_ids[0],
-        torch.tensor(scale_to_source), torch.tensor([float(source_hw[1]), float(source_hw[0])]), 100, soft_nms,
-    ).numpy()  # fmt: skip
+        logits[0],
+        codes[0],
+        anchors.boxes,
+        indices[0],
+        class_ids[0],
+        torch.tensor(scale_to_source),
+        torch.tensor([float(source_hw[1]), float(source_hw[0])]),
+        100,
+        soft_nms,
+    ).numpy()
     return found[found[:, 4] > 0]
 
 

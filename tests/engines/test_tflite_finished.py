@@ -26,9 +26,17 @@ from edgedet.errors import ArtifactError
 from edgedet.export.tflite.builder import IDENTIFIER, Scales, TfliteBuilder
 
 OPTIONS = {
-    "max_detections": 10, "max_classes_per_detection": 1, "nms_score_threshold": 0.2, "nms_iou_threshold": 0.5,
-    "num_classes": 3, "y_scale": 1.0, "x_scale": 1.0, "h_scale": 1.0, "w_scale": 1.0, "use_regular_nms": False,
-}  # fmt: skip
+    "max_detections": 10,
+    "max_classes_per_detection": 1,
+    "nms_score_threshold": 0.2,
+    "nms_iou_threshold": 0.5,
+    "num_classes": 3,
+    "y_scale": 1.0,
+    "x_scale": 1.0,
+    "h_scale": 1.0,
+    "w_scale": 1.0,
+    "use_regular_nms": False,
+}
 # y x of the centre, height, width: what the pixel at the top left scores, and what that of the middle of the left edge
 ANCHORS = np.array([[0.25, 0.5, 0.5, 0.25], [0.75, 0.25, 0.25, 0.5]], np.float32)
 BOXES_XYXY = np.array([[48, 0, 80, 64], [0, 80, 64, 112]], np.float32)  # the same in a picture of 128 x 128

@@ -39,8 +39,20 @@ def full() -> Checkpoint:
 
 def test_a_slot_is_the_label_id_less_one_and_gaps_are_named_so():
     assert len(COCO_SLOTS) == len(set(COCO_SLOTS)) == 90
-    named = {0: "person", 2: "car", 9: "traffic light", 11: "unused_12", 12: "stop sign", 43: "bottle", 61: "chair",
-             69: "toilet", 71: "tv", 81: "refrigerator", 83: "book", 89: "toothbrush"}  # fmt: skip
+    named = {
+        0: "person",
+        2: "car",
+        9: "traffic light",
+        11: "unused_12",
+        12: "stop sign",
+        43: "bottle",
+        61: "chair",
+        69: "toilet",
+        71: "tv",
+        81: "refrigerator",
+        83: "book",
+        89: "toothbrush",
+    }
     assert {slot: COCO_SLOTS[slot] for slot in named} == named
     assert sum(map(is_gap, COCO_SLOTS)) == 10
     assert [is_gap(name) for name in ("unused_12", "unused_13", "person")] == [True, False, False]

@@ -94,8 +94,12 @@ def test_zeros_around_a_max_pool_can_win() -> None:
 
 def test_level_sizes_are_halved_upwards() -> None:
     assert replace(SPECS["tf_efficientdet_d0"], input_hw=(320, 333)).level_sizes() == (
-        (40, 42), (20, 21), (10, 11), (5, 6), (3, 3),
-    )  # fmt: skip
+        (40, 42),
+        (20, 21),
+        (10, 11),
+        (5, 6),
+        (3, 3),
+    )
 
 
 def test_same_padding_puts_the_odd_pixel_after() -> None:
@@ -121,9 +125,15 @@ def test_lite_keeps_its_stem_and_does_not_repeat_first_and_last_stage() -> None:
 def test_bifpn_nodes_go_down_then_up() -> None:
     """Figure 2d of the paper, 5 levels: inputs 0-4, nodes from 5."""
     assert node_table(5) == [
-        (3, (3, 4)), (2, (2, 5)), (1, (1, 6)), (0, (0, 7)),
-        (1, (1, 7, 8)), (2, (2, 6, 9)), (3, (3, 5, 10)), (4, (4, 11)),
-    ]  # fmt: skip
+        (3, (3, 4)),
+        (2, (2, 5)),
+        (1, (1, 6)),
+        (0, (0, 7)),
+        (1, (1, 7, 8)),
+        (2, (2, 6, 9)),
+        (3, (3, 5, 10)),
+        (4, (4, 11)),
+    ]
 
 
 def test_fusion_weights_are_normalised_after_relu() -> None:

@@ -40,8 +40,11 @@ def folder(tmp_path):
 
 def test_averaged_weights_are_those_that_tensorflow_restores():
     arrays, notes = arrays_from_tf_checkpoint(ARCHIVE)
-    expected = {name.removesuffix("/ExponentialMovingAverage"): value for name, value in restored().items()
-                if name.endswith("/ExponentialMovingAverage")}  # fmt: skip
+    expected = {
+        name.removesuffix("/ExponentialMovingAverage"): value
+        for name, value in restored().items()
+        if name.endswith("/ExponentialMovingAverage")
+    }
     assert set(arrays) == set(expected)
     assert len(arrays) == 7
     for name, array in arrays.items():

@@ -39,9 +39,8 @@ class Converted:
 
 # Number of blocks -> blocks of each stage. B1 and B2 share theirs, so do Lite1 and Lite2, B0 and Lite0.
 _STAGES = {
-    sum(stages): stages
-    for stages in (tuple(len(blocks) for blocks in stage_shapes(name)[1]) for name in SCALING)
-}  # fmt: skip
+    sum(stages): stages for stages in (tuple(len(blocks) for blocks in stage_shapes(name)[1]) for name in SCALING)
+}
 
 
 def count(names: Iterable[str], pattern: str) -> int:

@@ -40,13 +40,19 @@ _SIMPLER = (
 )
 _WSM = re.compile(r"fpn_cells/cell_(\d+)/fnode(\d+)/WSM(?:_(\d+))?")
 _FIRST_STAGE = {
-    "depthwise_conv2d": "conv_dw", "tpu_batch_normalization": "bn1", "conv2d": "conv_pw",
+    "depthwise_conv2d": "conv_dw",
+    "tpu_batch_normalization": "bn1",
+    "conv2d": "conv_pw",
     "tpu_batch_normalization_1": "bn2",
-}  # fmt: skip
+}
 _LATER_STAGES = {
-    "conv2d": "conv_pw", "tpu_batch_normalization": "bn1", "depthwise_conv2d": "conv_dw",
-    "tpu_batch_normalization_1": "bn2", "conv2d_1": "conv_pwl", "tpu_batch_normalization_2": "bn3",
-}  # fmt: skip
+    "conv2d": "conv_pw",
+    "tpu_batch_normalization": "bn1",
+    "depthwise_conv2d": "conv_dw",
+    "tpu_batch_normalization_1": "bn2",
+    "conv2d_1": "conv_pwl",
+    "tpu_batch_normalization_2": "bn3",
+}
 _SE = {"se/conv2d": "se.conv_reduce", "se/conv2d_1": "se.conv_expand"}
 
 

@@ -21,12 +21,21 @@ SUM_FUSION_CHANNELS = 384  # the BiFPN width of compound_coef 6, 7 and 8, which 
 _SEPARABLE = {"depthwise_conv.conv": "conv_dw", "pointwise_conv.conv": "conv_pw"}
 _SE = {"_se_reduce.conv": "se.conv_reduce", "_se_expand.conv": "se.conv_expand"}
 _FIRST_STAGE = {
-    "_depthwise_conv.conv": "conv_dw", "_bn1": "bn1", "_project_conv.conv": "conv_pw", "_bn2": "bn2", **_SE,
-}  # fmt: skip
+    "_depthwise_conv.conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv.conv": "conv_pw",
+    "_bn2": "bn2",
+    **_SE,
+}
 _LATER_STAGES = {
-    "_expand_conv.conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv.conv": "conv_dw", "_bn1": "bn2",
-    "_project_conv.conv": "conv_pwl", "_bn2": "bn3", **_SE,
-}  # fmt: skip
+    "_expand_conv.conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv.conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv.conv": "conv_pwl",
+    "_bn2": "bn3",
+    **_SE,
+}
 _HEADS = {"regressor": "box_net", "classifier": "class_net"}
 
 
