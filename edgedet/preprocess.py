@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Preprocessor:
         self._fill_bgr = np.array(spec.fill_rgb[::-1], dtype=np.uint8)
         self._pixels = np.empty((1, *spec.input_hw, 3), dtype=np.uint8)
         self._painted_hw = (0, 0)  # picture size that the border was painted for
+        self._halves: Dict[Tuple[int, int], np.ndarray] = {}  # (height, width) -> (h, w, 3), for ``shrink``
         self._cv2 = require("cv2", "edgedet")
 
     def __call__(self, bgr: np.ndarray) -> ModelInput:
@@ -44,11 +45,12 @@ class Preprocessor:
             canvas[h:] = self._fill_bgr
             canvas[:, w:] = self._fill_bgr
             self._painted_hw = (h, w)
-        shrink(self._cv2, bgr, canvas[:h, :w])
+            self._halves.clear()
+        shrink(self._cv2, bgr, canvas[:h, :w], self._halves)
         return ModelInput(self._pixels, scale_to_source, source_hw)
 
 
-def shrink(cv2: Any, bgr: np.ndarray, into: np.ndarray) -> None:
+def shrink(cv2: Any, bgr: np.ndarray, into: np.ndarray, halves: Dict[Tuple[int, int], np.ndarray]) -> None:
     """Resize a picture (h, w, 3) uint8 into an array of that type, which is written in place.
 
     A picture is halved, as means of 2 x 2 pixels, while it is at least HALVED_FROM times as large; the rest is
@@ -56,11 +58,17 @@ def shrink(cv2: Any, bgr: np.ndarray, into: np.ndarray) -> None:
     Both steps count in integers, so the bytes are the same on every CPU: INTER_LINEAR is a level off at 3 of 10 values
     on ARM, and INTER_AREA by a factor that is no integer adds floats. Of an odd side, the last row or column is left
     out, which moves the picture by less than a pixel of the source.
+
+    halves: buffers of earlier calls by size, reused and added to: fresh memory costs as much as the halving.
     """
     h, w = into.shape[:2]
     while bgr.shape[0] >= HALVED_FROM * h and bgr.shape[1] >= HALVED_FROM * w:
         half_h, half_w = bgr.shape[0] // 2, bgr.shape[1] // 2
-        bgr = cv2.resize(bgr[: 2 * half_h, : 2 * half_w], (half_w, half_h), interpolation=cv2.INTER_AREA)
+        if (half_h, half_w) not in halves:
+            halves[half_h, half_w] = np.empty((half_h, half_w, 3), dtype=np.uint8)
+        half = halves[half_h, half_w]
+        cv2.resize(bgr[: 2 * half_h, : 2 * half_w], (half_w, half_h), dst=half, interpolation=cv2.INTER_AREA)
+        bgr = half
     cv2.resize(bgr, (w, h), dst=into, interpolation=cv2.INTER_LINEAR_EXACT)  # copies where the size is right already
 
 
