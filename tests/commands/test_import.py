@@ -53,7 +53,7 @@ def test_a_zylo117_file_keeps_its_familys_ways(zylo117: Path, tmp_path: Path, ca
     assert main(["import", str(zylo117), "-o", str(own)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(
-        f"recognised {zylo117}: zylo117 tf_efficientdet_d1 (compared with its own code: layout only), 640x640, "
+        f"recognised {zylo117}: zylo117 tf_efficientdet_d1 (compared with its own code: numbers), 640x640, "
         "3 classes, 6."
     )
     assert out[1] == f"wrote {own}: {own.stat().st_size / 1e6:.1f} MB"

@@ -58,7 +58,7 @@ def test_a_model_file_is_described_with_every_figure_of_its_report(tflite: Path)
     code, out, err = said(str(tflite))
     assert (code, err) == (0, "")
     rows = [line.split(None, 1) for line in out.splitlines()]
-    assert ["family", "zylo117 (compared with its own code: layout only)"] in rows
+    assert ["family", "zylo117 (compared with its own code: numbers)"] in rows
     assert ["variant", "tf_efficientdet_d1"] in rows
     assert ["size", "384x640"] in rows
     assert ["precision", "int8"] in rows
