@@ -103,6 +103,7 @@ _PIP = {
     "matplotlib": "pip install 'edgedet[bench]'",
     "tornado": "pip install 'edgedet[web]'",
     "prometheus_client": "pip install 'edgedet[web]'",
+    "av": "pip install 'edgedet[record]'",
 }
 
 

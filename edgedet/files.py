@@ -83,9 +83,9 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
             with open(temporary, "rb") as source, open(path if descriptor is None else os.dup(descriptor), "wb") as out:
                 shutil.copyfileobj(source, out)
         else:
-            _sync(temporary)
+            sync_to_disk(temporary)
             os.replace(temporary, target)
-            _sync(target.parent)
+            sync_to_disk(target.parent)
     except OSError as error:
         raise InputError(unwritable(path, error)) from error
     finally:
@@ -140,7 +140,7 @@ def _new_file(path: Path, folder: Path) -> Path:
             return name
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Wait until a file or a folder's list of names is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

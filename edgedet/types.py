@@ -226,6 +226,7 @@ class CameraStats:
     gaps:      times that the camera was lost; gap_s is their sum in seconds, an open one included.
     age_ms:    of the newest result (see FrameResult), None before the first; age_p50_ms and age_p99_ms are of the last
                ones.
+    left_out:  results that the recording had no time for.
     """
 
     name: str
@@ -242,3 +243,4 @@ class CameraStats:
     age_ms: Optional[float]
     age_p50_ms: Optional[float]
     age_p99_ms: Optional[float]
+    left_out: int = 0

@@ -153,7 +153,9 @@ def _figures(options: RunOptions, result: RunResult) -> Dict[str, Any]:
 def _camera_line(camera: CameraStats) -> str:
     age = f", age p50 {camera.age_p50_ms:.0f} ms, p99 {camera.age_p99_ms:.0f} ms" if camera.processed else ""
     left_out = "".join(
-        f", {number} {reason}" for reason, number in (("skipped", camera.skipped), ("stale", camera.stale)) if number
+        f", {number} {reason}"
+        for reason, number in (("skipped", camera.skipped), ("stale", camera.stale), ("not recorded", camera.left_out))
+        if number
     )
     return (
         f"{camera.name}: {camera.captured} captured, {camera.processed} processed, {camera.dropped} dropped{left_out}, "

@@ -120,18 +120,22 @@ def _save_sink(
             return image_sink(lambda name: path, annotate)
         root = source.root
         return image_sink(lambda name: path / Path(name).relative_to(root), annotate)
-    assert source.fps is not None  # every source but images has a rate
     if not source.live:
-        return video_sink(path, source.fps, annotate)
-    fps = min(options.save_fps, source.fps)
-    if _is_folder(save):
-        suffix = recording_suffix()
-        return recording_sink(
-            lambda camera: path / f"{file_stem(camera)}{suffix}", fps, options.segment_s, keeper, annotate
-        )
+        return video_sink(path, _fps_of(source), annotate)
+    suffix = recording_suffix() if _is_folder(save) else path.suffix
     several = len(source.stats()) > 1
 
     def base_of(camera: str) -> Path:
-        return path.with_name(f"{path.stem}-{file_stem(camera)}{path.suffix}") if several else path
+        if _is_folder(save):
+            return path / f"{file_stem(camera)}{suffix}"
+        return path.with_name(f"{path.stem}-{file_stem(camera)}{suffix}") if several else path
 
-    return recording_sink(base_of, fps, options.segment_s, keeper, annotate)
+    def fps() -> float:  # a camera names its rate once it is open
+        return min(options.save_fps, _fps_of(source))
+
+    return recording_sink(base_of, fps, options.segment_s, keeper, annotate, source.note_left_out)
+
+
+def _fps_of(source: Source) -> float:
+    assert source.fps is not None  # every source but images has a rate
+    return source.fps

@@ -94,6 +94,7 @@ class Camera:
         self.fps = FALLBACK_FPS
         self.opened = False  # at least once
         self.given_up = False
+        self.left_out = 0  # of the recording; guarded by ``changed``
         self.error: Optional[EdgeDetError] = None  # of the first opening that failed
         self._opener = opener
         self._changed = changed
@@ -179,7 +180,7 @@ class Camera:
         return CameraStats(
             name=self.name, state=self._state, reason=self._reason, size_wh=self._size_wh, **self._counts,
             gap_s=self._gap_s + open_gap_s, age_ms=self._ages_ms[-1] if self._ages_ms else None,
-            age_p50_ms=p50_ms, age_p99_ms=p99_ms,
+            age_p50_ms=p50_ms, age_p99_ms=p99_ms, left_out=self.left_out,
         )  # fmt: skip
 
     # --- both sides ---------------------------------------------------------------------------------------------

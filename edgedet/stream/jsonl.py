@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
 from ..errors import InputError
+from ..files import sync_to_disk
 from ..types import FrameResult
 from .segments import Keeper
 from .sinks import Write, utc_of
 
 _PARTS_OF_BUDGET = 10  # a file is set aside at this part of what is kept
+SYNC_EVERY_S = 1.0  # what a power cut may cost of a camera's lines
+_LONGEST_SYNC_S = 2.0  # a disk that hangs is not waited for at the end
 _LONGEST_LINE = 1 << 20  # bytes, at the end of a file where a killed process may have left half a line
 
 
@@ -29,7 +33,7 @@ def jsonl_sink(
     grown is set aside under the time and counts as a segment.
     """
     budget = keeper.budget_bytes if keeper else None
-    with ExitStack() as opened:
+    with ExitStack() as opened, _synced(path, live) as note_line:
         file: Any = None
         started_s: Optional[float] = None
 
@@ -45,11 +49,13 @@ def jsonl_sink(
                     if live and os.path.isfile(path):
                         _drop_half_line(path)
                 _append_whole(file, line.encode())
+                note_line()
                 if keeper and budget and file.tell() > budget // _PARTS_OF_BUDGET:
                     opened.close()
                     file = None
                     aside = keeper.new(path, utc_of(result.frame))
                     os.replace(path, aside)
+                    sync_to_disk(aside)
                     keeper.done(aside)
                     keeper.prune()
             except OSError as error:
@@ -58,6 +64,36 @@ def jsonl_sink(
                 ) from error
 
         yield write
+
+
+@contextmanager
+def _synced(path: Path, live: bool) -> Iterator[Callable[[], None]]:
+    """Bring a live source's lines to the disk every SYNC_EVERY_S, beside the run: a memory card may take long for it.
+
+    Yields what is to be called after each line. Of a file's run, the lines can be had again.
+    """
+    news, ending = threading.Event(), threading.Event()
+
+    def sync() -> None:
+        while not ending.wait(SYNC_EVERY_S):
+            if news.is_set():
+                news.clear()
+                with suppress(OSError):  # it is no file, or it was set aside and is on the disk
+                    sync_to_disk(path)
+
+    if not live:
+        yield lambda: None
+        return
+    thread = threading.Thread(target=sync, name="syncing lines", daemon=True)
+    thread.start()
+    try:
+        yield news.set
+    finally:
+        ending.set()
+        thread.join(_LONGEST_SYNC_S)
+        with suppress(OSError):
+            if not thread.is_alive() and path.is_file():
+                sync_to_disk(path)
 
 
 def _drop_half_line(path: Path) -> None:

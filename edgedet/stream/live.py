@@ -117,6 +117,13 @@ class LiveSource:
                 if camera.name == result.frame.camera and result.age_ms is not None:
                     camera.note_age(result.age_ms)
 
+    def note_left_out(self, camera: str) -> None:
+        """Count a result that a camera's recording left out."""
+        with self._changed:
+            for one in self.cameras:
+                if one.name == camera:
+                    one.left_out += 1
+
     def stats(self) -> List[CameraStats]:
         """Return each camera's figures so far; may be called from any thread."""
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import deque
@@ -13,7 +14,14 @@ from typing import Callable, Deque, Generator, Generic, Iterable, Iterator, Opti
 T = TypeVar("T")
 R = TypeVar("R")
 
+NICENESS = 10  # of threads that stand back: a tenth of the detector's weight, where there are not enough cores for all
 _POLL_S = 0.1  # how long a producer may go on for a consumer that has gone
+
+
+def lower_priority() -> None:
+    """Let the calling thread stand back behind the detector's, where the system can do that for one thread."""
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":  # elsewhere it is the whole process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 class Beside(Generic[T]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Dict, List, Optional, Set, Tuple
 from ..errors import InputError
 
 _STAMP = r"\d{8}T\d{9}Z"
+_NUMBERED = rf"{_STAMP}(?:-(\d+))?"  # files of earlier versions have no number
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -32,14 +34,18 @@ def bytes_of(text: str) -> int:
 class Keeper:
     """Names segments, and keeps all of them together below a number of bytes by removing the oldest.
 
-    Segments of earlier runs with the same names are counted and removed too; other files are never touched.
+    The oldest is the one with the lowest number in its name, which counts on from run to run: the clock of a board
+    without a battery may be wrong by years. Segments of earlier runs with the same names are counted and removed too;
+    other files are never touched. May be called from several threads.
     """
 
     def __init__(self, budget_bytes: Optional[int] = None, reserve_bytes: int = 0) -> None:
         """Keep ``budget_bytes`` at most, None for no limit; with one, leave ``reserve_bytes`` of the disk free."""
         self._budget_bytes = budget_bytes
         self._reserve_bytes = reserve_bytes
-        self._closed: Dict[Path, Tuple[str, int]] = {}  # path -> (stamp, bytes)
+        self._lock = threading.RLock()
+        self._last_number = 0
+        self._closed: Dict[Path, Tuple[Tuple[int, str], int]] = {}  # path -> ((number, stamp), bytes)
         self._open: Set[Path] = set()
         self._bases: Set[Path] = set()
 
@@ -49,35 +55,39 @@ class Keeper:
         return self._budget_bytes
 
     def new(self, base: Path, utc_s: float) -> Path:
-        """Return a new segment's path: ``base`` with the time before its suffix; ``done`` takes it when closed."""
-        self._find_earlier(base)
-        path = base.with_name(f"{base.stem}-{stamp_of(utc_s)}{base.suffix}")
-        self._open.add(path)
-        return path
+        """Return a new segment's path: ``base``, time and number, suffix. ``done`` takes it when it is closed."""
+        with self._lock:
+            self._find_earlier(base)
+            self._last_number += 1
+            path = base.with_name(f"{base.stem}-{stamp_of(utc_s)}-{self._last_number:06d}{base.suffix}")
+            self._open.add(path)
+            return path
 
     def done(self, path: Path) -> None:
         """Take a closed segment into account, or one that was not written after all."""
-        self._open.discard(path)
-        if self._budget_bytes is None:  # nothing will be removed, and a list would grow for ever
-            return
-        with suppress(OSError):
-            self._closed[path] = (_stamp_in(path), path.stat().st_size)
+        with self._lock:
+            self._open.discard(path)
+            if self._budget_bytes is None:  # nothing will be removed, and a list would grow for ever
+                return
+            with suppress(OSError):
+                self._closed[path] = (_order_of(path), path.stat().st_size)
 
     def prune(self) -> List[Path]:
         """Remove the oldest closed segments until the rest, the open ones included, keeps the limit; return them."""
         if self._budget_bytes is None:
             return []
-        total = sum(size for _, size in self._closed.values()) + sum(map(_size_of, self._open))
-        removed: List[Path] = []
-        for path, (_, size) in sorted(self._closed.items(), key=lambda item: item[1][0]):
-            if total <= self._budget_bytes and self._is_room(path.parent):
-                break
-            with suppress(OSError):  # somebody else removed it
-                path.unlink()
-            del self._closed[path]
-            total -= size
-            removed.append(path)
-        return removed
+        with self._lock:
+            total = sum(size for _, size in self._closed.values()) + sum(map(_size_of, self._open))
+            removed: List[Path] = []
+            for path, (_, size) in sorted(self._closed.items(), key=lambda item: item[1][0]):
+                if total <= self._budget_bytes and self._is_room(path.parent):
+                    break
+                with suppress(OSError):  # somebody else removed it
+                    path.unlink()
+                del self._closed[path]
+                total -= size
+                removed.append(path)
+            return removed
 
     def _is_room(self, folder: Path) -> bool:
         try:
@@ -89,22 +99,24 @@ class Keeper:
         if base in self._bases or not base.parent.is_dir():
             return
         self._bases.add(base)
-        name = re.escape(base.stem) + "-" + _STAMP
+        name = re.escape(base.stem) + "-" + _NUMBERED
         segment = re.compile(name + re.escape(base.suffix))
         cut = re.compile(
             r"\." + name + r"-\w+" + re.escape(base.suffix)
         )  # by atomic_path, of a process that was killed
         for path in base.parent.iterdir():
             if segment.fullmatch(path.name) and path not in self._open:
+                self._last_number = max(self._last_number, _order_of(path)[0])
                 self.done(path)
             elif cut.fullmatch(path.name):
                 with suppress(OSError):
                     path.unlink()
 
 
-def _stamp_in(path: Path) -> str:
-    found = re.findall(_STAMP, path.name)
-    return found[-1] if found else ""
+def _order_of(path: Path) -> Tuple[int, str]:
+    """Return (number, time) as a segment's name has them; 0 for one of an earlier version, which has no number."""
+    found = list(re.finditer(_NUMBERED, path.name))
+    return (int(found[-1].group(1) or 0), found[-1].group(0)) if found else (0, "")
 
 
 def _size_of(path: Path) -> int:

@@ -65,6 +65,10 @@ class Source(Protocol):
         """Take the age of a live frame's result into the figures."""
         ...
 
+    def note_left_out(self, camera: str) -> None:
+        """Count a result that a camera's recording left out."""
+        ...
+
     def stats(self) -> List[CameraStats]:
         """Return the figures of each camera, none for files."""
         ...
@@ -205,6 +209,9 @@ class _Files:
 
     def note(self, result: FrameResult) -> None:
         """Keep no figures."""
+
+    def note_left_out(self, camera: str) -> None:
+        """Keep no figures: nothing is left out of a file."""
 
     def stats(self) -> List[CameraStats]:
         """Return none."""

@@ -1,7 +1,4 @@
-"""Write video files that play: which codec a container gets, whole files, files that are there while they grow.
-
-Knows pictures and sizes; knows no detection and no time.
-"""
+"""Write video files that play: which codec a container gets, whole files, files that are there while they grow."""
 
 from __future__ import annotations
 
@@ -17,13 +14,14 @@ from typing import Any, Callable, Iterator, Tuple
 import numpy as np
 
 from ..errors import InputError, require
-from ..files import atomic_path
+from ..files import atomic_path, unwritable
+from .fragments import can_write_fragments, fragmented_file
 
 # Container -> codecs, best first, as FourCC. Browsers play H.264 in MP4 and VP8 in WebM; MPEG-4 part 2 ("mp4v") is what
 # every OpenCV writes, at a tenth of VP8's work. Milliseconds of one core for a 1280x720 frame on a PC: mp4v 4.4,
-# H.264 (x264) 32, VP8 60, VP9 280, Motion JPEG 7 at six times the bytes.
+# H.264 (x264) 32, VP8 63, VP9 450, Motion JPEG 7 at six times the bytes. OpenCV passes no options on that would change
+# this. PyAV's H.264 (``fragments``) takes 8.
 CODECS = {".mp4": ("avc1", "mp4v"), ".webm": ("VP80",), ".mkv": ("mp4v",)}
-_BROWSER = ((".mp4", "avc1"), (".webm", "VP80"))
 # Room for the index that closes an MP4 file (16 bytes a frame: days of video) and what the encoder still holds.
 MIN_FREE_BYTES = 8 << 20
 _PROBE_WH = (320, 240)
@@ -41,8 +39,11 @@ def codec_of(suffix: str) -> str:
 
 @lru_cache(maxsize=None)
 def recording_suffix() -> str:
-    """Return the container for recordings that nobody named: one that browsers play, where this OpenCV writes one."""
-    return next((suffix for suffix, codec in _BROWSER if _writes(suffix, codec)), ".mkv")
+    """Return the container for recordings that nobody named: the one that costs the detector least.
+
+    That is MP4 by PyAV, which browsers play, else Matroska with MPEG-4. VP8 and OpenCV's H.264 take 4 to 8 times that.
+    """
+    return ".mp4" if can_write_fragments() else ".mkv"
 
 
 @lru_cache(maxsize=None)
@@ -97,49 +98,74 @@ def video_file(
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield ``write(picture)`` for (H, W, 3) uint8 BGR; ``path`` is playable when the block ends.
 
-    grows: a Matroska or WebM file is there under its name from the beginning, and plays as far as it goes, also after
-           a power cut. Else, and always for MP4, it appears whole when the block ends well, or not at all.
-    OpenCV's writer reports nothing, so the disk is watched while writing and the file is checked at the end.
-    Raises InputError in one line where the file cannot be written or the disk fills up.
+    grows: the file is there under its name from the beginning, and plays as far as it goes, also after a power cut:
+           Matroska, WebM, and MP4 where PyAV is there. Else it appears whole when the block ends well, or not at all.
+    Raises InputError in one line where the file cannot be written or the disk fills up; a file without a picture is
+    removed.
     """
-    codec = codec_of(path.suffix.lower())
-    if not grows or path.suffix.lower() == ".mp4":
-        with atomic_path(path) as temporary, _writer(path, temporary, codec, fps, size_wh) as write:
-            yield write
+    fragments = grows and path.suffix.lower() == ".mp4" and can_write_fragments()
+    if not grows or (path.suffix.lower() == ".mp4" and not fragments):
+        with atomic_path(path) as temporary, _opencv_file(path, temporary, fps, size_wh) as write:
+            yield _checked(write, path, temporary.parent, size_wh)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path, path.parent)
         path.touch()
     except OSError as error:
+        raise InputError(unwritable(path, error)) from error
+    pictures = 0
+    try:
+        opened = fragmented_file(path, fps, size_wh) if fragments else _opencv_file(path, path, fps, size_wh)
+        with opened as write_one:
+            checked = _checked(write_one, path, path.parent, size_wh)
+
+            def write(picture: np.ndarray) -> None:
+                nonlocal pictures
+                checked(picture)
+                pictures += 1
+
+            yield write
+    finally:
+        if not pictures:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _checked(
+    write: Callable[[np.ndarray], None], path: Path, folder: Path, size_wh: Tuple[int, int]
+) -> Callable[[np.ndarray], None]:
+    """Watch the disk, of which OpenCV's writer reports nothing, and the pictures' size."""
+
+    def write_checked(picture: np.ndarray) -> None:
+        _check_room(path, folder)
+        if (picture.shape[1], picture.shape[0]) != size_wh:  # a stream may change its size; a file cannot
+            picture = require("cv2", "writing a video").resize(picture, size_wh)
+        write(picture)
+
+    return write_checked
+
+
+def _check_room(path: Path, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Choose another folder or free space."
-        ) from error
-    with _writer(path, path, codec, fps, size_wh) as write:
-        yield write
+            f"cannot write {path}: the disk is full ({free / 1e6:.1f} MB free, {MIN_FREE_BYTES / 1e6:.0f} MB "
+            "are kept for closing the file). Choose another folder or free space."
+        )
 
 
 @contextmanager
-def _writer(
-    path: Path, written: Path, codec: str, fps: float, size_wh: Tuple[int, int]
+def _opencv_file(
+    path: Path, written: Path, fps: float, size_wh: Tuple[int, int]
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    cv2 = require("cv2", "writing a video")
+    """Yield OpenCV's write, and check the file at the end, since it reports nothing."""
+    codec = codec_of(path.suffix.lower())
     writer = _open(written, codec, fps, size_wh)
     if not writer.isOpened():
         raise InputError(f"cannot write {path}: this OpenCV writes no {codec} video of {size_wh[0]}x{size_wh[1]}.")
-
-    def write(picture: np.ndarray) -> None:
-        free = shutil.disk_usage(written.parent).free
-        if free < MIN_FREE_BYTES:
-            raise InputError(
-                f"cannot write {path}: the disk is full ({free / 1e6:.1f} MB free, {MIN_FREE_BYTES / 1e6:.0f} MB "
-                "are kept for closing the file). Choose another folder or free space."
-            )
-        if (picture.shape[1], picture.shape[0]) != size_wh:  # a stream may change its size; a file cannot
-            picture = cv2.resize(picture, size_wh)
-        writer.write(picture)
-
     try:
-        yield write
+        yield writer.write
     finally:
         writer.release()
     if not is_whole(written):

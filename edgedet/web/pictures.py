@@ -7,8 +7,6 @@ Nothing is queued: a viewer who takes long gets the picture that is newest then.
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,12 +16,12 @@ import numpy as np
 
 from ..errors import require
 from ..stream.draw import draw
+from ..stream.overlap import lower_priority
 from ..types import FrameResult
 
 PICTURES_PER_S = 10.0  # of one camera at most, for all viewers together; each takes 2.5 ms of a PC's core at 1280x720
 LONGEST_SIDE_PX = 1280  # of a picture on the page; a larger one costs the board more than a viewer sees
 JPEG_QUALITY = 80  # of 100: half the bytes of 95, and boxes stay sharp
-NICENESS = 10  # of the web threads: a tenth of the weight of the detector's, where there are not enough cores for all
 
 EncodePicture = Callable[[FrameResult], bytes]
 
@@ -47,12 +45,6 @@ def jpeg_of(result: FrameResult, class_names: Sequence[str]) -> bytes:
         found = replace(found, boxes_xyxy=found.boxes_xyxy * np.float32(shrink))
     _, data = cv2.imencode(".jpg", draw(bgr, found, class_names), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return bytes(data)
-
-
-def lower_priority() -> None:
-    """Let the calling thread stand back behind the detector's, where the system can do that for one thread."""
-    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":  # elsewhere it is the whole process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 class Pictures:

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Optional
 
 from ..errors import InputError
+from ..stream.overlap import lower_priority
 from ..stream.sinks import Write
 from ..types import FrameResult
 from .guard import Guard, Place
-from .pictures import Pictures, lower_priority
+from .pictures import Pictures
 from .site import Site
 from .subject import Subject
 

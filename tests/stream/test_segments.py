@@ -75,6 +75,28 @@ def test_segments_of_earlier_runs_count_and_other_files_stay(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted([mine, other, new])
 
 
+def test_a_clock_that_was_wrong_costs_no_new_recording(tmp_path):
+    """Thirty files that say 2099, because the board had no clock yet; what is written next is newer all the same."""
+    wrong_s = 4_070_908_800.0
+    early = Keeper()
+    for n in range(30):
+        write(early, tmp_path / "a.mkv", wrong_s + n, 100)
+    keeper = Keeper(1000)  # another run, with the right time
+    new = [write(keeper, tmp_path / "a.mkv", 1_700_000_000.0 + n, 100) for n in range(5)]
+    assert len(keeper.prune()) == 25
+    assert set(new) <= set(tmp_path.iterdir())
+
+
+def test_files_of_versions_without_numbers_are_the_oldest(tmp_path):
+    old = [tmp_path / f"a-{stamp_of(5e9 + n)}.mkv" for n in (1, 0)]
+    for path in old:
+        path.write_bytes(bytes(100))
+    keeper = Keeper(150)
+    new = write(keeper, tmp_path / "a.mkv", 10.0, 100)
+    assert keeper.prune() == old[::-1]
+    assert list(tmp_path.iterdir()) == [new]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     stamp = stamp_of(5.0)
     left = tmp_path / f".a-{stamp}-abc_12.mp4"
@@ -108,4 +130,4 @@ def test_a_segment_that_somebody_else_removed_is_no_fault(tmp_path):
 
 def test_names_hold_base_and_time(tmp_path):
     path = Keeper().new(tmp_path / "front.door.webm", 1.5)
-    assert re.fullmatch(r"front\.door-19700101T000001500Z\.webm", path.name)
+    assert re.fullmatch(r"front\.door-19700101T000001500Z-000001\.webm", path.name)

@@ -11,8 +11,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from media import CODEC_ERROR, FPS, SMALL_DISK_BYTES, annotate, frames_of, result
+from waiting import wait_until
 
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError
+from edgedet.stream import jsonl
 from edgedet.stream.jsonl import jsonl_sink
 from edgedet.stream.sinks import image_sink, video_sink, window_sink
 from edgedet.stream.stop import Stop
@@ -219,3 +221,16 @@ def test_a_window_without_a_screen_is_refused(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(UnsupportedError, match="--show needs a screen"), window_sink(annotate, False, Stop()):
         pass
+
+
+def test_a_cameras_lines_are_brought_to_the_disk_soon_and_at_the_end(tmp_path, monkeypatch):
+    """A power cut costs a second of lines, not what the system holds back for half a minute."""
+    synced = []
+    monkeypatch.setattr(jsonl, "sync_to_disk", synced.append)
+    path = tmp_path / "out.jsonl"
+    with jsonl_sink(path, ("a", "b"), live=True) as write:
+        write(result())
+        wait_until(lambda: synced)
+        write(result())
+    assert len(synced) >= 2
+    assert set(synced) == {path}

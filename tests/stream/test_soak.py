@@ -101,7 +101,9 @@ def soak(folder: Path, frames: int, faults: int) -> Soak:
             if captured > len(memory) * frames / 10:
                 memory.append(rss_mb())
 
-        recording = recording_sink(lambda name: folder / "cam.mkv", 10.0, 2.0, keeper, lambda one: one.frame.bgr)
+        recording = recording_sink(
+            lambda name: folder / "cam.mkv", lambda: 10.0, 2.0, keeper, lambda one: one.frame.bgr
+        )
         lines = jsonl_sink(folder / "out.jsonl", META.class_names, True, keeper)
         with recording as record, lines as write:
             summary = run_frames(
