@@ -294,7 +294,8 @@ def _build_engine(result: ExportResult, source: str | None, score: float, text: 
 
 def _write_targets(result: ExportResult, options: Options, name: str, text: TextIO) -> list[TargetResult]:
     """Write the folders of ``--for`` from the files that this export wrote."""
-    from ..export.interop.targets import ModelFiles, write_targets
+    from ..export.interop.target import ModelFiles
+    from ..export.interop.targets import write_targets
 
     int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
     files = ModelFiles(

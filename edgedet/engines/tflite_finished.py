@@ -122,7 +122,8 @@ def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], 
     one whose whole range fits scale and zero point. Raises ArtifactError where none does.
     """
     lite_mean, lite_std = _NORMALISATIONS[0]
-    if zero_point == 0 and any(math.isclose(scale, plain, rel_tol=1e-3) for plain in _PLAIN_SCALES):
+    plain = zero_point == 0 and any(math.isclose(scale, value, rel_tol=1e-3) for value in _PLAIN_SCALES)
+    if plain or scale == 1.0:  # the latter: a byte less a mean, as `edgedet export --for tflite-app` writes it
         return None, lite_mean, lite_std
     for mean_rgb, std_rgb in _NORMALISATIONS:
         lows = [-mean / std for mean, std in zip(mean_rgb, std_rgb)]

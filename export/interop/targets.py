@@ -27,7 +27,10 @@ class Target:
     tflite: bool = False
 
 
-TARGETS = (Target("onnx-nms", "onnx_nms"),)
+TARGETS = (
+    Target("onnx-nms", "onnx_nms"),
+    Target("tflite-app", "tflite_app", tflite=True),
+)
 NAMES = tuple(target.name for target in TARGETS)
 
 

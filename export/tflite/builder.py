@@ -18,6 +18,7 @@ FREE_BYTES = 1 << 20  # beside the constants; the flatbuffer grows where that is
 # operator -> (its options table, version for float32, version for int8); tensorflow/lite/tools/versioning/op_version.cc
 OPERATORS = {
     "ADD": ("AddOptions", 1, 2),
+    "CONCATENATION": ("ConcatenationOptions", 1, 2),
     "CONV_2D": ("Conv2DOptions", 1, 3),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 1, 3),
     "DEQUANTIZE": ("DequantizeOptions", 2, 2),  # int8 to float32
@@ -38,6 +39,7 @@ _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
 }
 
 
@@ -77,6 +79,7 @@ class TfliteBuilder:
     _buffer_ids: dict[bytes, int] = field(default_factory=dict)
     _codes: dict[tuple[str, int], int] = field(default_factory=dict)
     _constants: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _metadata: dict[str, int] = field(default_factory=dict)  # name -> buffer
 
     def tensor(
         self, name: str, shape: Sequence[int], dtype: Any, scales: Scales | None = None, data: bytes = b""
@@ -127,6 +130,30 @@ class TfliteBuilder:
                 setattr(operator.builtinOptions, key, value)
         self.operators.append(operator)
 
+    def custom_op(self, kind: str, inputs: Sequence[int], outputs: Sequence[int], options: bytes) -> None:
+        """Append an operator that is not built in; ``options`` are a flexbuffer."""
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._codes.setdefault((kind, 1), len(self._codes))
+        operator.inputs, operator.outputs = list(inputs), list(outputs)
+        operator.customOptions = list(options)
+        self.operators.append(operator)
+
+    def add_metadata(self, name: str, data: bytes) -> None:
+        """Add a named block of bytes that no operator reads."""
+        self._metadata[name] = len(self.buffers)
+        self.buffers.append(data)
+
+    @staticmethod
+    def reopened(flatbuffer: bytes) -> tuple[TfliteBuilder, list[int], list[int]]:
+        """Return a builder that holds a flatbuffer's only graph, and the tensors that are its inputs and outputs."""
+        model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+        (graph,) = model.subgraphs
+        builder = TfliteBuilder(graph.tensors, graph.operators)
+        builder.buffers = [b"" if buffer.data is None else bytes(buffer.data) for buffer in model.buffers]
+        names = {getattr(schema.BuiltinOperator, kind): kind for kind in OPERATORS}
+        builder._codes = {(names[code.builtinCode], code.version): at for at, code in enumerate(model.operatorCodes)}
+        return builder, list(graph.inputs), list(graph.outputs)
+
     def finished(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """Return the flatbuffer of all that was added, with these tensors as the graph's inputs and outputs."""
         graph = schema.SubGraphT()
@@ -137,6 +164,7 @@ class TfliteBuilder:
         model.version, model.description = SCHEMA_VERSION, "edgedet"
         model.subgraphs = [graph]
         model.operatorCodes = [_code(kind, version) for kind, version in self._codes]
+        model.metadata = [_metadata(name, buffer) for name, buffer in self._metadata.items()]
         model.buffers = []
         for data in self.buffers:
             buffer = _AlignedBuffer()
@@ -147,8 +175,18 @@ class TfliteBuilder:
         return bytes(builder.Output())
 
 
+def _metadata(name: str, buffer: int) -> Any:
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name, buffer
+    return entry
+
+
 def _code(kind: str, version: int) -> Any:
     code = schema.OperatorCodeT()
+    if kind not in OPERATORS:
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode, code.version = kind, version
+        return code
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)  # all below 127
     code.version = version
     return code

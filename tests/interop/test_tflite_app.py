@@ -1,0 +1,116 @@
+"""`--for tflite-app`: boxes of the operator, float and INT8, the metadata, and the file back in edgedet."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
+
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from edgedet import Detector, demo
+from edgedet.engines.base import read_meta
+from edgedet.engines.tflite_file import read_trailer
+from edgedet.errors import UnsupportedError
+from edgedet.export.interop import tflite_app
+from edgedet.export.interop.target import Request
+from edgedet.export.interop.tflite_detections import with_detections
+from edgedet.export.interop.tflite_metadata import BUFFER_NAME
+from edgedet.postprocess import ORIGINALS
+from edgedet.preprocess import Preprocessor
+from edgedet.types import ModelInput
+
+
+@pytest.fixture
+def int8_request(request_for_files: Request) -> Request:
+    """Ask for the bundled INT8 file."""
+    meta = read_meta(demo.INT8)
+    preprocess = Preprocessor(meta.spec)
+    frames = []
+    for bgr in demo.clip_frames(2):
+        frame = preprocess(bgr)
+        frames.append(ModelInput(np.array(frame.pixels), frame.scale_to_source, frame.source_hw))
+    files = replace(request_for_files.files, tflite=None, int8_tflite=demo.INT8)
+    return replace(request_for_files, files=files, meta=meta, frames=frames)
+
+
+def test_float_boxes_are_those_of_the_raw_file(request_for_files: Request) -> None:
+    (agreement,) = tflite_app.write(request_for_files)
+    assert agreement.boxes > 5
+    assert agreement.least_iou > 0.999
+    assert agreement.most_score_difference < 1e-4
+
+
+def test_int8_boxes_are_those_of_the_raw_file_and_the_network_stays_int8(int8_request: Request) -> None:
+    (agreement,) = tflite_app.write(int8_request)
+    assert (agreement.file, agreement.frames) == ("model_int8.tflite", 2)
+    assert agreement.boxes > 5
+    assert agreement.least_iou > 0.999
+    assert agreement.most_score_difference < 1e-4
+    model = schema.ModelT.InitFromPackedBuf((int8_request.folder / "model_int8.tflite").read_bytes(), 0)
+    graph = model.subgraphs[0]
+    convs = [op for op in graph.operators if op.builtinOptionsType == schema.BuiltinOptions.Conv2DOptions]
+    assert all(graph.tensors[int(op.outputs[0])].type == schema.TensorType.INT8 for op in convs)
+
+
+def test_the_interface_is_what_readers_by_position_expect(request_for_files: Request) -> None:
+    """Frigate and Coral's programs read uint8 RGB, then boxes, classes, scores and the number, by position."""
+    tflite_app.write(request_for_files)
+    interpreter = Interpreter(model_path=str(request_for_files.folder / "model.tflite"))
+    interpreter.allocate_tensors()
+    (image,) = interpreter.get_input_details()
+    assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, 256, 320, 3])
+    pixels = request_for_files.frames[0].pixels
+    interpreter.set_tensor(image["index"], np.ascontiguousarray(pixels[..., ::-1]))
+    interpreter.invoke()
+    boxes, classes, scores, number = (
+        interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()
+    )
+    assert (boxes.shape, classes.shape, scores.shape, number.shape) == ((1, 100, 4), (1, 100), (1, 100), (1,))
+    n = int(number[0])
+    assert n > 0
+    assert (np.diff(scores[0, :n]) <= 0).all()
+    assert (boxes[0, :n, 2:] > boxes[0, :n, :2]).all()
+
+
+def test_metadata_names_the_outputs_and_labels_lie_behind_the_file(request_for_files: Request) -> None:
+    tflite_app.write(request_for_files)
+    path = request_for_files.folder / "model.tflite"
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    (entry,) = model.metadata
+    assert entry.name == BUFFER_NAME.encode()
+    data = bytes(model.buffers[entry.buffer].data)
+    assert data[4:8] == b"M001"
+    for name in (b"location", b"category", b"score", b"number of detections", b"labels.txt", b"detection_result"):
+        assert name in data
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt") == b"person\n"
+        assert archive.getinfo("labels.txt").compress_type == zipfile.ZIP_STORED
+
+
+@pytest.mark.parametrize("kind", ["float", "int8"])
+def test_edgedet_itself_runs_the_file(kind: str, request_for_files: Request, int8_request: Request) -> None:
+    """On a picture of the input's size there is no border, so that the boxes are the same."""
+    request = request_for_files if kind == "float" else int8_request
+    tflite_app.write(request)
+    source = request.files.tflite or request.files.int8_tflite
+    h, w = request.meta.spec.input_hw
+    bgr = cv2.resize(demo.clip_frames(1)[0], (w, h))
+    with Detector(str(source), 1) as raw, Detector(str(next(request.folder.glob("*.tflite"))), 1) as app:
+        expected, actual = raw(bgr), app(bgr)
+        assert app.class_names == ("person",)
+    assert len(expected) > 0
+    np.testing.assert_allclose(actual.boxes_xyxy, expected.boxes_xyxy, atol=0.05)
+    np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4)
+
+
+def test_rules_that_the_operator_does_not_know_are_refused(request_for_files: Request) -> None:
+    meta, flatbuffer = read_trailer(request_for_files.files.tflite)
+    with pytest.raises(UnsupportedError, match="original-nms"):
+        with_detections(flatbuffer, replace(meta, nms=ORIGINALS["automl"]))
