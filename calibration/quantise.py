@@ -21,9 +21,10 @@ from edgedet.calibration.recovery.recover import corrected, equalised
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
-# TensorRT pads each depthwise group to four channels in INT8, so FP16 moves fewer bytes there (docs/int8.md); the stem
-# and the squeeze-excite are a few per cent of the work and lose most.
-KEEP_FLOAT = ("stem", "depthwise", "se")
+# Stem, the backbone's depthwise convolutions and squeeze-excite are a tenth of the work and lose most. In BiFPN and
+# heads all convolutions are INT8: where a float depthwise convolution stands before an INT8 pointwise one, its output
+# is rounded by a kernel of its own (docs/int8.md).
+KEEP_FLOAT = ("stem", "backbone_depthwise", "se")
 RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
 
 

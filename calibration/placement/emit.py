@@ -46,13 +46,25 @@ class _Rewriter:
         )
         return f"{name}.q"
 
-    def integer_conv(self, node: onnx.NodeProto, q: QuantisedConv) -> None:
-        """Give a Conv node its integer weights (dequantised per output channel) and float bias."""
-        weight = self.constant(f"{node.name}.weight.int8", q.weight)
+    def integer_conv(self, node: onnx.NodeProto, q: QuantisedConv, as_floats: bool) -> None:
+        """Give a Conv node its integer weights, dequantised per output channel, and its float bias.
+
+        as_floats: write what the integers stand for, and a Q/DQ pair that gives those very integers again.
+        """
         scales = self.constant(f"{node.name}.weight.scales", q.scales)
         zeros = self.constant(f"{node.name}.weight.zeros", np.zeros(len(q.scales), np.int8))
-        output = f"{node.name}.weight.q"
-        self.nodes.append(helper.make_node("DequantizeLinear", [weight, scales, zeros], [output], name=output, axis=0))
+        integers, output = f"{node.name}.weight.int8", f"{node.name}.weight.q"
+        if as_floats:
+            weight = self.constant(f"{node.name}.weight", q.weight * q.scales[:, None, None, None])
+            name = f"{node.name}.weight.quantize"
+            self.nodes.append(
+                helper.make_node("QuantizeLinear", [weight, scales, zeros], [integers], name=name, axis=0)
+            )
+        else:
+            self.constant(integers, q.weight)
+        self.nodes.append(
+            helper.make_node("DequantizeLinear", [integers, scales, zeros], [output], name=output, axis=0)
+        )
         del node.input[1:]
         node.input.append(output)
         if q.bias is not None:
@@ -79,7 +91,7 @@ def dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> 
         if node.output[0] == CENTRED:
             node.input[1] = rewriter.constant("centre", np.float32(centre_of(spec)))
         if node.name in plan.convs:
-            rewriter.integer_conv(node, plan.convs[node.name])
+            rewriter.integer_conv(node, plan.convs[node.name], as_floats=False)
         rewriter.nodes.append(node)
         name = node.output[0]
         moves = node.op_type in SAME_SCALE and original.input[0] in plan.tensors  # integers pass: nothing to round
@@ -89,7 +101,12 @@ def dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> 
 
 
 def sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelProto:
-    """Return the graph with Q/DQ where TensorRT fuses them: before convolutions and on the inputs of sums."""
+    """Return the graph with Q/DQ where TensorRT fuses them: before convolutions and on the inputs of sums.
+
+    Weights are float and have a Q/DQ pair, because TensorRT 8 takes no INT8 constants (its Developer Guide, Working
+    with INT8, "Quantized Weights"; "invalid weights type of Int8" in microsoft/onnxruntime#11535). Later versions take
+    both forms.
+    """
     rewriter = _Rewriter(model)
     quantised: set[str] = set()
     for original in model.graph.node:
@@ -102,6 +119,6 @@ def sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelProto:
                 quantised.add(name)
             node.input[index] = f"{name}.q"
         if node.name in plan.convs:
-            rewriter.integer_conv(node, plan.convs[node.name])
+            rewriter.integer_conv(node, plan.convs[node.name], as_floats=True)
         rewriter.nodes.append(node)
     return rewriter.finish()

@@ -68,12 +68,12 @@ class SparsePlan:
 
     tensors: for each value that is quantised where a convolution or a sum reads it; symmetric.
     convs:   for each quantised Conv node, by its name.
-    sums:    names of the Add nodes whose inputs are quantised.
+    sums:    for each Add node whose inputs are quantised, by its name: which of them.
     """
 
     tensors: Mapping[str, QuantParams]
     convs: Mapping[str, QuantisedConv]
-    sums: frozenset[str]
+    sums: Mapping[str, tuple[int, ...]]
 
 
 def asymmetric(low: float, high: float) -> QuantParams:
@@ -209,7 +209,9 @@ def _untied(to: QuantParams, a: tuple[np.ndarray, float], b: tuple[np.ndarray, f
 OP_CLASSES: dict[str, Callable[[onnx.NodeProto], bool]] = {
     "stem": lambda node: node.name == "backbone.conv_stem",
     "depthwise": lambda node: ".conv_dw" in node.name and node.op_type == "Conv",
+    "backbone_depthwise": lambda node: node.name.startswith("backbone.") and OP_CLASSES["depthwise"](node),
     "se": lambda node: ".se." in node.name,
+    "fpn": lambda node: node.name.startswith("fpn."),
     "heads": lambda node: node.name.startswith(("class_net.", "box_net.")),
 }
 
@@ -230,7 +232,9 @@ def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Col
 
     keep_float: classes of OP_CLASSES, or nodes by their names.
 
-    Nothing stands between a convolution and its swish. Raises KeyError where the table lacks a tensor.
+    Nothing stands between a convolution and its swish, and nothing between a convolution and the sum that alone reads
+    it: TensorRT computes the two at once, and only the other input, the skip branch, is quantised (its Developer Guide,
+    "Q/DQ Layer-Placement Recommendations"). Raises KeyError where the table lacks a tensor.
     """
     constants = initializers(model)
     source = {node.output[0]: node for node in model.graph.node}
@@ -245,14 +249,22 @@ def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Col
         node for node in model.graph.node if node.name not in keep_float and not any(is_kept(node) for is_kept in kept)
     ]
     convs = {node.name: quantised_conv(*conv_constants(node, constants)) for node in nodes if node.op_type == "Conv"}
-    sums = frozenset(node.name for node in nodes if node.op_type == "Add")
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    alone = {name for name, node in source.items() if node.op_type == "Conv" and readers[name] == 1}
+    sums = {node.name: _rounded_inputs(node, alone) for node in nodes if node.op_type == "Add"}
     read = [node.input[0] for node in nodes if node.name in convs]
-    read += [name for node in nodes if node.name in sums for name in node.input]
+    read += [node.input[index] for node in nodes for index in sums.get(node.name, ())]
     return SparsePlan({name: symmetric(magnitude_of(name)) for name in read}, convs, sums)
+
+
+def _rounded_inputs(node: onnx.NodeProto, fused: Collection[str]) -> tuple[int, ...]:
+    """Return the inputs of a sum that are rounded: all but the last one that is computed together with the sum."""
+    beside = [index for index, name in enumerate(node.input) if name in fused][-1:]
+    return tuple(index for index in range(len(node.input)) if index not in beside)
 
 
 def quantised_input_indices(node: onnx.NodeProto, plan: SparsePlan) -> tuple[int, ...]:
     """Return which inputs of a node are read rounded."""
     if node.name in plan.convs:
         return (0,)
-    return (0, 1) if node.name in plan.sums else ()
+    return plan.sums.get(node.name, ())

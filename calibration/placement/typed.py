@@ -22,7 +22,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return ``sparse_graph``'s model in FP16; inputs and outputs keep their names and types.
+    """Return ``sparse_graph``'s model in FP16, its weights as integers; inputs and outputs keep names and types.
 
     Pixels become FP16 behind the mean's subtraction, where that rounds by 1/16 of a grey level at most and an INT8 step
     is about one level; rounding the mean would add up to 1/32. Raises UnsupportedError where a constant is beyond FP16.
@@ -31,6 +31,7 @@ def typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     constants = initializers(model)
+    _quantise_weights(graph, constants)
     sources = {name: node for node in graph.node for name in node.output}
     if CENTRED not in sources:
         raise UnsupportedError(f"typed_graph wants a graph that computes {CENTRED}: export it with edgedet.")
@@ -63,6 +64,16 @@ def typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     result.ir_version = IR_VERSION
     onnx.checker.check_model(result, full_check=True)
     return result
+
+
+def _quantise_weights(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> None:
+    """Replace each quantiser of a constant by the integers that it gives, for which TensorRT 11 wants no quantiser."""
+    quantisers = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in constants]
+    for node in quantisers:
+        weight, scales = constants[node.input[0]], constants[node.input[1]]
+        integers = np.rint(weight / scales.reshape((-1,) + (1,) * (weight.ndim - 1)))
+        constants[node.output[0]] = np.clip(integers, -INT8_MAX, INT8_MAX).astype(np.int8)
+        graph.node.remove(node)
 
 
 def _computing(name: str, sources: dict[str, onnx.NodeProto]) -> set[str]:

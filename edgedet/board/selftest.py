@@ -62,8 +62,9 @@ MEMBERS = (
     "INetworkDefinition.add_convolution_nd", "INetworkDefinition.add_dequantize", "INetworkDefinition.add_quantize",
     "INetworkDefinition.get_layer", "INetworkDefinition.get_output", "INetworkDefinition.mark_output",
     "INetworkDefinition.num_layers", "INetworkDefinition.num_outputs", "INetworkDefinition.unmark_output",
-    "ITensor.dtype", "ITensor.name", "ITimingCache.serialize", "LayerType.CONSTANT", "LayerType.CONVOLUTION",
-    "LayerType.DEQUANTIZE", "LayerType.ELEMENTWISE", "LayerType.QUANTIZE", "MemoryPoolType.WORKSPACE",
+    "IQuantizeLayer.axis", "IQuantizeLayer.get_output", "ITensor.dtype", "ITensor.name", "ITimingCache.serialize",
+    "LayerType.CONSTANT", "LayerType.CONVOLUTION", "LayerType.DEQUANTIZE", "LayerType.ELEMENTWISE",
+    "LayerType.QUANTIZE", "MemoryPoolType.WORKSPACE",
     "OnnxParser.get_error", "OnnxParser.num_errors", "OnnxParser.parse", "Runtime.deserialize_cuda_engine",
     "TensorIOMode.INPUT",
 )  # fmt: skip

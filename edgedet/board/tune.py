@@ -122,12 +122,16 @@ def recipes(onnx: OnnxFile, precision: Optional[str], tune: bool) -> List[Recipe
     if not tune:
         return [as_written]
     table = onnx.path.with_name(f"{_without_suffix(onnx)}.table.json")
-    everything = [Recipe("int8, all", path, "int8", ranges=str(table))] if table.is_file() else []
+    ranges = str(table)
+    everything = [
+        Recipe("int8, all", path, "int8", ranges=ranges),
+        Recipe("int8, all, dense", path, "int8", ranges=ranges, dense=True),
+    ]
     return [
-        *everything,
+        *(everything if table.is_file() else ()),
         as_written,
-        Recipe("int8, depthwise fp16", path, "int8", ("depthwise",)),
-        Recipe("int8, stem and heads fp16", path, "int8", ("stem", "heads")),
+        Recipe("int8, dense", path, "int8", dense=True),
+        Recipe("int8, fpn and heads fp16", path, "int8", ("fpn", "heads")),
         fp16,
     ]
 

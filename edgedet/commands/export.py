@@ -122,9 +122,10 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--keep-float",
-        default="stem,depthwise,se",
+        default="stem,backbone_depthwise,se",
         metavar="A,B",
-        help="left float for TensorRT: stem, depthwise, se, heads, or layers by name (default: %(default)s)",
+        help="left float for TensorRT: stem, depthwise, backbone_depthwise, se, fpn, heads, or layers by name "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--revert",

@@ -40,7 +40,7 @@ SWISHED, GATE, LINEAR = (
     "backbone.blocks.2.1.se.conv_expand",
     "class_net.predict.conv_pw.1",
 )
-NOTHING = SparsePlan({}, {}, frozenset())
+NOTHING = SparsePlan({}, {}, {})
 
 
 def test_a_layer_is_a_convolution_and_its_activation() -> None:

@@ -95,7 +95,8 @@ def test_a_ruined_file_is_refused_and_not_kept(
     [
         (
             ["--keep-float", "stem,neck"],
-            "--keep-float takes stem, depthwise, se, heads, or layers as edgedet sensitivity names them; got 'neck'",
+            "--keep-float takes stem, depthwise, backbone_depthwise, se, fpn, heads, or layers as edgedet sensitivity "
+            "names them; got 'neck'",
         ),
         (["--observer", "best"], "--observer takes mixed, mse, minmax, percentile; got 'best'"),
         (["--score", "1.5"], "between 0 and 1"),

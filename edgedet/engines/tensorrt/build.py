@@ -10,7 +10,7 @@ from ...errors import ArtifactError, DeviceError, EdgeDetError, InputError, Unsu
 from ...files import atomic_path, cache_folder
 from ..onnx_file import OnnxFile, read_onnx
 from .board import Board
-from .int8_layers import read_magnitudes, to_int8
+from .int8_layers import read_magnitudes, to_dense, to_int8
 from .layer_precision import to_float, to_half
 
 WORKSPACE_SHARE = 0.5  # of the free memory; the rest is for weights, and for a system that shares it on a Jetson
@@ -29,6 +29,7 @@ class Recipe:
     precision: "int8" as the file says, "fp16" or "fp32".
     to_float:  parts of the network (``trt_parts.PARTS``) that are taken out of INT8.
     ranges:    calibration table by which float convolutions go into INT8, all but squeeze-excite's; "": none.
+    dense:     pairs of depthwise and pointwise convolution in BiFPN and heads become one INT8 convolution each.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Recipe:
     precision: str
     to_float: Tuple[str, ...] = ()
     ranges: str = ""
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def build_plan(
         moved, alive = to_int8(trt, network, read_magnitudes(Path(recipe.ranges), onnx.meta.source_sha256), typed)
         if not moved:
             raise UnsupportedError(f"{onnx.path.name} has all of it in INT8 already")
+    if recipe.dense:
+        pairs, more = to_dense(trt, network, typed)
+        alive += more
+        if not pairs:
+            raise UnsupportedError(f"{onnx.path.name} has no pair of INT8 convolutions to make one of: export it again")
     if typed and recipe.precision == "fp16" and not onnx.typed:
         alive += to_half(trt, network)
     if recipe.to_float and not moved:

@@ -120,5 +120,5 @@ def _recipe_of(report: Dict[str, Any], onnx: Path) -> Recipe:
     ranges = str(values.get("ranges", ""))
     return Recipe(
         str(values.get("name")), str(onnx), str(values.get("precision")), tuple(parts),
-        str(onnx.with_name(ranges)) if ranges else "",
+        str(onnx.with_name(ranges)) if ranges else "", bool(values.get("dense", False)),
     )  # fmt: skip

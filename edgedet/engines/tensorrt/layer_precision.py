@@ -12,10 +12,11 @@ import numpy as np
 from ...errors import UnsupportedError
 
 CENTRED = "pixels.centred"  # what the mean's subtraction makes, in every file of edgedet
-# What can be taken back to float, by the ONNX node's name, as edgedet names them; the first four as --keep-float.
+# What can be taken back to float, by the ONNX node's name, as edgedet names them; but for the last one as --keep-float.
 PARTS: Dict[str, Callable[[str], bool]] = {
     "stem": lambda name: name == "backbone.conv_stem",
     "depthwise": lambda name: ".conv_dw" in name,
+    "fpn": lambda name: name.startswith("fpn."),
     "heads": lambda name: name.startswith(("class_net.", "box_net.")),
     "everything": lambda name: True,
 }
@@ -43,6 +44,14 @@ class Layers:
         made = self.maker.get(tensor.name) if tensor is not None else None
         return made if made is not None and made.type == kind else None
 
+    def dequantised_weight(self, conv: Any) -> np.ndarray:
+        """Return an INT8 convolution's weights (O, I, k, k) in its scales' type; raises as ``constant``."""
+        dequantiser = self.maker_of(conv, 1, self.trt.LayerType.DEQUANTIZE)
+        if dequantiser is None:
+            raise UnsupportedError(f"{conv.name} has no INT8 weights: export the model with edgedet again.")
+        quantiser = self.maker_of(dequantiser, 0, self.trt.LayerType.QUANTIZE)
+        return _dequantised(self, dequantiser) if quantiser is None else self.constant(quantiser, 0)
+
     def constant(self, layer: Any, index: int) -> np.ndarray:
         """Return the values of an input that is a constant; raises UnsupportedError where it is none."""
         constant_layer = self.maker_of(layer, index, self.trt.LayerType.CONSTANT)
@@ -58,9 +67,9 @@ class Layers:
 def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np.ndarray]]:
     """Let convolutions and sums of ``parts`` read what their quantisers read, and give them float weights.
 
-    Returns how many inputs were moved, and arrays that must live until the engine is built. Moving the activation alone
-    is not enough: the builder then leaves a layer for each convolution that dequantises its weights in every frame
-    (seen with TensorRT-RTX 1.7).
+    Returns how many tensors were moved, and arrays that must live until the engine is built. Moving the activation
+    alone is not enough: the builder then leaves a layer for each convolution that dequantises its weights in every
+    frame (seen with TensorRT-RTX 1.7).
     """
     graph = Layers(trt, network)
     chosen = [PARTS[part] for part in parts]
@@ -74,7 +83,7 @@ def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np
             if dequantiser is None:
                 continue
             quantiser = graph.maker_of(dequantiser, 0, trt.LayerType.QUANTIZE)
-            if quantiser is not None:
+            if quantiser is not None:  # of an activation, or of weights that are float in the file
                 layer.set_input(index, quantiser.get_input(0))
                 moved += 1
                 continue

@@ -19,9 +19,10 @@ import onnxruntime as ort
 import pytest
 import trt_api
 from onnx import TensorProto, numpy_helper
-from trt_models import DEPTHWISE, SPEC, STEM, save_changed, simulate, write_models
+from trt_models import DEPTHWISE, PAIR, SPEC, STEM, save_changed, simulate, write_models
 
-from edgedet.calibration.placement.plan import quantised_conv
+from edgedet.calibration.placement.plan import initializers, quantised_conv
+from edgedet.calibration.placement.typed import typed_graph
 from edgedet.engines.tensorrt import board as trt_board
 from edgedet.engines.tensorrt import build_process as trt_child
 from edgedet.engines.tensorrt.board import Board, Identity, import_tensorrt
@@ -96,9 +97,22 @@ def test_parts_are_taken_back_to_float_with_their_weights(trt, parts, taken, int
     for node in model.graph.node:
         if node.op_type == "Conv" and taken(node.name):
             assert node.input[1] not in made  # a constant: nothing is dequantised while frames run
-            weight, scales = constants[f"{node.name}.weight.int8"], constants[f"{node.name}.weight.scales"]
-            wanted = (weight * scales.astype(np.float64).reshape(-1, 1, 1, 1)).astype(scales.dtype)
-            np.testing.assert_array_equal(constants[node.input[1]], wanted)
+            scales = constants[f"{node.name}.weight.scales"]
+            exact = initializers(onnx.load(int8))[f"{node.name}.weight"]
+            np.testing.assert_array_equal(constants[node.input[1]], exact.astype(scales.dtype))
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version.startswith("8.")])
+def test_tensorrt_8_is_given_no_int8_constants(version: str, int8: Path, tmp_path: Path, monkeypatch):
+    """It says "invalid weights type of Int8"; the simulation does too."""
+    simulate(monkeypatch, tmp_path, version)
+    trt = importlib.import_module("tensorrt")
+    planned(trt, Recipe("int8", str(int8), "int8"))
+    model = typed_graph(onnx.load(int8))  # has integers
+    model.opset_import[0].version = 17
+    onnx.save(model, tmp_path / "integers.onnx")
+    with pytest.raises(ArtifactError, match="invalid weights type of Int8"):
+        planned(trt, Recipe("int8", str(tmp_path / "integers.onnx"), "int8"))
 
 
 def test_fp16_of_an_int8_file_has_no_int8_left(trt, int8: Path):
@@ -108,7 +122,7 @@ def test_fp16_of_an_int8_file_has_no_int8_left(trt, int8: Path):
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_a_float_file_is_built_in_fp16_and_fp32(trt, precision: str, int8: Path):
     model = planned(trt, Recipe(precision, str(int8.with_name("tiny.onnx")), precision))
-    assert len(all_convs(model)) == 12
+    assert len(all_convs(model)) == 14
     half = {item.name for item in model.graph.initializer if item.data_type == TensorProto.FLOAT16}
     weights = {name for node in model.graph.node if node.op_type == "Conv" for name in node.input[1:]}
     typed = trt.__version__.startswith("11.")  # there a flag decides nothing: the network itself must be FP16
@@ -202,6 +216,29 @@ def test_a_table_that_does_not_fit_is_told(change, kind, said: str, trt10, kept:
     path.write_text(json.dumps(table))
     with pytest.raises(kind, match=said):
         planned(trt10, replace(all_int8(kept), ranges=str(path)))
+
+
+# --- pairs as one convolution -------------------------------------------------------------------------------------
+
+
+def test_a_pair_becomes_one_convolution_that_computes_the_same(trt, int8: Path):
+    """One shifts the picture by a row, the other the channels by one, so that both must be right."""
+    dense = planned(trt, Recipe("int8, dense", str(int8), "int8", dense=True))
+    before = planned(trt, Recipe("int8", str(int8), "int8"))
+    assert all_convs(before) - all_convs(dense) == {PAIR[0]}
+    assert quantised_convs(dense) == all_convs(dense)
+    (conv,) = (node for node in dense.graph.node if node.name == PAIR[1])
+    shape = next(list(a.ints) for a in conv.attribute if a.name == "pads")
+    assert shape == [1, 1, 1, 1]
+    for got, wanted in zip(outputs(dense), outputs(before), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-3 * np.abs(wanted).max())
+
+
+def test_pairs_and_all_the_rest_go_into_int8_together(trt, kept: Path):
+    recipe = replace(all_int8(kept), dense=True)
+    model = planned(trt, recipe)
+    assert quantised_convs(model) == all_convs(model)
+    assert PAIR[0] not in all_convs(model)
 
 
 # --- which file -------------------------------------------------------------------------------------------------

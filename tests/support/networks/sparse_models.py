@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx
 
@@ -14,12 +16,14 @@ from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet
 
 
-def sparse_model(network: EfficientDet, pixels: np.ndarray) -> tuple[onnx.ModelProto, onnx.ModelProto, SparsePlan]:
+def sparse_model(
+    network: EfficientDet, pixels: np.ndarray, keep_float: Collection[str] = ("se",)
+) -> tuple[onnx.ModelProto, onnx.ModelProto, SparsePlan]:
     """Return (float graph, sparse graph, plan), calibrated by min-max on one picture."""
     spec = network.spec
     meta = ArtifactMeta(spec, tuple(f"class_{i}" for i in range(spec.num_classes)), "fp32", "0" * 64)
     model = graph_from_network(network, meta)
     executor = Executor(model)
     table = table_from_observed(executor, *observe(executor, [pixels]), "", "minmax")
-    plan = sparse_plan(model, table)
+    plan = sparse_plan(model, table, keep_float)
     return model, sparse_graph(model, plan), plan

@@ -5,6 +5,7 @@ The types stand in the builder's verbose log alone: a list of layers with their 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import onnx
 import tensorrt_rtx as trt
 
 CONVOLUTION = "correlation"  # the builder's name for it
+BYTES = {"UInt8": 1, "Int8": 1, "Bool": 1, "Half": 2, "Float": 4, "Int32": 4}
 
 
 class _Log(trt.ILogger):
@@ -35,6 +37,7 @@ class Layer:
     """One layer of a built engine; types as the builder spells them: Int8, Half, Float, UInt8.
 
     inputs, outputs: (tensor name, type). nodes: names of the ONNX nodes that went into it.
+    moved_bytes: of all inputs and outputs, which are read and written once.
     """
 
     name: str
@@ -43,6 +46,18 @@ class Layer:
     outputs: tuple[tuple[str, str], ...]
     weight_types: frozenset[str]
     nodes: frozenset[str]
+    moved_bytes: int
+
+    @property
+    def is_convolution(self) -> bool:
+        """Also of those that hold the swish behind them."""
+        return self.kind in (CONVOLUTION, "runtime_fusion")
+
+    @property
+    def is_lone_quantiser(self) -> bool:
+        """Whether it only quantises, perhaps what an INT8 convolution summed up: no other node or work."""
+        scales = re.match(r"__myl_(?:Mul|Cast)*MinMaxRounCast_", self.name) is not None
+        return scales and all(".quantize" in node for node in self.nodes)
 
 
 def parse_errors(model: onnx.ModelProto) -> list[str]:
@@ -87,4 +102,9 @@ def _layer(line: str) -> Layer:
     }
     weights = frozenset(kind for _, kind in tensors["Constants"])
     nodes = frozenset(re.findall(r"\[ONNX Layer: ([^\]]*)\]", line))
-    return Layer(name, kind, tensors["Inputs"], tensors["Outputs"], weights, nodes)
+    dense = re.sub(r"Constants: \[.*?\], Outputs", "Outputs", line)
+    moved = sum(
+        math.prod(int(side) for side in dims.split(",") if side) * BYTES[kind]
+        for dims, kind in re.findall(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)", dense)
+    )
+    return Layer(name, kind, tensors["Inputs"], tensors["Outputs"], weights, nodes, moved)

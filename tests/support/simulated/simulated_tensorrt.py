@@ -142,9 +142,6 @@ def module_for(version: str) -> ModuleType:
         """Only the empty ones."""
 
     class IQuantizeLayer(ILayer):
-        pass
-
-    class IDequantizeLayer(ILayer):
         @property
         def axis(self):
             return self._node.attribute[0].i
@@ -152,6 +149,10 @@ def module_for(version: str) -> ModuleType:
         @axis.setter
         def axis(self, axis):
             self._node.attribute.append(helper.make_attribute("axis", axis))
+            self._network._give_zero_points(self._node)
+
+    class IDequantizeLayer(IQuantizeLayer):
+        pass
 
     class IConvolutionLayer(ILayer):
         def _attribute(self, name, default):
@@ -182,13 +183,21 @@ def module_for(version: str) -> ModuleType:
             for which in (slice(0, 2), slice(2, 4))  # of ONNX's pads
         )
 
+        def _weight_shape(self):
+            """Also of weights behind Q/DQ: the layer was made with their shape."""
+            made = {name: layer._node for layer in self._network._layers for name in layer._node.output}
+            name = self._node.input[1]
+            while name not in self._network._constants:
+                name = made[name].input[0]
+            return self._network._constants[name].shape
+
         @property
         def kernel_size_nd(self):
-            return self._network._constants[self._node.input[1]].shape[2:]
+            return self._weight_shape()[2:]
 
         @property
         def num_output_maps(self):
-            return self._network._constants[self._node.input[1]].shape[0]
+            return self._weight_shape()[0]
 
         @property
         def kernel(self):
@@ -238,6 +247,8 @@ def module_for(version: str) -> ModuleType:
             return self._layers[index]
 
         def add_constant(self, shape, weights):
+            if version.startswith("8.") and weights.dtype == np.int8:
+                raise TypeError("constant: invalid weights type of Int8")  # add_constant gives None, its user fails
             name = f"added.{len(self._layers)}"
             self._constants[name] = weights.reshape(shape)
             self._layers.append(IConstantLayer(self, onnx.NodeProto(name=name, output=[name]), []))
@@ -265,6 +276,13 @@ def module_for(version: str) -> ModuleType:
             self._constants["added.zero"] = np.zeros((), np.int8)  # without it, ONNX quantises to uint8
             zero = ["added.zero"] if op_type == "QuantizeLinear" else []
             return self._add(kind, op_type, [tensor._value, scale._value, *zero], [0, 1])
+
+        def _give_zero_points(self, node):
+            """ONNX wants as many zero points as scales, for integers to be signed."""
+            if node.op_type == "QuantizeLinear":
+                count = self._constants[node.input[1]].shape
+                self._constants[f"{node.name}.zeros"] = np.zeros(count, np.int8)
+                node.input[2] = f"{node.name}.zeros"
 
         def add_quantize(self, tensor, scale, *output_type):
             return self._quantiser(IQuantizeLayer, "QuantizeLinear", tensor, scale, output_type)
@@ -440,6 +458,11 @@ def module_for(version: str) -> ModuleType:
             opset = model.opset_import[0].version
             if fault() == "parse" or (version.startswith("8.") and opset > 17):
                 self._errors.append(ParserError(f"No importer registered for op in opset {opset}"))
+                return False
+            integers = {item.name for item in model.graph.initializer if item.data_type == TensorProto.INT8}
+            dequantised = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+            if version.startswith("8.") and integers & dequantised:  # zero points are INT8, and become float
+                self._errors.append(ParserError(f"{min(integers & dequantised)}: invalid weights type of Int8"))
                 return False
             self._network._load(model)
             return True

@@ -66,7 +66,8 @@ VARIABLES = {
     "cache": "ITimingCache", "layer": "ILayer", "quantiser": "ILayer", "dequantiser": "ILayer", "tensor": "ITensor",
     "constant": "ILayer", "constant_layer": "IConstantLayer", "conv": "IConvolutionLayer", "runtime": "Runtime",
     "engine": "ICudaEngine", "context": "IExecutionContext", "of_weights": "IDequantizeLayer",
-    "integer_conv": "IConvolutionLayer",
+    "new": "IConvolutionLayer", "old": "IConvolutionLayer", "like": "IConvolutionLayer", "read": "ITensor",
+    "weight_quantiser": "IQuantizeLayer", "pointwise": "IConvolutionLayer", "depthwise": "IConvolutionLayer",
 }  # fmt: skip
 
 # members of other objects of those names: edgedet's own, and argparse's

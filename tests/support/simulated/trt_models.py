@@ -1,7 +1,8 @@
 """A tiny detector as the three ONNX files that `edgedet export --int8` writes, and a place where TensorRT is simulated.
 
-The network has one convolution of each part that recipes know (stem, depthwise, heads). Its INT8 weights are exact, so
-that float and INT8 differ by the rounding of activations only.
+The network has one convolution of each part that recipes know (stem, depthwise, heads), and in its BiFPN a pair of
+depthwise and pointwise convolution. Its INT8 weights are exact, so that float and INT8 differ by the rounding of
+activations only.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from edgedet.specs import SPECS
 
 NAMES = ("cat", "dog")
 STEM, DEPTHWISE = "backbone.conv_stem", "backbone.blocks.0.0.conv_dw"
+PAIR = ("fpn.cell.0.fnode.0.conv_dw", "fpn.cell.0.fnode.0.conv_pw")
 MAGNITUDES = {CENTRED: 127.0, STEM: 127 * 2.0**-5}  # scales 1 and 2^-5, as the INT8 files have
 SPEC = replace(SPECS["tf_efficientdet_d0"], num_classes=len(NAMES), input_hw=(128, 128))
 WIDTH = 8
-CONVS = 4  # of which each is one part or none: stem, depthwise, and a head for classes and one for boxes
 CLIP_FRAMES = functools.lru_cache(maxsize=None)(demo.clip_frames)  # decoded once
 SIMULATED = ("tensorrt", "pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.runtime")
 SHIM = "import os, sys\nsys.path.insert(0, {tests!r})\nfrom {module} import {make}\nsys.modules[__name__] = {call}\n"
@@ -71,16 +72,21 @@ def _model(quantised: bool, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto
         nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def conv(x: str, name: str, shape: tuple[int, ...], exponent: int, read_scale: float, **attributes) -> str:
-        integers = rng.integers(-127, 128, shape).astype(np.int8)
-        integers[:, 0, 0, 0] = 127  # so that quantising the float weights gives these integers again
+    def conv(
+        x: str, name: str, shape: tuple[int, ...], exponent: int, read_scale: float, integers=None, **attributes
+    ) -> str:
+        if integers is None:
+            integers = rng.integers(-127, 128, shape).astype(np.int8)
+            integers[:, 0, 0, 0] = 127  # so that quantising the float weights gives these integers again
         scales = np.full(shape[0], 2.0**exponent, np.float32)
         weight = f"{name}.weight"
         constants[f"{name}.bias"] = np.full(shape[0], -3.0 if "class" in name else 0.0, np.float32)
         if quantised and name not in keep_float:
             x = pair(x, read_scale)
-            constants[f"{weight}.int8"], constants[f"{weight}.scales"] = integers, scales
-            constants[f"{weight}.zeros"] = np.zeros(shape[0], np.int8)
+            constants[weight] = (integers * scales.reshape(-1, *[1] * (len(shape) - 1))).astype(np.float32)
+            constants[f"{weight}.scales"], constants[f"{weight}.zeros"] = scales, np.zeros(shape[0], np.int8)
+            quantised_weight = [weight, f"{weight}.scales", f"{weight}.zeros"]
+            add("QuantizeLinear", quantised_weight, f"{weight}.int8", axis=0)
             add("DequantizeLinear", [f"{weight}.int8", f"{weight}.scales", f"{weight}.zeros"], f"{weight}.q", axis=0)
             weight = f"{weight}.q"
         else:
@@ -99,6 +105,11 @@ def _model(quantised: bool, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto
     x = add("Transpose", [x], "pixels.nchw", perm=[0, 3, 1, 2])
     x = conv(x, STEM, (WIDTH, 3, 8, 8), -16, 1.0, strides=[8, 8])  # 128 -> 16: P3
     x = conv(x, DEPTHWISE, (WIDTH, 1, 3, 3), -9, 2.0**-5, pads=[1, 1, 1, 1], group=WIDTH)
+    shift = np.zeros((WIDTH, 1, 3, 3), np.int8)
+    shift[:, 0, 0, 1] = 64  # one row down; with scale 2^-6 exactly 1, so that the pair adds no rounding
+    roll = np.roll(np.eye(WIDTH, dtype=np.int8) * 64, 1, axis=0)[:, :, None, None]
+    x = conv(x, PAIR[0], shift.shape, -6, 0.018, shift, pads=[1, 1, 1, 1], group=WIDTH)
+    x = conv(x, PAIR[1], roll.shape, -6, 0.018, roll)
     levels = [x]
     for level in range(4, 8):
         levels.append(add("MaxPool", [levels[-1]], f"p{level}", kernel_shape=[2, 2], strides=[2, 2]))
