@@ -110,7 +110,7 @@ def test_tensorrt_8_is_given_no_int8_constants(version: str, int8: Path, tmp_pat
     planned(trt, Recipe("int8", str(int8), "int8"))
     model = typed_graph(onnx.load(int8))  # has integers
     model.opset_import[0].version = 17
-    onnx.save(model, tmp_path / "integers.onnx")
+    save_changed(model, tmp_path / "integers.onnx")
     with pytest.raises(ArtifactError, match="invalid weights type of Int8"):
         planned(trt, Recipe("int8", str(tmp_path / "integers.onnx"), "int8"))
 
