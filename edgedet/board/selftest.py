@@ -27,6 +27,7 @@ from ..engines.onnx_file import read_onnx
 from ..engines.tensorrt.board import import_tensorrt
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, read_engine, with_report
+from ..engines.tensorrt.members import MEMBERS
 from ..errors import EdgeDetError, OutdatedError, require
 from ..machine import clock_mhz, governor, read_machine
 from ..types import Frame, ModelInput
@@ -41,33 +42,6 @@ SAME_SHARE = (
 )
 _THERMAL = Path("/sys/class/thermal")
 _PACKAGES = ("numpy", "cv2", "onnxruntime", "tensorrt", "pycuda", "cuda.bindings")
-
-# Each member of `tensorrt` that edgedet uses in every version from 8.5 on.
-MEMBERS = (
-    "Builder.build_serialized_network", "Builder.create_builder_config", "Builder.create_network",
-    "BuilderFlag.TF32", "DataType.FLOAT", "DataType.HALF", "DataType.INT8", "DataType.UINT8",
-    "IBuilderConfig.clear_flag", "IBuilderConfig.create_timing_cache", "IBuilderConfig.set_flag",
-    "IBuilderConfig.set_memory_pool_limit", "IBuilderConfig.set_tactic_sources", "IBuilderConfig.set_timing_cache",
-    "IConstantLayer.shape", "IConstantLayer.weights", "IConvolutionLayer.bias", "IConvolutionLayer.dilation_nd",
-    "IConvolutionLayer.get_input", "IConvolutionLayer.get_output", "IConvolutionLayer.kernel",
-    "IConvolutionLayer.kernel_size_nd", "IConvolutionLayer.name", "IConvolutionLayer.num_groups",
-    "IConvolutionLayer.num_output_maps", "IConvolutionLayer.post_padding", "IConvolutionLayer.pre_padding",
-    "IConvolutionLayer.set_input", "IConvolutionLayer.stride_nd", "ICudaEngine.create_execution_context",
-    "ICudaEngine.get_tensor_dtype", "ICudaEngine.get_tensor_mode", "ICudaEngine.get_tensor_name",
-    "ICudaEngine.get_tensor_shape", "ICudaEngine.num_io_tensors", "IDequantizeLayer.axis",
-    "IDequantizeLayer.get_output", "IDequantizeLayer.name", "IExecutionContext.execute_async_v3",
-    "IExecutionContext.set_tensor_address", "ILayer.get_input", "ILayer.get_output", "ILayer.name",
-    "ILayer.num_inputs", "ILayer.num_outputs", "ILayer.set_input", "ILayer.type", "ILogger.ERROR",
-    "ILogger.INTERNAL_ERROR", "INetworkDefinition.add_constant",
-    "INetworkDefinition.add_convolution_nd", "INetworkDefinition.add_dequantize", "INetworkDefinition.add_quantize",
-    "INetworkDefinition.get_layer", "INetworkDefinition.get_output", "INetworkDefinition.mark_output",
-    "INetworkDefinition.num_layers", "INetworkDefinition.num_outputs", "INetworkDefinition.unmark_output",
-    "IQuantizeLayer.axis", "IQuantizeLayer.get_output", "ITensor.dtype", "ITensor.name", "ITimingCache.serialize",
-    "LayerType.CONSTANT", "LayerType.CONVOLUTION", "LayerType.DEQUANTIZE", "LayerType.ELEMENTWISE",
-    "LayerType.QUANTIZE", "MemoryPoolType.WORKSPACE",
-    "OnnxParser.get_error", "OnnxParser.num_errors", "OnnxParser.parse", "Runtime.deserialize_cuda_engine",
-    "TensorIOMode.INPUT",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,7 +104,7 @@ def _steps(onnx: Path, engine: Path, sustained_s: float) -> List[Tuple[str, str,
         ("graph", "a CUDA graph gives what launches give; which is faster", lambda: _compare(engine, "use_graph")),
         ("rebuild", "an engine of another board is noticed and built again", lambda: _rebuild(engine)),
         ("bench", "frames keep their speed when the board is warm", lambda: _bench(engine, sustained_s)),
-    ]  # fmt: skip
+    ]
 
 
 # --- the steps --------------------------------------------------------------------------------------------------

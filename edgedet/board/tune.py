@@ -274,9 +274,7 @@ def _try(trt: Any, board: Board, recipe: Recipe, options: BuildOptions, referenc
     except EdgeDetError as error:  # no kernel, no memory, a file or table that does not fit: others may go
         return Trial(recipe.name, NOT_BUILT, str(error))
     p50, p90 = (float(np.percentile(times_ms, share)) for share in (50, 90))
-    return replace(
-        trial, recipe=recipe.name, p50_ms=p50, p90_ms=p90, build_s=built.seconds, bytes=path.stat().st_size
-    )  # fmt: skip
+    return replace(trial, recipe=recipe.name, p50_ms=p50, p90_ms=p90, build_s=built.seconds, bytes=path.stat().st_size)
 
 
 def opened(trt: Any, path: Path, **options: Any) -> TrtEngine:

@@ -13,8 +13,8 @@ from trt_api import GUARDED, USED
 from trt_models import simulate, write_models
 
 from edgedet.board import selftest as selftest_steps
-from edgedet.board.selftest import MEMBERS
 from edgedet.cli import main
+from edgedet.engines.tensorrt.members import MEMBERS
 
 STEPS = ["system", "members", "build", "load", "memory", "graph", "rebuild", "bench"]
 

@@ -154,9 +154,7 @@ def _network_flags(trt: Any, typed: bool) -> int:
     return 1 << int(kinds.EXPLICIT_BATCH) if hasattr(kinds, "EXPLICIT_BATCH") else 0
 
 
-def _configure(
-    trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typed: bool, has_quantisers: bool
-) -> None:  # fmt: skip
+def _configure(trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typed: bool, has_quantisers: bool) -> None:
     """Set flags and limits.
 
     has_quantisers: Q/DQ layers are in the network, read by others or not. The builder then wants the INT8 flag, also

@@ -46,8 +46,11 @@ def build(recipe: Recipe, options: BuildOptions, plan: Path) -> Built:
     with tempfile.TemporaryFile("w+") as said:
         child = subprocess.Popen(
             [sys.executable, "-m", "edgedet.engines.tensorrt.build_process", job],
-            stdout=subprocess.PIPE, stderr=said, env=environment, universal_newlines=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=environment,
+            universal_newlines=True,
+        )
         lines: List[Dict[str, Any]] = []
         reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
         reader.start()
@@ -84,8 +87,9 @@ def _outcome(code: int, lines: List[Dict[str, Any]], stderr: str, recipe: Recipe
     if "error" in last:
         raise getattr(errors, last["error"], EdgeDetError)(last["message"])
     if code == -signal.SIGKILL:
-        raise DeviceError(f"the system killed the build of {recipe.name}, most likely for want of memory. "
-                          f"{MEMORY_ADVICE}")  # fmt: skip
+        raise DeviceError(
+            f"the system killed the build of {recipe.name}, most likely for want of memory. {MEMORY_ADVICE}"
+        )
     tail = stderr.strip().splitlines()[-1:] or [f"exit code {code}"]
     raise DeviceError(f"the build of {recipe.name} ended without a result: {tail[0]}.")
 
@@ -130,9 +134,11 @@ def main(argv: List[str]) -> int:
     try:
         trt = import_tensorrt(f"building {recipe.name}")
         plan, layers = build_plan(
-            trt, recipe, BuildOptions(**job["options"]),
+            trt,
+            recipe,
+            BuildOptions(**job["options"]),
             lambda phase, done, steps: tell(phase=phase, done=done, steps=steps),
-        )  # fmt: skip
+        )
         Path(job["plan"]).write_bytes(plan)
     except EdgeDetError as error:
         tell(error=type(error).__name__, message=str(error))

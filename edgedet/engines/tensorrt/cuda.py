@@ -146,9 +146,7 @@ class PyCuda(Cuda):
         """See Cuda."""
         with self.current():
             if mapped:
-                host = self._driver.pagelocked_empty(
-                    shape, dtype, mem_flags=self._driver.host_alloc_flags.DEVICEMAP
-                )  # fmt: skip
+                host = self._driver.pagelocked_empty(shape, dtype, mem_flags=self._driver.host_alloc_flags.DEVICEMAP)
                 made = Buffer(host, int(host.base.get_device_pointer()), True)
             else:
                 host = self._driver.pagelocked_empty(shape, dtype)

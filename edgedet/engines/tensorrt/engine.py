@@ -150,9 +150,7 @@ class TrtEngine(Engine):
         make = self._cuda.buffer
         self._input = make((1, *spec.input_hw, 3), np.uint8, self.zero_copy)
         self._input.host[...] = 0
-        self._outputs = [
-            make((num_anchors, width), np.float32, self.zero_copy) for width in (spec.num_classes, 4)
-        ]  # fmt: skip
+        self._outputs = [make((num_anchors, width), np.float32, self.zero_copy) for width in (spec.num_classes, 4)]
         logits, codes = (buffer.host for buffer in self._outputs)
         self._raw = RawOutputs(logits, codes)
         for name, buffer in zip((INPUT_NAME, *meta.outputs), (self._input, *self._outputs)):

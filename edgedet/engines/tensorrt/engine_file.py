@@ -119,6 +119,10 @@ def _recipe_of(report: Dict[str, Any], onnx: Path) -> Recipe:
     parts: List[str] = list(values.get("to_float", ()))
     ranges = str(values.get("ranges", ""))
     return Recipe(
-        str(values.get("name")), str(onnx), str(values.get("precision")), tuple(parts),
-        str(onnx.with_name(ranges)) if ranges else "", bool(values.get("dense", False)),
-    )  # fmt: skip
+        str(values.get("name")),
+        str(onnx),
+        str(values.get("precision")),
+        tuple(parts),
+        str(onnx.with_name(ranges)) if ranges else "",
+        bool(values.get("dense", False)),
+    )

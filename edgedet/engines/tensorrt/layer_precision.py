@@ -36,7 +36,7 @@ class Layers:
         self.layers = layers_of(network)
         self.maker = {
             layer.get_output(index).name: layer for layer in self.layers for index in range(layer.num_outputs)
-        }  # fmt: skip
+        }
 
     def maker_of(self, layer: Any, index: int, kind: Any) -> Any:
         """Return the layer of type ``kind`` that makes an input, or None."""

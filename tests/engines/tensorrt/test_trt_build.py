@@ -454,8 +454,11 @@ def test_an_ended_build_ends_at_once_and_leaves_nothing(end, trt10, int8: Path, 
         (folder / name).write_bytes(int8.with_name(name).read_bytes())
     process = subprocess.Popen(
         [sys.executable, "-c", code, "build", str(folder / "tiny_int8.onnx")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     with process:
         for line in process.stderr:
             if line.startswith("building int8"):

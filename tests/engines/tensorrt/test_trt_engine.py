@@ -235,9 +235,12 @@ def test_a_program_that_closes_nothing_ends_quietly(cuda: str, here: Path, monke
         f"from edgedet import Detector; detector = Detector({str(here)!r}, 1); print(detector.class_names)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "('cat', 'dog')\n", "")
 
 
@@ -330,9 +333,7 @@ def test_a_pycuda_that_does_not_load_is_told_with_its_reason(here: Path, monkeyp
 
 def test_the_file_says_what_it_is_and_where_it_belongs(here: Path, capsys):
     report = json.loads(zipfile.ZipFile(here).read("edgedet.json"))["report"]["engine"]
-    assert report["built_on"] == {
-        "tensorrt": V, "gpu": "Simulated Orin", "compute_capability": "8.7", "system": ""
-    }  # fmt: skip
+    assert report["built_on"] == {"tensorrt": V, "gpu": "Simulated Orin", "compute_capability": "8.7", "system": ""}
     assert report["onnx"]["name"] == "tiny_int8.onnx"
     assert main(["info", str(here)]) == 0
     shown = capsys.readouterr().out
@@ -347,7 +348,7 @@ def test_a_damaged_file_never_reaches_tensorrt(damage: str, here: Path, monkeypa
     flipped[len(read_engine(here)[1]) // 2] ^= 1
     here.write_bytes(
         {"byte": bytes(flipped), "cut": data[:-100], "plan only": read_engine(here)[1], "empty": b""}[damage]
-    )  # fmt: skip
+    )
     monkeypatch.setenv("SIMULATED_FAULT", "load")  # would be another message
     with pytest.raises(ArtifactError, match=r"tiny_int8\.engine is (damaged|cut off)"):
         open_engine(here, 1)

@@ -110,7 +110,7 @@ def test_moving_activations_alone_would_dequantise_weights_in_every_frame(sparse
 
 
 def test_parts_are_those_that_export_can_keep_float(sparse: onnx.ModelProto) -> None:
-    for name in ("stem", "depthwise", "heads"):
+    for name in ("stem", "depthwise", "fpn", "heads"):
         for node in sparse.graph.node:
             if node.op_type == "Conv":
                 assert PARTS[name](node.name) == OP_CLASSES[name](node)

@@ -102,9 +102,11 @@ def pycuda_driver() -> ModuleType:
         def __init__(self, shape, dtype):
             self.memory = (ctypes.c_uint8 * (int(np.prod(shape)) * np.dtype(dtype).itemsize))()
             self.__array_interface__ = {
-                "shape": tuple(shape), "typestr": np.dtype(dtype).str, "version": 3,
+                "shape": tuple(shape),
+                "typestr": np.dtype(dtype).str,
+                "version": 3,
                 "data": (ctypes.addressof(self.memory), False),
-            }  # fmt: skip
+            }
 
         def get_device_pointer(self):
             return ctypes.addressof(self.memory)
@@ -144,8 +146,19 @@ def pycuda_driver() -> ModuleType:
         in_context()
         return MEMORY
 
-    for thing in (Error, MemoryError, LogicError, LaunchError, Context, Device, pagelocked_empty, mem_alloc,
-                  memcpy_htod_async, memcpy_dtoh_async, mem_get_info):  # fmt: skip
+    for thing in (
+        Error,
+        MemoryError,
+        LogicError,
+        LaunchError,
+        Context,
+        Device,
+        pagelocked_empty,
+        mem_alloc,
+        memcpy_htod_async,
+        memcpy_dtoh_async,
+        mem_get_info,
+    ):
         setattr(driver, thing.__name__, thing)
     driver.Stream = PyStream
     driver.init = lambda: None
@@ -155,9 +168,12 @@ def pycuda_driver() -> ModuleType:
 
 
 ERRORS = {
-    2: b"out of memory", 100: b"no CUDA-capable device is detected", INVALID_CONTEXT: b"invalid device context",
-    400: b"invalid resource handle", 719: b"unspecified launch failure",
-}  # fmt: skip
+    2: b"out of memory",
+    100: b"no CUDA-capable device is detected",
+    INVALID_CONTEXT: b"invalid device context",
+    400: b"invalid resource handle",
+    719: b"unspecified launch failure",
+}
 
 
 def cuda_runtime() -> ModuleType:

@@ -53,11 +53,16 @@ def module_for(version: str) -> ModuleType:
         **{
             name: IntEnum(name, [m for m in sorted(surface[name]) if m not in ("name", "value")], start=0)
             for name in (
-                "BuilderFlag", "DataType", "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag",
-                "TacticSource", "TensorIOMode",
+                "BuilderFlag",
+                "DataType",
+                "LayerType",
+                "MemoryPoolType",
+                "NetworkDefinitionCreationFlag",
+                "TacticSource",
+                "TensorIOMode",
             )
         }
-    )  # fmt: skip
+    )
     severity = IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
 
     class ILogger(Native):
@@ -559,11 +564,26 @@ def module_for(version: str) -> ModuleType:
     made = {
         kind.__name__: kind
         for kind in (
-            ILogger, IProgressMonitor, ITensor, ILayer, IConstantLayer, IConvolutionLayer, IQuantizeLayer,
-            IDequantizeLayer, Weights, INetworkDefinition, IBuilderConfig, ITimingCache, Builder, ParserError,
-            OnnxParser, Runtime, ICudaEngine, IExecutionContext,
+            ILogger,
+            IProgressMonitor,
+            ITensor,
+            ILayer,
+            IConstantLayer,
+            IConvolutionLayer,
+            IQuantizeLayer,
+            IDequantizeLayer,
+            Weights,
+            INetworkDefinition,
+            IBuilderConfig,
+            ITimingCache,
+            Builder,
+            ParserError,
+            OnnxParser,
+            Runtime,
+            ICudaEngine,
+            IExecutionContext,
         )
-    }  # fmt: skip
+    }
     for name, kind in made.items():
         kind._members = surface.get(name, frozenset())
         for member in [key for key in vars(kind) if not key.startswith("_") and key not in kind._members]:

@@ -13,12 +13,33 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "trt_api.json"
 CLASSES = (  # those that edgedet touches
-    "Builder", "BuilderFlag", "DataType", "IBuilderConfig", "IConstantLayer", "IConvolutionLayer", "ICudaEngine",
-    "IDequantizeLayer", "IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition",
-    "IProgressMonitor", "IQuantizeLayer", "ITensor", "ITimingCache", "LayerType", "MemoryPoolType",
-    "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "Runtime", "TacticSource", "TensorIOMode",
+    "Builder",
+    "BuilderFlag",
+    "DataType",
+    "IBuilderConfig",
+    "IConstantLayer",
+    "IConvolutionLayer",
+    "ICudaEngine",
+    "IDequantizeLayer",
+    "IExecutionContext",
+    "IHostMemory",
+    "ILayer",
+    "ILogger",
+    "INetworkDefinition",
+    "IProgressMonitor",
+    "IQuantizeLayer",
+    "ITensor",
+    "ITimingCache",
+    "LayerType",
+    "MemoryPoolType",
+    "NetworkDefinitionCreationFlag",
+    "OnnxParser",
+    "ParserError",
+    "Runtime",
+    "TacticSource",
+    "TensorIOMode",
     "Weights",
-)  # fmt: skip
+)
 
 
 def compact(listings: dict[str, dict[str, list[str] | None]]) -> dict:
@@ -62,13 +83,30 @@ FILES += [ROOT / "edgedet/board/tune.py", ROOT / "edgedet/board/build.py"]
 
 # what edgedet calls the objects of a class, in every file
 VARIABLES = {
-    "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "config": "IBuilderConfig",
-    "cache": "ITimingCache", "layer": "ILayer", "quantiser": "ILayer", "dequantiser": "ILayer", "tensor": "ITensor",
-    "constant": "ILayer", "constant_layer": "IConstantLayer", "conv": "IConvolutionLayer", "runtime": "Runtime",
-    "engine": "ICudaEngine", "context": "IExecutionContext", "of_weights": "IDequantizeLayer",
-    "new": "IConvolutionLayer", "old": "IConvolutionLayer", "like": "IConvolutionLayer", "read": "ITensor",
-    "weight_quantiser": "IQuantizeLayer", "pointwise": "IConvolutionLayer", "depthwise": "IConvolutionLayer",
-}  # fmt: skip
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "config": "IBuilderConfig",
+    "cache": "ITimingCache",
+    "layer": "ILayer",
+    "quantiser": "ILayer",
+    "dequantiser": "ILayer",
+    "tensor": "ITensor",
+    "constant": "ILayer",
+    "constant_layer": "IConstantLayer",
+    "conv": "IConvolutionLayer",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "of_weights": "IDequantizeLayer",
+    "new": "IConvolutionLayer",
+    "old": "IConvolutionLayer",
+    "like": "IConvolutionLayer",
+    "read": "ITensor",
+    "weight_quantiser": "IQuantizeLayer",
+    "pointwise": "IConvolutionLayer",
+    "depthwise": "IConvolutionLayer",
+}
 
 # members of other objects of those names: edgedet's own, and argparse's
 OURS = {"infer", "close", "constant", "maker_of", "maker", "layers", "add_argument", "add_mutually_exclusive_group"}

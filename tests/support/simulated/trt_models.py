@@ -128,10 +128,12 @@ def _model(quantised: bool, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto
     anchors = sum(h * w for h, w in SPEC.level_sizes()) * 9
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        nodes, "tiny", [value("pixels", TensorProto.UINT8, [1, *SPEC.input_hw, 3])],
+        nodes,
+        "tiny",
+        [value("pixels", TensorProto.UINT8, [1, *SPEC.input_hw, 3])],
         [value(name, TensorProto.FLOAT, [1, anchors, width]) for name, width in widths.items()],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model
