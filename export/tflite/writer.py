@@ -20,9 +20,11 @@ from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, 
 from edgedet.engines.tflite_file import with_trailer
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import TfliteBuilder
-from edgedet.export.tflite.operators import BYTE_TO_INT8, WRITERS, OpWriter, scales_of, write_float_operator
+from edgedet.export.tflite.op_writer import OpWriter, scales_of
+from edgedet.export.tflite.operators import WRITERS, write_float_operator
 from edgedet.files import atomic_path
 
+BYTE_TO_INT8 = QuantParams(1.0, -128)  # of camera bytes whose top bit is flipped
 INPUT_LAYOUT = "int8 NHWC BGR: camera bytes minus 128"
 _TAIL = ("Reshape", "Transpose", "Concat")  # between the prediction convolutions and the ONNX outputs
 

@@ -21,7 +21,7 @@ from tflite_models import flat, graph_of, operators_of, outputs_of, outside_xnnp
 from edgedet.calibration.placement.emit import dense_graph
 from edgedet.calibration.placement.plan import DensePlan
 from edgedet.errors import UnsupportedError
-from edgedet.export.tflite.operators import integer_conv
+from edgedet.export.tflite.windows import integer_conv
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.specs import SPECS, DetectorSpec
 
