@@ -36,14 +36,32 @@ def running_children() -> dict[int, str]:
     if not _has_children():
         return {}
     tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == os.getpid() and state not in "ZX" and int(folder.name) != tracker:
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(folder.name)] = command.decode(errors="replace").strip()
-    return found
+    children = {}
+    for pid, (state, parent) in _own_processes().items():
+        if parent == os.getpid() and state not in "ZX" and pid != tracker:
+            with suppress(OSError):  # it has ended meanwhile
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                children[pid] = command.decode(errors="replace").strip()
+    return children
+
+
+_foreign: set[int] = set()  # processes that are not of this test run and never become so: not read again
+
+
+def _own_processes() -> dict[int, tuple[str, int]]:
+    """Return (state, parent) of the processes that descend from this one."""
+    there = {int(name) for name in os.listdir("/proc") if name.isdigit()} if os.path.isdir("/proc") else set()
+    _foreign.intersection_update(there)
+    known = {}
+    for pid in there - _foreign:
+        with suppress(OSError):
+            state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+            known[pid] = (state, int(parent))
+    own = {os.getpid()}
+    while more := {pid for pid, (_, parent) in known.items() if parent in own} - own:
+        own |= more
+    _foreign.update(known.keys() - own)
+    return {pid: known[pid] for pid in own & known.keys()}
 
 
 def _has_children() -> bool:
