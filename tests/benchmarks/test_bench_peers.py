@@ -29,9 +29,9 @@ STAGES = ("preprocess", "network", "postprocess", "end to end", "cpu")
 
 def latency(*end_to_end_ms: float) -> Latency:
     """Return runs whose network takes half of the time, and whose CPU twice of it."""
-    return Latency({
-        stage: [{"network": 0.5, "cpu": 2.0}.get(stage, 1.0) * value for value in end_to_end_ms] for stage in STAGES
-    })  # fmt: skip
+    return Latency(
+        {stage: [{"network": 0.5, "cpu": 2.0}.get(stage, 1.0) * value for value in end_to_end_ms] for stage in STAGES}
+    )
 
 
 def open_simulated(model: str, threads: int, score: float) -> Detector:

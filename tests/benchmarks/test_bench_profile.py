@@ -41,9 +41,11 @@ def event(name: str, number: int, ms: float, **args: object) -> dict[str, object
     """Return one entry of onnxruntime's profile, with the sizes that it notes as text."""
     sizes = {"activation_size": "1000000", "parameter_size": "0", "output_size": "1000000"}
     return {
-        "cat": "Node", "name": f"{name}_kernel_time", "dur": ms * 1e3,
+        "cat": "Node",
+        "name": f"{name}_kernel_time",
+        "dur": ms * 1e3,
         "args": {"node_index": str(number), **sizes, **args},
-    }  # fmt: skip
+    }
 
 
 def layer(name: str, op_class: str, part: str, macs: int = 0) -> LayerCost:
@@ -82,9 +84,12 @@ def test_onnxruntimes_operators_are_told_apart_by_number_and_fused_ones_count_on
     """A swish that was fused of two nodes moves its input and its output: 2 MB. Two reorders have the same name, and a
     convolution that was fused with its gate has the gate's."""
     layers = [
-        layer("a", "pointwise", "stem", macs=7), layer("a.sigmoid", "swish", "stem"), layer("a.swish", "swish", "stem"),
-        layer("b", "se", "blocks", macs=9), layer("b.gate", "se", "blocks"),
-    ]  # fmt: skip
+        layer("a", "pointwise", "stem", macs=7),
+        layer("a.sigmoid", "swish", "stem"),
+        layer("a.swish", "swish", "stem"),
+        layer("b", "se", "blocks", macs=9),
+        layer("b.gate", "se", "blocks"),
+    ]
     costs = {item.name: item for item in layers}
     events = []
     for run in range(WARMUP + 3):
@@ -129,8 +134,9 @@ def test_partitions_are_tflites() -> None:
 def test_a_swish_is_one_operator_that_reads_and_writes_once() -> None:
     merged = fuse_swishes(GRAPH[:3])
     assert [(item.kind, item.name, item.moved) for item in merged] == [
-        ("CONV_2D", "t1", 30), ("LOGISTIC and MUL", "t3", 10),
-    ]  # fmt: skip
+        ("CONV_2D", "t1", 30),
+        ("LOGISTIC and MUL", "t3", 10),
+    ]
 
 
 def test_litert_rows_are_matched_with_the_files_operators() -> None:
@@ -167,8 +173,10 @@ def test_the_activation_of_a_sum_is_an_operator_of_its_own() -> None:
     found = match_times(graph, rows, lambda item: item.moved)
     assert found is not None
     assert [(item.kind, item.op_class, ms) for item, ms in found] == [
-        ("ADD", "ADD", 1.0), ("RELU6", "relu6", 2.0), ("CONV_2D", "CONV_2D", 3.0),
-    ]  # fmt: skip
+        ("ADD", "ADD", 1.0),
+        ("RELU6", "relu6", 2.0),
+        ("CONV_2D", "CONV_2D", 3.0),
+    ]
 
 
 def test_rows_are_read_from_litert_text() -> None:

@@ -133,8 +133,10 @@ def test_counts_are_the_same_twice_and_dot_products_save_instructions(tmp_path: 
     env = tmp_path / "env"
     made = subprocess.run(
         [str(ROOT / "scripts/make_aarch64_env.sh"), str(env), "--count"],
-        env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
     if made.returncode == 77:
         pytest.skip(made.stderr.splitlines()[-1])
     assert made.returncode == 0, made.stderr

@@ -54,8 +54,10 @@ def test_a_machine_without_apt_is_told_in_one_line(tmp_path: Path):
         (programs / name).symlink_to(f"/usr/bin/{name}")
     done = subprocess.run(
         ["/bin/bash", str(ROOT / "scripts/make_aarch64_env.sh"), str(tmp_path / "env")],
-        env={"PATH": str(programs), "PYTHON": sys.executable}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={"PATH": str(programs), "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (CANNOT, "cannot be had here: apt-get\n")
     assert list((tmp_path / "env").iterdir()) == []
 
@@ -70,8 +72,9 @@ def test_a_mirror_that_does_not_answer_is_told_in_one_line(tmp_path: Path):
     done = subprocess.run(
         [str(ROOT / "scripts/make_aarch64_env.sh"), str(tmp_path / "env")],
         env={**os.environ, "APT_CONFIG": str(tmp_path / "apt.conf"), "PYTHON": sys.executable},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     if "Debian's keys" in done.stderr:
         pytest.skip("needs Debian's keys")
     assert done.returncode == CANNOT, done.stderr

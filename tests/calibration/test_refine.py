@@ -42,9 +42,7 @@ def refined(parts, table: CalibrationTable) -> CalibrationTable:
 def test_a_changed_value_gives_the_outputs_of_a_whole_run(parts) -> None:
     executor, table, pixels = parts
     q = asymmetric(*table.ranges[TENSOR])
-    wanted = executor.run(
-        pixels[0], lambda node, value: rounded(value, q) if node.output[0] == TENSOR else value
-    )  # fmt: skip
+    wanted = executor.run(pixels[0], lambda node, value: rounded(value, q) if node.output[0] == TENSOR else value)
     values = executor.values(pixels[0])
     got = executor.outputs_after(values, {TENSOR: rounded(values[TENSOR], q)})
     for a, b in zip(wanted, got, strict=True):

@@ -92,9 +92,12 @@ def test_runs_of_different_things_are_refused(measured, capsys) -> None:
         compare(result_from_json(measured), result_from_json(other))
     Path("old.json").write_text('{"models": []}', encoding="utf-8")
     for words in (
-        ["compare", "a.json"], ["compare", "a.json", "missing.json"], ["compare", "a.json", "old.json"],
-        ["compare", "a.json", "a.json", "--html", "b.html"], ["frobnicate"],
-    ):  # fmt: skip
+        ["compare", "a.json"],
+        ["compare", "a.json", "missing.json"],
+        ["compare", "a.json", "old.json"],
+        ["compare", "a.json", "a.json", "--html", "b.html"],
+        ["frobnicate"],
+    ):
         assert cli.main(["bench", *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 

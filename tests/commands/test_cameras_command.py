@@ -51,9 +51,11 @@ def fake_driver(device_caps=0x1, stepwise=False):
 
 
 WEBCAM = Device(
-    0, "HD Webcam X", "uvcvideo",
+    0,
+    "HD Webcam X",
+    "uvcvideo",
     (Mode("MJPG", "1280x720", (30.0, 15.0)), Mode("MJPG", "640x480", (30.0,)), Mode("YUYV", "640x480", (29.97,))),
-)  # fmt: skip
+)
 
 
 def test_a_webcams_formats_sizes_and_rates():

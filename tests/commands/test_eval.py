@@ -144,14 +144,23 @@ def test_figures_are_those_of_pycocotools_own_road(tmp_path):
         for index in range(12):
             where = {"image_id": image_id, "id": len(truths) + 1}
             truths.append(
-                {**where, "category_id": int(kinds[0][index]) + 1, "bbox": [*labels[index, :2], *side[index]],
-                 "area": areas[index], "iscrowd": int(crowds[index])}
-            )  # fmt: skip
+                {
+                    **where,
+                    "category_id": int(kinds[0][index]) + 1,
+                    "bbox": [*labels[index, :2], *side[index]],
+                    "area": areas[index],
+                    "iscrowd": int(crowds[index]),
+                }
+            )
             x1, y1, x2, y2 = map(float, boxes[index])
             guesses.append(
-                {"image_id": image_id, "category_id": int(guessed[index]) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1],
-                 "score": float(scores[index])}
-            )  # fmt: skip
+                {
+                    "image_id": image_id,
+                    "category_id": int(guessed[index]) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(scores[index]),
+                }
+            )
     images, categories = [{"id": number} for number in range(1, 21)], [{"id": number} for number in (1, 2, 3)]
     (tmp_path / "truth.json").write_text(
         json.dumps({"images": images, "categories": categories, "annotations": truths})

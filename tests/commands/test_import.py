@@ -103,9 +103,13 @@ def test_options_decide_and_json_tells(tmp_path: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_what_cannot_be_imported_leaves_nothing(
-    output: str, options: tuple[str, ...], complaint: str, zylo117: Path, tmp_path: Path,
+    output: str,
+    options: tuple[str, ...],
+    complaint: str,
+    zylo117: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-):  # fmt: skip
+):
     assert main(["import", str(zylo117), "-o", str(tmp_path / output), *options]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -26,9 +26,13 @@ from edgedet.specs import PHI, SPECS
 ROOT = Path(__file__).resolve().parents[2]
 GATE = {"verdict": "PASSED", "reason": "", "value": 0.98765, "low": None, "per_size": [{"px": 32}, {"px": 96}]}
 META = ArtifactMeta(
-    replace(SPECS["tf_efficientdet_d1"], num_classes=2, input_hw=(384, 640), family="zylo117"), ("person", "car"),
-    "int8", "ab" * 32, versions={"edgedet": "9.8"}, report={"gate": GATE, "ious": [0.5, 0.75]},
-)  # fmt: skip
+    replace(SPECS["tf_efficientdet_d1"], num_classes=2, input_hw=(384, 640), family="zylo117"),
+    ("person", "car"),
+    "int8",
+    "ab" * 32,
+    versions={"edgedet": "9.8"},
+    report={"gate": GATE, "ious": [0.5, 0.75]},
+)
 
 
 def said(*arguments: str) -> tuple[int, str, str]:
@@ -66,9 +70,17 @@ def test_a_model_file_is_described_with_every_figure_of_its_report(tflite: Path)
     assert ["sha256", sha256_of(tflite)] in rows
     assert ["made", f"from   sha256 {'ab' * 32}"] in rows
     assert [line.split() for line in out.split("gate\n")[1].splitlines()] == [
-        ["low", "-"], ["per_size"], ["0"], ["px", "32"], ["1"], ["px", "96"], ["reason"], ["value", "0.9877"],
-        ["verdict", "PASSED"], ["ious", "0.5,", "0.75"],
-    ]  # fmt: skip
+        ["low", "-"],
+        ["per_size"],
+        ["0"],
+        ["px", "32"],
+        ["1"],
+        ["px", "96"],
+        ["reason"],
+        ["value", "0.9877"],
+        ["verdict", "PASSED"],
+        ["ious", "0.5,", "0.75"],
+    ]
 
 
 def test_json_holds_the_same(tflite: Path, tmp_path: Path):

@@ -285,8 +285,11 @@ def test_a_signal_finishes_the_files(folder, number, code):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-m", "edgedet", "run", "model.fake", *options],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         lines = Path("out.jsonl")
         wait_until(lambda: process.poll() is not None or (lines.exists() and lines.stat().st_size >= 5000))
         process.send_signal(number)

@@ -167,7 +167,7 @@ def process(*options):
     command = [sys.executable, "-m", "edgedet", "run", "model.fake", "--threads", "1", *map(str, options)]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:  # fmt: skip
+    ) as running:
         try:
             yield running
         finally:

@@ -125,19 +125,35 @@ def damaged(data: bytes, kind: str) -> bytes:
         share["behind the flatbuffer"] = flatbuffer_end / len(data)
         return data[: round(len(data) * share[kind[4:]])]
     place = {
-        "root": 0, "identifier": 5, "weights": flatbuffer_end // 3, "tables": flatbuffer_end - 2000,
-        "metadata": flatbuffer_end + 200, "checksum": data.rindex(b"PK\x03\x04") + 60,
-        "directory": data.rindex(b"PK\x01\x02") + 1, "end": len(data) - 10,
-    }[kind]  # fmt: skip
+        "root": 0,
+        "identifier": 5,
+        "weights": flatbuffer_end // 3,
+        "tables": flatbuffer_end - 2000,
+        "metadata": flatbuffer_end + 200,
+        "checksum": data.rindex(b"PK\x03\x04") + 60,
+        "directory": data.rindex(b"PK\x01\x02") + 1,
+        "end": len(data) - 10,
+    }[kind]
     changed = bytearray(data)
     changed[place] ^= 0x10
     return bytes(changed)
 
 
 KINDS = [
-    "cut to nothing", "cut to 6 bytes", "cut in half", "cut behind the flatbuffer", "cut at the end",
-    "root", "identifier", "weights", "tables", "metadata", "checksum", "directory", "end",
-]  # fmt: skip
+    "cut to nothing",
+    "cut to 6 bytes",
+    "cut in half",
+    "cut behind the flatbuffer",
+    "cut at the end",
+    "root",
+    "identifier",
+    "weights",
+    "tables",
+    "metadata",
+    "checksum",
+    "directory",
+    "end",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

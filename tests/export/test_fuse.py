@@ -38,9 +38,20 @@ def test_d0_has_584_nodes_of_twelve_kinds(d0: onnx.GraphProto) -> None:
     kinds = Counter(node.op_type for node in d0.node)
     assert len(d0.node) == 584
     assert set(kinds) == {
-        "Cast", "Sub", "Transpose", "Conv", "Sigmoid", "Mul", "Add", "MaxPool", "Resize", "GlobalAveragePool",
-        "ReduceMean", "Reshape", "Concat",
-    }  # fmt: skip
+        "Cast",
+        "Sub",
+        "Transpose",
+        "Conv",
+        "Sigmoid",
+        "Mul",
+        "Add",
+        "MaxPool",
+        "Resize",
+        "GlobalAveragePool",
+        "ReduceMean",
+        "Reshape",
+        "Concat",
+    }
     assert kinds["Transpose"] == 3  # the input, and one an output
     assert kinds["Concat"] == 2  # one an output
 

@@ -30,9 +30,7 @@ from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.info.info import info_of
 from edgedet.specs import SPECS
 
-ZEROS = replace(
-    SPECS["tf_efficientdet_d0"], num_classes=2, input_hw=(200, 133), pool_padding="zeros", family="zylo117"
-)  # fmt: skip
+ZEROS = replace(SPECS["tf_efficientdet_d0"], num_classes=2, input_hw=(200, 133), pool_padding="zeros", family="zylo117")
 TOLERANCE = 1e-5  # of the largest output
 
 

@@ -94,9 +94,17 @@ def test_d0_is_written_in_nhwc_without_a_transpose() -> None:
     kinds = operators_of(tflite_from_graph(graph_of(random_network(replace(D0, input_hw=(128, 128)))))[0])
     partitions = kinds.pop("DELEGATE")
     assert set(kinds) == {
-        "DEQUANTIZE", "SUB", "CONV_2D", "DEPTHWISE_CONV_2D", "LOGISTIC", "MUL", "ADD", "MEAN", "MAX_POOL_2D",
+        "DEQUANTIZE",
+        "SUB",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "LOGISTIC",
+        "MUL",
+        "ADD",
+        "MEAN",
+        "MAX_POOL_2D",
         "RESIZE_NEAREST_NEIGHBOR",
-    }  # fmt: skip
+    }
     assert kinds["CONV_2D"] + kinds["DEPTHWISE_CONV_2D"] == 213
     assert partitions == 13  # one more than there are resizes
 

@@ -41,9 +41,18 @@ def result(level: int = 0, camera: str = "", class_ids: tuple[int, ...] = (), **
 def stats(name: str, state: str = "live", reason: str = "", **counts: Any) -> CameraStats:
     """Return a camera's figures: 100 captured, 60 processed, 37 dropped, 2 skipped, 1 stale."""
     values: dict[str, Any] = {
-        "size_wh": (160, 120), "captured": 100, "processed": 60, "dropped": 37, "skipped": 2, "stale": 1, "gaps": 1,
-        "gap_s": 4.5, "age_ms": 50.0, "age_p50_ms": 50.0, "age_p99_ms": 90.0,
-    }  # fmt: skip
+        "size_wh": (160, 120),
+        "captured": 100,
+        "processed": 60,
+        "dropped": 37,
+        "skipped": 2,
+        "stale": 1,
+        "gaps": 1,
+        "gap_s": 4.5,
+        "age_ms": 50.0,
+        "age_p50_ms": 50.0,
+        "age_p99_ms": 90.0,
+    }
     return CameraStats(name=name, state=state, reason=reason, **{**values, **counts})
 
 
@@ -76,9 +85,15 @@ def page(
         score[0] = value
 
     subject = Subject(
-        "clip.mp4", {"file": "m.onnx", "model": "d0", "input": "128 x 128", "precision": "fp32", "report": {}},
-        lambda: list(cameras), Figures(NAMES), lambda: score[0], set_score, unhealthy_s, encode,
-    )  # fmt: skip
+        "clip.mp4",
+        {"file": "m.onnx", "model": "d0", "input": "128 x 128", "precision": "fp32", "report": {}},
+        lambda: list(cameras),
+        Figures(NAMES),
+        lambda: score[0],
+        set_score,
+        unhealthy_s,
+        encode,
+    )
     with web_server(PLACE, Guard(names_of(PLACE, ()), token), subject, said.append) as put:
         port = int(re.search(r":(\d+)/", said[0])[1])
         yield Page(port, put, subject, said, encoded, score)
