@@ -116,21 +116,25 @@ def _end_of(code: int | None) -> str:
     return f"its process ended with code {code}"
 
 
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @contextmanager
 def _whole() -> Iterator[None]:
-    """Put Ctrl-C off until the block is done: after half a message a pipe is of no use."""
+    """Put signals that end a run off until the block is done: after half a message a pipe is of no use."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    before = {number: signal.signal(number, lambda *_: came.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in _ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if came:
-            raise KeyboardInterrupt
+            signal.raise_signal(came[0])
 
 
 class _interrupts_held:  # noqa: N801 (a context manager, used as a function)

@@ -1,7 +1,7 @@
 """The command table. The only place that prints an error and exits; commands are imported when asked for.
 
 Text goes to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 partly failed, 2 bad input or usage,
-3 refused by a verification, 130 interrupted.
+3 refused by a verification, 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP (a closed terminal).
 A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``, and, where its
 options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``.
 """
@@ -9,14 +9,18 @@ options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as att
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional, Union
+from typing import Any, Iterable, Iterator, List, Optional, Union
 
 from . import __version__
-from .errors import EdgeDetError
+from .errors import EdgeDetError, InputError
 from .files import check_outputs
 
 # name -> (module, one line for the overview). Host modules are reached through this table only.
@@ -75,23 +79,105 @@ def _names(args: argparse.Namespace, attributes: Iterable[str]) -> Iterator[Unio
 def main(argv: Optional[List[str]] = None) -> int:
     """Run one command and return its exit code; ``argv`` defaults to the process's arguments."""
     argv = sys.argv[1:] if argv is None else argv
+    _replace_closed_streams()
+    interrupted = [signal.SIGINT]
     try:
-        if argv and argv[0] in COMMANDS:
-            code = _run_command(argv[0], argv[1:])
+        with _signals_interrupt(interrupted):
+            code = _run(argv)
             sys.stdout.flush()
             return code
+    except EdgeDetError as error:
+        print(f"edgedet: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("edgedet: interrupted", file=sys.stderr)
+        return 128 + interrupted[-1]
+    except BrokenPipeError:  # `edgedet ... | head`: nobody reads on
+        _drop_stdout()
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF) or _stdout_works():
+            raise
+        _drop_stdout()
+        print(f"edgedet: cannot write to stdout: {error.strerror}.", file=sys.stderr)
+        return InputError.exit_code
+
+
+def _run(argv: List[str]) -> int:
+    _check_names(argv)
+    try:
+        if argv and argv[0] in COMMANDS:
+            return _run_command(argv[0], argv[1:])
         parser = _overview()
         if argv and not argv[0].startswith("-"):
             parser.error(f"unknown command {argv[0]!r}; choose from {', '.join(COMMANDS)}")
         parser.parse_args(argv)
         parser.print_help()
         return 0 if argv else 2
-    except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("edgedet: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `edgedet ... | head`: nobody reads on; keep Python's exit handler quiet
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        sys.stdout.flush()  # argparse has printed a help text, which a full disk may not take
+        raise
+
+
+@contextmanager
+def _signals_interrupt(interrupted: List[signal.Signals]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP act as Ctrl-C within the block, so that half-written files and children go, too.
+
+    interrupted: takes the signal that came. A signal that is ignored, as SIGHUP is under nohup, stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to the main thread only
+        return
+
+    def interrupt(number: int, _: Any) -> None:
+        interrupted.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
+
+
+def _replace_closed_streams() -> None:
+    """Give what is printed to nobody where a stream was closed (`>&-`), and never to the next file that is opened."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")  # class names may have letters that the locale has not
+
+
+def _check_names(argv: List[str]) -> None:
+    """Raise InputError where names on the command line have letters that no library could pass on."""
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") != "utf8":
+        for word in argv:
+            if not word.isascii():
+                shown = word.encode("ascii", "backslashreplace").decode("ascii")
+                raise InputError(
+                    f"the name {shown} has letters that this locale ({encoding}) does not: set PYTHONUTF8=1, or "
+                    "LC_ALL=C.UTF-8."
+                )
+
+
+def _stdout_works() -> bool:
+    """Return whether stdout takes an empty line; Python's own buffer is empty after a write that failed."""
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def _drop_stdout() -> None:
+    """Keep Python's exit handler quiet, which would try to write what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,12 +13,13 @@ import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Set, Tuple, Union
 
 from .errors import InputError
 
 MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
 _MAY_BE_FOLDERS = ("--save",)  # options of outputs; all others name files
+_TEMPORARY = re.compile(r"\..*-edgedet[0-9a-f]{8}(\.\w+)?")  # names that ``_new_file`` gives
 MOST_TEXT_BYTES = 64 << 20  # a result of `edgedet bench` with 10,000 runs of 100 rows has some 20 MB
 
 
@@ -54,11 +55,19 @@ def read_text(path: Union[str, Path], hint: str, most_bytes: int = MOST_TEXT_BYT
             data = file.read(most_bytes + 1)
         if len(data) > most_bytes:
             raise InputError(f"{path} has more than {most_bytes >> 20} MB; {hint}.")
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # Windows' editors begin a file with a byte order mark
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; {hint}.") from None
     except ValueError:
         raise InputError(f"{path} is no UTF-8 text; {hint}.") from None
+
+
+def parse_json(text: Union[str, bytes]) -> Any:
+    """Return the value of a JSON text; raises ValueError for every text that is none, also one nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 @contextmanager
@@ -68,15 +77,16 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     The temporary name keeps the suffix, because writers choose a format by it. Missing folders are created. The file
     is on the disk before it gets its name, so after a power cut there is the old file or the whole new one. A symbolic
     link stays, and the file that it names is replaced. Devices and pipes are written through: nothing may replace them.
+    Temporary files that killed processes left in the folder are removed.
     Raises InputError in one line where the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = None
+    temporary = lock = None
     try:
         target = None if _is_stream(path) else Path(os.path.realpath(path))
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _new_file(path, Path(tempfile.gettempdir()) if target is None else target.parent)
+        temporary, lock = _new_file(path, Path(tempfile.gettempdir()) if target is None else target.parent)
         yield temporary
         if target is None:
             descriptor = _own_descriptor(path)
@@ -91,6 +101,8 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
+        if lock is not None:
+            os.close(lock)
 
 
 def make_folder(path: Union[str, Path]) -> None:
@@ -128,16 +140,55 @@ def _own_descriptor(path: Path) -> Optional[int]:
     return int(match[1]) if match else None
 
 
-def _new_file(path: Path, folder: Path) -> Path:
+def _new_file(path: Path, folder: Path) -> Tuple[Path, int]:
     """Make an empty hidden file with the suffix of ``path`` and the permissions of any new file of this user.
 
-    tempfile's files are for their owner alone, and the umask cannot be read without setting it for all threads.
+    Returns its name, and a descriptor that holds a lock on it for as long as this process lives: a file without one
+    was left by a process that was killed. tempfile's files are for their owner alone, and the umask cannot be read
+    without setting it for all threads.
     """
+    _remove_leftovers(folder)
     while True:
-        name = folder / f".{path.stem}-{secrets.token_hex(4)}{path.suffix}"
+        name = folder / f".{path.stem}-edgedet{secrets.token_hex(4)}{path.suffix}"
         with suppress(FileExistsError):
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            return name
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            if lock_file(descriptor, True) and os.fstat(descriptor).st_nlink:
+                return name, descriptor
+            os.close(descriptor)  # another process took it for a leftover before it was locked
+
+
+_swept: Set[str] = set()  # folders in which this process has looked for leftovers
+
+
+def _remove_leftovers(folder: Path) -> None:
+    if str(folder) in _swept:
+        return
+    _swept.add(str(folder))
+    with suppress(OSError):  # it may not be listed, or another process removes the same files
+        for entry in os.scandir(folder):
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                descriptor = os.open(entry.path, os.O_RDONLY)
+                try:
+                    if lock_file(descriptor, False):
+                        os.unlink(entry.path)
+                finally:
+                    os.close(descriptor)
+
+
+def lock_file(descriptor: int, without_locks: bool) -> bool:
+    """Return whether this process got the lock of a file; it falls with the last descriptor of the opened file.
+
+    without_locks: what to return on file systems and systems that have none.
+    """
+    try:
+        import fcntl  # on no Windows
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return without_locks
+    return True
 
 
 def sync_to_disk(path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -91,8 +89,6 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         return _compare(args)
     options = _options(args)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: children and half-made files go, too
     for line in options.left_out:
         print(f"edgedet: left out: {line}", file=sys.stderr)
     result = run_bench(options)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
 from pathlib import Path
 
 from ..board.build import BuildRequest, build_model
@@ -61,9 +59,6 @@ def run(args: argparse.Namespace) -> int:
     if request.workspace_mb is not None and request.workspace_mb < 1:
         raise InputError(f"--workspace wants megabytes from 1 up; got {request.workspace_mb}.")
     logit_of(request.score)
-    if threading.current_thread() is threading.main_thread():
-        # as Ctrl-C: the child and its half-built file go, too
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     text = text_stream(json_target)
     write_json(json_target, build_model(request, lambda line: print(line, file=text)))
     return 0

@@ -1,4 +1,4 @@
-"""How a run is asked to end: by Ctrl-C, SIGTERM, or a key. Knows nothing of what runs."""
+"""How a run is asked to end: by Ctrl-C, SIGTERM, SIGHUP, or a key. Knows nothing of what runs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM ask within the block, so that files are finished; a second one ends at once."""
+        """Let Ctrl-C, SIGTERM and SIGHUP ask within the block, so that files are finished; a second one ends at once.
+
+        SIGHUP, of a closed terminal, is left alone where it is ignored, as under nohup.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python gives signals to the main thread only
             return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             yield
         finally:

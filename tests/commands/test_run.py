@@ -277,7 +277,7 @@ def test_without_the_export_packages_one_line_tells_how(folder, capsys, monkeypa
 # --- interrupted ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_finishes_the_files(folder, number, code):
     """A long clip is interrupted once it has written something: the video plays, the lines are whole and as many."""
     write_clip(Path("long.avi"), frames=20_000)
@@ -304,9 +304,9 @@ def test_a_signal_finishes_the_files(folder, number, code):
 
 
 def test_signals_are_handled_as_before_after_a_run(folder):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert run("--source", "clip.avi", "--limit", 1) == 0
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
 # --- the window -------------------------------------------------------------------------------------------------
