@@ -18,7 +18,7 @@ from ..runner.outputs import OutputOptions
 from ..runner.run import RunOptions
 from ..stream.camera import Recovery
 from ..stream.capture import PIXEL_FORMATS, TIMEOUT_S, TRANSPORTS, CaptureOptions
-from ..stream.pipelines import DECODERS
+from ..stream.pipelines import DECODERS, is_gstreamer
 from ..stream.recording import RECORDING_FPS, SEGMENT_S
 from ..stream.segments import bytes_of
 from ..stream.sources import SourceOptions
@@ -90,6 +90,11 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--decoder", choices=DECODERS, default="software", help="what decodes videos and streams (default: %(default)s)"
+    )
+    group.add_argument(
+        "--scale",
+        metavar="WxH",
+        help="scale pictures before the CPU sees them, as 512x288: a Jetson's csi:N, --decoder gstreamer or jetson",
     )
     group = parser.add_argument_group("when cameras fail")
     group.add_argument(
@@ -220,9 +225,18 @@ def _model_and_source(args: argparse.Namespace) -> Tuple[Optional[str], Optional
 def _source_options(args: argparse.Namespace) -> SourceOptions:
     if args.retries is not None and args.retries < 0:
         raise InputError(f"--retries wants a number from 0 up; got {args.retries}.")
+    on_connector = args.camera and all(name.split("=")[-1].startswith("csi:") for name in args.camera)
+    if args.scale is not None and not (on_connector or is_gstreamer(args.decoder)):
+        raise InputError("--scale is for a Jetson's csi:N cameras and for --decoder gstreamer or jetson.")
     return SourceOptions(
         CaptureOptions(
-            _size_of(args.size), args.camera_fps, args.pixel_format, args.transport, args.timeout, args.decoder
+            _size_of(args.size, "--size"),
+            args.camera_fps,
+            args.pixel_format,
+            args.transport,
+            args.timeout,
+            args.decoder,
+            _size_of(args.scale, "--scale"),
         ),
         Recovery(args.timeout, args.retries, args.allow_repeats),
         args.every,
@@ -230,13 +244,13 @@ def _source_options(args: argparse.Namespace) -> SourceOptions:
     )
 
 
-def _size_of(text: Optional[str]) -> Optional[Tuple[int, int]]:
+def _size_of(text: Optional[str], option: str) -> Optional[Tuple[int, int]]:
     """Return (width, height) in pixels."""
     if text is None:
         return None
     size = re.fullmatch(r"(\d+)[xX](\d+)", text)
     if size is None or not int(size.group(1)) or not int(size.group(2)):
-        raise InputError(f"--size wants WIDTHxHEIGHT, as 1280x720; got {text}.")
+        raise InputError(f"{option} wants WIDTHxHEIGHT, as 1280x720; got {text}.")
     return int(size.group(1)), int(size.group(2))
 
 

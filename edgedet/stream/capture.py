@@ -38,6 +38,7 @@ class CaptureOptions:
     transport:    of RTSP: "tcp" loses nothing, "udp" delays nothing.
     timeout_s:    until a network host, or a camera that runs, is taken for lost.
     decoder:      one of ``pipelines.DECODERS``.
+    scaled_wh:    size that a pipeline of GStreamer scales pictures to before they are seen; None: as they come.
     """
 
     size_wh: Optional[Tuple[int, int]] = None
@@ -46,6 +47,7 @@ class CaptureOptions:
     transport: str = "tcp"
     timeout_s: float = TIMEOUT_S
     decoder: str = "software"
+    scaled_wh: Optional[Tuple[int, int]] = None
 
 
 DEFAULTS = CaptureOptions()
@@ -162,7 +164,7 @@ def open_video(path: Path, options: CaptureOptions = DEFAULTS) -> Capture:
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes).")
     if is_gstreamer(options.decoder):
-        return open_pipeline(file_pipeline(str(path), options.decoder), str(path))
+        return open_pipeline(file_pipeline(str(path), options.decoder, options.scaled_wh), str(path))
     cv2 = require("cv2", "reading a video")
     if options.decoder == "software":
         capture = cv2.VideoCapture(str(path))
@@ -179,7 +181,7 @@ def open_url(url: str, options: CaptureOptions = DEFAULTS, live: bool = True) ->
     name = public_name(url)
     began_s = time.monotonic()
     if is_gstreamer(options.decoder):
-        pipeline = stream_pipeline(url, options.decoder, options.transport, options.timeout_s)
+        pipeline = stream_pipeline(url, options.decoder, options.transport, options.timeout_s, options.scaled_wh)
         return open_pipeline(pipeline, name)
     cv2 = require("cv2", "reading a stream")
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):

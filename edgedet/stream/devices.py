@@ -72,7 +72,8 @@ def open_csi(number: int, options: CaptureOptions = DEFAULTS) -> Capture:
     if "Raspberry" in board:
         return PiCapture(number, options)
     if "NVIDIA" in board or "Jetson" in board:
-        return open_pipeline(csi_pipeline(number, options.size_wh, options.fps), f"camera csi:{number}")
+        pipeline = csi_pipeline(number, options.size_wh, options.fps, options.scaled_wh)
+        return open_pipeline(pipeline, f"camera csi:{number}")
     raise UnsupportedError(
         f"csi:{number} is a camera on the connector of a Jetson or a Raspberry Pi; this is {board or 'neither'}."
     )

@@ -6,11 +6,14 @@ from typing import Optional, Tuple
 
 from ..errors import UnsupportedError, require
 
-# How decoded pictures become BGR. decodebin takes the board's hardware decoder by its rank where it has one; a Jetson's
-# leaves pictures in NVMM memory, from where nvvidconv fetches them (NVIDIA's Accelerated GStreamer guide).
+Size = Optional[Tuple[int, int]]  # (width, height) in pixels; None: as it comes
+
+# How decoded pictures become BGR; {size} is ",width=W,height=H" or nothing. decodebin takes the board's hardware
+# decoder by its rank where it has one; a Jetson's leaves pictures in NVMM memory, from where nvvidconv fetches them. It
+# scales on the way, by the VIC and not the CPU, to the size in its caps (NVIDIA's Accelerated GStreamer guide).
 _CONVERT = {
-    "gstreamer": "videoconvert",
-    "jetson": "nvvidconv ! video/x-raw,format=BGRx ! videoconvert",
+    "gstreamer": "videoscale ! video/x-raw{size} ! videoconvert",
+    "jetson": "nvvidconv ! video/x-raw,format=BGRx{size} ! videoconvert",
 }
 DECODERS = ("software", "ffmpeg-hardware", *_CONVERT)
 CSI_SIZE_WH, CSI_FPS = (1280, 720), 30.0  # a mode of the usual sensors (IMX219, IMX477)
@@ -19,16 +22,19 @@ _NEWEST = "appsink drop=true max-buffers=1 sync=false"
 _EVERY = "appsink drop=false max-buffers=4 sync=false"
 
 
-def csi_pipeline(sensor: int, size_wh: Optional[Tuple[int, int]], fps: Optional[float]) -> str:
-    """Return the pipeline of a Jetson's CSI camera; the size and rate must be a mode of the sensor."""
+def csi_pipeline(sensor: int, size_wh: Size, fps: Optional[float], scaled_wh: Size = None) -> str:
+    """Return the pipeline of a Jetson's CSI camera; the size and rate must be a mode of the sensor.
+
+    scaled_wh: what the board's scaler makes of it before the CPU sees it; here and below.
+    """
     width, height = size_wh or CSI_SIZE_WH
     return (
         f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width={width},height={height},"
-        f"framerate={round(fps or CSI_FPS)}/1,format=NV12 ! {_CONVERT['jetson']} ! video/x-raw,format=BGR ! {_NEWEST}"
+        f"framerate={round(fps or CSI_FPS)}/1,format=NV12 ! {_converted('jetson', scaled_wh)} ! {_NEWEST}"
     )
 
 
-def stream_pipeline(url: str, decoder: str, transport: str, timeout_s: float) -> str:
+def stream_pipeline(url: str, decoder: str, transport: str, timeout_s: float, scaled_wh: Size = None) -> str:
     """Return the pipeline that decodes a network stream by ``decoder``, one of DECODERS."""
     if url.startswith("rtsp"):
         timeout_us = round(timeout_s * 1e6)
@@ -38,12 +44,19 @@ def stream_pipeline(url: str, decoder: str, transport: str, timeout_s: float) ->
         )
     else:
         source = f"uridecodebin uri={_quoted(url)}"
-    return f"{source} ! {_CONVERT[decoder]} ! video/x-raw,format=BGR ! {_NEWEST}"
+    return f"{source} ! {_converted(decoder, scaled_wh)} ! {_NEWEST}"
 
 
-def file_pipeline(path: str, decoder: str) -> str:
+def file_pipeline(path: str, decoder: str, scaled_wh: Size = None) -> str:
     """Return the pipeline that decodes every frame of a file by ``decoder``, one of DECODERS."""
-    return f"filesrc location={_quoted(path)} ! decodebin ! {_CONVERT[decoder]} ! video/x-raw,format=BGR ! {_EVERY}"
+    return f"filesrc location={_quoted(path)} ! decodebin ! {_converted(decoder, scaled_wh)} ! {_EVERY}"
+
+
+def _converted(decoder: str, scaled_wh: Size) -> str:
+    size = "" if scaled_wh is None else f",width={scaled_wh[0]},height={scaled_wh[1]}"
+    if decoder == "gstreamer" and not size:
+        return "videoconvert ! video/x-raw,format=BGR"
+    return f"{_CONVERT[decoder].format(size=size)} ! video/x-raw,format=BGR"
 
 
 def is_gstreamer(decoder: str) -> bool:

@@ -205,6 +205,8 @@ def test_ended_by_a_signal_in_the_middle_of_a_recording(folder, number, code):
         (["--source", "clip.avi", "--every", "0"], "--every wants a number from 1 up; got 0."),
         (["--source", "clip.avi", "--max-fps", "0"], "--max-fps wants a number above 0; got 0.0."),
         (["--source", "clip.avi", "--size", "big"], "--size wants WIDTHxHEIGHT, as 1280x720; got big."),
+        (["--source", "clip.avi", "--scale", "512x288"], "--scale is for a Jetson's csi:N cameras and for --decoder"),
+        (["--camera", "csi:0", "--scale", "512"], "--scale wants WIDTHxHEIGHT, as 1280x720; got 512."),
         (["--source", "clip.avi", "--retries", "-1"], "--retries wants a number from 0 up; got -1."),
         (["--source", "clip.avi", "--timeout", "0"], "--timeout wants a number above 0"),
         (["--camera", "0", "--keep", "much"], "wanted a size such as 10GB"),

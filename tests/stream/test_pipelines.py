@@ -13,7 +13,7 @@ import pytest
 
 from edgedet.errors import UnsupportedError
 from edgedet.stream import pipelines
-from edgedet.stream.pipelines import file_pipeline, is_gstreamer, require_gstreamer, stream_pipeline
+from edgedet.stream.pipelines import csi_pipeline, file_pipeline, is_gstreamer, require_gstreamer, stream_pipeline
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV runs the pipelines")
 
@@ -24,6 +24,51 @@ def test_rtsp_by_a_jetsons_decoder():
         "tcp-timeout=10000000 ! decodebin ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! "
         "video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
     )
+
+
+# What the elements' documents name: formats of the pad behind nvvidconv in ordinary memory (NVIDIA, Accelerated
+# GStreamer, "Video Format Conversion with GStreamer-1.0"), and the one that OpenCV's appsink takes as three channels.
+CAPS = {
+    "nvvidconv": {"I420", "UYVY", "YUY2", "YVYU", "NV12", "GRAY8", "BGRx", "RGBA"},
+    "videoconvert": {"BGR"},
+}
+
+
+def parsed(pipeline: str) -> list[tuple[str, dict[str, str]]]:
+    """Return (element, the caps that follow it) of a pipeline of elements and caps, as gst-launch splits it."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for part in pipeline.split(" ! "):
+        if part.startswith("video/x-raw"):
+            media, *fields = part.split(",")
+            assert not found[-1][1]  # one filter an element
+            found[-1][1].update(media=media, **dict(field.split("=") for field in fields))
+        else:
+            found.append((part.split()[0], {}))
+    return found
+
+
+@pytest.mark.parametrize("scaled_wh", [None, (512, 288)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda wh: csi_pipeline(0, (1920, 1080), 30.0, wh),
+        lambda wh: stream_pipeline("rtsp://cam/x", "jetson", "tcp", 10.0, wh),
+        lambda wh: file_pipeline("a.mp4", "jetson", wh),
+        lambda wh: file_pipeline("a.mp4", "gstreamer", wh),
+    ],
+    ids=["csi", "rtsp", "file", "gstreamer"],
+)
+def test_pictures_are_scaled_before_the_cpu_converts_them(make, scaled_wh):
+    """By the element that fetches them from the decoder; every filter names what its element can give."""
+    elements = parsed(make(scaled_wh))
+    names = [name for name, _ in elements]
+    assert names[-2:] == ["videoconvert", "appsink"]
+    for name, caps in elements:
+        assert caps.get("format") is None or caps["format"] in CAPS.get(name, {"NV12"})
+    sizes = {name: (caps["width"], caps["height"]) for name, caps in elements if "width" in caps}
+    sizes.pop("nvarguscamerasrc", None)  # the sensor's mode stays as it was asked for
+    scaler = "nvvidconv" if "nvvidconv" in names else "videoscale"
+    assert sizes == ({} if scaled_wh is None else {scaler: ("512", "288")})
 
 
 def test_a_file_loses_no_frame():
