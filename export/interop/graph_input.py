@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -33,7 +34,8 @@ def take_float_planes(model: onnx.ModelProto, meta: ArtifactMeta, name: str) -> 
         raise UnsupportedError(f"the graph starts with {kinds}, not with Cast, Sub, Transpose: export the model again.")
     sub, transpose = graph.node[1], graph.node[2]
     mean = next(item for item in graph.initializer if item.name == sub.input[1])
-    planes = numpy_helper.to_array(mean).reshape(1, 3, 1, 1)
+    # the same three numbers at each pixel
+    planes = np.broadcast_to(numpy_helper.to_array(mean), (1, *meta.spec.input_hw, 3))[0, 0, 0].reshape(1, 3, 1, 1)
     graph.initializer.append(numpy_helper.from_array(planes, f"{mean.name}.planes"))
     centred = helper.make_node("Sub", [name, f"{mean.name}.planes"], [transpose.output[0]], name=f"{sub.name}.planes")
     stale = {graph.node[0].output[0], sub.output[0]}

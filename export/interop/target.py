@@ -15,7 +15,7 @@ from edgedet.engines.base import open_engine
 from edgedet.errors import InputError, VerificationError
 from edgedet.export.interop.onnx_detections import LOWEST_SCORE
 from edgedet.files import atomic_path
-from edgedet.postprocess import postprocess
+from edgedet.postprocess import MAX_BOXES, postprocess
 from edgedet.types import Detections, ModelInput
 
 LEAST_IOU = 0.99  # of a box in the target's file with edgedet's own
@@ -90,14 +90,17 @@ class Agreement:
 
 @contextmanager
 def verified_file(request: Request, name: str, made_from: Path, reader: Callable[[Path], Reader],
-                  agreements: list[Agreement]) -> Iterator[Path]:  # fmt: skip
-    """Yield a temporary path; compare what is written there with ``made_from``, and keep it only where it agrees."""
+                  agreements: list[Agreement], rows: int = MAX_BOXES) -> Iterator[Path]:  # fmt: skip
+    """Yield a temporary path; compare what is written there with ``made_from``, and keep it only where it agrees.
+
+    rows: boxes of a picture that the file has room for.
+    """
     with atomic_path(request.folder / name) as temporary:
         yield temporary
-        agreements.append(compare(reader(temporary), made_from, request, name))
+        agreements.append(compare(reader(temporary), made_from, request, name, rows))
 
 
-def compare(read: Reader, made_from: Path, request: Request, name: str) -> Agreement:
+def compare(read: Reader, made_from: Path, request: Request, name: str, rows: int = MAX_BOXES) -> Agreement:
     """Compare a target's boxes with edgedet's, box by box; raises VerificationError where they differ.
 
     Both are cut to the model's input, not to the picture in it. A box within MOST_SCORE_DIFFERENCE of the lowest score
@@ -112,7 +115,7 @@ def compare(read: Reader, made_from: Path, request: Request, name: str) -> Agree
             expected = postprocess(
                 engine.infer(frame.pixels), anchors_yxyx, 1.0, meta.spec.input_hw, LOWEST_SCORE, rules=meta.nms
             )
-            pairs = _paired(expected, actual, name)
+            pairs = _paired(expected[:rows], actual, name)
             boxes += len(pairs)
             least_iou = min([least_iou, *(iou for iou, _ in pairs)])
             most = max([most, *(difference for _, difference in pairs)])

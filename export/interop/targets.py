@@ -30,6 +30,9 @@ class Target:
 TARGETS = (
     Target("onnx-nms", "onnx_nms"),
     Target("tflite-app", "tflite_app", tflite=True),
+    Target("deepstream", "deepstream"),
+    Target("triton", "triton"),
+    Target("frigate", "frigate", tflite=True),
 )
 NAMES = tuple(target.name for target in TARGETS)
 

@@ -83,7 +83,7 @@ def _centred_anchors(meta: ArtifactMeta) -> np.ndarray:
 
 def _joined(builder: TfliteBuilder, levels: list[int], width: int, name: str) -> int:
     """Join prediction maps (1, h, w, anchors x width) to one float tensor (1, A, width)."""
-    parts = []
+    parts: list[int] = []
     for tensor in levels:
         shape = (1, int(np.prod(builder.tensors[tensor].shape)) // width, width)
         flat = _like(builder, tensor, f"{name}.{len(parts)}", shape)
