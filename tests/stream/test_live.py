@@ -77,7 +77,7 @@ def test_frames_are_fresh_with_a_detector_ten_times_slower_than_the_camera():
     assert all(result.age_ms / 1e3 >= inference_s for result, inference_s in zip(results, inferences_s, strict=True))
     one = summary.cameras[0]
     assert one.processed == 12
-    assert one.dropped > 60
+    assert one.dropped > one.processed  # nine of ten, where the machine is free
     assert one.age_p50_ms == pytest.approx(np.median([result.age_ms for result in results]))
 
 

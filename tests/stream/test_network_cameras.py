@@ -147,8 +147,7 @@ def test_sixty_a_second_against_a_slow_detector():
             behind.append(camera.produced - 1 - number_of(frame.bgr))
             time.sleep(10 / 60)
         assert np.median(behind[1:]) <= 2
-        assert max(behind[1:]) < 10
-        assert source.stats()[0].dropped > 60
+        assert source.stats()[0].dropped > len(behind)
 
 
 def test_a_host_that_takes_the_connection_and_says_nothing():
