@@ -65,7 +65,8 @@ def _run_command(name: str, argv: List[str]) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(argv)
     outputs = {f"--{name.replace('_', '-')}": getattr(args, name) for name in getattr(module, "OUTPUTS", ())}
-    check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())))
+    may_fail = getattr(args, "on_write_error", "stop") == "go-on"
+    check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())), may_fail)
     return int(module.run(args))
 
 

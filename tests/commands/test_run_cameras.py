@@ -161,6 +161,17 @@ def test_outputs_that_cannot_be_written_end_the_run_or_not_as_the_user_chose(fol
     assert error[1].startswith("edgedet: 1 failed, 5 frames done: cannot write rec/out-")
 
 
+def test_a_folder_that_is_not_there_yet_does_not_keep_a_run_from_starting(folder, capsys):
+    """A disk may be mounted later than the service starts."""
+    Path("file").touch()
+    with mjpeg_camera() as camera:
+        options = ["--camera", camera.url, "--limit", 3, "--jsonl", "out.jsonl", "--save", "file/out.mkv"]
+        assert run(*options) == 2
+        assert capsys.readouterr().err.startswith("edgedet: cannot write file/out.mkv")
+        assert run(*options, "--on-write-error", "go-on") == 1
+    assert len(lines_of("out.jsonl")) == 3
+
+
 @contextmanager
 def process(*options):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
