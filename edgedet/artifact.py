@@ -1,4 +1,4 @@
-"""What a device must know of a model file, kept inside the file. Knows JSON and files; no engine, no torch.
+"""The metadata that edgedet keeps inside each model file: all that a device needs in order to use the file.
 
 An ONNX file carries it as ``metadata_props["edgedet"]``; other formats say where in their engine module.
 """
@@ -15,7 +15,7 @@ from .specs import DetectorSpec
 
 META_KEY = "edgedet"
 FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)  # 1, of edgedet 0.1, knows no rules of post-processing and counts anchor scales
+READ_VERSIONS = (1, 2)  # 1, of edgedet 0.1, has no rules of post-processing, and a count in place of the anchor scales
 MAX_META_BYTES = 4 << 20  # a file that claims more metadata than this is not ours
 
 
@@ -31,7 +31,7 @@ class ArtifactMeta:
     outputs:       names in the order (class logits, box codes).
     nms:           how the outputs become detections.
     versions:      of edgedet and of the packages that wrote the file.
-    report:        figures of the verification, the gate and the like, as they were printed.
+    report:        figures of the verification, the accuracy gate and other checks, as they were printed.
     """
 
     spec: DetectorSpec
@@ -58,7 +58,7 @@ class ArtifactMeta:
 
     @staticmethod
     def from_json(text: str) -> ArtifactMeta:
-        """Parse ``to_json``'s text; raises ArtifactError where it is damaged or of a newer edgedet."""
+        """Parse the text of ``to_json``; raises ArtifactError where it is damaged or written by a newer edgedet."""
         if len(text) > MAX_META_BYTES:
             raise ArtifactError(f"the model's metadata is {len(text)} bytes; at most {MAX_META_BYTES} are expected.")
         try:

@@ -1,7 +1,7 @@
-"""A process of its own for each thing that may fail, end or grow: one engine, one export. Knows no model.
+"""Run work that may crash, hang or take much memory in a child process: one engine, one export.
 
-What a child needs is its own: its memory and CPU time are those of one model, and where a library ends the process or
-the system kills it, the others go on. Children start afresh (spawn), so nothing of the caller is counted.
+A child's memory and CPU time are those of its work alone, and where a library ends the child or the system kills it,
+the caller goes on. Children start afresh (spawn), so nothing of the caller is counted.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from . import errors
 from .errors import DeviceError, EdgeDetError
 
 Handler = Callable[[Any], Any]
-_END_S = 3.0  # to leave by itself, before it is killed
-_ORPHAN_END_S = 10.0  # the same, where the caller is gone and nobody else would kill it
+_END_S = 3.0  # time for a child to end by itself, before it is killed
+_ORPHAN_END_S = 10.0  # the same for a child whose caller has ended, which nobody else would kill
 _starting = threading.Lock()  # multiprocessing's list of children is not made for threads that start at the same time
 
 
@@ -34,32 +34,32 @@ class Child:
     def __init__(self, make: Callable[..., tuple[Any, Handler | None]], *args: Any) -> None:
         """Start; ``first`` waits for the first answer. ``make`` and ``args`` must be picklable."""
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._owed = 1  # answers that have not come
-        self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
+        self._pipe, child_end = context.Pipe()
+        self._pending = 1  # answers that have not been received
+        self._process = context.Process(target=_serve, args=(child_end, make, args), daemon=True)
         with _starting, _interrupts_held():  # inherited: Ctrl-C is for the caller to handle
             self._process.start()
-        theirs.close()
+        child_end.close()
 
     def first(self, timeout_s: Optional[float] = None) -> Any:
-        """Return what ``make`` gave; raises what it raised, or DeviceError where the process ended.
+        """Return the first answer of ``make``; raises the error that it raised, or DeviceError where the process ended.
 
-        Raises TimeoutError where it gave nothing in time; the answer may be asked for again.
+        Raises TimeoutError where no answer came in time; a second call waits for it again.
         """
-        return self._answer(timeout_s)
+        return self._receive_answer(timeout_s)
 
     def ask(self, question: Any, timeout_s: Optional[float] = None) -> Any:
         """Return the handler's answer; raises as ``first``. After a TimeoutError only ``kill`` is of use."""
-        while self._owed:  # to a question whose asker was interrupted
-            self._received(timeout_s)
-        with suppress(OSError), _whole():  # it has ended: _answer says why
-            self._owed += 1
+        while self._pending:  # the answer to a question that was interrupted
+            self._receive(timeout_s)
+        with suppress(OSError), _delay_interrupts():  # where the child has ended, _receive_answer says why
+            self._pending += 1
             self._pipe.send(question)
-        return self._answer(timeout_s)
+        return self._receive_answer(timeout_s)
 
     def kill(self) -> None:
-        """End the process at once, also where it hangs in a library; may be called from any thread."""
-        with suppress(ValueError):  # it was closed meanwhile
+        """End the process at once, even where it hangs in a library; may be called from any thread."""
+        with suppress(ValueError):  # it was already closed
             self._process.kill()
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Child:
         if self._process.is_alive():
             self._process.kill()
             self._process.join(_END_S)
-        with suppress(ValueError):  # it hangs in the kernel, as a broken driver makes it, and stays behind
+        with suppress(ValueError):  # a process that a broken driver holds in the kernel cannot be ended
             self._process.close()
 
     def __enter__(self) -> Child:
@@ -87,28 +87,29 @@ class Child:
             self._process.terminate()
         self.close()
 
-    def _answer(self, timeout_s: Optional[float]) -> Any:
-        kind, value = self._received(timeout_s)
-        if kind == "":
+    def _receive_answer(self, timeout_s: Optional[float]) -> Any:
+        error_name, value = self._receive(timeout_s)
+        if error_name == "":
             return value
-        raise getattr(errors, kind, DeviceError)(value)
+        raise getattr(errors, error_name, DeviceError)(value)
 
-    def _received(self, timeout_s: Optional[float]) -> tuple[str, Any]:
+    def _receive(self, timeout_s: Optional[float]) -> tuple[str, Any]:
+        """Return (class name of an error or "", value)."""
         try:
             if not self._pipe.poll(timeout_s):  # Ctrl-C ends this
                 raise TimeoutError
-            with _whole():
+            with _delay_interrupts():
                 answer: tuple[str, Any] = self._pipe.recv()
-                self._owed -= 1
+                self._pending -= 1
             return answer
         except TimeoutError:
             raise
         except (EOFError, OSError):
             self._process.join()
-            raise DeviceError(_end_of(self._process.exitcode)) from None
+            raise DeviceError(_explain_exit(self._process.exitcode)) from None
 
 
-def _end_of(code: int | None) -> str:
+def _explain_exit(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "the system killed its process, most likely for want of memory"
     if code is not None and code < 0:
@@ -120,21 +121,21 @@ _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
-    """Put signals that end a run off until the block is done: after half a message a pipe is of no use."""
+def _delay_interrupts() -> Iterator[None]:
+    """Put signals that end a run off until the block is done: half a message makes a pipe unusable."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
     numbers = [number for number in _ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 class _interrupts_held:  # noqa: N801 (a context manager, used as a function)
@@ -151,17 +152,17 @@ _HAS_MASK = hasattr(signal, "pthread_sigmask")
 
 
 def _end_with_the_caller() -> None:
-    """Run in the child: a caller that was killed cannot hang up, and some work takes half an hour."""
+    """End this child when its caller has ended: a caller that was killed cannot close the pipe. Runs in the child."""
     caller = multiprocessing.parent_process()
     if caller is not None:
         caller.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_ORPHAN_END_S)
-        os._exit(1)  # it hangs in a library, where Python's handler of the signal does not run
+        os._exit(1)  # the main thread hangs in a library, where Python does not run its signal handler
 
 
 def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tuple[Any, ...]) -> None:
-    """Run in the child: answer until the caller hangs up."""
+    """Answer questions until the caller closes the pipe. Runs in the child."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that files half written are removed
@@ -172,7 +173,7 @@ def _serve(pipe: Any, make: Callable[..., tuple[Any, Handler | None]], args: tup
         while handler is not None:
             pipe.send(("", handler(pipe.recv())))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the caller hung up
+        return  # the caller closed the pipe
     except EdgeDetError as error:
         pipe.send((type(error).__name__, str(error)))
     except Exception as error:  # each library has exceptions of its own
@@ -184,11 +185,11 @@ _ALONE += "getattr(load(sys.argv[2]), sys.argv[3])(*sys.argv[4:])"
 
 
 def run_alone(function: Callable[..., None], *args: str, timeout_s: Optional[float] = None) -> str:
-    """Run a module's function in a fresh interpreter and return what it printed on stdout, which is something.
+    """Run a module's function in a fresh interpreter and return what it printed on stdout, which must not be empty.
 
-    A Child loads the caller's program anew, so it needs a program that allows that (``if __name__ == "__main__"``) and
-    packages that work. Here nothing is loaded but the function's module: for trying what may end the process.
-    Raises DeviceError in one line that says how it ended.
+    A Child imports the caller's program again, so it needs a program that allows that (``if __name__ == "__main__"``)
+    and packages that work. ``run_alone`` imports only the function's module, so it can try code that may end the
+    process. Raises DeviceError in one line that says how the process ended.
     """
     root = str(Path(__file__).resolve().parents[1])
     command = [sys.executable, "-c", _ALONE, root, function.__module__, function.__name__, *args]

@@ -1,6 +1,6 @@
-"""Which models were compared with the code base that they are from, number by number. Stdlib only.
+"""Which models were compared with the code base that they come from, number by number.
 
-The only such table: docs/checkpoints.md is checked against it, and it against the runs that the tests hold.
+There is no other such table: tests check docs/checkpoints.md against it, and it against their own comparisons.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMPARED: Dict[str, FrozenSet[str]] = {
 
 
 def parity_of(spec: DetectorSpec) -> str:
-    """Return how far a model was compared with its own code base: one of the three words above."""
+    """Return how far a model was compared with its own code base: NUMBERS, LAYOUT_ONLY or NOT_COMPARED."""
     if spec.name not in SPECS:
         return NOT_COMPARED
     # AdvProp models differ from their twins in normalisation only

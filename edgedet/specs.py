@@ -1,4 +1,4 @@
-"""The EfficientDet family as a table: D0-D7, D7x and Lite0-4. Stdlib only; knows no weights and no engine.
+"""The EfficientDet family as a table: D0-D7, D7x and Lite0-4.
 
 Sources: google/automl efficientdet/hparams_config.py; rwightman effdet/config/model_config.py; arXiv 1911.09070.
 """
@@ -20,7 +20,7 @@ MIN_SIDE = 128  # below this P7 would have no cell of its own
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """All that fixes one EfficientDet's structure, pre-processing and anchors.
+    """One variant of EfficientDet: its structure, pre-processing and anchors.
 
     name:            for example "tf_efficientdet_d0".
     backbone:        "b0".."b7" or "lite0".."lite4".
@@ -29,7 +29,7 @@ class DetectorSpec:
     activation:      "swish" or "relu6".
     padding:         "same" (TensorFlow's, asymmetric on stride 2) or "symmetric"; of BiFPN and heads.
     backbone_padding: the same of the backbone.
-    pool_padding:    what max-pools see outside the feature: "nothing", or "zeros" (zylo117), which can win.
+    pool_padding:    what max-pools read outside the feature: "nothing", or "zeros" (zylo117), which can be the maximum.
     pool_first:      whether a feature is made smaller before its width is changed (automl's conv_after_downsample).
     anchor_scale:    side of a level's smallest square anchor, in strides of the level.
     anchor_scales:   factors on it, one a size of anchor.
@@ -66,7 +66,7 @@ class DetectorSpec:
 
     @property
     def num_levels(self) -> int:
-        """Number of pyramid levels that the heads see."""
+        """Number of pyramid levels that the heads read."""
         return self.max_level - self.min_level + 1
 
     @property
@@ -171,7 +171,7 @@ PHI = {**{phi: f"tf_efficientdet_d{phi}" for phi in range(8)}, 8: "tf_efficientd
 
 
 def spec_for(name: str) -> DetectorSpec:
-    """Return the family table's row; raises InputError listing the names where there is none."""
+    """Return the variant of this name; raises InputError that lists all names where there is none."""
     if name not in SPECS:
         raise InputError(f"unknown model {name!r}; choose from {', '.join(SPECS)}.")
     return SPECS[name]

@@ -18,7 +18,7 @@ Scale = Union[float, Tuple[float, float]]  # of both axes, or of x and y
 class Gap:
     """A time in which a camera gave nothing new.
 
-    reason:  what was noticed, in words.
+    reason:  why, in words.
     seconds: from the last picture before it to the first one after it.
     """
 
@@ -57,7 +57,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class ModelInput:
-    """What an engine is fed.
+    """The picture as the network takes it, and how to get back to the source's pixels.
 
     pixels:          (1, H, W, 3) uint8 BGR; a view on a buffer that the next frame overwrites.
     scale_to_source: multiply model pixels by this to get source pixels; a pair (x, y) where the axes differ.
@@ -71,9 +71,9 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class LevelScales:
-    """What the integers of one pyramid level stand for: real = scale x (integer - zero point), int8.
+    """How to turn one pyramid level's int8 outputs into real numbers: real = scale x (integer - zero point).
 
-    num_anchors: of the level.
+    num_anchors: number of anchors of the level.
     logits:      (scale, zero point) of its class logits.
     codes:       (scale, zero point) of its box codes.
     """
@@ -85,12 +85,12 @@ class LevelScales:
 
 @dataclass(frozen=True, eq=False)
 class RawOutputs:
-    """What the network says of one picture, before any decision.
+    """The network's outputs for one picture, before thresholds and NMS.
 
     class_logits: (A, C) float32, before the sigmoid; or int8. A anchors in the order of ``edgedet.anchors``.
     box_codes:    (A, 4) float32, ty tx th tw relative to the anchor; or int8.
-    levels:       int8 only: what the integers mean, level by level from the finest. A full-INT8 network's outputs stay
-                  as they are, so that only what passes the threshold is turned into real numbers.
+    levels:       int8 only: scales and zero points, level by level from the finest. A full-INT8 network's outputs stay
+                  integers, so that only those that pass the threshold are turned into real numbers.
     """
 
     class_logits: np.ndarray
@@ -105,9 +105,9 @@ class RawOutputs:
             raise ShapeError(f"{logits[0]} anchors need levels of as many; got {self.levels}.")
 
     def logit_bounds(self, threshold: float) -> List[Tuple[int, float]]:
-        """Return (end, bound) of each level: anchors before ``end`` pass where class_logits > bound.
+        """Return (end, bound) of each level: the level's anchors, up to ``end``, pass where class_logits > bound.
 
-        The smallest integer stands for "this or less", so it never passes.
+        threshold: a real logit. The smallest integer stands for "this or less", so it never passes.
         """
         if not self.levels:
             return [(len(self.class_logits), threshold)]
@@ -117,23 +117,23 @@ class RawOutputs:
 
     def logits_at(self, anchor_ids: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
         """Return (n,) float32 logits of n (anchor, class) pairs."""
-        return self._real(self.class_logits[anchor_ids, class_ids], anchor_ids, "logits")
+        return self._dequantise(self.class_logits[anchor_ids, class_ids], anchor_ids, "logits")
 
     def codes_at(self, anchor_ids: np.ndarray) -> np.ndarray:
         """Return (n, 4) float32 box codes of n anchors."""
-        return self._real(self.box_codes[anchor_ids], anchor_ids, "codes")
+        return self._dequantise(self.box_codes[anchor_ids], anchor_ids, "codes")
 
     def real(self) -> RawOutputs:
         """Return all outputs as float32."""
         if not self.levels:
             return self
-        everything = np.arange(len(self.box_codes))
-        return RawOutputs(self._real(self.class_logits, everything, "logits"), self.codes_at(everything))
+        anchor_ids = np.arange(len(self.box_codes))
+        return RawOutputs(self._dequantise(self.class_logits, anchor_ids, "logits"), self.codes_at(anchor_ids))
 
     def _scales(self, kind: str) -> List[Tuple[float, int]]:
         return [getattr(level, kind) for level in self.levels]
 
-    def _real(self, values: np.ndarray, anchor_ids: np.ndarray, kind: str) -> np.ndarray:
+    def _dequantise(self, values: np.ndarray, anchor_ids: np.ndarray, kind: str) -> np.ndarray:
         if not self.levels:
             return values
         ends = np.cumsum([level.num_anchors for level in self.levels])
@@ -210,7 +210,7 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class CameraStats:
-    """What one camera has done so far.
+    """Counts and times of one camera since the start.
 
     captured = processed + dropped + skipped + stale, and at most one frame more that waits for the detector.
 

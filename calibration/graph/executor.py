@@ -1,7 +1,7 @@
-"""Run a fused float graph in PyTorch, value by value. Knows the operators of export/fusion, no quantisation.
+"""Run a fused float graph in PyTorch, operator by operator, for the operators that ``export/fusion`` writes.
 
-onnxruntime is faster, but shows and changes nothing on the way; calibration needs to look at every value, and recovery
-to change some.
+onnxruntime is faster, but gives no access to the values inside the graph: calibration reads every value, and recovery
+changes some.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Executor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return class logits (N, A, C) and box codes (N, A, 4) of (N, H, W, 3) uint8 BGR pixels.
 
-        visit: is shown each node's output and returns what the nodes behind it shall see.
-        convs: integers, by node name, that replace the float weights and biases.
+        visit: called with each node and its output; returns the value that the nodes after it read.
+        convs: node name -> integers that replace the float weights and biases.
         """
         values: dict[str, Tensor] = {"pixels": torch.from_numpy(pixels)}
         for index, (node, attributes) in enumerate(self.steps()):
             inputs = [self._read(name, values) for name in node.input]
             if convs and node.name in convs:
-                inputs = [inputs[0], *dequantised(convs[node.name])]
+                inputs = [inputs[0], *dequantise(convs[node.name])]
             value = compute(node, inputs, attributes)
             values[node.output[0]] = value if visit is None else visit(node, value)
             for name in node.input:
@@ -71,21 +71,22 @@ class Executor:
     def outputs_after(
         self, values: Mapping[str, Tensor], changed: Mapping[str, Tensor], visit: Visit | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return class logits and box codes where some of ``values`` are changed; computes what reads them only.
+        """Return class logits and box codes after some of ``values`` changed.
 
-        visit: as ``run``'s, for what is computed.
+        Computes only the nodes that depend on the changed values.
+        changed: the new values. visit: as in ``run``, for the nodes that are computed.
         """
-        now = dict(changed)
+        new = dict(changed)
         for index, (node, attributes) in enumerate(self.steps()):
-            if node.output[0] in changed or not any(name in now for name in node.input):
+            if node.output[0] in changed or not any(name in new for name in node.input):
                 continue
-            inputs = [now[name] if name in now else self._read(name, values) for name in node.input]
+            inputs = [new[name] if name in new else self._read(name, values) for name in node.input]
             value = compute(node, inputs, attributes)
-            now[node.output[0]] = value if visit is None else visit(node, value)
+            new[node.output[0]] = value if visit is None else visit(node, value)
             for name in node.input:
                 if self._last_use[name] == index:
-                    now.pop(name, None)
-        logits, codes = (now.get(name, values[name]) for name in OUTPUTS)
+                    new.pop(name, None)
+        logits, codes = (new.get(name, values[name]) for name in OUTPUTS)
         return logits, codes
 
     def _read(self, name: str, values: Mapping[str, Tensor]) -> Tensor | None:
@@ -101,8 +102,8 @@ def compute(node: onnx.NodeProto, inputs: list[Any], attributes: Mapping[str, An
     return _OPERATORS[node.op_type](inputs, attributes)
 
 
-def dequantised(q: QuantisedConv) -> tuple[Tensor, Tensor | None]:
-    """Return the weight and bias that a convolution's integers stand for."""
+def dequantise(q: QuantisedConv) -> tuple[Tensor, Tensor | None]:
+    """Return a convolution's weight and bias as real numbers."""
     weight = torch.from_numpy(q.weight * q.scales[:, None, None, None])
     return weight, None if q.bias is None else torch.from_numpy(q.bias)
 

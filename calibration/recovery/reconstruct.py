@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgedet.calibration.graph.executor import Executor, compute, dequantised
+from edgedet.calibration.graph.executor import Executor, compute, dequantise
 from edgedet.calibration.placement.plan import (
     CENTRED,
     INT8_MAX,
@@ -58,7 +58,7 @@ def reconstructed(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.n
         if node.name in convs:
             if not (is_dense and node.name == stem):
                 convs[node.name] = _reconstructed(node, attributes, inputs, convs[node.name], random)
-            inputs = [inputs[0], *dequantised(convs[node.name])]
+            inputs = [inputs[0], *dequantise(convs[node.name])]
         value = compute(node, inputs, attributes)
         name = node.output[0]
         if is_dense and name == CENTRED:
@@ -84,7 +84,7 @@ def _reconstructed(
     scales = torch.from_numpy(q.scales).double().reshape(groups, -1)
     integers = round_columns(rows, columns @ columns.transpose(1, 2), scales)
     made = QuantisedConv(integers.reshape(weight.shape).to(torch.int8).numpy(), q.scales, None)
-    difference = weight - dequantised(made)[0]
+    difference = weight - dequantise(made)[0]
     error = compute(node, [x, difference], attributes).mean((0, 2, 3))
     bias = error if len(inputs) < 3 or inputs[2] is None else inputs[2] + error
     return replace(made, bias=bias.float().numpy())

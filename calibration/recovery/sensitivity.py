@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edgedet.anchors import anchors_for
-from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantised
+from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantise
 from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, centre_of
 from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
 from edgedet.judge.agreement import counts_of, f1_of
@@ -83,7 +83,7 @@ class Layers:
         """Return class logits and box codes with one layer in INT8; ``values`` are ``float_values``'."""
         node, attributes = self._convs[layer]
         data = values[node.input[0]] + (self._shift if layer == self._stem else 0.0)
-        conv = compute(node, [data, *dequantised(self._plan.convs[layer])], attributes)
+        conv = compute(node, [data, *dequantise(self._plan.convs[layer])], attributes)
         tensors = self.tensors[layer]
 
         def rounding(node: onnx.NodeProto, value: Tensor) -> Tensor:

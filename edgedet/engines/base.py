@@ -1,4 +1,4 @@
-"""What an inference engine is, and how a model file is opened with its own. Knows no engine's library."""
+"""The interface of inference engines, and opening a model file with the engine that runs its kind."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from .table import engine_for, model_suffixes
 
 MAX_THREADS = 1024  # XNNPACK ends the process where the system refuses a thread; no board has as many cores
 
-
 CLOSED = "this engine was closed: open the model file again."
 E = TypeVar("E", bound="Engine")
 
 
 class Engine(Protocol):
-    """Runs one network on one picture at a time, not for two threads at once. A ``with`` block closes it."""
+    """Runs one network on one picture at a time; two threads must not use it at once. A ``with`` block closes it."""
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run (1, H, W, 3) uint8 BGR pixels; the outputs may be overwritten by the next call.
@@ -70,7 +69,7 @@ def check_threads(threads: int) -> None:
 def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
     """Open a model file with the engine that its suffix names, on ``threads`` CPU threads.
 
-    delegate: shared library that runs what it can of a TFLite file, for example libedgetpu.so.1.
+    delegate: shared library that runs the operators of a TFLite file that it supports, for example libedgetpu.so.1.
     Raises InputError for an impossible number of threads, ArtifactError where the file is missing, may not be read, is
     damaged or not made by edgedet, OutdatedError where it was built for another machine (``rebuild_model`` builds it
     again), MissingDependency where the engine's package is not installed, UnsupportedError where the delegate cannot be
@@ -99,10 +98,10 @@ def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = 
 
 
 def rebuild_model(path: Union[str, Path]) -> None:
-    """Build a model file again for this machine, as it was built; for files that ``open_engine`` calls outdated.
+    """Build a model file again for this machine with the same options; for files that ``open_engine`` calls outdated.
 
-    It takes minutes, and says how far it is on stderr. A failure leaves the file as it was. Raises whatever the build
-    raises, UnsupportedError for files that are not built on the machine that runs them.
+    It takes minutes and shows its progress on stderr. A failure leaves the file as it was. Raises the errors of the
+    build, and UnsupportedError for files that are not built on the machine that runs them.
     """
     spec = engine_for(path)
     rebuild = None if spec is None else getattr(import_module(spec.module), "rebuild", None)
@@ -114,7 +113,7 @@ def rebuild_model(path: Union[str, Path]) -> None:
 def read_meta(path: Union[str, Path]) -> ArtifactMeta:
     """Return a model file's metadata; the engine's package is needed only where the file cannot be read without it.
 
-    Raises as ``open_engine``.
+    Raises the same errors as ``open_engine``.
     """
     path = Path(path)
     spec = engine_for(path)

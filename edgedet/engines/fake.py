@@ -1,6 +1,6 @@
 """A fake engine that finds the same boxes in every picture: for tests and for trying cameras without a model.
 
-Its model files end in ".fake": JSON with the metadata of a model and the boxes that it is to find.
+Its model files end in ".fake": JSON with the metadata of a model and the boxes that it gives.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FakeEngine(Engine):
         self._input_shape = (1, *meta.spec.input_hw, 3)
         self._logits = np.full((len(anchors_yxyx), meta.spec.num_classes), _NO_LOGIT, dtype=np.float32)
         self._codes = np.zeros((len(anchors_yxyx), 4), dtype=np.float32)
-        for anchor, (class_id, score, box_xyxy) in enumerate(boxes):  # any anchor can be told to hold any box
+        for anchor, (class_id, score, box_xyxy) in enumerate(boxes):  # a box code can move any anchor to any box
             self._logits[anchor, class_id] = logit_of(score)
             self._codes[anchor] = encode(np.array([box_xyxy], dtype=np.float32), anchors_yxyx[anchor : anchor + 1])[0]
 

@@ -1,7 +1,7 @@
-"""What edgedet reads of an ONNX file besides the graph: its metadata, the opset and a checksum. Stdlib only.
+"""Read an ONNX file's metadata, opset and checksum without its graph and without the onnx package, which no board has.
 
-A board has no onnx package. ModelProto, by onnx.proto3: opset_import is field 8, metadata_props field 14; the graph,
-field 7, is passed over. The checksum is the last metadata entry of the file, and covers every byte before it.
+Fields of ModelProto (onnx.proto3): opset_import is 8, metadata_props is 14; the graph, 7, is skipped. The checksum is
+the last metadata entry of the file, and covers every byte before it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class OnnxFile:
 
     @property
     def typed(self) -> bool:
-        """Whether every tensor's type stands in the file, FP16 where it is not INT8: for strongly typed networks."""
+        """Whether the file gives every tensor's type, FP16 where it is not INT8: for TensorRT's strongly typed mode."""
         return self.opset >= _TYPED_OPSET
 
 
@@ -54,27 +54,27 @@ def with_checksum(model: bytes) -> bytes:
 
 
 def read_onnx(path: Union[str, Path]) -> OnnxFile:
-    """Read all but the graph, and compare the checksum.
+    """Read everything but the graph, and compare the checksum.
 
-    Raises ArtifactError in one line where the file is missing, damaged or not edgedet's. Says on stderr, once a file,
-    that an older edgedet wrote no checksum.
+    Raises ArtifactError in one line where the file is missing, damaged or not written by edgedet. Where an older
+    edgedet wrote no checksum, it says so on stderr, once for each file.
     """
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            sha256, checksum = _hashes(file, path.stat().st_size)
-            if checksum is False:
+            sha256, checksum_matches = _compute_hashes(file, path.stat().st_size)
+            if checksum_matches is False:
                 raise ArtifactError(
                     "is damaged, or another program changed it: its checksum is not the one that was written. "
                     "Copy or export it again."
                 )
             file.seek(0)
-            props, opset = _head(file, path.stat().st_size)
+            props, opset = _read_metadata(file, path.stat().st_size)
         text = props.get(META_KEY, "")
         if not text:
             raise ArtifactError("holds no edgedet metadata: use a file that `edgedet export` wrote.")
         meta = _parse(text)
-        if checksum is None:
+        if checksum_matches is None:
             _accept_without_checksum(path, meta)
         return OnnxFile(path, meta, opset, sha256)
     except OSError as error:
@@ -92,8 +92,8 @@ def _parse(text: str) -> ArtifactMeta:
         raise ArtifactError(f"cannot be used: {error}") from None
 
 
-def _hashes(file: BinaryIO, size: int) -> Tuple[str, Optional[bool]]:
-    """Return the SHA-256 of the file, and whether its checksum is right; None where it ends in no checksum."""
+def _compute_hashes(file: BinaryIO, size: int) -> Tuple[str, Optional[bool]]:
+    """Return the SHA-256 of the file, and whether its checksum matches; None where it has no checksum."""
     digest = hashlib.sha256()
     left = size - _CHECKSUM_BYTES
     while left > 0:
@@ -109,7 +109,7 @@ def _hashes(file: BinaryIO, size: int) -> Tuple[str, Optional[bool]]:
     return digest.hexdigest(), matches
 
 
-_told: Set[str] = set()  # files without a checksum that were named on stderr
+_reported: Set[str] = set()  # files without a checksum that stderr has named
 
 
 def _accept_without_checksum(path: Path, meta: ArtifactMeta) -> None:
@@ -119,22 +119,22 @@ def _accept_without_checksum(path: Path, meta: ArtifactMeta) -> None:
         raise ArtifactError(
             "has lost its checksum: it is damaged, or another program saved it again. Copy or export it again."
         )
-    if str(path) not in _told:
-        _told.add(str(path))
+    if str(path) not in _reported:
+        _reported.add(str(path))
         print(
             f"edgedet: {path} has no checksum, so damage to it would not be noticed: `edgedet export` it again.",
             file=sys.stderr,
         )
 
 
-def _head(file: BinaryIO, size: int) -> Tuple[Dict[str, str], int]:
+def _read_metadata(file: BinaryIO, size: int) -> Tuple[Dict[str, str], int]:
     """Return the metadata entries and the default domain's opset."""
     props: Dict[str, str] = {}
     opset = 0
-    for number, message in _fields(file, size, (_OPSET_IMPORT, _METADATA_PROPS)):
+    for number, message in _read_fields(file, size, (_OPSET_IMPORT, _METADATA_PROPS)):
         if not isinstance(message, bytes):
             raise ValueError(f"field {number} is no message")
-        entry = dict(_fields(io.BytesIO(message), len(message), (_FIRST, _SECOND)))
+        entry = dict(_read_fields(io.BytesIO(message), len(message), (_FIRST, _SECOND)))
         first, second = entry.get(_FIRST, b""), entry.get(_SECOND)
         if number == _METADATA_PROPS and isinstance(first, bytes) and isinstance(second, bytes):
             props[first.decode("utf-8")] = second.decode("utf-8")
@@ -143,29 +143,29 @@ def _head(file: BinaryIO, size: int) -> Tuple[Dict[str, str], int]:
     return props, opset
 
 
-def _fields(file: BinaryIO, size: int, wanted: Container[int]) -> Iterator[Tuple[int, Union[int, bytes]]]:
-    """Yield (number, value) of the wanted fields of a message of ``size`` bytes; step over the others."""
+def _read_fields(file: BinaryIO, size: int, numbers: Container[int]) -> Iterator[Tuple[int, Union[int, bytes]]]:
+    """Yield (number, value) of the fields ``numbers`` of a message of ``size`` bytes; skip the others."""
     while file.tell() < size:
-        tag = _varint(file)
+        tag = _read_varint(file)
         number, kind = tag >> 3, tag & 7
         length = _FIXED_BYTES.get(kind, 0)
         if kind == _VARINT:
-            value = _varint(file)
-            if number in wanted:
+            value = _read_varint(file)
+            if number in numbers:
                 yield number, value
         elif kind == _BYTES:
-            length = _varint(file)
+            length = _read_varint(file)
         elif not length:
             raise ValueError(f"wire type {kind}")
         if length > size - file.tell():
             raise EOFError("it is cut off")
-        if kind == _BYTES and number in wanted and length <= MAX_META_BYTES:
+        if kind == _BYTES and number in numbers and length <= MAX_META_BYTES:
             yield number, file.read(length)
         else:
             file.seek(length, 1)
 
 
-def _varint(file: BinaryIO) -> int:
+def _read_varint(file: BinaryIO) -> int:
     value = shift = 0
     while True:
         byte = file.read(1)

@@ -15,7 +15,7 @@ from .onnx_file import read_onnx
 from .table import engine_named
 
 INPUT_NAME = "pixels"
-_LOG_FATAL = 4  # onnxruntime's own words on a bad file would come on top of our line
+_LOG_FATAL = 4  # a lower level prints onnxruntime's own messages on a bad file in addition to ours
 
 
 def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
@@ -31,8 +31,8 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     options.log_severity_level = _LOG_FATAL
     meta = read_onnx(path).meta
     if meta.precision == "int8":
-        # Fused INT8 kernels saturate on CPUs without VNNI (onnxruntime#12088). INT8 ONNX files are for TensorRT; here
-        # they are run to know what they find, so in float arithmetic between Q and DQ.
+        # Fused INT8 kernels saturate on CPUs without VNNI (onnxruntime#12088). INT8 ONNX files are for TensorRT; a CPU
+        # runs them to measure their accuracy, so it computes in float between Q and DQ.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -46,7 +46,7 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
 
 
 class OrtEngine(Engine):
-    """One onnxruntime session that writes into arrays of its own, which saves a copy of every output."""
+    """One onnxruntime session whose outputs are written into arrays that are used again, which saves copies."""
 
     def __init__(self, session: Any, meta: ArtifactMeta, ort: Any) -> None:
         """Check the session's inputs and outputs against the metadata; raises ArtifactError where they differ."""

@@ -1,4 +1,4 @@
-"""The table of engines: what each one is called, runs, needs and writes. A new engine is a row here and a module.
+"""The table of engines: names, file suffixes, packages and hardware. A new engine is a row here and a module.
 
 Everything that depends on an engine's name, file suffix or package reads this table: opening files, ``doctor``,
 ``run``, ``info``, ``bench``, the planner and error messages. Standard library only; no engine is imported.
@@ -42,8 +42,8 @@ class Package:
 class EngineSpec:
     """One engine.
 
-    name:         as ``bench --engine`` and the planner call it.
-    title:        as messages call it.
+    name:         the name in ``bench --engine`` and in the planner.
+    title:        the name in messages.
     module:       imported on first use; has ``open_model(path, threads) -> (ArtifactMeta, Engine)`` and, where metadata
                   can be read without the engine's package, ``read_meta(path) -> ArtifactMeta``. If files are bound to
                   the machine, ``open_model`` raises OutdatedError on another one, and ``rebuild(path)`` builds them.
@@ -56,7 +56,7 @@ class EngineSpec:
     skipped:      ends of names that have its suffix but are meant for another engine; ``run`` does not choose them.
     side_by_side: whether several copies of a model may run at the same time, each on a share of the threads.
     delegates:    whether ``open_model`` takes a third argument, a library that takes over what it can.
-    public:       False for what only tests use.
+    public:       False for an engine that only tests use.
     """
 
     name: str
@@ -74,7 +74,7 @@ class EngineSpec:
     public: bool = True
 
     def chooses(self, path: Path) -> bool:
-        """Return whether a file that nobody named is one for this engine, by its name."""
+        """Return whether ``run`` may choose this file for this engine where the user named no model."""
         return path.suffix.lower() in self.suffixes and not path.name.lower().endswith(self.skipped)
 
     def why_no_file(self, precision: str) -> Optional[str]:
@@ -157,13 +157,13 @@ PUBLIC_ENGINES = tuple(engine for engine in ENGINES if engine.public)
 
 
 def engine_for(path: Union[str, Path]) -> Optional[EngineSpec]:
-    """Return the engine that runs files with this suffix; None for a suffix of none."""
+    """Return the engine that runs files with this suffix; None where no engine does."""
     suffix = Path(path).suffix.lower()
     return next((engine for engine in ENGINES if suffix in engine.suffixes), None)
 
 
 def engine_named(name: str) -> EngineSpec:
-    """Return an engine by its name; raises InputError that lists them for another name."""
+    """Return the engine of this name; raises InputError that lists all engines where there is none."""
     for engine in ENGINES:
         if engine.name == name:
             return engine

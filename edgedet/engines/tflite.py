@@ -18,7 +18,7 @@ from .table import engine_named
 from .tflite_file import read_trailer
 from .tflite_finished import finished_model, is_finished, probe
 
-_TOP_BIT = np.uint8(0x80)  # flipped, a byte's bits are those of int8 byte - 128
+_TOP_BIT = np.uint8(0x80)  # flipping it turns a byte into the int8 number byte - 128
 
 
 def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
@@ -26,17 +26,17 @@ def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tupl
 
     See ``open_engine``.
 
-    delegate: shared library that takes over what it can, for example libedgetpu.so.1.
+    delegate: shared library that runs the operators that it supports, for example libedgetpu.so.1.
     """
-    library = _interpreter_library(path)
+    library = _import_interpreter(path)
     try:
         meta, flatbuffer = read_trailer(path)
     except ArtifactError:
         if not is_finished(path):
             raise
         probe(path, library.__name__)
-        return finished_model(path, _interpreter(library, path, path.read_bytes(), threads, delegate))
-    interpreter = _interpreter(library, path, flatbuffer, threads, delegate)
+        return finished_model(path, _make_interpreter(library, path, path.read_bytes(), threads, delegate))
+    interpreter = _make_interpreter(library, path, flatbuffer, threads, delegate)
     try:
         return meta, TfliteEngine(interpreter, meta)
     except ArtifactError as error:
@@ -44,7 +44,7 @@ def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tupl
 
 
 def read_meta(path: Path) -> ArtifactMeta:
-    """Return a file's metadata; our own files need no interpreter, those of other makers say little without one."""
+    """Return a file's metadata; only files of other makers need an interpreter for that."""
     try:
         return read_trailer(path)[0]
     except ArtifactError:
@@ -55,10 +55,10 @@ def read_meta(path: Path) -> ArtifactMeta:
     return meta
 
 
-def _interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, delegate: Optional[str]) -> Any:
+def _make_interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, delegate: Optional[str]) -> Any:
     options: Dict[str, Any] = {"num_threads": threads}
     if delegate is not None:
-        options["experimental_delegates"] = [_delegate(library, delegate)]
+        options["experimental_delegates"] = [_load_delegate(library, delegate)]
     try:
         interpreter = library.Interpreter(model_content=flatbuffer, **options)
         interpreter.allocate_tensors()
@@ -68,12 +68,12 @@ def _interpreter(library: Any, path: Path, flatbuffer: bytes, threads: int, dele
     return interpreter
 
 
-def _interpreter_library(path: Path) -> Any:
+def _import_interpreter(path: Path) -> Any:
     packages = engine_named("tflite").packages
     for root in (package.module for package in packages):
         try:
             if root == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
-                import_module(root)  # not installed: the next message is the right one
+                import_module(root)  # where it is not installed, that is the error to report
                 raise MissingDependency(
                     f"tflite_runtime needs numpy < 2, but numpy is {np.__version__}: pip install 'numpy<2', "
                     "or pip install ai-edge-litert"
@@ -82,11 +82,13 @@ def _interpreter_library(path: Path) -> Any:
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] != root:
                 raise
-    best = packages[0]
-    raise MissingDependency(f"running {path.name} needs {best.distribution}, which is not installed: {best.install}")
+    package = packages[0]
+    raise MissingDependency(
+        f"running {path.name} needs {package.distribution}, which is not installed: {package.install}"
+    )
 
 
-def _delegate(library: Any, name: str) -> Any:
+def _load_delegate(library: Any, name: str) -> Any:
     try:
         # LiteRT's Delegate leaves a traceback on stderr where its constructor fails, so what can fail is tried first.
         ctypes.PyDLL(name).tflite_plugin_destroy_delegate  # noqa: B018
@@ -97,7 +99,7 @@ def _delegate(library: Any, name: str) -> Any:
 
 
 class TfliteEngine(Engine):
-    """One interpreter; outputs are gathered from its levels into arrays of our own, int8 as they are."""
+    """One interpreter, whose outputs of all pyramid levels are copied into one array of logits and one of box codes."""
 
     def __init__(self, interpreter: Any, meta: ArtifactMeta) -> None:
         """Check the interpreter's inputs and outputs against the metadata; raises ArtifactError where they differ."""
@@ -115,8 +117,8 @@ class TfliteEngine(Engine):
         self._logits = np.empty((sum(cells) * per_cell, width), dtype=dtype)
         self._codes = np.empty((sum(cells) * per_cell, 4), dtype=dtype)
         ends = np.cumsum([count * per_cell for count in cells])[:-1]
-        places = (*np.split(self._logits, ends), *np.split(self._codes, ends))
-        self._places: List[Tuple[int, np.ndarray]] = [(d["index"], place) for d, place in zip(outputs, places)]
+        views = (*np.split(self._logits, ends), *np.split(self._codes, ends))
+        self._views: List[Tuple[int, np.ndarray]] = [(d["index"], view) for d, view in zip(outputs, views)]
         levels = [
             LevelScales(count * per_cell, logits["quantization"], codes["quantization"])
             for count, logits, codes in zip(cells, outputs[: len(cells)], outputs[len(cells) :])
@@ -130,8 +132,8 @@ class TfliteEngine(Engine):
         check_pixels(pixels, self._input_shape)
         np.bitwise_xor(pixels, _TOP_BIT, out=self._interpreter.tensor(self._input_index)().view(np.uint8))
         self._interpreter.invoke()
-        for index, place in self._places:
-            place[...] = self._interpreter.tensor(index)().reshape(place.shape)
+        for index, view in self._views:
+            view[...] = self._interpreter.tensor(index)().reshape(view.shape)
         return self._raw
 
     def close(self) -> None:

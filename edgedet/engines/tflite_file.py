@@ -1,8 +1,7 @@
-"""What edgedet appends to a .tflite or .engine file: metadata and a checksum, as a ZIP behind the flatbuffer or plan.
+"""Metadata and a checksum at the end of a .tflite or .engine file, as a ZIP archive after the flatbuffer or plan.
 
-TensorFlow Lite's own metadata does the same, so interpreters ignore what follows the flatbuffer, and `unzip -p
-model.tflite edgedet.json` shows it. A damaged flatbuffer can end the whole process that runs it; hence the checksum.
-Stdlib only.
+TensorFlow Lite's own metadata is kept in the same way, so interpreters ignore the archive, and `unzip -p model.tflite
+edgedet.json` shows the metadata. There is a checksum because a damaged flatbuffer can end the process that runs it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ IDENTIFIER = b"TFL3"  # at byte 4 of each .tflite flatbuffer
 
 
 def with_trailer(flatbuffer: bytes, meta: ArtifactMeta) -> bytes:
-    """Return the file: ``flatbuffer`` and behind it the metadata and checksum. The same input gives the same bytes."""
+    """Return the file: ``flatbuffer``, then metadata and checksum as a ZIP. The same input gives the same bytes."""
     file = io.BytesIO()
     file.write(flatbuffer)
     with zipfile.ZipFile(file, "a") as archive:
@@ -32,9 +31,9 @@ def with_trailer(flatbuffer: bytes, meta: ArtifactMeta) -> bytes:
 
 
 def read_trailer(path: Union[str, Path]) -> Tuple[ArtifactMeta, bytes]:
-    """Return the metadata and the flatbuffer, which is whole: its checksum was compared.
+    """Return the metadata and the flatbuffer, after its checksum was compared.
 
-    Raises ArtifactError where the file is damaged, cut or not written by edgedet.
+    Raises ArtifactError where the file is damaged, cut off or not written by edgedet.
     """
     try:
         data = Path(path).read_bytes()
@@ -46,11 +45,11 @@ def read_trailer(path: Union[str, Path]) -> Tuple[ArtifactMeta, bytes]:
 
 
 def split_trailer(path: Union[str, Path], data: bytes) -> Tuple[ArtifactMeta, bytes]:
-    """Return the metadata and what stands before it in the bytes of a file; see ``read_trailer``."""
+    """Return the metadata of a file's bytes and the bytes before it; see ``read_trailer``."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             start = min(info.header_offset for info in archive.infolist())
-            text, checksum = (_entry(archive, name) for name in (META_ENTRY, SHA256_ENTRY))
+            text, checksum = (_read_entry(archive, name) for name in (META_ENTRY, SHA256_ENTRY))
     except KeyError:
         raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.") from None
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
@@ -68,7 +67,7 @@ def split_trailer(path: Union[str, Path], data: bytes) -> Tuple[ArtifactMeta, by
         raise ArtifactError(f"{path}: {error}") from None
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> str:
+def _read_entry(archive: zipfile.ZipFile, name: str) -> str:
     info = archive.getinfo(name)
     if info.file_size > MAX_META_BYTES or info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} is not as edgedet writes it")

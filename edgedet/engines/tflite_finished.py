@@ -1,7 +1,7 @@
 """TFLite files of other makers that end in TFLite_Detection_PostProcess, such as efficientdet_lite0.tflite.
 
-They decode and suppress boxes themselves. What they find is put back into the terms of raw outputs, one anchor a box,
-so that everything behind the engine is the same for them. Knows no picture.
+These files decode boxes and apply NMS themselves. The engine encodes their detections as raw outputs again, one anchor
+for each box, so that everything after the engine is the same for all files.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from .base import CLOSED, Engine, check_pixels
 POSTPROCESS = (
     "TFLite_Detection_PostProcess"  # its outputs in order: boxes y1 x1 y2 x2 in [0, 1], classes, scores, count
 )
-BASE = "tf_efficientdet_lite0"  # anchors to put boxes on, and what else the file does not say
-BACKGROUND = 1  # a class more among the scores than there are names, in files of SSD models
+BASE = "tf_efficientdet_lite0"  # the variant whose anchors, and other facts that the file does not give, are used
+BACKGROUND = 1  # files of SSD models have scores of one class more than there are names
 # normalisations (mean, std, of pixels in [0, 1]) that a converter's scale and zero point may show
 _NORMALISATIONS = (
     ((127 / 255,) * 3, (128 / 255,) * 3),  # EfficientDet-Lite; automl hparams_config.py lite_common_param
     ((0.5,) * 3, (0.5,) * 3),
     (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB),  # automl's D0-D7
 )
-_PLAIN_SCALES = (0.0, 1 / 255, 1.0)  # none given, or pixels as they are: the graph normalises
-_SCALE_TOLERANCE = 0.02  # converters see ranges that calibration pictures did not quite fill
+_PLAIN_SCALES = (0.0, 1 / 255, 1.0)  # no scale, or one of raw pixels: the graph normalises
+_SCALE_TOLERANCE = 0.02  # calibration pictures do not quite fill the range of a normalised pixel
 SUREST = 1.0 - 1e-6  # score 1 has no finite logit
 _NO_LOGIT = -20.0
 Triple = Tuple[float, float, float]
 
 
 def is_finished(path: Path) -> bool:
-    """Return whether the file names the operator, wherever that is."""
+    """Return whether the file contains the operator's name."""
     return os.access(path, os.R_OK) and POSTPROCESS.encode() in path.read_bytes()
 
 
 def probe(path: Path, library: str) -> None:
-    """Run the file once in a process of its own; raises ArtifactError where that fails or dies.
+    """Run the file once in a process of its own; raises ArtifactError where that fails or ends the process.
 
     Such files carry no checksum, and a damaged one can end the process that runs it.
     """
@@ -61,7 +61,7 @@ def probe(path: Path, library: str) -> None:
 
 
 def _run_once(path: str, library: str) -> None:
-    """Run a file on whatever its input holds; runs in the process that it may end."""
+    """Run a file once on an input that is not set. It runs in a process of its own, which the file may end."""
     interpreter = import_module(library).Interpreter(model_path=path)
     interpreter.allocate_tensors()
     interpreter.invoke()
@@ -87,7 +87,7 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
         raise ArtifactError(
             f"{path}: the scores before {POSTPROCESS} are {scores_shape}; (1, anchors, classes) are known."
         )
-    names = _names(_labels(path), int(scores_shape[-1]))
+    names = _choose_names(_read_labels(path), int(scores_shape[-1]))
     try:
         levels_rgb, mean_rgb, std_rgb = _input_levels(*inputs[0]["quantization"])
     except ArtifactError as error:
@@ -110,16 +110,16 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
         sha256_of(path),
         "uint8 NHWC RGB",
         ("boxes", "classes", "scores", "count"),
-        NmsRules(method="none", clip="nothing"),  # the file has done it; a second one would drop boxes
+        NmsRules(method="none", clip="nothing"),  # the file has applied NMS; a second NMS would drop boxes
     )
     return meta, FinishedEngine(interpreter, meta, [int(index) for index in operators[0]["outputs"]], levels_rgb)
 
 
 def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], Triple, Triple]:
-    """Return which integer stands for each pixel value, (256, 3) uint8 or None for the value itself; mean and std.
+    """Return the integer of each pixel value, (256, 3) uint8 or None for the value itself; then mean and std.
 
-    real = scale x (integer - zero point), and real = (pixel - mean) / std, pixels in [0, 1]; the normalisation is the
-    one whose whole range fits scale and zero point. Raises ArtifactError where none does.
+    real = scale x (integer - zero point), and real = (pixel - mean) / std with pixels in [0, 1]. The normalisation is
+    the one whose whole range fits scale and zero point. Raises ArtifactError where none fits.
     """
     lite_mean, lite_std = _NORMALISATIONS[0]
     plain = zero_point == 0 and any(math.isclose(scale, value, rel_tol=1e-3) for value in _PLAIN_SCALES)
@@ -141,14 +141,14 @@ def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], 
     )
 
 
-def _names(labels: List[str], classes: int) -> Tuple[str, ...]:
-    """Return a name for each class; the file's labels, if they are as many or lack the background only."""
+def _choose_names(labels: List[str], classes: int) -> Tuple[str, ...]:
+    """Return a name for each class: the file's labels where there is one for each class, or for all but background."""
     if labels and len(labels) in (classes, classes - BACKGROUND):
         return tuple(labels)
     return tuple((labels + [f"class_{index}" for index in range(len(labels), classes)])[:classes])
 
 
-def _labels(path: Path) -> List[str]:
+def _read_labels(path: Path) -> List[str]:
     """Return the lines of the label file that TensorFlow Lite packs behind the flatbuffer, if there is one."""
     if not zipfile.is_zipfile(path):
         return []
@@ -158,7 +158,7 @@ def _labels(path: Path) -> List[str]:
 
 
 class FinishedEngine(Engine):
-    """One interpreter whose boxes become raw outputs: the n-th box on the n-th anchor."""
+    """One interpreter whose boxes become raw outputs: the n-th anchor holds the n-th box."""
 
     def __init__(
         self, interpreter: Any, meta: ArtifactMeta, outputs: List[int], levels_rgb: Optional[np.ndarray]
@@ -182,17 +182,17 @@ class FinishedEngine(Engine):
         self._interpreter.tensor(self._input_index)()[...] = rgb
         self._interpreter.invoke()
         boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
-        found = int(count.reshape(-1)[0])
-        class_ids = classes.reshape(-1)[:found].astype(np.int64)
-        if found and not 0 <= class_ids.min() <= class_ids.max() < self._num_classes:
+        num_boxes = int(count.reshape(-1)[0])
+        class_ids = classes.reshape(-1)[:num_boxes].astype(np.int64)
+        if num_boxes and not 0 <= class_ids.min() <= class_ids.max() < self._num_classes:
             raise ArtifactError(f"the model found class {class_ids.max()}, but has {self._num_classes} names.")
         h, w = self._input_shape[1:3]
-        boxes_xyxy = boxes.reshape(-1, 4)[:found][:, [1, 0, 3, 2]] * np.array([w, h, w, h], np.float32)
+        boxes_xyxy = boxes.reshape(-1, 4)[:num_boxes][:, [1, 0, 3, 2]] * np.array([w, h, w, h], np.float32)
         logits = np.full((len(self._anchors_yxyx), self._num_classes), _NO_LOGIT, np.float32)
         codes = np.zeros((len(self._anchors_yxyx), 4), np.float32)
-        sure = np.clip(scores.reshape(-1)[:found].astype(np.float64), 1.0 - SUREST, SUREST)
-        logits[np.arange(found), class_ids] = np.log(sure / (1.0 - sure))
-        codes[:found] = encode(boxes_xyxy, self._anchors_yxyx[:found])
+        sure = np.clip(scores.reshape(-1)[:num_boxes].astype(np.float64), 1.0 - SUREST, SUREST)
+        logits[np.arange(num_boxes), class_ids] = np.log(sure / (1.0 - sure))
+        codes[:num_boxes] = encode(boxes_xyxy, self._anchors_yxyx[:num_boxes])
         return RawOutputs(logits, codes)
 
     def close(self) -> None:

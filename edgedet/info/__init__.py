@@ -1,1 +1,1 @@
-"""What does a model file or a checkpoint hold? Read without running it."""
+"""Describe model files and checkpoints without running them."""

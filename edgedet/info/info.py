@@ -1,4 +1,4 @@
-"""What a model file or a checkpoint holds, from its header where that is enough."""
+"""Describe a model file or a checkpoint, from its header where that is enough."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ LoadCheckpoint = Callable[[Path, Optional[str]], Any]
 
 @dataclass(frozen=True)
 class Info:
-    """What a file holds, as ``--json`` prints it.
+    """The description of a file, as ``--json`` prints it.
 
     family:        the code base that the weights were trained with: "effdet", "zylo117" or "automl".
     variant:       the model's name in the family table.
     compared:      how far such models were compared with that code base (``edgedet.parity``).
     input_hw:      (height, width) in pixels.
     sha256:        of the file itself.
-    source_sha256: of the checkpoint that the file was made from; the same for a checkpoint of another code base.
-    parameters:    numbers in all tensors; None for model files.
+    source_sha256: of the checkpoint that the file was made from; of the file itself for another code base's checkpoint.
+    parameters:    count of the numbers in all tensors; None for model files.
     versions:      of the packages that wrote a model file.
-    report:        figures of verification and gate, as they were written.
+    report:        figures of the verification and the accuracy gate, as the export wrote them.
     notes:         choices that were made in reading a checkpoint.
     """
 
@@ -59,10 +59,10 @@ class Info:
 
 
 def info_of(path: Path, variant: Optional[str] = None, load_checkpoint: Optional[LoadCheckpoint] = None) -> Info:
-    """Return what a file holds.
+    """Return the description of a file.
 
-    variant:         the model's name, where a checkpoint of another code base leaves it open.
-    load_checkpoint: reads such checkpoints; it is host code, so the caller hands it in. None: they are refused.
+    variant:         the model's name, for a checkpoint of another code base that does not give it.
+    load_checkpoint: reads such checkpoints; it is host code, so the caller passes it in. None: they are refused.
     Raises InputError in one line where the file cannot be read or is of no known kind.
     """
     if not path.is_file():
@@ -73,11 +73,13 @@ def info_of(path: Path, variant: Optional[str] = None, load_checkpoint: Optional
     if suffix not in CHECKPOINT_SUFFIXES:
         known = ", ".join((*model_suffixes(), *CHECKPOINT_SUFFIXES))
         raise InputError(f"{path}: edgedet knows files ending in {known}.")
-    own = _info_from_own_safetensors(path) if suffix == SAFETENSORS else None
-    return own or _info_from_checkpoint(path, variant, load_checkpoint)
+    info = _info_from_safetensors(path) if suffix == SAFETENSORS else None
+    return info or _info_from_checkpoint(path, variant, load_checkpoint)
 
 
-def _info(path: Path, spec: DetectorSpec, names: Tuple[str, ...], precision: str, source: str, **more: Any) -> Info:
+def _make_info(
+    path: Path, spec: DetectorSpec, names: Tuple[str, ...], precision: str, source: str, **more: Any
+) -> Info:
     return Info(
         file=str(path),
         bytes=path.stat().st_size,
@@ -96,16 +98,16 @@ def _info(path: Path, spec: DetectorSpec, names: Tuple[str, ...], precision: str
 
 def _info_from_meta(path: Path, meta: ArtifactMeta) -> Info:
     more = {"versions": meta.versions, "report": meta.report}
-    return _info(path, meta.spec, meta.class_names, meta.precision, meta.source_sha256, **more)
+    return _make_info(path, meta.spec, meta.class_names, meta.precision, meta.source_sha256, **more)
 
 
-def _info_from_own_safetensors(path: Path) -> Optional[Info]:
-    """Read a file that edgedet wrote with the standard library; return None for one that others saved."""
+def _info_from_safetensors(path: Path) -> Optional[Info]:
+    """Describe a safetensors file that edgedet wrote; return None for one that another program saved."""
     header = read_safetensors_header(path)
     try:
         embedded = json.loads(header.get("__metadata__", {}).get(META_KEY, "{}"))
-        own = "spec" in embedded
-        if own:
+        is_ours = "spec" in embedded
+        if is_ours:
             spec = DetectorSpec.from_dict(embedded["spec"])
             names = tuple(str(name) for name in embedded["class_names"])
         tensors = [value for key, value in header.items() if key != "__metadata__"]
@@ -114,16 +116,16 @@ def _info_from_own_safetensors(path: Path) -> Optional[Info]:
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise CheckpointError(f"{path} has damaged metadata ({error}): save it again.") from None
     check_checksum(path, embedded)
-    if not own:
+    if not is_ours:
         return None
     if len(names) != spec.num_classes:
         raise CheckpointError(f"{path} has {spec.num_classes} classes, but {len(names)} names: save it again.")
     precision = "/".join(_PRECISIONS.get(name, name) for name in types)
-    return _info(path, spec, names, precision, str(embedded.get("sha256", "")), parameters=parameters)
+    return _make_info(path, spec, names, precision, str(embedded.get("sha256", "")), parameters=parameters)
 
 
 def _info_from_checkpoint(path: Path, variant: Optional[str], load_checkpoint: Optional[LoadCheckpoint]) -> Info:
-    """Read a checkpoint with the half of edgedet that exports; it needs PyTorch."""
+    """Describe a checkpoint of another code base, which PyTorch reads."""
     if variant is not None:
         spec_for(variant)
     require("torch", f"reading {path.name}")
@@ -131,7 +133,7 @@ def _info_from_checkpoint(path: Path, variant: Optional[str], load_checkpoint: O
         raise InputError(f"{path} is a checkpoint of another code base: `edgedet info {path}` reads it.")
     checkpoint = load_checkpoint(path, variant)
     parameters = sum(value.numel() for value in checkpoint.state.values())
-    return _info(
+    return _make_info(
         path,
         checkpoint.spec,
         checkpoint.class_names,

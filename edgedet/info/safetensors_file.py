@@ -1,7 +1,7 @@
-"""The header of a safetensors file, and the checksum of those that edgedet writes. Standard library only.
+"""The header of a safetensors file, and the checksum of those that edgedet writes.
 
-The checksum stands in edgedet's own metadata, in the header. It is the SHA-256 of the whole file, in which its own 64
-digits are counted as zeros.
+The checksum is in edgedet's own metadata, in the header. It is the SHA-256 of the whole file, computed with zeros in
+place of the checksum's own 64 digits.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ def read_safetensors_header(path: Path) -> Dict[str, Any]:
 
 
 def write_checksum(path: Path) -> None:
-    """Replace the zeros that stand for the checksum in a file that was just written; see ``NO_CHECKSUM``."""
-    place, _, sha256 = _checksum(path)
+    """Replace the zeros in place of the checksum (``NO_CHECKSUM``) in a file that was just written."""
+    offset, _, sha256 = _read_checksum(path)
     with open(path, "r+b") as file:
-        file.seek(place)
+        file.seek(offset)
         file.write(sha256.encode())
 
 
 def check_checksum(path: Path, embedded: Dict[str, Any]) -> bool:
-    """Return whether the file has a checksum; raise CheckpointError where it is not right.
+    """Return whether the file has a checksum; raise CheckpointError where the checksum does not match the file.
 
     embedded: edgedet's metadata of the file, empty where there is none. Files of edgedet 0.1 have no checksum.
     """
-    place, written, sha256 = _checksum(path)
-    if not place and FORMAT_FIELD not in embedded:
+    offset, stored, sha256 = _read_checksum(path)
+    if not offset and FORMAT_FIELD not in embedded:
         return False
-    if not place or written != sha256:
+    if not offset or stored != sha256:
         raise CheckpointError(
             f"{path} is damaged, or another program changed it: its checksum is not the one that was written. Copy or "
             "save it again."
@@ -74,8 +74,8 @@ def check_checksum(path: Path, embedded: Dict[str, Any]) -> bool:
     return True
 
 
-def _checksum(path: Path) -> Tuple[int, str, str]:
-    """Return where the checksum's digits stand, which they are, and which they should be; 0 and "" without any."""
+def _read_checksum(path: Path) -> Tuple[int, str, str]:
+    """Return the checksum's offset in the file, the stored and the computed one; 0, "" and "" where there is none."""
     with open(path, "rb") as file:
         start = file.read(8)
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

@@ -1,4 +1,4 @@
-"""Which model a run uses, and how many copies of it."""
+"""Choose the model of a run, and open one or several copies of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import ArtifactError, InputError, MissingDependency, OutdatedError
 from ..files import MODELS_FOLDER
 from ..postprocess import DEFAULT_SCORE
 
-FILE_DETECTORS = 2  # copies that work side by side on a file, so that no core waits for another one's step
+FILE_DETECTORS = 2  # copies that run at the same time on a file's frames, so that no core waits for another
 
 ExportDemo = Callable[[Path], Path]  # writes the bundled model into a folder as ONNX; host code
 
@@ -28,7 +28,7 @@ class ModelOptions:
     path:     model file; None: the newest in MODELS_FOLDER that opens, else the bundled demo.
     threads:  CPU threads, shared by all copies of the model.
     score:    threshold of detections, in (0, 1).
-    delegate: library that runs what it can of a TFLite file.
+    delegate: library that runs the operators of a TFLite file that it supports.
     """
 
     path: Optional[str]
@@ -38,7 +38,9 @@ class ModelOptions:
 
 
 def open_detectors(options: ModelOptions, live: bool, export_demo: ExportDemo) -> Tuple[Path, List[Detector]]:
-    """Return the model's file and its detector, or for a file as source (not ``live``) copies, which share the threads.
+    """Return the model's file and its detectors: one for cameras (``live``), up to FILE_DETECTORS copies for a file.
+
+    The copies share the threads.
 
     Raises ArtifactError where the model cannot be used, MissingDependency where its engine is not installed.
     """
@@ -85,7 +87,7 @@ def _open_detector(options: ModelOptions, threads: int, export_demo: ExportDemo)
 
 
 def _open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = None) -> Tuple[ArtifactMeta, Engine]:
-    """Open a model; one that was built for another machine is first built for this one, which is said on stderr."""
+    """Open a model; one that was built for another machine is first built for this one, with a line on stderr."""
     try:
         return open_engine(path, threads, delegate)
     except OutdatedError as error:

@@ -1,4 +1,4 @@
-"""The outputs of a run: boxed pictures and recordings, JSON lines, a window, systemd's watchdog."""
+"""The outputs of a run: pictures and videos with boxes, JSON lines, a window, systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def open_outputs(
     def annotate(result: FrameResult) -> np.ndarray:
         return draw(result.frame.bgr, result.detections, tuple(class_names))
 
-    def last(open_sink: Callable[[], ContextManager[Write]]) -> ContextManager[Write]:
+    def open_tolerantly(open_sink: Callable[[], ContextManager[Write]]) -> ContextManager[Write]:
         return lasting(open_sink, report, failures) if options.go_on else open_sink()
 
     sinks: List[ContextManager[Write]] = []
@@ -101,10 +101,10 @@ def open_outputs(
     save, jsonl = options.save, options.jsonl
     if save is not None:
         path = save  # for the closure's type
-        sinks.append(last(lambda: _save_sink(path, options, source, keeper, annotate)))
+        sinks.append(open_tolerantly(lambda: _save_sink(path, options, source, keeper, annotate)))
     if jsonl is not None:
         file = jsonl
-        sinks.append(last(lambda: jsonl_sink(file, tuple(class_names), source.live, keeper)))
+        sinks.append(open_tolerantly(lambda: jsonl_sink(file, tuple(class_names), source.live, keeper)))
     manager = notify_address()
     if manager is not None:
         sinks.append(notify_sink(manager))  # last: a result counts once it is written

@@ -1,4 +1,4 @@
-"""One run: open the source, the model and the outputs, take every frame, and say what was done."""
+"""One run: open the source, the model and the outputs, detect objects in every frame, and return a summary."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from .outputs import OutputOptions, check_save, open_outputs
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is looked at, with which model, and where results go.
+    """The source, the model and the outputs of a run.
 
-    source:  image, folder, pattern, video or one camera; ``cameras``: several, with names. One of both is given.
+    source:  image, folder, pattern, video or one camera. Either it or ``cameras`` is given.
+    cameras: several cameras, with their names.
     loop:    play a video file again and again at its own speed, as a camera.
     opening: how sources are opened, and which frames are taken.
     web:     the live page; None without one.
-    limit:   end after so many frames.
+    limit:   end after this number of frames; None: no limit.
     """
 
     source: Optional[str]
@@ -43,9 +44,10 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What was done, and with what.
+    """The summary of a run, with the model and the source that were used.
 
-    source: its name, without passwords; ``live``: whether it was of cameras.
+    source: the source's name, without passwords.
+    live:   whether the source was one or several cameras.
     score:  the threshold at the end: a viewer of the live page may have changed it.
     signum: of the signal that ended the run, 0 without one.
     """
@@ -65,13 +67,13 @@ def run_detection(
     take: Write,
     export_demo: ExportDemo,
 ) -> RunResult:
-    """Take frames until the source ends, a signal comes, or the limit is reached.
+    """Detect objects in frames until the source ends, a signal comes, or the limit is reached.
 
-    progress:    shows how far the run is, and takes lines on cameras and outputs.
+    progress:    shows how far the run is, and messages on cameras and outputs.
     started:     called with the model once it is open, before the first frame.
     take:        called with each frame's result, after the outputs have written it.
-    export_demo: called where no model is named and none is there.
-    Raises InputError where options do not fit the source; what the source, model or outputs raise.
+    export_demo: called where the user named no model and MODELS_FOLDER has none.
+    Raises InputError where options do not fit the source, and the errors of the source, the model and the outputs.
     """
     stop = Stop()
     with ExitStack() as held:
