@@ -1,11 +1,11 @@
-"""Prove the device wheel on aarch64: installed in an emulated system, it finds what this machine finds, bit for bit.
+"""Check the device wheel on emulated aarch64: it must give the same numbers as on this machine, bit for bit.
 
 python scripts/check_aarch64.py [--env DIR] [--model FILE]
 
 Builds the wheel and, without --env, an emulated system (scripts/make_aarch64_env.sh) in a temporary folder; runs
-`edgedet run` and the engine on frames of the demo clip here and there, on two kinds of ARM core, and compares
-detections, pixels and raw outputs. Then `edgedet doctor` there. Exit code 0 also where packages cannot be had: the line
-says so.
+`edgedet run` and the engine on frames of the demo clip, on this machine and on two kinds of emulated ARM core, compares
+the results, and runs `edgedet doctor` in the emulated system. Where packages cannot be downloaded it says so and exits
+with 0.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from edgedet import demo  # noqa: E402
 
+TEST_HELPERS = ROOT / "tests/support"  # with installs.py
 CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5: without and with dot product instructions
 FRAMES = 2
 ENLARGED = 2.5  # the first frame once more, so large that it is halved before it is resized
-CANNOT = 77  # make_aarch64_env.sh: packages cannot be had
+NO_PACKAGES = 77  # exit code of make_aarch64_env.sh where packages cannot be downloaded
 LIMIT_S = 360
-ENV_LIMIT_S = 180  # packages that have not come by then do not come
+ENV_LIMIT_S = 180  # for the packages' download
 
 RAW_OUTPUTS = """
 import sys, cv2, numpy as np
@@ -52,11 +53,11 @@ np.savez(target, **arrays)
 
 
 class Failed(Exception):
-    """A step that did not do what it should."""
+    """A step failed, or results differ."""
 
 
 def main() -> int:
-    """Run all steps; return 0 where everything is equal or packages cannot be had, else 1."""
+    """Run all steps; return 0 where everything is equal or packages cannot be downloaded, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", type=Path, help="folder of make_aarch64_env.sh, instead of a temporary one")
     parser.add_argument("--model", type=Path, help="INT8 .tflite (default: the demo's)")
@@ -113,17 +114,18 @@ def check(args: argparse.Namespace, folder: Path, started: float) -> int:
             **environment,
         )
         run([python, "-c", RAW_OUTPUTS, str(model), str(arrays), *map(str, frames)], **environment)
-        found = [json.loads(line)["detections"] for line in jsonl.read_text().splitlines()]
-        return found, dict(np.load(arrays))
+        detections = [json.loads(line)["detections"] for line in jsonl.read_text().splitlines()]
+        return detections, dict(np.load(arrays))
 
     guest = str(emulated / "python")
     with ThreadPoolExecutor(len(CPUS)) as pool:
-        there = {cpu: pool.submit(both_runs, guest, cpu, SITE=str(site), CPU=cpu) for cpu in CPUS}
-        found, arrays = both_runs(sys.executable, "host", PYTHONPATH=str(ROOT))
-    if not all(found):
-        raise Failed(f"the demo's frames hold people, but the numbers found here are {[len(boxes) for boxes in found]}")
-    for cpu, result in there.items():
-        compare(cpu, result.result(), (found, arrays))
+        emulated_results = {cpu: pool.submit(both_runs, guest, cpu, SITE=str(site), CPU=cpu) for cpu in CPUS}
+        detections, arrays = both_runs(sys.executable, "host", PYTHONPATH=str(ROOT))
+    if not all(detections):
+        counts = [len(boxes) for boxes in detections]
+        raise Failed(f"the demo's frames show people, but this machine detected {counts} of them")
+    for cpu, result in emulated_results.items():
+        compare(cpu, result.result(), (detections, arrays))
     doctor = run([guest, "-m", "edgedet", "doctor"], SITE=str(site), CPU=CPUS[-1])
     for line in ("Models that can run here: .tflite, .onnx", "Cortex-A76, aarch64", "INT8: yes, checked here"):
         if line not in doctor:
@@ -134,9 +136,9 @@ def check(args: argparse.Namespace, folder: Path, started: float) -> int:
 
 
 def make_env(target: Path) -> str | None:
-    """Build the emulated system with the versions of this Python's packages; return why it cannot be had, or None."""
+    """Build the emulated system with the versions of this Python's packages; or return why not."""
     try:
-        wanted = [
+        packages = [
             "numpy==1.26.4",
             f"opencv-python-headless=={metadata.version('opencv-python')}",
             *(f"{name}=={metadata.version(name)}" for name in ("ai-edge-litert", "onnxruntime")),
@@ -144,12 +146,12 @@ def make_env(target: Path) -> str | None:
     except metadata.PackageNotFoundError as error:
         return f"{error.name} is not installed here, so there is nothing to compare with"
     command = [str(ROOT / "scripts/make_aarch64_env.sh"), str(target)]
-    env = {**os.environ, "PYTHON": sys.executable, "PACKAGES": " ".join(wanted)}
+    env = {**os.environ, "PYTHON": sys.executable, "PACKAGES": " ".join(packages)}
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=ENV_LIMIT_S)
     except subprocess.TimeoutExpired:
         return f"Debian's and Python's packages did not come within {ENV_LIMIT_S} s"
-    if done.returncode == CANNOT:
+    if done.returncode == NO_PACKAGES:
         return done.stderr.strip().splitlines()[-1]
     if done.returncode:
         raise Failed(f"make_aarch64_env.sh exited with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -162,11 +164,11 @@ def build_wheel(folder: Path, run) -> Path:
         "import sys; from pathlib import Path; from installs import build, copy_sources; folder = Path(sys.argv[1]);"
         "print(build(copy_sources(folder / 'tree', links=True), 'wheel', folder / 'wheel'))"
     )
-    return Path(run([sys.executable, "-c", code, str(folder)], PYTHONPATH=str(ROOT / "tests")).strip())
+    return Path(run([sys.executable, "-c", code, str(folder)], PYTHONPATH=str(TEST_HELPERS)).strip())
 
 
 def save_frames(folder: Path) -> list[Path]:
-    """Save frames of the demo clip, and the first one enlarged, as PNG, which every decoder reads alike."""
+    """Save frames of the demo clip, and the first one enlarged, as PNG, which loses nothing."""
     import cv2
 
     folder.mkdir()
@@ -178,19 +180,19 @@ def save_frames(folder: Path) -> list[Path]:
     return paths
 
 
-def compare(cpu: str, there: tuple[list, dict[str, np.ndarray]], here: tuple[list, dict[str, np.ndarray]]) -> None:
-    """Print that both found the same; raise Failed where they did not."""
-    for name, array in here[1].items():
-        other = there[1][name]
+def compare(cpu: str, emulated: tuple[list, dict[str, np.ndarray]], host: tuple[list, dict[str, np.ndarray]]) -> None:
+    """Print that the (detections, arrays) of both are equal; raise Failed where they differ."""
+    for name, array in host[1].items():
+        other = emulated[1][name]
         if array.dtype != other.dtype or array.shape != other.shape:
             raise Failed(f"{cpu}: {name} is {other.shape} {other.dtype}, here {array.shape} {array.dtype}")
         if not np.array_equal(array, other):
             raise Failed(f"{cpu}: {(array != other).sum()} of {array.size} elements of {name} differ")
-    if there[0] != here[0]:
-        raise Failed(f"{cpu}: detections differ:\n{json.dumps(there[0])}\nhere:\n{json.dumps(here[0])}")
-    elements = sum(array.size for array in here[1].values())
-    boxes = ", ".join(str(len(found)) for found in here[0])
-    print(f"aarch64: {cpu}: {elements} pixels and raw outputs, and {boxes} boxes in {len(here[0])} frames: equal")
+    if emulated[0] != host[0]:
+        raise Failed(f"{cpu}: detections differ:\n{json.dumps(emulated[0])}\nhere:\n{json.dumps(host[0])}")
+    elements = sum(array.size for array in host[1].values())
+    boxes = ", ".join(str(len(detections)) for detections in host[0])
+    print(f"aarch64: {cpu}: {elements} pixels and raw outputs, and {boxes} boxes in {len(host[0])} frames: equal")
 
 
 if __name__ == "__main__":

@@ -18,19 +18,19 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/support/streams"))
 
-from browser import chromium, why_no_browser  # noqa: E402  # the tests' own
+from browser import chromium, why_no_browser  # noqa: E402  # of the tests
 
 from edgedet import demo  # noqa: E402
 
 SHOTS = (("web-light", (1440, 1200), False), ("web-dark", (1440, 1200), True), ("web-phone", (360, 1240), True))
 JPEG_QUALITY = 88
-WARM_UP_S = 12.0  # until the histograms have something to show
+WARM_UP_S = 12.0  # until there are enough frames for the histograms
 
 
 def main(out: Path) -> int:
-    """Run the demo, look at it three times."""
+    """Run the demo and take the three screenshots."""
     missing = why_no_browser()
     if missing is not None:
         print(f"make_web_screenshots {missing}", file=sys.stderr)
@@ -45,7 +45,7 @@ def main(out: Path) -> int:
     )
     try:
         assert run.stderr is not None
-        url = next(found[0] for line in run.stderr if (found := re.search(r"http://\S+", line)))
+        url = next(match[0] for line in run.stderr if (match := re.search(r"http://\S+", line)))
         time.sleep(WARM_UP_S)
         for name, size_wh, dark in SHOTS:
             with chromium(size_wh, dark) as driver:

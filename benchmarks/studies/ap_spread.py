@@ -1,9 +1,9 @@
-"""How much of an AP is chance: ``python -m edgedet.benchmarks.studies.ap_spread FLOAT MODEL ... --data X``.
+"""Measure how much AP varies by chance: ``python -m edgedet.benchmarks.studies.ap_spread FLOAT MODEL ... --data X``.
 
 A full-INT8 network rounds so often that a change of one grey level in one pixel of a thousand moves its AP by a point
-on a small test set, while the float network's stays. One figure then says little; this takes the mean over many such
-changes, and bootstraps over the images what is kept of the float model's AP in the mean. MODEL may be another tool's:
-"litert|FILE", "openvino|FILE" or "onnxruntime|FILE" (benchmarks/peers).
+on a small test set, while the float network's AP stays the same. A single AP is then not reliable. This study takes the
+mean over many such changes, and the bootstrap over images of the share of the float model's AP that is kept. MODEL may
+be a file of another tool: "litert|FILE", "openvino|FILE" or "onnxruntime|FILE" (benchmarks/studies/peers).
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ RESAMPLES = 300
 class Spread:
     """The AP of one file over ``repeats`` changes of a grey level.
 
-    kept: the mean AP as a share of the float file's; low: its 5th percentile over resampled images.
+    deviation: standard deviation of the APs.
+    kept:      the mean AP as a share of the float file's.
+    low:       the 5th percentile of ``kept`` over resampled images.
     """
 
     model: str
@@ -46,10 +48,10 @@ class Spread:
     aps: tuple[float, ...]
 
 
-def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int, peer: str = "") -> list[Judged]:
+def match_under_changes(path: Path, data: Dataset, repeats: int, threads: int, peer: str = "") -> list[Judged]:
     """Return a file's matched detections for each of ``repeats`` seeds; raises InputError where an image fails.
 
-    peer: another tool's file of the same network (``peer_engine``), to be judged instead.
+    peer: another tool's file of the same network (``peer_engine``), which runs in place of ``path``.
     """
     meta, engine = open_engine(path, threads)
     if peer:
@@ -62,34 +64,34 @@ def judged_under_changes(path: Path, data: Dataset, repeats: int, threads: int, 
     with closing(engine):
         for seed in with_progress(range(repeats), Path(peer).name or path.name, "change"):
             detector = Detector((meta, Changed(engine, seed)), threads, SCORE_FLOOR)
-            done, failures = detect_images(detector, data.images)
+            labelled, failures = detect_images(detector, data.images)
             failures = [*data.failures, *failures]
             if failures:
                 raise InputError(f"{len(failures)} labelled images cannot be judged: {failures[0]}.")
-            judged.append(Judged.of(data.images, [detections for _, detections in done], class_map))
+            judged.append(Judged.of(data.images, [detections for _, detections in labelled], class_map))
     return judged
 
 
-def spread(name: str, float_judged: Sequence[Judged], judged: Sequence[Judged], images: int) -> Spread:
+def compute_spread(name: str, float_judged: Sequence[Judged], judged: Sequence[Judged], images: int) -> Spread:
     """Compare a file's APs with the float file's, image for image; raises InputError where there is no AP."""
 
-    everything = np.ones(images)
-    values = [value for item in judged if (value := item.average_precision(everything)) is not None]
-    if not values or not mean_ap(float_judged, everything):
+    all_images = np.ones(images)
+    values = [value for item in judged if (value := item.average_precision(all_images)) is not None]
+    if not values or not mean_ap(float_judged, all_images):
         raise InputError("the float file's AP is 0, or no image has labels: nothing to compare with.")
 
     def kept(weights: np.ndarray) -> float | None:
         before, after = mean_ap(float_judged, weights), mean_ap(judged, weights)
         return after / before if before and after is not None else None
 
-    low, share = low_percentile(kept, images, seed=0, resamples=RESAMPLES), kept(everything)
+    low, share = low_percentile(kept, images, seed=0, resamples=RESAMPLES), kept(all_images)
     assert low is not None
     assert share is not None
     return Spread(name, float(np.mean(values)), float(np.std(values)), share, low, tuple(values))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a row a file."""
+    """Print a row for each file."""
     parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.ap_spread", description=__doc__)
     parser.add_argument("float_model", type=Path, metavar="FLOAT")
     parser.add_argument("models", nargs="+", metavar="MODEL")
@@ -103,14 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.repeats < 1:
             raise InputError(f"--repeats takes a number from 1 on; got {args.repeats}.")
         data = read_dataset(args.data, args.images)
-        float_judged = judged_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
+        float_judged = match_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
         text = sys.stderr if args.json == "-" else sys.stdout
         print(f"{'file':<44} {'mean AP':>8} {'+-':>7} {'kept':>7} {'low':>7}", file=text)
         rows = []
         for model in args.models:
             path, peer = (args.float_model, model) if "|" in model else (Path(model), "")
-            judged = judged_under_changes(path, data, args.repeats, args.threads, peer)
-            row = spread(Path(model).name, float_judged, judged, len(data.images))
+            judged = match_under_changes(path, data, args.repeats, args.threads, peer)
+            row = compute_spread(Path(model).name, float_judged, judged, len(data.images))
             rows.append(row)
             print(
                 f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",

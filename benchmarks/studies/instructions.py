@@ -1,10 +1,10 @@
-"""How many instructions an ARM core executes for one inference, counted by an emulator: exact, whatever else runs.
+"""Count the instructions that an ARM core executes for one inference, in an emulator: exact, whatever else runs.
 
     scripts/make_aarch64_env.sh DIR --count
     python -m edgedet.benchmarks.studies.instructions --env DIR --model A.tflite B.tflite --by-op
 
-A count is no time: a board waits for memory, and its cores start several instructions at once. It compares files that
-do the same work, where a time on a busy machine would wobble.
+A count is not a time: a board waits for memory, and its cores start several instructions at once. But it compares files
+that do the same work exactly, where times on a busy machine vary.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from edgedet.errors import InputError, UnsupportedError
 from edgedet.files import sha256_of, write_json
 
 CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4; Raspberry Pi 5, with dot product instructions
-WARM_UPS = 2  # the first inference prepares what later ones reuse
+WARM_UPS = 2  # the first inference prepares buffers that later ones use again
 
-# Between two getppid() lies one inference. Random bytes: convolutions cost the same for any.
+# Each inference runs between two calls of getppid(). The input is random: convolutions cost the same for any input.
 GUEST = """
 import os, sys
 import numpy as np
@@ -52,9 +52,9 @@ for path in paths:
 
 @dataclass(frozen=True)
 class KindCost:
-    """What all parts of one kind cost together, each measured as a model of its own.
+    """The cost of all parts of one kind together, each measured as a model of its own.
 
-    operators: of the file that these parts are.
+    operators: number of the file's operators that these parts contain.
     """
 
     kind: str
@@ -64,11 +64,11 @@ class KindCost:
 
 @dataclass(frozen=True)
 class Count:
-    """What one inference of one file costs on one kind of core.
+    """The cost of one inference of one file on one kind of core.
 
     instructions:  of the whole inference.
-    kinds:         by operator, the dearest first; () where that was not asked for.
-    convolutions:  instructions of those that are convolutions; None likewise.
+    kinds:         by operator, the most expensive first; () without --by-op.
+    convolutions:  instructions of the convolutions; None without --by-op.
     """
 
     model: str
@@ -84,7 +84,7 @@ class Count:
         return None if self.convolutions is None else self.instructions - self.convolutions
 
 
-def counts(env: Path, cpu: str, paths: Sequence[Path]) -> list[int]:
+def count_instructions(env: Path, cpu: str, paths: Sequence[Path]) -> list[int]:
     """Return the instructions of one inference of each .tflite file.
 
     env: folder of ``make_aarch64_env.sh DIR --count``. Raises InputError where it is none, UnsupportedError where the
@@ -93,27 +93,28 @@ def counts(env: Path, cpu: str, paths: Sequence[Path]) -> list[int]:
     emulator, plugin = env / "qemu-counting", env / "count_instructions.so"
     if not (emulator.is_file() and plugin.is_file()):
         raise InputError(f"{env} has no counting emulator: scripts/make_aarch64_env.sh {env} --count makes it.")
-    # Nothing of this process's environment: its length moves the guest's stack, and alignment costs instructions.
+    # A fixed environment: its length moves the guest's stack, whose alignment changes the number of instructions.
     environment = {"CPU": cpu, "QEMU": str(emulator), "QEMU_OPTIONS": f"-plugin {plugin}", "PATH": os.defpath}
     fixed_addresses = [shutil.which("setarch") or "setarch", "-R"]
     command = [*fixed_addresses, str(env / "python"), "-c", GUEST, str(WARM_UPS), *map(str, paths)]
     done = subprocess.run(command, env=environment, cwd=env, capture_output=True, text=True, check=False)
     marks = [int(mark) for mark in re.findall(r"^instructions (\d+)$", done.stderr, re.MULTILINE)]
     if done.returncode or len(marks) != 2 * (len(paths) + 1):
-        said = [line for line in done.stderr.splitlines() if not line.startswith(("instructions ", "INFO"))]
-        raise UnsupportedError(f"the emulated program failed ({done.returncode}): {(said or ['no reason given'])[-1]}")
-    empty, *found = [end - start for start, end in zip(marks[::2], marks[1::2], strict=True)]
-    return [count - empty for count in found]
+        messages = [line for line in done.stderr.splitlines() if not line.startswith(("instructions ", "INFO"))]
+        reason = (messages or ["no reason given"])[-1]
+        raise UnsupportedError(f"the emulated program failed ({done.returncode}): {reason}")
+    empty, *measured = [end - start for start, end in zip(marks[::2], marks[1::2], strict=True)]
+    return [count - empty for count in measured]
 
 
 def count_model(env: Path, cpu: str, path: Path, by_op: bool) -> Count:
-    """Return what one inference of a .tflite file costs on ``cpu``, ``by_op`` also operator by operator."""
-    (total,) = counts(env, cpu, [path.resolve()])
+    """Return the cost of one inference of a .tflite file on ``cpu``; with ``by_op`` also operator by operator."""
+    (total,) = count_instructions(env, cpu, [path.resolve()])
     count = Count(str(path), sha256_of(path), cpu, total)
-    return with_kinds(count, env, path) if by_op else count
+    return add_kinds(count, env, path) if by_op else count
 
 
-def with_kinds(count: Count, env: Path, path: Path) -> Count:
+def add_kinds(count: Count, env: Path, path: Path) -> Count:
     """Add the cost of each kind of part; parts of equal shapes are measured once."""
     parts = list(parts_of(path))
     different = {part.key: part for part in parts}
@@ -122,24 +123,24 @@ def with_kinds(count: Count, env: Path, path: Path) -> Count:
         for number, part in enumerate(different.values()):
             paths.append(Path(folder) / f"{number}.tflite")
             paths[-1].write_bytes(part.flatbuffer)
-        cost = dict(zip(different, counts(env, count.cpu, paths), strict=True))
+        cost = dict(zip(different, count_instructions(env, count.cpu, paths), strict=True))
     kinds: dict[str, list[Part]] = defaultdict(list)
     for part in parts:
         kinds[part.kind].append(part)
     rows = [
-        KindCost(kind, sum(part.operators for part in found), sum(cost[part.key] for part in found))
-        for kind, found in kinds.items()
+        KindCost(kind, sum(part.operators for part in same), sum(cost[part.key] for part in same))
+        for kind, same in kinds.items()
     ]
     rows.sort(key=lambda row: -row.instructions)
     convolutions = sum(cost[part.key] for part in parts if part.is_convolution)
     return replace(count, kinds=tuple(rows), convolutions=convolutions)
 
 
-def table(found: Iterable[Count]) -> str:
+def format_table(counts: Iterable[Count]) -> str:
     """Return the counts as lines of text, and their ratio to the first file's on the same core."""
     lines: list[str] = []
     first: dict[str, Count] = {}
-    for count in found:
+    for count in counts:
         base = first.setdefault(count.cpu, count)
         line = f"{count.cpu}  {count.instructions / 1e6:9.3f} M  {count.instructions / base.instructions:5.3f}"
         if count.outside is not None and base.outside is not None:
@@ -159,11 +160,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--by-op", action="store_true", help="also each kind of operator, as models of one operator")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the JSON line to FILE, or alone")
     args = parser.parse_args(argv)
-    found = [count_model(args.env.resolve(), cpu, path, args.by_op) for cpu in args.cpu for path in args.model]
+    counts = [count_model(args.env.resolve(), cpu, path, args.by_op) for cpu in args.cpu for path in args.model]
     if args.json != "-":
         print("Instructions of one inference, one thread, emulated. Not a board's time.")
-        print(table(found))
-    write_json(args.json or "-", {"counts": [asdict(count) for count in found]})
+        print(format_table(counts))
+    write_json(args.json or "-", {"counts": [asdict(count) for count in counts]})
     return 0
 
 

@@ -1,10 +1,10 @@
-"""What quantising costs, by size.
+"""Measure the time and memory that quantising takes, for each size of the family.
 
     python -m edgedet.benchmarks.studies.int8_cost --phi 0-4 --frames 8 --json cost.json
 
-Time and peak memory of what ``edgedet export --int8`` does between the float graph and the files, on frames of the
-demo's clip. Weights are random (``random_weights``), which changes neither. Each model is quantised in a process of its
-own, and the JSON file is written after each. ``--docs FILE`` prints the table of docs/int8.md.
+It measures the part of ``edgedet export --int8`` between the float graph and the files, on frames of the demo's clip.
+Weights are random (``random_weights``), which changes neither time nor memory. Each model is quantised in a process of
+its own, and the JSON file is written after each. ``--docs FILE`` prints the table of docs/int8.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edgedet.preprocess import Preprocessor
 from edgedet.specs import PHI, spec_for
 
 
-def cost_of(phi: int, frames: int, recovery: str, threads: int) -> tuple[dict[str, Any], None]:
+def measure_cost(phi: int, frames: int, recovery: str, threads: int) -> tuple[dict[str, Any], None]:
     """Quantise one model and return its row; runs in a child."""
     import torch
 
@@ -67,7 +67,7 @@ def _peak_gb() -> float:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as Markdown, and how they grow."""
+    """Return the rows as Markdown, and the power of MACs with which time and memory grow."""
     lines = [
         "| model | GMAC | frames | CPU s to quantise | CPU s per GMAC | peak memory, GB |",
         "|---|---|---|---|---|---|",
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for phi in parse_numbers("--phi", args.phi):
             if phi not in PHI:
                 raise InputError(f"--phi takes {min(PHI)} to {max(PHI)}; got {phi}.")
-            with Child(cost_of, phi, args.frames, args.recover, args.threads) as child:
+            with Child(measure_cost, phi, args.frames, args.recover, args.threads) as child:
                 rows.append(child.first())
             write_json(args.json, {"rows": rows})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

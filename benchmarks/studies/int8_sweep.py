@@ -1,11 +1,11 @@
-"""How well each way to quantise does.
+"""Measure the accuracy and time of each way to quantise.
 
     python -m edgedet.benchmarks.studies.int8_sweep FLOAT.onnx --calib SRC --data X ...
 
-For each number of calibration frames and each seed: observed extremes alone, and what ``edgedet export --int8`` does.
-AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is on the gate's frames. Each cell
-is written to the JSON file as it is measured, and a second start goes on where the first ended; cells of an
-earlier REVISION are measured again, ``--only`` some of them.
+For each number of calibration frames and each seed it measures min-max ranges alone, and what ``edgedet export --int8``
+does. AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is measured on the gate's
+frames. Each cell is written to the JSON file as soon as it is measured, and a second start continues where the first
+ended. Cells of an earlier REVISION are measured again; ``--only`` selects some cells.
 ``python -m edgedet.benchmarks.studies.int8_sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.studies.ap_spread import judged_under_changes
+from edgedet.benchmarks.studies.ap_spread import match_under_changes
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, calibration_frames
@@ -43,7 +43,7 @@ from edgedet.judge.gate import FLOOR_SHARE, compare
 from edgedet.judge.labels import Dataset, read_dataset
 from edgedet.types import Detections
 
-REVISION = 2  # of how observer "mixed" works: 2 judges the backbone's worst ranges at the outputs
+REVISION = 2  # of the observer "mixed": 2 evaluates the backbone's worst ranges at the network's outputs
 COUNTS, SEEDS, CHANGES, SCORE = (8, 32, 128), (0, 1, 2), 4, 0.4
 STATIC = {"convolutions": ["Conv"], "all operators": None}  # of onnxruntime's quantize_static
 WAYS = {
@@ -54,13 +54,13 @@ WAYS = {
 
 
 class Sweep:
-    """One float file, its frames and labels, and the cells that are measured."""
+    """One float file, its frames and labels, and the measurement of each cell."""
 
     def __init__(self, path: Path, calib: str, data: Dataset, threads: int) -> None:
         self.path, self.calib, self.data, self.threads = path, calib, data, threads
         self.model, self.meta = float_model(path)
         self._tables: dict[tuple[str, ...], tuple[CalibrationTable, float]] = {}
-        judged = judged_under_changes(path, data, 1, threads)
+        judged = match_under_changes(path, data, 1, threads)
         self.float_ap = self._mean_ap(judged)
 
     def _mean_ap(self, judged: Sequence[Any]) -> float:
@@ -81,7 +81,7 @@ class Sweep:
     def _frames(self, count: int, seed: int) -> FrameSets:
         return calibration_frames(self.calib, self.meta.spec, count, seed)
 
-    def _quantised(self, way: str, frames: FrameSets) -> tuple[Quantised, float]:
+    def _quantise(self, way: str, frames: FrameSets) -> tuple[Quantised, float]:
         """Return the model and its seconds. Ways with one observer share their ranges; each counts their time."""
         recovery, observer = WAYS[way]
         pixels = [frame.pixels for frame in frames.calibrate]
@@ -103,35 +103,35 @@ class Sweep:
             self._tables[key] = result.table, steps_s[-1] - steps_s[0]
         return result, seconds
 
-    def _judged(
+    def _measure(
         self, write: Callable[[ArtifactMeta, Path], Any], suffix: str, changes: int, frames: FrameSets, seconds: float
     ) -> dict[str, Any]:
         gate = self._frames(max(COUNTS), SEEDS[0]).gate
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"int8{suffix}"
             write(replace(self.meta, precision="int8", report={}), path)
-            ap = self._mean_ap(judged_under_changes(path, self.data, changes, self.threads))
-            found: list[list[Detections]] = []
+            ap = self._mean_ap(match_under_changes(path, self.data, changes, self.threads))
+            detections: list[list[Detections]] = []
             for file in (self.path, path):
                 meta, engine = open_engine(file, self.threads)
                 with closing(engine):
-                    found.append(find(engine.infer, meta.spec, gate, SCORE * FLOOR_SHARE))
-        report = compare(found[0], found[1], SCORE)
+                    detections.append(find(engine.infer, meta.spec, gate, SCORE * FLOOR_SHARE))
+        report = compare(detections[0], detections[1], SCORE)
         row = {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes, "revision": REVISION}
         return {**row, "seconds": seconds, "calibrated_on": len(frames.calibrate)}
 
     def dense(self, way: str, count: int, seed: int) -> dict[str, Any]:
         """Measure the TFLite file."""
         frames = self._frames(count, seed)
-        made, seconds = self._quantised(way, frames)
-        row = self._judged(lambda meta, path: TFLITE.write(made, meta, path), ".tflite", CHANGES, frames, seconds)
+        made, seconds = self._quantise(way, frames)
+        row = self._measure(lambda meta, path: TFLITE.write(made, meta, path), ".tflite", CHANGES, frames, seconds)
         return {**row, "mac_share": made.mac_shares["dense"]}
 
     def sparse(self, way: str) -> dict[str, Any]:
         """Measure TensorRT's file, on onnxruntime with its optimisations off; it is slow, so one AP only."""
         frames = self._frames(max(COUNTS), SEEDS[0])
-        made, seconds = self._quantised(way, frames)
-        row = self._judged(lambda meta, path: SPARSE.write(made, meta, path), ".onnx", 1, frames, seconds)
+        made, seconds = self._quantise(way, frames)
+        row = self._measure(lambda meta, path: SPARSE.write(made, meta, path), ".onnx", 1, frames, seconds)
         return {**row, "mac_share": made.mac_shares["sparse"]}
 
     def static(self, name: str) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Sweep:
             )
             made = onnx.load(path)
         seconds = time.perf_counter() - began_s
-        return self._judged(lambda meta, path: write_onnx(made, meta, path), ".onnx", 1, frames, seconds)
+        return self._measure(lambda meta, path: write_onnx(made, meta, path), ".onnx", 1, frames, seconds)
 
 
 def tables(path: Path) -> str:
@@ -218,7 +218,7 @@ def _is_old(name: str, cell: dict[str, Any]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the JSON file lacks, or print tables of finished ones."""
+    """Measure the cells that the JSON file does not have, or print the tables of finished files."""
     parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.int8_sweep", description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", metavar="FLOAT", help="float .onnx file of edgedet export")
     parser.add_argument("--calib", metavar="SRC", help="frames of the scene")
@@ -255,8 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise InputError(f"{args.json} holds another checkpoint's cells ({sha256_of(args.json)[:8]}): move it.")
             held["cells"] = earlier["cells"]
         cells = list(sweep.cells())
-        wanted = [(name, measure) for begin in args.only for name, measure in cells if name.startswith(begin)]
-        for name, measure in wanted:
+        selected = [(name, measure) for begin in args.only for name, measure in cells if name.startswith(begin)]
+        for name, measure in selected:
             if name not in held["cells"] or _is_old(name, held["cells"][name]):
                 held["cells"][name] = measure()
                 write_json(str(args.json), held)

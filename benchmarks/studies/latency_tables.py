@@ -1,6 +1,6 @@
-"""Results of ``edgedet bench --json`` as Markdown: ``python -m edgedet.benchmarks.studies.latency_tables A.json ...``.
+"""Print ``edgedet bench --json`` as Markdown: ``python -m edgedet.benchmarks.studies.latency_tables A.json ...``.
 
-docs/benchmarks.md holds what this prints for docs/benchmarks-*.json.
+docs/benchmarks.md contains the tables that this prints for docs/benchmarks-*.json.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 from edgedet.benchmarks.latency.page import fit_growth
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult, read_result
 
-LEAST_MODELS = 3  # for an exponent
+MIN_MODELS = 3  # that an exponent needs
 
 
 def document(result: BenchResult) -> str:
-    """Return conditions, table, and how cost grows with MACs."""
+    """Return the conditions, the table, and the power of MACs with which time and memory grow."""
     conditions = result.conditions
-    features = f" with {', '.join(found)}" if (found := conditions.cpu_features) else ""
+    features = f" with {', '.join(conditions.cpu_features)}" if conditions.cpu_features else ""
     lines = [
         f"{result.device.cpu or result.device.device}{features}, {result.device.cores} cores, {result.device.os}, "
         f"Python {result.device.python}; commit {conditions.commit}; {conditions.others_cores} cores busy with other "
@@ -30,7 +30,7 @@ def document(result: BenchResult) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result.models:
-        whole = row.ms["end to end"]
+        end_to_end = row.ms["end to end"]
         cells = [
             row.name.removeprefix("tf_efficientdet_"),
             "x".join(map(str, row.input_hw)),
@@ -39,7 +39,7 @@ def document(result: BenchResult) -> str:
             str(row.threads),
             str(row.n),
             f"{row.ms['network']['p50']:.1f}",
-            *(f"{whole[name]:.1f}" for name in ("p50", "p90", "p99")),
+            *(f"{end_to_end[name]:.1f}" for name in ("p50", "p90", "p99")),
             f"{row.fps:.2f}",
             "" if row.macs is None else f"{row.macs / 1e9:.2f}",
             "" if row.gmacs_per_s is None else f"{row.gmacs_per_s:.1f}",
@@ -50,14 +50,14 @@ def document(result: BenchResult) -> str:
     lines.append("")
     for kind in dict.fromkeys(_kind(row) for row in result.models):
         rows = [row for row in result.models if _kind(row) == kind and row.macs]
-        if len({row.macs for row in rows}) < LEAST_MODELS:
+        if len({row.macs for row in rows}) < MIN_MODELS:
             continue
         macs = [row.macs or 0 for row in rows]
-        time, off = fit_growth(macs, [row.ms["network"]["p50"] for row in rows])
-        line = f"- {kind}: time grows with MACs to the power {time:.2f}, each model within {100 * off:.0f} %"
+        power, error = fit_growth(macs, [row.ms["network"]["p50"] for row in rows])
+        line = f"- {kind}: time grows with MACs to the power {power:.2f}, each model within {100 * error:.0f} %"
         if all(row.peak_rss_mb for row in rows):
-            memory, off = fit_growth(macs, [row.peak_rss_mb or 0.0 for row in rows])
-            line += f"; peak memory to the power {memory:.2f}, within {100 * off:.0f} %"
+            power, error = fit_growth(macs, [row.peak_rss_mb or 0.0 for row in rows])
+            line += f"; peak memory to the power {power:.2f}, within {100 * error:.0f} %"
         lines.append(f"{line}.")
     return "\n".join(lines) + "\n"
 
@@ -67,7 +67,7 @@ def _kind(row: ModelResult) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a part for each file."""
+    """Print a section for each file."""
     names = sys.argv[1:] if argv is None else argv
     print("\n".join(document(read_result(Path(name))) for name in names), end="")
     return 0

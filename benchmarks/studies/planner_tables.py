@@ -1,4 +1,4 @@
-"""How wrong the planner is, as tables for docs/planning.md; writes what is derived from the published figures again.
+"""Write the planner's errors as tables into docs/planning.md, and fit its constants to the published figures again.
 
     python -m edgedet.benchmarks.studies.planner_tables --docs docs/planning.md
 
@@ -63,21 +63,21 @@ def models_table() -> str:
     Of several numbers of threads the worst is given.
     """
     groups = list_measured_groups()
-    found: dict[str, dict[int, float]] = {}
+    errors_by_variant: dict[str, dict[int, float]] = {}
     for number, (board, precision) in enumerate(groups):
         for point, error in compute_left_out_errors(points_of(board, precision), PRIORS[precision]):
-            known = found.setdefault(point.variant, {}).get(number, 0.0)
-            found[point.variant][number] = max(known, error, key=abs)
+            errors = errors_by_variant.setdefault(point.variant, {})
+            errors[number] = max(errors.get(number, 0.0), error, key=abs)
     head = "model, " + ", ".join(f"{board.name} {precision}" for board, precision in groups)
     rows = [
         (variant, *(_signed(errors[number]) if number in errors else "" for number in range(len(groups))))
-        for variant, errors in found.items()
+        for variant, errors in errors_by_variant.items()
     ]
     return _read_table(head, rows)
 
 
 def boards_table() -> str:
-    """Return the errors of constants of a family for a board that had no part in them."""
+    """Return, for each board, the errors of constants that were fitted to the other boards of its family."""
     rows = []
     for family, precision in (("arm-cpu", "fp32"), ("arm-cpu", "int8")):
         for board, errors in compute_board_errors(family, precision):
@@ -87,7 +87,7 @@ def boards_table() -> str:
 
 
 def speedups_table() -> str:
-    """Return how much faster other networks are on each Jetson, and how well one of them is told by the others."""
+    """Return how much faster other networks are on each Jetson, and how well the others predict one of them."""
     rows = []
     for name in dict.fromkeys(name for times in read_other_networks().values() for name in times if name != BASE):
         faster = estimate_speed_up(name)
@@ -111,7 +111,7 @@ def speedups_table() -> str:
 
 
 def scaling_table() -> str:
-    """Return how well data sheets tell the step between two boards of one kind that are both known."""
+    """Return how well data sheets predict the ratio between two boards of one kind that were both measured."""
     rows = []
     for faster, like in SCALED_PAIRS:
         known = read_boards()

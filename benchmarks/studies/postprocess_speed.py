@@ -1,10 +1,10 @@
-"""Time of post-processing alone, on outputs made up to look like a trained network's. Knows no model file.
+"""Measure the latency of post-processing alone, on simulated outputs that resemble a trained network's.
 
     python -m edgedet.benchmarks.studies.postprocess_speed
 
-The outputs are simulated: a field of doubt (logits around -5.5, as COCO models give), and objects that many
-neighbouring anchors are sure of. Only the counts matter for time: how many logits are compared, how many pass, how
-many boxes NMS keeps. numpy runs this on one thread.
+The simulated outputs are a background of low logits (around -5.5, as COCO models give), and objects on which many
+neighbouring anchors have high scores. The latency depends only on counts: how many logits are compared, how many pass,
+how many boxes NMS keeps. numpy runs this on one thread.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from edgedet.specs import SPECS
 from edgedet.types import RawOutputs
 
 SCORE = 0.3
-SHARE = 0.01  # of the anchors hold a candidate
-NEIGHBOURS = 30  # candidates an object
+SHARE = 0.01  # share of the anchors that are candidates
+NEIGHBOURS = 30  # candidates for each object
 WARMUP = 5
 MODELS = ("tf_efficientdet_d0", "tf_efficientdet_d7")
 TARGET_P50_MS = {"tf_efficientdet_d0": 4.0, "tf_efficientdet_d7": 40.0}  # one core of a desktop
-_DOUBT, _SPREAD = -5.5, 0.8  # mean and deviation of logits where nothing is: none passes
+_BACKGROUND, _SPREAD = -5.5, 0.8  # mean and standard deviation of the background's logits, none of which passes
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured for one model: counts and milliseconds."""
+    """The counts of one model and its percentiles of latency in milliseconds."""
 
     model: str
     anchors: int
@@ -46,26 +46,26 @@ class Speed:
     ms: dict[str, float]
 
 
-def trained_like_outputs(anchors_yxyx: np.ndarray, num_classes: int, share: float, seed: int = 0) -> RawOutputs:
+def simulate_outputs(anchors_yxyx: np.ndarray, num_classes: int, share: float, seed: int = 0) -> RawOutputs:
     """Return outputs in which ``share`` of the anchors (A, 4) are candidates for ``SCORE``, in clusters.
 
-    Each object is placed on an anchor; its candidates are the NEIGHBOURS anchors nearest to it whose decoded boxes
-    are the object's, give or take a tenth of its sides.
+    Each object is placed on an anchor; its candidates are the NEIGHBOURS nearest anchors. Their decoded boxes differ
+    from the object's box by about a tenth of its sides.
     """
     rng = np.random.default_rng(seed)
-    logits = rng.normal(_DOUBT, _SPREAD, (len(anchors_yxyx), num_classes)).astype(np.float32)
+    logits = rng.normal(_BACKGROUND, _SPREAD, (len(anchors_yxyx), num_classes)).astype(np.float32)
     np.minimum(logits, logit_of(SCORE) - 0.01, out=logits)
     codes = rng.normal(0.0, 0.25, (len(anchors_yxyx), 4)).astype(np.float32)
     lows_yx, highs_yx = anchors_yxyx[:, :2], anchors_yxyx[:, 2:]
     sides_yx, centres_yx = highs_yx - lows_yx, (lows_yx + highs_yx) / 2
     for _ in range(round(len(anchors_yxyx) * share / NEIGHBOURS)):
-        seat, class_id = int(rng.integers(len(anchors_yxyx))), int(rng.integers(num_classes))
-        distance = np.abs(centres_yx - centres_yx[seat]).max(axis=1) / sides_yx[seat].max()
-        distance += np.abs(np.log(sides_yx / sides_yx[seat])).max(axis=1)
+        anchor, class_id = int(rng.integers(len(anchors_yxyx))), int(rng.integers(num_classes))
+        distance = np.abs(centres_yx - centres_yx[anchor]).max(axis=1) / sides_yx[anchor].max()
+        distance += np.abs(np.log(sides_yx / sides_yx[anchor])).max(axis=1)
         near = np.argpartition(distance, NEIGHBOURS)[:NEIGHBOURS]
         jitter = rng.normal(0.0, 0.1, (NEIGHBOURS, 4))
-        codes[near, :2] = (centres_yx[seat] - centres_yx[near]) / sides_yx[near] + jitter[:, :2]
-        codes[near, 2:] = np.log(sides_yx[seat] / sides_yx[near]) + jitter[:, 2:]
+        codes[near, :2] = (centres_yx[anchor] - centres_yx[near]) / sides_yx[near] + jitter[:, :2]
+        codes[near, 2:] = np.log(sides_yx[anchor] / sides_yx[near]) + jitter[:, 2:]
         logits[near, class_id] = logit_of(SCORE) + 0.01 + np.abs(rng.normal(0.0, 1.0, NEIGHBOURS))
     return RawOutputs(logits, codes)
 
@@ -74,16 +74,22 @@ def measure(model: str, runs: int, share: float = SHARE) -> Speed:
     """Time ``postprocess`` for the model's own input size, its 90 classes and a source of the same size."""
     spec = SPECS[model]
     anchors_yxyx = anchors_for(spec)
-    raw = trained_like_outputs(anchors_yxyx, spec.num_classes, share)
+    raw = simulate_outputs(anchors_yxyx, spec.num_classes, share)
     times_ms = []
     for index in range(WARMUP + runs):
         started = time.perf_counter()
-        found = postprocess(raw, anchors_yxyx, 1.0, spec.input_hw, score=SCORE)
+        detections = postprocess(raw, anchors_yxyx, 1.0, spec.input_hw, score=SCORE)
         if index >= WARMUP:
             times_ms.append((time.perf_counter() - started) * 1e3)
     candidates = int((raw.class_logits > logit_of(SCORE)).sum())
     return Speed(
-        model, len(anchors_yxyx), spec.num_classes, candidates, len(found), len(times_ms), compute_percentiles(times_ms)
+        model,
+        len(anchors_yxyx),
+        spec.num_classes,
+        candidates,
+        len(detections),
+        len(times_ms),
+        compute_percentiles(times_ms),
     )
 
 

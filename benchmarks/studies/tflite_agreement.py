@@ -1,12 +1,13 @@
-"""An INT8 .tflite file beside its dense reference, operator by operator: who differs, by how many levels.
+"""Compare an INT8 .tflite file with its dense reference, operator by operator: how many integers differ, by how much.
 
     python -m edgedet.benchmarks.studies.tflite_agreement my.onnx my_int8.tflite --source photos/ --reference ref.onnx
 
-The reference is the same plan of scales in Q/DQ form, floats between Q and DQ, by onnxruntime with its optimisations
-off. The plan is read out of the .tflite file, so that what is judged is the file as it is shipped. Two comparisons:
+The reference has the same scales in Q/DQ form and computes in float between Q and DQ, by onnxruntime with its
+optimisations off. The scales are read from the .tflite file, so that the comparison is of the file as it is. There are
+two comparisons:
 
-- each operator alone, given the integers that LiteRT's operators before it computed;
-- the whole network, where differences are handed on.
+- each operator alone, whose inputs are the integers that LiteRT's operators before it computed;
+- the whole network, where differences of one operator reach the next ones.
 
 ``--reference`` keeps the reference as a file, for ``edgedet eval``.
 """
@@ -38,17 +39,19 @@ from edgedet.preprocess import Preprocessor
 from edgedet.stream.sources import open_source
 
 FRAMES = 2
-LEAST_SHARE = 0.999  # of an operator's elements that are within one level
-LOST = (1.0, 0.999, 0.99, 0.95, 0.9, 0.8, 0.7, 0.5)  # shares of equal elements, to show where they are lost
+MIN_SHARE = 0.999  # of an operator's elements that are within one level
+LOST = (1.0, 0.999, 0.99, 0.95, 0.9, 0.8, 0.7, 0.5)  # shares of equal elements, to show where they fall below
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How an INT8 tensor differs from the reference's; shares in [0, 1].
 
-    name:    of the tensor. kind: the operator that makes it, in ONNX.
-    equal:   share of elements that are the same integer; within_1 and within_2: levels apart at most.
-    largest: difference, levels.
+    name:     the tensor's.
+    kind:     the ONNX operator that writes it.
+    equal:    share of elements that are the same integer.
+    within_1: share of elements that differ by at most one level; within_2: by at most two.
+    largest:  the largest difference in levels.
     """
 
     name: str
@@ -60,11 +63,11 @@ class Agreement:
     largest: int
 
 
-def agreement(name: str, kind: str, ours: np.ndarray, wanted: np.ndarray) -> Agreement:
+def compare_tensors(name: str, kind: str, actual: np.ndarray, reference: np.ndarray) -> Agreement:
     """Compare two INT8 arrays."""
-    apart = np.abs(ours.astype(np.int16) - wanted)
-    equal, within_1, within_2 = (float((apart <= levels).mean()) for levels in range(3))
-    return Agreement(name, kind, apart.size, equal, within_1, within_2, int(apart.max()))
+    difference = np.abs(actual.astype(np.int16) - reference)
+    equal, within_1, within_2 = (float((difference <= levels).mean()) for levels in range(3))
+    return Agreement(name, kind, difference.size, equal, within_1, within_2, int(difference.max()))
 
 
 def integers_of(model: onnx.ModelProto, plan: DensePlan, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -132,14 +135,14 @@ def _compared(
     if pixels is None:
         pixels = np.zeros([dim.dim_value for dim in image.type.tensor_type.shape.dim], np.uint8)
     results = session.run(None, {**fed, image.name: pixels})
-    for name, wanted in zip(names, results, strict=True):
-        yield agreement(name, kinds[name], given[name], wanted)
+    for name, reference in zip(names, results, strict=True):
+        yield compare_tensors(name, kinds[name], given[name], reference)
 
 
-def merged(turns: Sequence[Sequence[Agreement]]) -> list[Agreement]:
-    """Join what several pictures gave, tensor by tensor: mean shares, the largest difference."""
+def merge(pictures: Sequence[Sequence[Agreement]]) -> list[Agreement]:
+    """Join the agreements of several pictures, tensor by tensor: mean shares, the largest difference."""
     joined = []
-    for same in zip(*turns, strict=True):
+    for same in zip(*pictures, strict=True):
         shares = {key: float(np.mean([getattr(a, key) for a in same])) for key in ("equal", "within_1", "within_2")}
         largest, elements = max(a.largest for a in same), sum(a.elements for a in same)
         joined.append(replace(same[0], **shares, largest=largest, elements=elements))
@@ -147,7 +150,7 @@ def merged(turns: Sequence[Sequence[Agreement]]) -> list[Agreement]:
 
 
 def compare(onnx_path: Path, tflite_path: Path, source: str, frames: int, reference: Path | None) -> dict[str, Any]:
-    """Return all figures; writes the reference where that is asked for."""
+    """Return all figures; writes the reference file if ``reference`` names one."""
     model = onnx.load(onnx_path)
     meta, flatbuffer = read_trailer(tflite_path)
     if meta.precision != "int8":
@@ -167,20 +170,20 @@ def compare(onnx_path: Path, tflite_path: Path, source: str, frames: int, refere
             together.append(over_the_network(dense, pixels, given))
     if not alone:
         raise InputError(f"{source} holds no picture.")
-    operators = merged(alone)
+    operators = merge(alone)
     return {
         "pictures": len(alone),
         "operators": [asdict(item) for item in operators],
-        "network": [asdict(item) for item in merged(together)],
+        "network": [asdict(item) for item in merge(together)],
         "outputs": list(meta.outputs),
-        "below": [item.name for item in operators if item.within_1 < LEAST_SHARE],
+        "below": [item.name for item in operators if item.within_1 < MIN_SHARE],
     }
 
 
 def _check_same_file(
     flatbuffer: bytes, meta: ArtifactMeta, given: Mapping[str, np.ndarray], pixels: np.ndarray
 ) -> None:
-    """Raise UnsupportedError where the file with all values as outputs is not the one that is shipped."""
+    """Raise UnsupportedError where the file with all values as outputs computes other integers than the file itself."""
     interpreter = interpreter_of(flatbuffer)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], (pixels ^ 0x80).view(np.int8))
     interpreter.invoke()
@@ -215,7 +218,7 @@ def _print(figures: dict[str, Any]) -> None:
             f"{kind:<20}{len(items):>6}{sum(elements):>12}{equal:>10.4f}{within:>12.4f}"
             f"{max(item['largest'] for item in items):>9}  {worst['name']} {100 * worst['equal']:.3f} %"
         )
-    print(f"operators with less than {100 * LEAST_SHARE} % within 1: {', '.join(figures['below']) or 'none'}\n")
+    print(f"operators with less than {100 * MIN_SHARE} % within 1: {', '.join(figures['below']) or 'none'}\n")
     lost = ", ".join(f"{100 * share:g} %" for share in LOST)
     print(f"the whole network: the first tensors with less than {lost} equal; outputs")
     print(f"{'':<50}{'equal %':>10}{'within 1 %':>12}{'within 2 %':>12}{'largest':>9}")

@@ -1,4 +1,4 @@
-"""A .tflite file as many small ones, to find out what each part costs. Knows TFLite's schema; measures nothing."""
+"""Split a .tflite file into many small ones, one for each operator, so that the cost of each can be measured."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CO
 
 @dataclass(frozen=True)
 class Part:
-    """One operator as a model of its own, or the two of a swish, which XNNPACK runs as one.
+    """One operator as a model of its own, or the two operators of a swish, which XNNPACK runs as one.
 
-    kind:       its name in the schema, "CONV_2D", or SWISH.
-    operators:  how many it is in the file.
+    kind:       the operator's name in the schema, such as "CONV_2D", or SWISH.
+    operators:  how many operators of the file it contains: 1 or 2.
     shapes:     of its inputs and outputs, as text.
     flatbuffer: the model.
     key:        the same for parts that cost the same: kind, options, types and shapes.
@@ -37,7 +37,7 @@ class Part:
 
 
 def parts_of(path: Path) -> Iterator[Part]:
-    """Yield the parts of a file in order."""
+    """Yield the parts of a file in the order in which they run."""
     from ai_edge_litert import schema_py_generated as schema
 
     data = path.read_bytes()
@@ -54,7 +54,7 @@ def parts_of(path: Path) -> Iterator[Part]:
 
 
 def _part(schema: Any, model: Any, graph: Any, operators: list[Any], kind: str, data: bytes) -> Part:
-    """Return operators as a model: what they read and do not make is its input, the last one's outputs its outputs."""
+    """Return operators as a model: its inputs are the tensors that none of them writes, its outputs the last one's."""
     alone, sub = schema.ModelT(), schema.SubGraphT()
     alone.version, alone.operatorCodes, alone.buffers, alone.subgraphs = model.version, [], [schema.BufferT()], [sub]
     sub.tensors, sub.operators, sub.inputs = [], [], []

@@ -1,4 +1,4 @@
-"""The plan of integers that an INT8 .tflite file of ours holds, read back. Knows TFLite's schema and the graph."""
+"""Read the scales and integers of an INT8 .tflite file that edgedet wrote, as the plan from which it was written."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edgedet.errors import InputError
 
 
 def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
-    """Return the plan of integers that a written file holds; ``model`` is the float graph it was written from.
+    """Return the plan of scales and integers of a written file; ``model`` is the float graph that it was written from.
 
-    Biases are float64, so that writing the plan again gives the same bytes. Raises InputError where the file is of
-    another graph.
+    Biases are float64, so that writing the plan again gives the same bytes. Raises InputError where the file was
+    written from another graph.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -58,7 +58,7 @@ def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
 
 
 def reference_of(model: onnx.ModelProto, meta: ArtifactMeta, plan: DensePlan) -> onnx.ModelProto:
-    """Return the dense Q/DQ graph, with biases in float32 as ONNX has them there."""
+    """Return the dense Q/DQ graph, whose biases are float32 as ONNX requires."""
     convs = {
         name: replace(conv, bias=None if conv.bias is None else conv.bias.astype(np.float32))
         for name, conv in plan.convs.items()

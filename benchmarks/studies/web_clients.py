@@ -1,12 +1,12 @@
-"""What viewers of the live page cost the detector: frames a second with 0, 1 and 20 of them, one of whom never reads.
+"""Measure how viewers of the live page slow the detector: frames a second with 0, 1 and 20, one of which never reads.
 
     python -m edgedet.benchmarks.studies.web_clients
 
-A real `edgedet run --web` looks at the demo's clip at 1280x720 as a camera of 25 frames a second, about what it can
-take. The numbers of viewers come in turns, several rounds, since neighbours and clocks change; the best round counts,
-because a neighbour can only take away. CPU time a frame says what viewers cost where no core is idle. Each viewer takes
-pictures and events, as a page does. Viewers sit on the same machine, which on a board they would not: they run with the
-least priority, and throw away what they read in the kernel.
+A real `edgedet run --web` plays the demo's clip at 1280x720 as a camera of 25 frames a second, close to the most
+that it can process. The numbers of viewers alternate over several rounds, since other programs and the clock change the
+speed; the best round counts, because other programs can only slow it down. CPU time for each frame shows the cost of
+viewers where no core is idle. Each viewer reads pictures and events, as a page does. Here the viewers run on the same
+machine, so they have the lowest priority, and the kernel discards what they read.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from edgedet.stream.sources import open_source
 
 SIZE_WH, FPS = (1280, 720), 25.0
 VIEWERS = (0, 1, 20)
-STUCK = 1  # of the largest number: never reads, and comes back when it is let go
+STUCK = 1  # viewers, among the largest number, that never read, and connect again when they are disconnected
 SETTLE_S, MEASURE_S, ROUNDS = 1.5, 8.0, 5
 WARMUP_S = 3.0
-TARGET = 0.95  # of the frames a second without viewers
+TARGET = 0.95  # share of the frames a second without viewers
 _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One round with so many viewers.
+    """One round with one number of viewers.
 
-    cpu_ms:  of the whole process, a frame.
-    shown:   pictures encoded a second.
-    rss_mb:  of the process, at the end.
+    cpu_ms:  CPU time of the whole process for each frame.
+    shown:   pictures that were encoded, a second.
+    rss_mb:  resident memory of the process at the end.
     """
 
     viewers: int
@@ -78,14 +78,14 @@ def view(port: int, viewers: int, stuck: int) -> None:
             connection = _open(port, path)
             reading[connection.fileno()] = connection
             poll.register(connection, select.POLLIN)
-    waiting = [_open(port, "/stream.mjpg") for _ in range(stuck)]
+    stuck_connections = [_open(port, "/stream.mjpg") for _ in range(stuck)]
     while True:
         for number, _ in poll.poll(1000):
             if not reading[number].recv(_READ_BYTES, socket.MSG_TRUNC):  # TCP: discarded without a copy
-                raise SystemExit("a viewer who reads was let go")
-        for at, connection in enumerate(waiting):
+                raise SystemExit("a viewer that reads was disconnected")
+        for index, connection in enumerate(stuck_connections):
             if select.select([], [], [connection], 0)[2] or _is_closed(connection):
-                waiting[at] = _open(port, "/stream.mjpg")
+                stuck_connections[index] = _open(port, "/stream.mjpg")
 
 
 def _open(port: int, path: str) -> socket.socket:
@@ -115,8 +115,8 @@ def running(clip: Path, model: Path, threads: int) -> Iterator[tuple[int, int]]:
         run.wait()
 
 
-def counters(pid: int, port: int) -> tuple[float, float, float, float, float]:
-    """Return (now, frames, pictures, CPU seconds, resident megabytes) of a run."""
+def read_counters(pid: int, port: int) -> tuple[float, float, float, float, float]:
+    """Return (time in seconds, frames, pictures, CPU seconds, resident megabytes) of a run."""
     connection = HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", "/metrics")
     now = time.perf_counter()
@@ -135,15 +135,15 @@ def counters(pid: int, port: int) -> tuple[float, float, float, float, float]:
 
 
 def measure(pid: int, port: int, viewers: int, seconds: float) -> Phase:
-    """Let so many viewers look for a while."""
+    """Measure one round with this number of viewers."""
     stuck = STUCK if viewers == max(VIEWERS) else 0
     code = f"from edgedet.benchmarks.studies.web_clients import view; view({port}, {viewers}, {stuck})"
     child = subprocess.Popen([sys.executable, "-c", code]) if viewers else None
     try:
         time.sleep(SETTLE_S)
-        before = counters(pid, port)
+        before = read_counters(pid, port)
         time.sleep(seconds)
-        after = counters(pid, port)
+        after = read_counters(pid, port)
         if child is not None and child.poll() is not None:
             raise SystemExit("the viewers ended before their time")
     finally:

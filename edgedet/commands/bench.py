@@ -42,25 +42,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     family = parser.add_argument_group("models of the family, exported and cached")
     family.add_argument("--phi", metavar="N,M-L", help="compound scaling: 0-7, or 8 for D7x; numbers and ranges")
     family.add_argument(
-        "--precision", default="fp32", metavar="A,B", help=f"of {', '.join(PRECISIONS)} (default: %(default)s)"
+        "--precision",
+        default="fp32",
+        metavar="A,B",
+        help=f"one or several of {', '.join(PRECISIONS)} (default: %(default)s)",
     )
     family.add_argument(
         "--engine",
         default="ort",
         metavar="A,B",
-        help=f"of {', '.join(engine.name for engine in PUBLIC_ENGINES)} (default: %(default)s)",
+        help=f"one or several of {', '.join(engine.name for engine in PUBLIC_ENGINES)} (default: %(default)s)",
     )
     family.add_argument(
-        "--weights", metavar="FILE", help="checkpoint, or 'demo' (default: random weights, which find nothing of use)"
+        "--weights",
+        metavar="FILE",
+        help="checkpoint, or 'demo' (default: random weights, whose detections mean nothing)",
     )
     family.add_argument("--seed", type=int, default=0, help="seed of random weights (default: %(default)s)")
     family.add_argument("--calib", metavar="SRC", help="frames for INT8 with --weights, as `edgedet export` takes them")
     parser.add_argument("--source", metavar="X", help="image, folder or video (default: the demo's clip)")
-    parser.add_argument("--runs", type=int, default=50, help="runs of each model, at least (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="measure for this time, at least (default: %(default)s)"
+        "--runs", type=int, default=50, help="least number of runs of each model (default: %(default)s)"
     )
-    parser.add_argument("--warmup", type=int, default=5, help="runs before those that count (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="least time of measuring (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=5, help="runs before the measured ones (default: %(default)s)")
     parser.add_argument(
         "--threads", default=str(default_threads()), metavar="N,M", help="CPU threads (default: %(default)s)"
     )
@@ -72,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="then show the time of each kind of layer beside the least that it can take",
+        help="then show the time of each kind of layer beside the least time that it can take",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with plots")
     parser.add_argument(

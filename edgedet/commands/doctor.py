@@ -14,7 +14,7 @@ from ..machine import Machine
 from .options import add_json, text_stream
 
 DESCRIPTION = (
-    "Say what can run on this machine (Python, OpenCV, engines, INT8), and which command brings what is missing."
+    "Say what can run on this machine (Python, OpenCV, engines, INT8), and which command installs what is missing."
 )
 EXAMPLE = "  edgedet doctor --json doctor.json"
 OUTPUTS = ("json",)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_report(report: Report, text: TextIO) -> None:
-    """Print what keeps models from running, then what is installed, then what is missing but not needed."""
+    """Print what prevents models from running, then what is installed, then what is missing but not required."""
     blocking = [finding for finding in report.findings if finding.blocks]
     if report.runs:
         print(f"Models that can run here: {', '.join(report.runs)}", file=text)

@@ -13,7 +13,9 @@ from ..files import write_json
 from ..info.info import Info, info_of
 from .options import add_json, add_variant, text_stream
 
-DESCRIPTION = f"Say what a model file ({', '.join(model_suffixes())}) or a checkpoint (.safetensors, .pth, .h5) holds."
+DESCRIPTION = (
+    f"Show the contents of a model file ({', '.join(model_suffixes())}) or checkpoint (.safetensors, .pth, .h5)."
+)
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
   edgedet info my.pth --json"""
 INPUTS = ("file",)

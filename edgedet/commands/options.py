@@ -57,7 +57,7 @@ def add_labelled_data(parser: argparse._ActionsContainer, help_text: str = "labe
 def add_variant(parser: argparse._ActionsContainer) -> None:
     """Declare ``--variant NAME``: which model of the family a checkpoint holds."""
     parser.add_argument(
-        "--variant", metavar="NAME", help="the model's name where the checkpoint leaves it open, as tf_efficientdet_d0"
+        "--variant", metavar="NAME", help="the model's name, where the checkpoint does not give it: tf_efficientdet_d0"
     )
 
 
@@ -69,7 +69,9 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--project", type=Path, metavar="FILE", help="the training's settings: zylo117's project .yml, automl's hparams"
     )
-    group.add_argument("--anchor-ratios", metavar="W:H,...", help="of the anchors, in order, e.g. 1:1,1.4:0.7,0.7:1.4")
+    group.add_argument(
+        "--anchor-ratios", metavar="W:H,...", help="ratios of the anchors, in order, e.g. 1:1,1.4:0.7,0.7:1.4"
+    )
     group.add_argument(
         "--anchor-scales", metavar="A,B,...", help="sizes of the anchors at each place, e.g. 1,1.26,1.587"
     )
@@ -91,7 +93,11 @@ def add_scene(parser: argparse._ActionsContainer, default_frames: int) -> None:
         "--calib", metavar="SRC", help="video, folder, image or camera of the scene (default: bundled photographs)"
     )
     parser.add_argument(
-        "--frames", type=int, default=default_frames, metavar="N", help="frames to take of it (default: %(default)s)"
+        "--frames",
+        type=int,
+        default=default_frames,
+        metavar="N",
+        help="number of frames to take from it (default: %(default)s)",
     )
 
 

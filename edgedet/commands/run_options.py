@@ -35,8 +35,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="MODEL or SOURCE",
-        help=f"a model file, told by its suffix (default: the newest in {MODELS_FOLDER}/, else the demo), and what to "
-        "look at, as --source takes it",
+        help=f"model file, recognised by its suffix (default: the newest in {MODELS_FOLDER}/, else the demo), and the "
+        "source, as --source takes it",
     )
     _add_source(parser)
     parser.add_argument(
@@ -65,7 +65,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="X",
-        help="camera, as number, /dev/videoN, csi:N, URL or GStreamer pipeline, with a name if you like "
+        help="camera, as number, /dev/videoN, csi:N, URL or GStreamer pipeline, with a name if you wish "
         "(door=rtsp://...); repeat it for several",
     )
     group = parser.add_argument_group("which frames")
@@ -75,10 +75,10 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--every", type=int, default=1, metavar="N", help="take every N-th frame only (default: %(default)s)"
     )
-    group.add_argument("--max-fps", type=float, metavar="FPS", help="take at most so many frames a second")
+    group.add_argument("--max-fps", type=float, metavar="FPS", help="take at most FPS frames a second")
     group = parser.add_argument_group("how cameras are opened (docs/cameras.md)")
-    group.add_argument("--size", metavar="WxH", help="picture size to ask a camera for, as 1280x720")
-    group.add_argument("--camera-fps", type=float, metavar="FPS", help="frames a second to ask a camera for")
+    group.add_argument("--size", metavar="WxH", help="picture size to request from a camera, such as 1280x720")
+    group.add_argument("--camera-fps", type=float, metavar="FPS", help="frames a second to request from a camera")
     group.add_argument(
         "--pixel-format",
         choices=PIXEL_FORMATS,

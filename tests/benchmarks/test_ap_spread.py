@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedet.benchmarks.studies.ap_spread import main, spread
+from edgedet.benchmarks.studies.ap_spread import compute_spread, main
 from edgedet.judge.labels import LabelledImage
 from edgedet.judge.matching import Judged
 from edgedet.judge.perturbation import Changed
@@ -33,14 +33,14 @@ def judged(right: list[bool]) -> Judged:
 
 def test_a_file_that_finds_the_same_keeps_everything():
     same = judged([True] * IMAGES)
-    row = spread("same", [same], [same, same], IMAGES)
+    row = compute_spread("same", [same], [same, same], IMAGES)
     assert (row.mean_ap, row.deviation, row.kept, row.low) == (1.0, 0.0, 1.0, 1.0)
 
 
 def test_the_mean_over_changes_is_compared():
     """A box in every image, then in every second one: AP 1 and 51 / 101 (recalls 0 to 0.5), mean 0.7525."""
     whole, half = judged([True] * IMAGES), judged([number % 2 == 0 for number in range(IMAGES)])
-    row = spread("mixed", [whole], [whole, half], IMAGES)
+    row = compute_spread("mixed", [whole], [whole, half], IMAGES)
     assert row.aps == pytest.approx((1.0, 51 / 101))
     assert row.kept == pytest.approx((1 + 51 / 101) / 2)
     assert 0.6 < row.low < row.kept

@@ -15,7 +15,7 @@ pytest.importorskip("tqdm", reason="needs the bench extra")
 
 from edgedet.anchors import anchors_for
 from edgedet.benchmarks.latency.measure import Latency
-from edgedet.benchmarks.studies.ap_spread import judged_under_changes
+from edgedet.benchmarks.studies.ap_spread import match_under_changes
 from edgedet.benchmarks.studies.peers import __main__ as peers
 from edgedet.benchmarks.studies.peers import engines
 from edgedet.benchmarks.studies.peers.engines import LevelsEngine, PeerDetector, normalised, open_peer
@@ -126,11 +126,11 @@ def test_a_peers_ap_is_taken_under_the_same_changes(tmp_path: Path, monkeypatch)
 
     monkeypatch.setitem(engines._RUNS, "simulated", lambda path, meta, threads: levels)
     fake, data = write_fake_model(tmp_path / "a.fake"), Dataset((label,), names)
-    judged = judged_under_changes(fake, data, 2, 1, "simulated|peer.file")
+    judged = match_under_changes(fake, data, 2, 1, "simulated|peer.file")
     assert [item.average_precision(np.ones(1)) for item in judged] == pytest.approx([1.0, 1.0])
     assert 0 < (seen[0] != seen[1]).mean() < 0.01
     with pytest.raises(InputError, match="unknown peer magic"):
-        judged_under_changes(fake, data, 1, 1, "magic|peer.file")
+        match_under_changes(fake, data, 1, 1, "magic|peer.file")
 
 
 def test_a_peer_sees_the_normalised_picture_and_only_its_network_counts_as_network() -> None:

@@ -13,7 +13,7 @@ import pytest
 from installs import ROOT
 
 from edgedet.benchmarks.profile.tflite_nodes import SWISH
-from edgedet.benchmarks.studies.instructions import Count, KindCost, counts, main, table
+from edgedet.benchmarks.studies.instructions import Count, KindCost, count_instructions, format_table, main
 from edgedet.benchmarks.studies.tflite_parts import parts_of
 from edgedet.errors import InputError, UnsupportedError
 
@@ -92,26 +92,26 @@ def fake_env(folder: Path, marks: list[int], code: int = 0) -> Path:
 
 def test_what_two_marks_with_nothing_between_cost_is_taken_off(tmp_path: Path):
     env = fake_env(tmp_path / "env", [100, 110, 500, 1510, 2000, 2510])
-    assert counts(env, "cortex-a72", [Path("a.tflite"), Path("b.tflite")]) == [1000, 500]
+    assert count_instructions(env, "cortex-a72", [Path("a.tflite"), Path("b.tflite")]) == [1000, 500]
 
 
 def test_a_program_that_fails_is_told_by_its_last_line(tmp_path: Path):
     with pytest.raises(UnsupportedError, match=r"emulated program failed \(1\): out of memory"):
-        counts(fake_env(tmp_path / "failing", [100, 110, 500], code=1), "cortex-a72", [Path("a.tflite")])
+        count_instructions(fake_env(tmp_path / "failing", [100, 110, 500], code=1), "cortex-a72", [Path("a.tflite")])
     with pytest.raises(UnsupportedError, match=r"emulated program failed \(0\)"):
-        counts(fake_env(tmp_path / "silent", [100, 110]), "cortex-a72", [Path("a.tflite")])
+        count_instructions(fake_env(tmp_path / "silent", [100, 110]), "cortex-a72", [Path("a.tflite")])
 
 
 def test_a_folder_without_a_counting_emulator_is_told_in_one_line(tmp_path: Path):
     with pytest.raises(InputError, match=r"make_aarch64_env.sh .* --count makes it"):
-        counts(tmp_path, "cortex-a72", [Path("a.tflite")])
+        count_instructions(tmp_path, "cortex-a72", [Path("a.tflite")])
 
 
 def test_the_table_gives_ratios_to_the_first_file_on_the_same_core():
     kinds = (KindCost("CONV_2D", 3, 80_000_000), KindCost("ADD", 2, 15_000_000))
     peer = Count("peer", "", "cortex-a72", 100_000_000, kinds, 80_000_000)
     ours = Count("ours", "", "cortex-a72", 90_000_000, kinds, 78_000_000)
-    lines = table([peer, ours]).splitlines()
+    lines = format_table([peer, ours]).splitlines()
     assert " ".join(lines[0].split()) == "cortex-a72 100.000 M 1.000 outside convolutions 20.000 M 1.000 peer"
     assert " ".join(lines[1].split()) == "CONV_2D 3 80.000 M"
     assert " ".join(lines[3].split()) == "cortex-a72 90.000 M 0.900 outside convolutions 12.000 M 0.600 ours"
@@ -149,8 +149,8 @@ def test_counts_are_the_same_twice_and_dot_products_save_instructions(tmp_path: 
     builder.op("CONV_2D", [x, weights, bias], [y], **options)
     path = tmp_path / "conv.tflite"
     path.write_bytes(builder.finished([x], [y]))
-    (a72,), (a72_again,) = (counts(env, "cortex-a72", [path]) for _ in range(2))
-    (a76,) = counts(env, "cortex-a76", [path])
+    (a72,), (a72_again,) = (count_instructions(env, "cortex-a72", [path]) for _ in range(2))
+    (a76,) = count_instructions(env, "cortex-a76", [path])
     assert a72 == a72_again
     assert 4.5e6 < a72 < 6e6
     assert 1.5e6 < a76 < 2.2e6

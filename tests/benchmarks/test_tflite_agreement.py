@@ -22,12 +22,12 @@ from models import (
 from tflite_models import graph_of, meta_of, plan_for
 
 from edgedet.benchmarks.studies.tflite_agreement import (
-    agreement,
     by_operator,
     compare,
+    compare_tensors,
     integers_of,
     main,
-    merged,
+    merge,
     over_the_network,
 )
 from edgedet.benchmarks.studies.tflite_plan import plan_of
@@ -43,9 +43,9 @@ BOTH = pytest.mark.parametrize("spec", [D0, LITE0], ids=["d0", "lite0"])
 
 def test_levels_are_counted() -> None:
     """Of four elements one is 1, one 2 and one 3 levels off; -128 against 127 does not wrap."""
-    found = agreement("x", "Add", np.int8([0, 0, 0, -128]), np.int8([0, 1, -2, 127]))
+    found = compare_tensors("x", "Add", np.int8([0, 0, 0, -128]), np.int8([0, 1, -2, 127]))
     assert (found.equal, found.within_1, found.within_2, found.largest) == (0.25, 0.5, 0.75, 255)
-    (joined,) = merged([[found], [agreement("x", "Add", np.int8([5]), np.int8([5]))]])
+    (joined,) = merge([[found], [compare_tensors("x", "Add", np.int8([5]), np.int8([5]))]])
     assert (joined.equal, joined.largest, joined.elements) == (0.625, 255, 5)
 
 

@@ -12,7 +12,7 @@ import pytest
 from installs import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from check_aarch64 import CANNOT, Failed, compare
+from check_aarch64 import NO_PACKAGES, Failed, build_wheel, compare
 
 BOXES = [[{"class": "person", "score": 0.7569, "box_xyxy": [637.59, 199.35, 683.98, 303.57]}]]
 
@@ -58,7 +58,7 @@ def test_a_machine_without_apt_is_told_in_one_line(tmp_path: Path):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (CANNOT, "cannot be had here: apt-get\n")
+    assert (done.returncode, done.stderr) == (NO_PACKAGES, "cannot be had here: apt-get\n")
     assert list((tmp_path / "env").iterdir()) == []
 
 
@@ -77,6 +77,15 @@ def test_a_mirror_that_does_not_answer_is_told_in_one_line(tmp_path: Path):
     )
     if "Debian's keys" in done.stderr:
         pytest.skip("needs Debian's keys")
-    assert done.returncode == CANNOT, done.stderr
+    assert done.returncode == NO_PACKAGES, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("cannot be had here: Debian's package lists: ")
+
+
+def test_the_wheel_is_built_with_the_tests_own_helper(tmp_path: Path):
+    def run(command: list[str], PYTHONPATH: str) -> str:  # noqa: N803 (the variable's name)
+        assert "from installs import build, copy_sources" in command[2]
+        assert (Path(PYTHONPATH) / "installs.py").is_file()
+        return f"{tmp_path / 'edgedet.whl'}\n"
+
+    assert build_wheel(tmp_path, run) == tmp_path / "edgedet.whl"

@@ -358,7 +358,7 @@ def test_simulated_outputs_have_the_share_of_candidates_and_boxes_that_belong_to
     """1 % of 49,104 anchors in clusters of 30: about 490 candidates, NMS keeps a few of each of the 16 objects."""
     spec = SPECS["tf_efficientdet_d0"]
     anchors = anchors_for(spec)
-    raw = postprocess_speed.trained_like_outputs(anchors, spec.num_classes, share=0.01)
+    raw = postprocess_speed.simulate_outputs(anchors, spec.num_classes, share=0.01)
     candidates = int((raw.class_logits > logit_of(postprocess_speed.SCORE)).sum())
     assert 440 <= candidates <= 480  # 16 clusters of 30, of which some share an anchor and class
     found = postprocess(raw, anchors, 1.0, spec.input_hw, score=postprocess_speed.SCORE)

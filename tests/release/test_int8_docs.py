@@ -33,7 +33,7 @@ def test_the_costs_are_those_of_the_measurement() -> None:
 def test_what_a_model_costs_is_measured(tmp_path, capsys, monkeypatch) -> None:
     small = resized(spec_for("tf_efficientdet_d0"), (128, 128))
     monkeypatch.setattr(int8_cost, "spec_for", lambda name: small)
-    row, _ = int8_cost.cost_of(0, 1, "none", 1)
+    row, _ = int8_cost.measure_cost(0, 1, "none", 1)
     assert row["gmacs"] == pytest.approx(2.46 / 16, rel=0.03)
     assert row["seconds"] > 0
     assert row["peak_gb"] >= row["before_gb"] > 0.1

@@ -1,11 +1,11 @@
-"""One run of a checkpoint through edgedet and through other tools: time in turns, and AP of each.
+"""Compare edgedet with other tools on one checkpoint: latency, measured in turns, and AP.
 
     python -m edgedet.benchmarks.studies.peers --weights my.pth --ours my.onnx my_int8.tflite --calib photos/train \
         --data photos/test --litert peer.tflite peer_int8.tflite --json peers.json
 
 Runs in an environment with the other tools (requirements.txt beside this file). effdet's plain ONNX file and NNCF's
-INT8 file are made in --work and used again; litert-torch wants an environment of its own, so its files come from
-scripts/convert_with_litert_torch.py. All rows see the same frames, and are given the same number of threads.
+INT8 file are made in --work and used again; litert-torch needs an environment of its own, so its files come from
+scripts/convert_with_litert_torch.py. All rows run on the same frames with the same number of threads.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def peers(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
     if not int8.is_file():
         frames = calibration_frames(str(args.calib), meta.spec, CALIBRATION_FRAMES, 0, False)
         quantise_by_nncf(plain, [frame.pixels for frame in frames.calibrate], meta.spec, int8)
-    found = {f"edgedet {path.name}": (str(path), Detector) for path in args.ours}
+    edgedet_rows = {f"edgedet {path.name}": (str(path), Detector) for path in args.ours}
     rows = [
         ("effdet eager, PyTorch", "eager", args.weights),
         ("effdet torch.compile", "compile", args.weights),
@@ -64,7 +64,7 @@ def peers(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
         ("NNCF INT8, OpenVINO", "openvino", int8),
         *((f"litert-torch {path.name}", "litert", path) for path in args.litert),
     ]
-    return {**found, **{name: (f"{kind}|{path}|{ours}", open_peer) for name, kind, path in rows}}
+    return {**edgedet_rows, **{name: (f"{kind}|{path}|{ours}", open_peer) for name, kind, path in rows}}
 
 
 def ap_of(model: str, opener: Any, dataset: Dataset, name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""effdet's network behind other engines, each with the interface of ours. Knows effdet's layout; measures nothing.
+"""Run effdet's network with other engines, each with edgedet's engine interface.
 
 Each takes normalised RGB pictures (1, 3, H, W) float32 and gives ten levels, as effdet's network does.
 """
@@ -26,9 +26,9 @@ Levels = Callable[[np.ndarray], Sequence[np.ndarray]]  # normalised picture -> c
 
 
 class LevelsEngine(Engine):
-    """A function from a normalised picture to ten levels, as an engine from bytes to raw outputs.
+    """An engine that normalises pixels, calls a function of the peer, and joins the ten levels that it returns.
 
-    network_ms: of the function alone in the last run; the rest of ``infer`` is normalising and gathering.
+    network_ms: latency of the function alone in the last run; the rest of ``infer`` is normalising and joining.
     """
 
     def __init__(self, run: Levels, spec: DetectorSpec) -> None:
@@ -104,7 +104,7 @@ def effdet_network(weights: Path, spec: DetectorSpec) -> Any:
 
 def _effdet() -> Any:
     """Import effdet, also beside a torchvision that was compiled for another torch: the network uses none of it."""
-    torch = require("torch", "benchmarks.peers")
+    torch = require("torch", "benchmarks.studies.peers")
     try:
         import torchvision  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
     except (ImportError, RuntimeError):
@@ -112,7 +112,7 @@ def _effdet() -> Any:
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _held.append(library)
-    return require("effdet", "benchmarks.peers")
+    return require("effdet", "benchmarks.studies.peers")
 
 
 _held: list[Any] = []  # torch drops the operators when the Library object dies
@@ -135,7 +135,7 @@ def _torch(weights: Path, meta: ArtifactMeta, threads: int, compiled: bool) -> L
 
 def _onnxruntime(path: Path, meta: ArtifactMeta, threads: int) -> Levels:
     """The same session options as ours (edgedet/engines/ort.py)."""
-    ort = require("onnxruntime", "benchmarks.peers")
+    ort = require("onnxruntime", "benchmarks.studies.peers")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -145,7 +145,7 @@ def _onnxruntime(path: Path, meta: ArtifactMeta, threads: int) -> Levels:
 
 
 def _openvino(path: Path, meta: ArtifactMeta, threads: int) -> Levels:
-    openvino = require("openvino", "benchmarks.peers")
+    openvino = require("openvino", "benchmarks.studies.peers")
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
     compiled = openvino.compile_model(str(path), "CPU", settings)
     request = compiled.create_infer_request()
@@ -202,7 +202,7 @@ def export_plain_onnx(weights: Path, spec: DetectorSpec, out: Path) -> None:
 
 def quantise_by_nncf(plain_onnx: Path, frames: Sequence[np.ndarray], spec: DetectorSpec, out: Path) -> None:
     """Quantise the plain ONNX with NNCF as its documentation says for such networks: preset "mixed", all frames."""
-    nncf, openvino = require("nncf", "benchmarks.peers"), require("openvino", "benchmarks.peers")
+    nncf, openvino = require("nncf", "benchmarks.studies.peers"), require("openvino", "benchmarks.studies.peers")
     model = openvino.convert_model(str(plain_onnx))
     data = nncf.Dataset(list(frames), lambda pixels: normalised(pixels, spec))
     quantised = nncf.quantize(
