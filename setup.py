@@ -30,6 +30,7 @@ EXPORT = [
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8"]
 WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
+SERVE = ["pyzmq>=25"]
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -62,10 +63,11 @@ setup(
         "tensorrt": ["pycuda>=2022.1"],
         "rtx": ["tensorrt-rtx>=1.7"],  # tests only: NVIDIA's parser and builder without a GPU; its own licence
         "web": WEB,
+        "serve": SERVE,
         "record": RECORD,
-        "dev": sorted({*EXPORT, *BENCH, *WEB, *RECORD, *DEV}),
+        "dev": sorted({*EXPORT, *BENCH, *WEB, *RECORD, *SERVE, *DEV}),
         "all": sorted(
-            {*EXPORT, *BENCH, *WEB, *RECORD}
+            {*EXPORT, *BENCH, *WEB, *RECORD, *SERVE}
         ),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )

@@ -102,6 +102,7 @@ _PIP = {
     "pycocotools": "pip install 'edgedet[bench]'",
     "matplotlib": "pip install 'edgedet[bench]'",
     "tornado": "pip install 'edgedet[web]'",
+    "zmq": "pip install 'edgedet[serve]'",
     "prometheus_client": "pip install 'edgedet[web]'",
     "av": "pip install 'edgedet[record]'",
 }

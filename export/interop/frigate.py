@@ -67,7 +67,7 @@ model:
 #   width: {w}
 #   height: {h}
 #   input_tensor: nhwc
-#   input_pixel_format: bgr
+#   input_pixel_format: rgb
 #   input_dtype: int
 """
 README = """{name} by `edgedet export --for frigate`, for Frigate {version}: copy this folder to /config/edgedet.

@@ -1,0 +1,80 @@
+"""``edgedet serve``: answer other programs' requests for boxes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Optional
+
+from ..detector import Detector
+from ..errors import InputError, require
+from ..files import write_json
+from ..postprocess import logit_of
+from ..serve.frigate_zmq import PIXEL_FORMATS, FrigateAnswers, check_endpoint, serve_frigate
+from ..stream.stop import Stop
+from .options import add_json, add_score, add_threads, text_stream
+
+DESCRIPTION = "Answer another program's requests for boxes with a model of edgedet: Frigate, by its zmq detector."
+EXAMPLE = """  edgedet serve --zmq ipc:///tmp/cache/zmq_detector edgedet-out/model_int8.tflite
+  edgedet serve --zmq tcp://127.0.0.1:5555 --pixels bgr model.engine"""
+INPUTS = ("model",)
+OUTPUTS = ("json",)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; ``pixels`` is the order of colours that the other program sends."""
+
+    model: str
+    endpoint: str
+    pixels: str
+    remote: bool
+    threads: int
+    score: float
+    json: Optional[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``edgedet serve``."""
+    parser.add_argument("model", metavar="MODEL", help="model file of edgedet, any engine")
+    parser.add_argument(
+        "--zmq", metavar="ENDPOINT", help="ipc://PATH or tcp://127.0.0.1:PORT, as Frigate's detector has"
+    )
+    parser.add_argument(
+        "--pixels", choices=PIXEL_FORMATS, default="rgb", help="Frigate's input_pixel_format (default: %(default)s)"
+    )
+    parser.add_argument("--remote", action="store_true", help="let other machines ask, too; there is no password")
+    add_threads(parser)
+    add_score(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM, and print what was served."""
+    options = _options(args)
+    text = text_stream(options.json)
+    stop = Stop()
+    with closing(Detector(options.model, options.threads, options.score)) as detector, stop.on_signals():
+        answers = FrigateAnswers(detector, options.pixels, lambda line: print(f"edgedet: {line}", file=sys.stderr))
+
+        def say_where(endpoint: str) -> None:
+            h, w = detector.meta.spec.input_hw
+            print(f"serving {options.model} at {endpoint}; Frigate's model block: width {w}, height {h}", file=text)
+            text.flush()
+
+        summary = serve_frigate(options.endpoint, answers, stop, say_where)
+    times = "" if summary.p50_ms is None else f", {summary.p50_ms:.1f} ms each (99 %: {summary.p99_ms:.1f} ms)"
+    print(f"served {summary.pictures} pictures{times}; {summary.refused} messages refused", file=text)
+    write_json(options.json, asdict(summary))
+    return 0
+
+
+def _options(args: argparse.Namespace) -> Options:
+    if args.zmq is None:
+        raise InputError("edgedet serve needs --zmq ENDPOINT, as ipc:///tmp/cache/zmq_detector for Frigate.")
+    check_endpoint(args.zmq, args.remote)
+    logit_of(args.score)
+    require("zmq", "edgedet serve --zmq")
+    return Options(args.model, args.zmq, args.pixels, args.remote, args.threads, args.score, args.json)
