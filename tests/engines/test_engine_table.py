@@ -118,7 +118,7 @@ def test_bench_measures_it_and_names_it_among_the_engines(tree: Path):
 
 
 def test_errors_name_its_suffix_and_the_command_that_installs_its_package(tree: Path):
-    done = python(tree, "-m", "edgedet", "bench", "--model", "model.pth", returncode=2)
+    done = python(tree, "-m", "edgedet", "bench", "--model", "model.pth", "--source", "photo.png", returncode=2)
     assert "wanted a name ending in .toy, .tflite, .onnx, .engine, .plan" in done.stderr
     (tree / "toy_runtime.py").rename(tree / "elsewhere.py")
     try:
