@@ -22,8 +22,17 @@ from ..stream.pipelines import DECODERS, is_gstreamer
 from ..stream.recording import RECORDING_FPS, SEGMENT_S
 from ..stream.segments import bytes_of
 from ..stream.sources import SourceOptions
-from ..web.guard import DEFAULT_PLACE, TOKEN_VARIABLE, Guard, check_token, names_of, place_of
+from ..web.guard import (
+    DEFAULT_PLACE,
+    TOKEN_VARIABLE,
+    VIEWER_TOKEN_VARIABLE,
+    Guard,
+    check_token,
+    names_of,
+    place_of,
+)
 from ..web.sink import WebOptions
+from ..web.subject import HEALTHY_IF
 from .options import add_score, add_threads, check_at_least
 
 UNHEALTHY_S = 30.0  # three of the timeouts after which a camera is opened again
@@ -154,6 +163,11 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         help=f"secret that a viewer must give, such as `openssl rand -hex 16` prints; or variable {TOKEN_VARIABLE}",
     )
     group.add_argument(
+        "--viewer-token",
+        metavar="TOKEN",
+        help=f"secret of those who may look and change nothing; or variable {VIEWER_TOKEN_VARIABLE}",
+    )
+    group.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="answer under this host name, too; repeat it"
     )
     group.add_argument(
@@ -162,6 +176,12 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         default=UNHEALTHY_S,
         metavar="S",
         help="/healthz fails after S seconds without a frame (default: %(default)g)",
+    )
+    group.add_argument(
+        "--healthy-if",
+        choices=HEALTHY_IF,
+        default=HEALTHY_IF[0],
+        help="/healthz is fine while any camera gives frames, or only while all do (default: %(default)s)",
     )
 
 
@@ -257,15 +277,20 @@ def _size_of(text: Optional[str], option: str) -> Optional[Tuple[int, int]]:
 def _web_options(args: argparse.Namespace) -> Optional[WebOptions]:
     """Return the options of the live page, None without ``--web``."""
     if args.web is None:
-        if args.token is not None or args.allow_host:
-            raise InputError("--token and --allow-host go with --web.")
+        if args.token is not None or args.viewer_token is not None or args.allow_host:
+            raise InputError("--token, --viewer-token and --allow-host go with --web.")
         return None
     if not args.unhealthy_after > 0:
         raise InputError(f"--unhealthy-after wants a number above 0; got {args.unhealthy_after}.")
     place = place_of(args.web)
     token = args.token if args.token is not None else os.environ.get(TOKEN_VARIABLE) or None
     check_token(place, token)
-    guard = Guard(names_of(place, args.allow_host), token, f"edgedet_{place.port}")
+    viewer_token = args.viewer_token or os.environ.get(VIEWER_TOKEN_VARIABLE) or None
+    if viewer_token is not None:
+        if token is None or token == viewer_token:
+            raise InputError("--viewer-token goes with --token, and is another one.")
+        check_token(place, viewer_token, "--viewer-token")
+    guard = Guard(names_of(place, args.allow_host), token, f"edgedet_{place.port}", viewer_token)
     for package in ("tornado", "prometheus_client"):
         require(package, "--web")
-    return WebOptions(place, guard, args.unhealthy_after)
+    return WebOptions(place, guard, args.unhealthy_after, args.healthy_if)

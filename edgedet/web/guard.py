@@ -21,6 +21,7 @@ from ..errors import InputError
 
 SHORTEST_TOKEN = 16  # characters; `openssl rand -hex 16` gives 32
 TOKEN_VARIABLE = "EDGEDET_TOKEN"  # of the environment: a command line can be read by every user of the machine
+VIEWER_TOKEN_VARIABLE = "EDGEDET_VIEWER_TOKEN"
 DEFAULT_PLACE = "127.0.0.1:8080"
 MAX_PORT = 65535
 
@@ -56,7 +57,7 @@ def place_of(text: str) -> Place:
     return Place(name, int(port))
 
 
-def check_token(place: Place, token: Optional[str]) -> None:
+def check_token(place: Place, token: Optional[str], option: str = "--token") -> None:
     """Raise InputError where a token is wanted and not there, or too short to be one."""
     if token is None:
         if not place.is_loopback:
@@ -66,7 +67,7 @@ def check_token(place: Place, token: Optional[str]) -> None:
             )
     elif len(token) < SHORTEST_TOKEN or not all("!" <= letter <= "~" and letter not in '";,\\' for letter in token):
         raise InputError(
-            f"--token wants {SHORTEST_TOKEN} letters, digits or signs but quotes, commas, semicolons and backslashes, "
+            f"{option} wants {SHORTEST_TOKEN} letters, digits or signs but quotes, commas, semicolons and backslashes, "
             f"or more (openssl rand -hex 16); got {len(token)}."
         )
 
@@ -85,11 +86,13 @@ class Guard:
             addresses are no danger, since the attacker's page would have to come from there.
     token:  None for none.
     cookie: name of the one that holds the token; browsers keep one jar for all ports of a host.
+    viewer_token: one that lets its owner look and change nothing; None for none.
     """
 
     names: FrozenSet[str]
     token: Optional[str] = field(repr=False)
     cookie: str = "edgedet"
+    viewer_token: Optional[str] = field(repr=False, default=None)
 
     def refusal(self, headers: Mapping[str, str]) -> Optional[str]:
         """Return why a request is refused whoever sends it, None where it is not."""
@@ -97,7 +100,7 @@ class Guard:
         if not self._is_ours(host):
             return "this server is not known under that name: start it with --allow-host NAME"
         origin = headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             return "the request comes from a page of another site"
         site, mode = headers.get("Sec-Fetch-Site", "none"), headers.get("Sec-Fetch-Mode", "")
         if site not in ("none", "same-origin") and mode != "navigate":
@@ -108,13 +111,21 @@ class Guard:
         """Return True where no token is wanted, or the request has it: Bearer, Basic's password, or the cookie."""
         return self.token is None or any(self.is_token(offered) for offered in _offered(headers, self.cookie))
 
-    def is_token(self, offered: str) -> bool:
-        """Compare in a time that says nothing of where the two differ, nor of how long the token is."""
-        return self.token is not None and hmac.compare_digest(_digest(offered), _digest(self.token))
+    def may_change(self, headers: Mapping[str, str]) -> bool:
+        """Return True for whoever may change the run: with the token, not with the viewers' one."""
+        return self.token is None or any(_same(offered, self.token) for offered in _offered(headers, self.cookie))
 
-    def set_cookie(self) -> str:
+    def offers(self, headers: Mapping[str, str]) -> bool:
+        """Return True where a request has something in the place of a token."""
+        return bool(_offered(headers, self.cookie))
+
+    def is_token(self, offered: str) -> bool:
+        """Return True for the token and for the viewers' one."""
+        return any([token is not None and _same(offered, token) for token in (self.token, self.viewer_token)])
+
+    def set_cookie(self, token: str) -> str:
         """Return a Set-Cookie value: not for scripts, nor for what other sites send, gone with the browser."""
-        return f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Lax"
+        return f"{self.cookie}={token}; Path=/; HttpOnly; SameSite=Lax"
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -122,6 +133,18 @@ class Guard:
         except ValueError:  # brackets that are no address
             return False
         return name.lower() in self.names or _address(name) is not None
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that are no address
+        return ""
+
+
+def _same(offered: str, token: str) -> bool:
+    """Compare in a time that says nothing of where the two differ, nor of how long the token is."""
+    return hmac.compare_digest(_digest(offered), _digest(token))
 
 
 def _digest(text: str) -> bytes:

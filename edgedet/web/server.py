@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import Counter
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from ..errors import InputError
 from ..stream.overlap import lower_priority
@@ -26,6 +27,7 @@ MAX_BODY_BYTES = 4 << 10  # a threshold or a token
 HEADER_TIMEOUT_S = 10.0  # for all headers of a request, and between two requests of a connection
 BODY_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 128  # beyond, new ones are closed at once
+MAX_OF_ADDRESS = 64  # of these, so that one address cannot shut out the others; a page has some six
 SEND_BUFFER_BYTES = 128 << 10  # of the system, a connection: a picture or two, so that a slow viewer sees none older
 CLOSE_WAIT_S = 3.0
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # to listen on; no browser finds these
@@ -123,20 +125,23 @@ def _limited_server(site: Site) -> Any:
     """Return Tornado's server with limits on headers, bodies, times and connections."""
     from tornado.httpserver import HTTPServer
 
-    class LimitedServer(HTTPServer):
-        open_connections = 0
+    open_by_host: Dict[str, int] = Counter()
 
+    class LimitedServer(HTTPServer):
         def handle_stream(self, stream: Any, address: Any) -> None:
-            if self.open_connections >= MAX_CONNECTIONS:
+            if sum(open_by_host.values()) >= MAX_CONNECTIONS or open_by_host[address[0]] >= MAX_OF_ADDRESS:
                 stream.close()
                 return
-            self.open_connections += 1
+            open_by_host[address[0]] += 1
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             stream.set_nodelay(True)
             super().handle_stream(stream, address)
 
         def on_close(self, server_conn: object) -> None:
-            self.open_connections -= 1
+            host = server_conn.context.address[0]  # type: ignore[attr-defined]  # Tornado's HTTP1ServerConnection
+            open_by_host[host] -= 1
+            if not open_by_host[host]:
+                del open_by_host[host]
             super().on_close(server_conn)
 
     return LimitedServer(

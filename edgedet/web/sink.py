@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WebOptions:
-    """Where the page is, who may see it, and after how many seconds without a frame /healthz fails."""
+    """Where the page is, who may see it, and when /healthz fails.
+
+    unhealthy_s: seconds without a frame; ``healthy_if``: from all cameras ("any" must deliver), or from one ("all").
+    """
 
     place: Place
     guard: Guard
     unhealthy_s: float
+    healthy_if: str = "any"
 
 
 def web_sink(
@@ -45,6 +49,7 @@ def web_sink(
         score=score,
         set_score=set_score,
         unhealthy_s=options.unhealthy_s,
+        healthy_if=options.healthy_if,
         encode=lambda result: jpeg_of(result, first.class_names),
     )
     return web_server(options.place, options.guard, subject, report)

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from ..errors import InputError
 from .guard import Guard
+from .guesses import Guesses
 from .metrics import metrics_text
 from .pictures import Pictures
 from .subject import Subject, health_of, score_from, status_of
@@ -68,6 +69,7 @@ class Site:
 
     report:  called with a line where an answer failed; no address and no header is in it.
     ending:  set when the run ends.
+    guesses: wrong tokens by address.
     streams: open ones.
     """
 
@@ -76,6 +78,7 @@ class Site:
     pictures: Pictures
     report: Callable[[str], None]
     ending: asyncio.Event
+    guesses: Guesses = field(default_factory=Guesses)
     streams: int = 0
     tasks: Set[asyncio.Task[None]] = field(default_factory=set)
     _status: Tuple[float, bytes] = (0.0, b"")
@@ -109,8 +112,11 @@ class Site:
         if self.guard.token is not None and request.path == "/login":
             return await _login(self, request)
         if not self.guard.admits(request.headers):
-            if self.guard.is_token(query.get("token", "")) and request.method == "GET":
-                return await _into_cookie(self, request, query)
+            in_address = query.get("token", "")
+            if self.guard.is_token(in_address) and request.method == "GET":
+                return await _into_cookie(self, request, query, in_address)
+            if in_address or self.guard.offers(request.headers):
+                await self.slow_down(request)
             return await _unauthorised(request)
         method, answer = _ROUTES.get(request.path, (None, None))
         if answer is None:
@@ -118,6 +124,13 @@ class Site:
         if request.method != method and (request.method, method) != ("HEAD", "GET"):
             return await reply(request, HTTPStatus.METHOD_NOT_ALLOWED, f"wanted {method}", Allow=method or "")
         return await answer(self, request, query)
+
+    async def slow_down(self, request: HTTPServerRequest) -> None:
+        """Let whoever sent a wrong token wait, after some of them, and say that somebody guesses."""
+        wait_s, line = self.guesses.note(request.remote_ip or "", time.monotonic())
+        if line:
+            self.report(line)
+        await asyncio.sleep(wait_s)
 
     def camera_of(self, query: Mapping[str, str]) -> str:
         """Return the camera that is asked for, the first by default."""
@@ -197,16 +210,18 @@ def _known_path(request: HTTPServerRequest) -> str:
 async def _login(site: Site, request: HTTPServerRequest) -> None:
     offered = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("token", "")
     if request.method == "POST" and site.guard.is_token(offered):
-        return await _into_cookie(site, request, {})
+        return await _into_cookie(site, request, {}, offered)
+    if offered:
+        await site.slow_down(request)
     return await _unauthorised(request, "<p role='alert'>That is not the token.</p>" if offered else "")
 
 
-async def _into_cookie(site: Site, request: HTTPServerRequest, query: Query) -> None:
+async def _into_cookie(site: Site, request: HTTPServerRequest, query: Query, token: str) -> None:
     """Put the token into a cookie, so that no address holds it any longer."""
     left = urlencode([(key, value) for key, value in query.items() if key != "token"])
     path = request.path if request.path in _ROUTES else "/"
     where = f"{path}?{left}" if left else path
-    await reply(request, HTTPStatus.SEE_OTHER, "", Location=where, Set_Cookie=site.guard.set_cookie())
+    await reply(request, HTTPStatus.SEE_OTHER, "", Location=where, Set_Cookie=site.guard.set_cookie(token))
 
 
 async def _unauthorised(request: HTTPServerRequest, complaint: str = "") -> None:
@@ -242,6 +257,8 @@ async def _model(site: Site, request: HTTPServerRequest, query: Query) -> None:
 
 async def _score(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Change the detector's threshold; the body is a form with ``score``."""
+    if not site.guard.may_change(request.headers):
+        raise _Refused(HTTPStatus.FORBIDDEN, "this token lets you look and change nothing")
     try:
         wanted = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("score", "")
         site.subject.set_score(score_from(wanted))

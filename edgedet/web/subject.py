@@ -16,6 +16,7 @@ from ..types import CameraStats
 from .figures import BOUNDS_MS, Figures
 from .pictures import EncodePicture
 
+HEALTHY_IF = ("any", "all")
 FILE = ""  # the camera's name of a file's frames
 
 
@@ -29,6 +30,7 @@ class Subject:
     score:       returns the detector's threshold; set_score changes it, or raises InputError.
     unhealthy_s: without a frame for so long it is not healthy.
     encode:      draws a result and returns a JPEG.
+    healthy_if:  one of HEALTHY_IF: which cameras must deliver.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Subject:
     set_score: Callable[[float], None]
     unhealthy_s: float
     encode: EncodePicture
+    healthy_if: str = "any"
 
     def camera_names(self) -> List[str]:
         """Return the names that frames carry, in order: those of the cameras, or FILE."""
@@ -83,7 +86,7 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
             one.update(
                 title=name, state=camera.state, reason=camera.reason, size=list(camera.size_wh),
                 captured=camera.captured, dropped=camera.dropped, skipped=camera.skipped, stale=camera.stale,
-                gaps=camera.gaps, gap_s=camera.gap_s, age_ms=camera.age_ms,
+                gaps=camera.gaps, gap_s=camera.gap_s, age_ms=camera.age_ms, left_out=camera.left_out,
             )  # fmt: skip
         else:
             one.update(title=subject.name, state="file", reason="")
@@ -99,14 +102,18 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
 
 
 def health_of(subject: Subject, camera: Optional[str] = None) -> Tuple[bool, Dict[str, Any]]:
-    """Return whether frames flow, from any camera or from the one that is named, and the figures behind it."""
-    silent_s = subject.figures.silent_s(camera)
+    """Return whether frames flow, from the camera that is named or else as ``healthy_if`` says, and the figures."""
+    by_camera = {name: subject.figures.silent_s(name) for name in subject.camera_names()}
+    judged = list(by_camera.values()) if camera is None else [subject.figures.silent_s(camera)]
+    silent_s = max(judged) if subject.healthy_if == "all" else min(judged)
     healthy = silent_s <= subject.unhealthy_s
     return healthy, {
         "healthy": healthy,
+        "healthy_if": subject.healthy_if,
         "seconds_without_frame": round(silent_s, 3),
         "unhealthy_after_seconds": subject.unhealthy_s,
         "cameras": {one.name: one.state for one in subject.cameras()},
+        "seconds_by_camera": {name: round(seconds, 3) for name, seconds in by_camera.items()},
     }
 
 

@@ -189,7 +189,9 @@ def wait_for_segments(running, count):
     wait_until(lambda: running.poll() is not None or len(list(Path("rec").glob("cam-*"))) >= count)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
 def test_ended_by_a_signal_in_the_middle_of_a_recording(folder, number, code):
     """Asked to end, everything is whole; killed, all but the open segment, and each line."""
     with mjpeg_camera() as camera:

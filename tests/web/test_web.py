@@ -275,6 +275,25 @@ def test_health_fails_without_frames_and_comes_back():
         assert ask(one.port, "/healthz?camera=roof")[0] == 404
 
 
+def test_health_may_want_every_camera():
+    """One of two is dead: fine where any is enough, not where all must deliver; and which one it is, is said."""
+    with (
+        page((stats("door"), stats("yard")), unhealthy_s=0.5) as of_any,
+        page((stats("door"), stats("yard")), unhealthy_s=0.5, healthy_if="all") as of_all,
+    ):
+        wait_until(lambda: ask(of_all.port, "/healthz")[0] == 503)
+
+        def answers(one):
+            one.put(result(camera="door"))
+            return ask(one.port, "/healthz")[0]
+
+        wait_until(lambda: answers(of_any) == 200)
+        wait_until(lambda: json.loads(ask(of_all.port, "/healthz")[2])["seconds_by_camera"]["yard"] > 0.5)
+        assert answers(of_all) == 503
+        of_all.put(result(camera="yard"))
+        wait_until(lambda: answers(of_all) == 200 or of_all.put(result(camera="yard")))
+
+
 def test_metrics_are_what_prometheus_reads():
     from prometheus_client.parser import text_string_to_metric_families
 

@@ -17,7 +17,7 @@ from browser import chromium, why_no_browser
 from cameras import MjpegCamera, mjpeg_camera
 from installs import ROOT
 from media import SIZE_WH, SOURCE_BOXES_XYXY, write_fake_model
-from web_page import TOKEN
+from web_page import TOKEN, page, result, stats
 
 pytest.importorskip("cv2", reason="edgedet run reads and draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
@@ -157,6 +157,26 @@ def test_the_page_lives_changes_and_recovers(tmp_path: Path):
             # The browser itself says that nobody answered while nobody was there; nothing else is said.
             said = [line for line in while_down + complaints(driver) if not re.search(r"net::ERR_\w+", line)]
             assert said == []
+
+
+@needs_browser
+def test_a_camera_that_never_delivered_shows_no_other_ones_picture():
+    """Its tile and its notice are its own, too."""
+    yard = stats("yard", "lost", "the host is right, and does it run?", captured=0)
+    with page((stats("door"), yard)) as one, chromium() as driver:
+        driver.get(f"http://127.0.0.1:{one.port}/")
+        is_black = (
+            "const c = document.getElementById('picture');"
+            "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.every((v) => v === 0)"
+        )
+        wait_for(lambda: one.put(result(200, "door")) or not driver.execute_script(is_black), "the door's picture")
+        driver.execute_script("document.querySelectorAll('#picker input')[1].click()")
+        wait_for(lambda: text_of(driver, "subject") == "yard", "the other camera")
+        one.put(result(200, "door"))
+        assert driver.execute_script(is_black)
+        wait_for(lambda: text_of(driver, "dropped-more") == "none captured yet", "its own tile")
+        wait_for(lambda: text_of(driver, "notice").startswith("yard: "), "its own notice")
+        assert text_of(driver, "notice") == "yard: the host is right, and does it run? Opening it again."
 
 
 @needs_browser

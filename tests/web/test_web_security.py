@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import statistics
 import time
@@ -14,6 +15,7 @@ from web_page import PLACE, TOKEN, ask, page, read_all, result, send
 from edgedet.errors import InputError
 from edgedet.web import guard, server, site
 from edgedet.web.guard import Guard, Place, check_token, names_of, place_of
+from edgedet.web.guesses import FORGET_S, FREE, WAIT_S, Guesses
 
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
@@ -169,7 +171,7 @@ def test_own_names_and_addresses_are_answered(open_page):
 
 def test_another_sites_requests_are_refused(open_page):
     own = f"http://127.0.0.1:{open_page.port}"
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"{own}.evil.example"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", f"{own}.evil.example", "http://[::1", "[", ""):
         assert ask(open_page.port, "/score", f"Origin: {origin}", method="POST", body="score=0.9")[0] == 403
         assert ask(open_page.port, "/snapshot.jpg", f"Origin: {origin}")[0] == 403
     cross = ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
@@ -267,6 +269,65 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
     with page() as one:
         connection = send(one.port, "POST /score HTTP/1.1", f"Host: 127.0.0.1:{one.port}", "Content-Length: 10")
         assert b"200" not in read_all(connection)
+
+
+def test_one_address_cannot_shut_out_the_others():
+    """An attacker at 127.0.0.2 opens more connections than there are, and sends nothing; 127.0.0.1 is answered."""
+    with page() as one:
+        one.put(result(90))
+        idle = []
+        for _ in range(2 * server.MAX_CONNECTIONS):
+            with contextlib.suppress(OSError):
+                idle.append(socket.create_connection(("127.0.0.1", one.port), 60, ("127.0.0.2", 0)))
+        assert [ask(one.port, "/healthz")[0] for _ in range(20)] == [200] * 20
+        for connection in idle:
+            connection.close()
+
+
+def test_who_guesses_tokens_is_answered_slowly_and_told(monkeypatch):
+    """Eight guesses: the first ones at once, the others not before their time; the right token is not slowed down."""
+    waits = []
+
+    async def sleep(seconds):
+        if isinstance(seconds, float):  # Tornado's own are int
+            waits.append(seconds)
+
+    monkeypatch.setattr(site.asyncio, "sleep", sleep)
+    with page(token=TOKEN) as one:
+        for n in range(8):
+            assert ask(one.port, "/metrics", f"Authorization: Bearer guess{n}")[0] == 401
+        assert ask(one.port, f"/?token={TOKEN[:-1]}")[0] == 401
+        assert ask(one.port, "/login", method="POST", body="token=guess")[0] == 401
+        assert ask(one.port, "/metrics")[0] == 401  # guesses nothing
+        assert ask(one.port, "/metrics", f"Authorization: Bearer {TOKEN}")[0] == 200
+        assert waits == [0.0] * FREE + [WAIT_S] * (10 - FREE)
+        assert one.said[1:] == ["web: 8 wrong tokens from 127.0.0.1; answering it slowly"]
+
+
+def test_guesses_are_forgotten_after_a_while_and_are_of_one_address():
+    guesses = Guesses()
+    for n in range(FREE):
+        assert guesses.note("a", float(n)) == (0.0, "")
+    assert guesses.note("a", 10.0)[0] == WAIT_S
+    assert guesses.note("b", 10.0) == (0.0, "")
+    assert guesses.note("a", 10.0 + FORGET_S + 1)[0] == 0.0
+
+
+def test_a_viewers_token_shows_everything_and_changes_nothing():
+    viewer = "viewer-0123456789ab"
+    with page(token=TOKEN, viewer_token=viewer) as one:
+        one.put(result(90))
+        for path in ("/", "/metrics", "/snapshot.jpg", "/healthz"):
+            assert ask(one.port, path, f"Authorization: Bearer {viewer}")[0] == 200
+        status, head, _ = ask(one.port, f"/?token={viewer}")
+        assert (status, f"Set-Cookie: edgedet={viewer};" in head) == (303, True)
+        for header in (f"Authorization: Bearer {viewer}", f"Cookie: edgedet={viewer}"):
+            status, _, body = ask(one.port, "/score", header, method="POST", body="score=0.9")
+            assert (status, body) == (403, "this token lets you look and change nothing\n")
+        assert one.score == [0.4]
+        assert ask(one.port, "/score", f"Cookie: edgedet={TOKEN}", method="POST", body="score=0.9")[0] == 200
+        assert one.score == [0.9]
+        assert viewer not in "".join(one.said)
 
 
 def test_connections_and_streams_have_a_limit(monkeypatch):

@@ -64,8 +64,9 @@ async function readPictures(reader, show) {
   }
 }
 
-async function showPicture(blob) {
+async function showPicture(blob, signal) {
   const bitmap = await createImageBitmap(blob);
+  if (signal.aborted) return bitmap.close();
   const canvas = byId("picture");
   if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
     canvas.width = bitmap.width;
@@ -76,6 +77,12 @@ async function showPicture(blob) {
   canvas.dataset.pictures = Number(canvas.dataset.pictures || 0) + 1;
 }
 
+function clearPicture() {
+  const canvas = byId("picture");
+  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  canvas.dataset.pictures = 0;
+}
+
 async function watchPictures() {
   if (state.abort) state.abort.abort();
   const abort = (state.abort = new AbortController());
@@ -83,7 +90,7 @@ async function watchPictures() {
     try {
       const query = state.camera === null ? "" : `?camera=${encodeURIComponent(state.camera)}`;
       const answer = await fetch(`/stream.mjpg${query}`, { signal: abort.signal, headers: { Accept: "multipart/x-mixed-replace" } });
-      if (answer.ok) await readPictures(answer.body.getReader(), showPicture);
+      if (answer.ok) await readPictures(answer.body.getReader(), (blob) => showPicture(blob, abort.signal));
     } catch (error) {
       if (abort.signal.aborted) return;
     }
@@ -140,7 +147,7 @@ function trouble() {
   if (Date.now() - state.heardAt > LOST_MS || state.events.readyState !== EventSource.OPEN)
     return ["offline", "Disconnected", `No connection to the board since ${new Date(state.heardAt).toLocaleTimeString()}. Trying again.`];
   if (one.state === "lost" || one.state === "ended")
-    return ["stale", `Camera ${one.state}`, `${one.title}: ${one.reason || one.state}. ${one.state === "lost" ? "Opening it again." : ""}`];
+    return ["stale", `Camera ${one.state}`, `${one.title}: ${sentence(one.reason || one.state)} ${one.state === "lost" ? "Opening it again." : ""}`];
   if (!one.frames) return ["stale", "Waiting", "Waiting for the first frame"];
   if (one.silent_s > SILENT_S) return ["stale", "No new frames", `No new frame for ${duration(one.silent_s)}`];
   return ["live", "Live", ""];
@@ -152,6 +159,10 @@ function showLink() {
   if (byId("badge").textContent !== badge) byId("badge").textContent = badge;
   if (byId("notice").textContent !== notice) byId("notice").textContent = notice;
   byId("notice").hidden = !notice;
+}
+
+function sentence(text) {
+  return /[.?!]$/.test(text) ? text : `${text}.`;
 }
 
 function tile(id, value, unit, more) {
@@ -172,7 +183,7 @@ function render() {
   if (one.age) tile("age", ms(one.age.p50_ms), "ms", `99 % within ${ms(one.age.p99_ms)} ms`);
   else tile("age", one.frames ? ms(latency) : "–", one.frames ? "ms" : "", "all stages, half of the frames");
   const dropped = one.captured === undefined ? 0 : one.dropped;
-  tile("dropped", number(dropped), one.captured ? `${number((100 * dropped) / one.captured, 1)} %` : "", one.captured ? `of ${number(one.captured)} captured` : "a file: every frame is used");
+  tile("dropped", number(dropped), one.captured ? `${number((100 * dropped) / one.captured, 1)} %` : "", one.captured ? `of ${number(one.captured)} captured` : one.state === "file" ? "a file: every frame is used" : "none captured yet");
   const found = Object.values(one.now).reduce((sum, count) => sum + count, 0);
   tile("found", number(found), "", Object.entries(one.now).map(([name, count]) => (count === found ? name : `${count} ${name}`)).join(", ") || "nothing");
   renderClasses(one);
@@ -199,6 +210,7 @@ function renderPicker(cameras, chosen) {
       input.addEventListener("change", () => {
         state.camera = one.name;
         watchPictures();
+        clearPicture(); // the other camera's last picture is none of this one
         render();
       });
       label.append(input, element("span", "", "dot"), element("span", one.title));
@@ -270,6 +282,7 @@ function renderCameras(cameras) {
       "Picture": one.size[0] ? `${one.size[0]} × ${one.size[1]}` : "none yet",
       "Frames": `${number(one.captured)} captured, ${number(one.frames)} looked at, ${number(one.dropped)} dropped`,
       "Left out": one.skipped || one.stale ? `${number(one.skipped)} by choice, ${number(one.stale)} stale` : "",
+      "Not recorded": one.left_out ? `${number(one.left_out)}: the encoder has no time for them` : "",
       "Age": one.age ? `half within ${ms(one.age.p50_ms)} ms, 99 % within ${ms(one.age.p99_ms)} ms` : "",
       "Gaps": one.gaps ? `${number(one.gaps)}, ${duration(one.gap_s)} in all` : "none",
     };
@@ -337,7 +350,9 @@ function slide() {
 async function sendScore() {
   scoreTimer = 0;
   const answer = await fetch("/score", { method: "POST", body: new URLSearchParams({ score: byId("score").value }) }).catch(() => null);
-  byId("score-help").textContent = answer && answer.ok ? HELP : "The board did not take this threshold.";
+  const mayLook = answer && answer.status === 403;
+  byId("score").disabled = mayLook;
+  byId("score-help").textContent = answer && answer.ok ? HELP : mayLook ? "Your token lets you look and change nothing." : "The board did not take this threshold.";
 }
 const HELP = byId("score-help").textContent;
 

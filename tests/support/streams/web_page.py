@@ -70,7 +70,11 @@ class Page:
 
 @contextlib.contextmanager
 def page(
-    cameras: tuple[CameraStats, ...] = (), token: str | None = None, unhealthy_s: float = 3600.0
+    cameras: tuple[CameraStats, ...] = (),
+    token: str | None = None,
+    unhealthy_s: float = 3600.0,
+    viewer_token: str | None = None,
+    healthy_if: str = "any",
 ) -> Iterator[Page]:
     """Yield a page that no detector feeds."""
     said: list[str] = []
@@ -85,23 +89,17 @@ def page(
         score[0] = value
 
     subject = Subject(
-        "clip.mp4",
-        {"file": "m.onnx", "model": "d0", "input": "128 x 128", "precision": "fp32", "report": {}},
-        lambda: list(cameras),
-        Figures(NAMES),
-        lambda: score[0],
-        set_score,
-        unhealthy_s,
-        encode,
-    )
-    with web_server(PLACE, Guard(names_of(PLACE, ()), token), subject, said.append) as put:
+        "clip.mp4", {"file": "m.onnx", "model": "d0", "input": "128 x 128", "precision": "fp32", "report": {}},
+        lambda: list(cameras), Figures(NAMES), lambda: score[0], set_score, unhealthy_s, encode, healthy_if,
+    )  # fmt: skip
+    with web_server(PLACE, Guard(names_of(PLACE, ()), token, viewer_token=viewer_token), subject, said.append) as put:
         port = int(re.search(r":(\d+)/", said[0])[1])
         yield Page(port, put, subject, said, encoded, score)
 
 
-def send(port: int, *lines: str, body: str = "", timeout_s: float = 120.0) -> socket.socket:
-    """Send a request of these lines, and return the connection."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout_s)
+def send(port: int, *lines: str, body: str = "", timeout_s: float = 120.0, source: str = "") -> socket.socket:
+    """Send a request of these lines, from one of this machine's addresses, and return the connection."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout_s, (source, 0) if source else None)
     connection.sendall(("\r\n".join(lines) + "\r\n\r\n" + body).encode("latin-1"))
     return connection
 
