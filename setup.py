@@ -44,6 +44,7 @@ DEV = [
     "cramjam>=2.8",
     "selenium>=4.20",
     "mkdocs-material>=9.5",
+    "supervision>=0.25",
 ]
 
 setup(

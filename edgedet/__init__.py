@@ -1,6 +1,7 @@
-"""edgedet: EfficientDet on edge boards. ``Detector`` finds ``Detections``.
+"""edgedet: EfficientDet on edge boards. ``Detector`` finds ``Detections``; ``run`` does so in a loop over a source.
 
-Both are imported on first use, so that importing the package needs neither numpy nor OpenCV.
+``evaluate``, ``benchmark`` and ``export_model`` do what the commands do. All are imported on first use: importing
+the package needs neither numpy nor OpenCV, nor the half that exports.
 """
 
 from __future__ import annotations
@@ -9,11 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["Detections", "Detector", "__version__"]
-_MODULES = {"Detections": "edgedet.types", "Detector": "edgedet.detector"}
+__all__ = ["Detections", "Detector", "__version__", "benchmark", "evaluate", "export_model", "run"]
+_MODULES = {
+    "Detections": "edgedet.types",
+    "Detector": "edgedet.detector",
+    "benchmark": "edgedet.benchmarks.latency.benchmark",
+    "evaluate": "edgedet.runner.evaluation",
+    "export_model": "edgedet.export.export_model",
+    "run": "edgedet.runner.results",
+}
 
 if TYPE_CHECKING:
+    from .benchmarks.latency.benchmark import benchmark
     from .detector import Detector
+    from .export.export_model import export_model
+    from .runner.evaluation import evaluate
+    from .runner.results import run
     from .types import Detections
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .errors import ShapeError
+from .errors import InputError, ShapeError, require
 
 INT8_MIN = -128
 Scale = Union[float, Tuple[float, float]]  # of both axes, or of x and y
@@ -187,6 +187,37 @@ class Detections:
             if index.dtype.kind != "b" and not ((-len(self) <= index) & (index < len(self))).all():
                 raise ShapeError(f"there are {len(self)} detections; got positions {index.min()} to {index.max()}.")
         return Detections(self.boxes_xyxy[index], self.scores[index], self.class_ids[index])
+
+    def to_supervision(self, class_names: Optional[Sequence[str]] = None) -> Any:
+        """Return a ``supervision.Detections``; with ``class_names`` by class id its data holds "class_name".
+
+        Raises MissingDependency where supervision is not installed.
+        """
+        supervision = require("supervision", "Detections.to_supervision")
+        data = {}
+        if class_names is not None:
+            data["class_name"] = np.array(class_names, dtype=str)[self.class_ids]
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy.copy(), confidence=self.scores.copy(), class_id=self.class_ids.copy(), data=data
+        )
+
+    @staticmethod
+    def from_supervision(detections: Any) -> Detections:
+        """Return what a ``supervision.Detections`` holds, best score first; masks and other data are left out.
+
+        Raises InputError where it has no confidence or no class ids.
+        """
+        scores, class_ids = detections.confidence, detections.class_id
+        if len(detections) == 0:
+            return Detections.empty()
+        if scores is None or class_ids is None:
+            raise InputError("detections of supervision need confidence and class_id; one of them is None.")
+        order = np.argsort(-scores, kind="stable")
+        return Detections(
+            detections.xyxy[order].astype(np.float32),
+            scores[order].astype(np.float32),
+            class_ids[order].astype(np.int64),
+        )
 
     @staticmethod
     def empty() -> Detections:

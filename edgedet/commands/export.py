@@ -295,17 +295,9 @@ def _build_engine(result: ExportResult, source: str | None, score: float, text: 
 
 def _write_targets(result: ExportResult, options: Options, name: str, text: TextIO) -> list[TargetResult]:
     """Write the folders of ``--for`` from the files that this export wrote."""
-    from ..export.interop.target import ModelFiles
-    from ..export.interop.targets import write_targets
+    from ..export.interop.targets import files_of, write_targets
 
-    int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
-    files = ModelFiles(
-        name,
-        Path(result.onnx),
-        None if result.tflite is None else Path(result.tflite.path),
-        int8.get(f"{name}_int8.onnx"),
-        int8.get(f"{name}_int8.tflite"),
-    )
+    files = files_of(result, name)
     results = write_targets(
         options.targets, files, options.out, options.calib, options.weights.is_demo, options.threads
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgedet.errors import InputError
 from edgedet.export.interop.target import Agreement, ModelFiles, Request
+
+if TYPE_CHECKING:
+    from edgedet.export.export_onnx import ExportResult
 
 FRAMES = 12  # on which a target's files are compared with edgedet's own
 
@@ -57,6 +60,18 @@ def targets_named(text: str) -> tuple[Target, ...]:
     return tuple(target for target in TARGETS if target.name in names)
 
 
+def files_of(result: ExportResult, name: str) -> ModelFiles:
+    """Return the files called ``name`` that an export wrote."""
+    int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
+    return ModelFiles(
+        name,
+        Path(result.onnx),
+        None if result.tflite is None else Path(result.tflite.path),
+        int8.get(f"{name}_int8.onnx"),
+        int8.get(f"{name}_int8.tflite"),
+    )
+
+
 def write_targets(
     targets: Sequence[Target], files: ModelFiles, out: Path, calib: str | None, is_demo: bool, threads: int
 ) -> list[TargetResult]:
@@ -78,8 +93,3 @@ def write_targets(
             TargetResult(target.name, str(folder), module.write(Request(files, meta, folder, frames, threads)))
         )
     return results
-
-
-def to_json(results: Sequence[TargetResult]) -> list[dict[str, Any]]:
-    """Return the results as ``--json`` prints them."""
-    return [asdict(result) for result in results]

@@ -1,0 +1,57 @@
+"""An export as one Python call: ``edgedet.export_model(weights)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgedet import demo
+from edgedet.engines.base import default_threads
+from edgedet.errors import require
+from edgedet.export.checkpoints.open_weights import DEMO, WeightsChoice, open_weights, stem_of
+from edgedet.export.export_onnx import PACKAGES, ExportResult, export_onnx
+from edgedet.export.int8.export_int8 import Int8Options, export_int8, float_model
+from edgedet.export.interop.targets import files_of, targets_named, write_targets
+from edgedet.files import MODELS_FOLDER
+
+
+def export_model(
+    weights: str | Path | WeightsChoice = DEMO,
+    out: str | Path = MODELS_FOLDER,
+    name: str | None = None,
+    tflite: bool = False,
+    int8: Int8Options | None = None,
+    targets: Sequence[str] = (),
+    original_nms: bool = False,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> ExportResult:
+    """Return what ``edgedet export`` prints: the verified files that were written from a checkpoint.
+
+    weights: a checkpoint's file, "demo", or a WeightsChoice, which also says variant, classes and input size.
+    out:     folder to write to; name: of the files without suffix (default: the checkpoint's).
+    int8:    how to quantise and judge; None writes no INT8 file.
+    targets: other programs to write files for, as of ``--for``.
+    say:     takes a line for each step.
+    Raises CheckpointError for weights that cannot be used, InputError for an unknown target, VerificationError for a
+    file that does not do what the checkpoint does, MissingDependency without the export extra.
+    """
+    for module in PACKAGES:
+        require(module, "edgedet.export_model")
+    chosen = targets_named(",".join(targets)) if targets else ()
+    choice = weights if isinstance(weights, WeightsChoice) else WeightsChoice(str(weights))
+    threads = threads or default_threads()
+    checkpoint, path = open_weights(choice, say)
+    name = name or (demo.MODEL_NAME if choice.is_demo else stem_of(path))
+    with_tflite = tflite or any(target.tflite for target in chosen)
+    result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms)
+    if int8 is not None:
+        model, meta = float_model(Path(result.onnx))
+        result = replace(result, int8=export_int8(Path(result.onnx), model, meta, int8, say))
+    if chosen:
+        calib = None if int8 is None else int8.calib
+        result = replace(
+            result, targets=write_targets(chosen, files_of(result, name), Path(out), calib, choice.is_demo, threads)
+        )
+    return result
