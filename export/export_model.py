@@ -12,7 +12,8 @@ from edgedet.errors import require
 from edgedet.export.checkpoints.open_weights import DEMO, WeightsChoice, open_weights, stem_of
 from edgedet.export.export_onnx import PACKAGES, ExportResult, export_onnx
 from edgedet.export.int8.export_int8 import Int8Options, export_int8, float_model
-from edgedet.export.interop.targets import files_of, targets_named, write_targets
+from edgedet.export.interop.target import ModelFiles
+from edgedet.export.interop.targets import targets_named, write_targets
 from edgedet.files import MODELS_FOLDER
 
 
@@ -55,3 +56,15 @@ def export_model(
             result, targets=write_targets(chosen, files_of(result, name), Path(out), calib, choice.is_demo, threads)
         )
     return result
+
+
+def files_of(result: ExportResult, name: str) -> ModelFiles:
+    """Return the files called ``name`` that an export wrote."""
+    int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
+    return ModelFiles(
+        name,
+        Path(result.onnx),
+        None if result.tflite is None else Path(result.tflite.path),
+        int8.get(f"{name}_int8.onnx"),
+        int8.get(f"{name}_int8.tflite"),
+    )

@@ -295,7 +295,8 @@ def _build_engine(result: ExportResult, source: str | None, score: float, text: 
 
 def _write_targets(result: ExportResult, options: Options, name: str, text: TextIO) -> list[TargetResult]:
     """Write the folders of ``--for`` from the files that this export wrote."""
-    from ..export.interop.targets import files_of, write_targets
+    from ..export.export_model import files_of
+    from ..export.interop.targets import write_targets
 
     files = files_of(result, name)
     results = write_targets(

@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgedet.errors import InputError
 from edgedet.export.interop.target import Agreement, ModelFiles, Request
-
-if TYPE_CHECKING:
-    from edgedet.export.export_onnx import ExportResult
 
 FRAMES = 12  # on which a target's files are compared with edgedet's own
 
@@ -58,18 +54,6 @@ def targets_named(text: str) -> tuple[Target, ...]:
             f"--for takes {', '.join(NAMES)}, or several with commas; got {unknown[0] if unknown else text!r}."
         )
     return tuple(target for target in TARGETS if target.name in names)
-
-
-def files_of(result: ExportResult, name: str) -> ModelFiles:
-    """Return the files called ``name`` that an export wrote."""
-    int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
-    return ModelFiles(
-        name,
-        Path(result.onnx),
-        None if result.tflite is None else Path(result.tflite.path),
-        int8.get(f"{name}_int8.onnx"),
-        int8.get(f"{name}_int8.tflite"),
-    )
 
 
 def write_targets(
