@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 __all__ = ["Detections", "Detector", "__version__", "benchmark", "evaluate", "export_model", "run"]
-_MODULES = {
+_MODULES = {  # host code by its name in a string only, as in edgedet.cli
     "Detections": "edgedet.types",
     "Detector": "edgedet.detector",
     "benchmark": "edgedet.benchmarks.latency.benchmark",
@@ -21,9 +21,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
-    from .benchmarks.latency.benchmark import benchmark
     from .detector import Detector
-    from .export.export_model import export_model
     from .runner.evaluation import evaluate
     from .runner.results import run
     from .types import Detections
