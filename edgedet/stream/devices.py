@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from .pipelines import CSI_FPS, CSI_SIZE_WH, csi_pipeline
 from .sensor_time import from_driver
 
 MODEL_FILE = Path("/proc/device-tree/model")  # says which board this is; on no PC
+BY_PATH = Path("/dev/v4l/by-path")  # udev's names of cameras by where they are plugged in
 _FPS_TOLERANCE = 0.05  # of what was asked; cameras round, as 29.97
 
 
@@ -33,6 +35,16 @@ def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Ca
         capture.release()
         raise SourceError(f"camera {device} gives {complaint}: `edgedet cameras` lists what it can.")
     return DeviceCapture(capture)
+
+
+def stable_path(number: int, by_path: Path = BY_PATH) -> Union[int, str]:
+    """Return the name of the socket that camera /dev/videoN is plugged into, or N where the system keeps no such names.
+
+    Unplugged and plugged in again, a camera may get another number, but not another socket.
+    """
+    device = f"video{number}"
+    links = sorted(by_path.iterdir()) if by_path.is_dir() else []
+    return next((str(link) for link in links if os.path.basename(os.path.realpath(link)) == device), number)
 
 
 def negotiate(capture: Any, options: CaptureOptions) -> str:

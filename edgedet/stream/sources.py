@@ -22,7 +22,7 @@ from ..types import CameraStats, Frame, FrameResult
 from .address import is_pipeline, is_url, public_name, split_camera
 from .camera import Recovery
 from .capture import Capture, CaptureOptions, fps_of, open_pipeline, open_url, open_video
-from .devices import open_csi, open_v4l2
+from .devices import open_csi, open_v4l2, stable_path
 from .isolated import CAN_ISOLATE, IsolatedCamera, OpenCapture
 from .live import LiveSource, NamedOpener, Say, say_nothing
 from .looped import LoopedVideo
@@ -185,7 +185,7 @@ def _camera_of(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture]:
         if not number.isdigit():
             raise InputError(f"csi:N wants the number of a connector, as csi:0; got {text}.")
         return name, partial(open_csi, int(number), options)
-    return name, partial(open_v4l2, int(text) if text.isdigit() else text, options)
+    return name, partial(open_v4l2, stable_path(int(text)) if text.isdigit() else text, options)
 
 
 def _images_among(paths: Iterable[Path], where: str) -> List[Path]:

@@ -15,7 +15,7 @@ import pytest
 from edgedet.errors import MissingDependency, SourceError, UnsupportedError
 from edgedet.stream import devices
 from edgedet.stream.capture import CaptureOptions
-from edgedet.stream.devices import negotiate, open_csi
+from edgedet.stream.devices import negotiate, open_csi, stable_path
 
 cv2 = pytest.importorskip("cv2", reason="properties are named by OpenCV")
 MJPG, YUYV = (cv2.VideoWriter_fourcc(*name) for name in ("MJPG", "YUYV"))
@@ -212,3 +212,19 @@ def test_a_pc_has_no_such_connector(board):
     board("")
     with pytest.raises(UnsupportedError, match="connector of a Jetson or a Raspberry Pi; this is neither"):
         open_csi(0)
+
+
+def test_a_camera_that_comes_back_under_another_number_is_found_by_its_socket(tmp_path):
+    """Unplugged for a moment, /dev/video0 is still held, and the camera returns as /dev/video1."""
+    by_path = tmp_path / "by-path"
+    by_path.mkdir()
+    link = by_path / "platform-usb-0:1:1.0-video-index0"
+    for name in ("video0", "video1", "video10"):
+        (tmp_path / name).touch()
+    link.symlink_to("../video0")
+    assert stable_path(0, by_path) == str(link)
+    assert stable_path(1, by_path) == 1
+    assert stable_path(0, tmp_path / "nothing") == 0
+    link.unlink()
+    link.symlink_to("../video1")
+    assert stable_path(1, by_path) == str(link)
