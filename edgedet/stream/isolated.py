@@ -1,7 +1,7 @@
 """A camera that is opened and read in a process of its own. Pictures come through shared memory, without a copy.
 
 FFmpeg behind OpenCV holds one lock for the whole process while it opens a stream, and a driver may hang for ever
-(docs/decisions/0014-capture-processes.md). In a process of its own a camera delays no other one, and it can be killed.
+(docs/decisions/0017-capture-processes.md). In a process of its own a camera delays no other one, and it can be killed.
 """
 
 from __future__ import annotations
