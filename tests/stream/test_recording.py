@@ -255,6 +255,8 @@ def test_an_mp4_file_plays_while_it_grows(tmp_path, size_wh):
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_a_full_disk_leaves_no_file_without_a_picture(tmp_path, monkeypatch, suffix):
     """With --on-write-error go-on it is tried every ten seconds; a day of that would be 8,640 files."""
+    if suffix == ".mp4":
+        pytest.importorskip("av", reason="an .mp4 grows under its name where PyAV is")
     monkeypatch.setattr(video_file_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match="the disk is full"), video_file(tmp_path / f"a{suffix}", 10.0, (64, 48), True):
         pass

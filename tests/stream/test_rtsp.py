@@ -187,7 +187,7 @@ def test_the_age_is_that_of_what_the_picture_shows(python_with_gstreamer, quiet,
     finally:
         server.kill()
     # Medians: some frames of a busy machine come late, from whichever side
-    assert abs(np.median(errors_ms)) < 20, errors_ms
+    assert abs(np.median(errors_ms)) < 0.9 * 1000 / fps, errors_ms  # of a whole frame, which FFmpeg holds back
     assert abs(errors_ms[0]) < 500, "frames that came during the opening are not to be shown as new ones"
     assert np.median(ages_ms) <= (inference_s + 1 / fps + 0.05) * 1000, ages_ms
 
