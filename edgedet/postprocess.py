@@ -33,7 +33,7 @@ class NmsRules:
     candidates: "pairs": each class of an anchor whose score passes; "anchors": the best class of each anchor only.
     method:     "hard": what overlaps a better box of its class too much is dropped; "soft": its score decays;
                 "none": the model's file has done it.
-    max_iou:    overlap above which a box is dropped; for "soft", 1 drops none.
+    max_iou:    overlap above which a box is dropped, for "hard".
     clip:       what boxes are cut to before NMS: "picture", "input" (the model's, to the last pixel's centre) or
                 "nothing". Detections are always cut to the picture.
     """
@@ -47,8 +47,6 @@ class NmsRules:
     def words(self) -> str:
         """The kind of NMS, for people."""
         kind = {"hard": "hard", "soft": "soft (gaussian)", "none": "the file's own"}[self.method]
-        if self.method == "soft" and self.max_iou < 1:
-            kind = f"soft (gaussian, none above IoU {self.max_iou:g})"
         return kind if self.candidates == "pairs" else f"{kind}, best class of each anchor"
 
     def __post_init__(self) -> None:
@@ -65,14 +63,14 @@ _CHOICES = {
     "clip": ("picture", "input", "nothing"),
 }
 DEFAULT_RULES = NmsRules()  # effdet's; why they hold for all families: docs/decisions/0016-nms.md
-SOFT_RULES = NmsRules(method="soft", max_iou=1.0)  # effdet's with soft_nms=True
+SOFT_RULES = NmsRules(method="soft")  # effdet's with soft_nms=True
 # family -> what its own evaluation does
 ORIGINALS: Dict[str, NmsRules] = {
     "effdet": DEFAULT_RULES,
     # efficientdet/utils.py ClipBoxes, utils/utils.py postprocess, coco_eval.py nms_threshold
     "zylo117": NmsRules("anchors", "hard", 0.5, "input"),
-    # tf2/postprocess.py per_class_nms: TensorFlow's NonMaxSuppressionV5 decays scores and drops above iou_thresh
-    "automl": NmsRules("anchors", "soft", 0.5, "nothing"),
+    # tf2/postprocess.py per_class_nms: TensorFlow's NonMaxSuppressionV5, whose iou_threshold has no part in soft NMS
+    "automl": NmsRules("anchors", "soft", clip="nothing"),
 }
 
 
@@ -120,7 +118,7 @@ def postprocess(
         np.clip(boxes_xyxy, 0, np.array([input_hw[1] - 1, input_hw[0] - 1] * 2, np.float32), out=boxes_xyxy)
 
     if rules.method == "soft":
-        keep, scores = _soft_nms(boxes_xyxy, scores, class_ids, rules.max_iou)
+        keep, scores = _soft_nms(boxes_xyxy, scores, class_ids)
         lasting = scores >= score
         keep, scores = keep[lasting], scores[lasting]
     elif rules.method == "hard":
@@ -215,13 +213,8 @@ def _hard_nms(boxes_xyxy: np.ndarray, class_ids: np.ndarray, max_iou: float) -> 
     return np.array(keep, dtype=np.int64)
 
 
-def _soft_nms(
-    boxes_xyxy: np.ndarray, scores: np.ndarray, class_ids: np.ndarray, max_iou: float
-) -> Tuple[np.ndarray, np.ndarray]:
-    """Return (indices, decayed scores) of the best MAX_BOXES boxes, best first.
-
-    Overlap lowers a score (gaussian); above ``max_iou`` it takes it all.
-    """
+def _soft_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, class_ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Return (indices, decayed scores) of the best MAX_BOXES boxes, best first: overlap lowers a score, gaussian."""
     overlap = _Overlap(boxes_xyxy)
     scores = scores.copy()
     keep: List[int] = []
@@ -235,7 +228,7 @@ def _soft_nms(
         inter, union = overlap.of(best)
         touching = np.flatnonzero((inter > 0) & (class_ids == class_ids[best]))
         iou = inter[touching] / union[touching]
-        scores[touching] *= np.where(iou <= max_iou, np.exp(-(iou**2) / np.float32(SOFT_NMS_SIGMA)), np.float32(0))
+        scores[touching] *= np.exp(-(iou**2) / np.float32(SOFT_NMS_SIGMA))
         scores[best] = 0.0
     return np.array(keep, dtype=np.int64), np.array(kept_scores, dtype=np.float32)
 

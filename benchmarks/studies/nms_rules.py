@@ -29,9 +29,9 @@ from edgedet.stream.sources import read_image
 from edgedet.types import Detections, RawOutputs
 
 RULES = {
-    f"{candidates}, {name}, clip to {clip}": NmsRules(candidates, method, max_iou, clip)
+    f"{candidates}, {method}, clip to {clip}": NmsRules(candidates, method, clip=clip)
     for candidates in ("pairs", "anchors")
-    for name, method, max_iou in (("hard", "hard", 0.5), ("soft", "soft", 1.0), ("soft to 0.5", "soft", 0.5))
+    for method in ("hard", "soft")
     for clip in ("picture", "input", "nothing")
 }
 
