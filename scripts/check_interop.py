@@ -108,7 +108,7 @@ def rows_as_detections(rows: np.ndarray, bgr: np.ndarray) -> Detections:
     return Detections(boxes.astype(np.float32), rows[:, 1].astype(np.float32), rows[:, 0].astype(np.int64))
 
 
-def by_frigate(tree: Path, kind: str, path: Path, detector: Detector, **model: Any) -> Find:
+def by_frigate(tree: Path, kind: str, path: Path, labels: Path, detector: Detector, **model: Any) -> Find:
     """Run a file by one of Frigate's own detectors."""
     sys.path.insert(0, str(tree))
     from importlib import import_module
@@ -125,7 +125,9 @@ def by_frigate(tree: Path, kind: str, path: Path, detector: Detector, **model: A
         value for key, value in vars(plugin).items() if key.endswith("DetectorConfig") and key != "BaseDetectorConfig"
     )
     h, w = detector.meta.spec.input_hw
-    settings = ModelConfig(path=str(path), width=w, height=h, input_tensor="nhwc", input_dtype="int", **model)
+    settings = ModelConfig(
+        path=str(path), labelmap_path=str(labels), width=w, height=h, input_tensor="nhwc", input_dtype="int", **model
+    )
     api = getattr(plugin, name)(config_class(**own, model=settings))
     bgr_wanted = model.get("input_pixel_format") == "bgr"
 
@@ -208,17 +210,25 @@ def main() -> None:
         int8 = stretched(Detector(str(args.int8), 1, 0.1))
         tries.append(("MediaPipe, INT8", lambda: by_mediapipe(tflite.with_name("model_int8.tflite"), detector), int8))
     if args.frigate:
-        tree = args.frigate
+        tree, labels = args.frigate, frigate / "labelmap.txt"
         ssd = {"model_type": "ssd", "input_pixel_format": "rgb"}
         nas = {"model_type": "yolonas", "input_pixel_format": "bgr"}
         tries.append(
-            ("Frigate cpu", lambda: by_frigate(tree, "cpu_tfl", frigate / "model.tflite", detector, **ssd), wide)
+            (
+                "Frigate cpu",
+                lambda: by_frigate(tree, "cpu_tfl", frigate / "model.tflite", labels, detector, **ssd),
+                wide,
+            )
         )
         tries.append(
-            ("Frigate onnx", lambda: by_frigate(tree, "onnx", frigate / "model_frigate.onnx", detector, **nas), wide)
+            (
+                "Frigate onnx",
+                lambda: by_frigate(tree, "onnx", frigate / "model_frigate.onnx", labels, detector, **nas),
+                wide,
+            )
         )
         if args.zmq:
-            tries.append(("Frigate zmq", lambda: by_frigate(tree, "zmq_ipc", args.zmq, detector, **ssd), wide))
+            tries.append(("Frigate zmq", lambda: by_frigate(tree, "zmq_ipc", args.zmq, labels, detector, **ssd), wide))
     for name, opened, reference in tries:
         try:
             find = opened()
