@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Tuple
 
 from .errors import ArtifactError, InputError
+from .files import parse_json
 from .postprocess import DEFAULT_RULES, NmsRules, rules_from_dict
 from .specs import DetectorSpec
 
@@ -62,7 +63,7 @@ class ArtifactMeta:
         if len(text) > MAX_META_BYTES:
             raise ArtifactError(f"the model's metadata is {len(text)} bytes; at most {MAX_META_BYTES} are expected.")
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             version = values.pop("format")
             if version not in READ_VERSIONS:
                 raise ArtifactError(
@@ -73,6 +74,9 @@ class ArtifactMeta:
             names = tuple(str(name) for name in values.pop("class_names"))
             outputs = tuple(str(name) for name in values.pop("outputs"))
             nms = rules_from_dict(values.pop("nms", None))
+            for key, kind in (("precision", str), ("source_sha256", str), ("versions", dict), ("report", dict)):
+                if not isinstance(values.get(key, kind()), kind):
+                    raise ArtifactError(f"{key} is {str(values[key])[:50]}")
             return ArtifactMeta(spec=spec, class_names=names, outputs=outputs, nms=nms, **values)
         except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             raise ArtifactError(f"the model's edgedet metadata is damaged ({error}): export it again.") from None

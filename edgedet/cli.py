@@ -41,6 +41,15 @@ COMMANDS = {
 }
 
 
+_FIRST_COMMANDS = """usage: edgedet COMMAND [options]
+
+  edgedet run photo.jpg                          find people with the bundled model
+  edgedet run --camera 0 --web                   the same on a camera, shown in a browser
+  edgedet export --weights my.pth --int8         turn a checkpoint into model files
+
+`edgedet --help` lists all commands, `edgedet COMMAND --help` the options of one."""
+
+
 def _overview() -> argparse.ArgumentParser:
     lines = [f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items()]
     parser = argparse.ArgumentParser(
@@ -114,8 +123,11 @@ def _run(argv: List[str]) -> int:
         if argv and not argv[0].startswith("-"):
             parser.error(f"unknown command {argv[0]!r}; choose from {', '.join(COMMANDS)}")
         parser.parse_args(argv)
+        if not argv:
+            print(_FIRST_COMMANDS, file=sys.stderr)
+            return 2
         parser.print_help()
-        return 0 if argv else 2
+        return 0
     except SystemExit:
         sys.stdout.flush()  # argparse has printed a help text, which a full disk may not take
         raise

@@ -15,6 +15,7 @@ IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 HALF_RGB = (0.5, 0.5, 0.5)  # [-1, 1] inputs: AdvProp and Lite models
 ROUNDED_RATIOS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))  # (w, h), as the PyTorch ports round them
 THIRD_OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))  # of every published model
+MOST = 1 << 20  # no number of a spec is as large
 MIN_SIDE = 128  # below this P7 would have no cell of its own
 
 
@@ -100,13 +101,30 @@ class DetectorSpec:
             frozen["anchor_scales"] = tuple(2 ** (part / count) for part in range(count))
         frozen.setdefault("backbone_padding", frozen.get("padding", "same"))
         try:
-            return DetectorSpec(**frozen)
+            spec = DetectorSpec(**frozen)
         except TypeError as error:
             raise InputError(f"this is not a detector spec of edgedet: {error}.") from None
+        for key, value in asdict(spec).items():
+            may_be_0 = key in ("mean_rgb", "fill_rgb")
+            if not _is_like(value, getattr(SPECS["tf_efficientdet_d0"], key), may_be_0):
+                raise InputError(f"this is not a detector spec of edgedet: {key} is {str(value)[:50]}.")
+        return spec
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _is_like(value: Any, example: Any, may_be_0: bool) -> bool:
+    """Return whether a value of JSON is of the kind that a spec's field holds; numbers are finite, and above 0."""
+    if isinstance(example, tuple):
+        return (
+            isinstance(value, tuple) and len(value) > 0 and all(_is_like(item, example[0], may_be_0) for item in value)
+        )
+    if isinstance(example, (bool, str)):
+        return isinstance(value, type(example))
+    numbers = (int,) if isinstance(example, int) else (int, float)
+    return isinstance(value, numbers) and not isinstance(value, bool) and 0 <= value < MOST and (may_be_0 or value > 0)
 
 
 def _d(name: str, backbone: str, side: int, channels: int, repeats: int, heads: int, **more: Any) -> DetectorSpec:

@@ -1,7 +1,12 @@
-"""Compare the outputs of a written model file with those of the network that it came from, on real frames."""
+"""Compare the outputs of a written model file with those of the network that it came from, on real frames.
+
+The yardstick is the network in float64. How far the network itself is from that in float32 is what rounding costs in
+this network on these frames; a file may be a few times as far (docs/decisions/0018-verification.md).
+"""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +23,25 @@ if TYPE_CHECKING:
 
     from edgedet.export.network.efficientdet import EfficientDet
 
-TOLERANCE = 1e-4  # of the largest magnitude of an output; float32 rounding is seen at 2e-5
+ROUNDING_FACTOR = 10.0  # times the rounding error of the network in float32, where that is the larger tolerance
+LEAST_TOLERANCE = 1e-4  # of the largest magnitude; the demo's file is at 3.6e-5, though PyTorch rounds by 4e-7 there
+MOST_TOLERANCE = 1e-3  # where float32 rounds more than this, nothing can be told from it
 FRAMES = 3  # of the demo clip
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest difference of each output, as a share of its largest magnitude."""
+    """Largest difference of each output from the network in float64, as a share of its largest magnitude.
+
+    rounding:  the larger difference of the network itself in float32.
+    tolerance: what the file may differ.
+    """
 
     class_logits: float
     box_codes: float
     frames: int
+    rounding: float = 0.0
+    tolerance: float = LEAST_TOLERANCE
 
     @property
     def worst(self) -> float:
@@ -40,38 +53,66 @@ def network_input(pixels: np.ndarray, spec: DetectorSpec) -> torch.Tensor:
     """Normalise camera bytes (1, H, W, 3) BGR to the network's (1, 3, H, W) RGB float32."""
     import torch
 
-    rgb = torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (spec.mean_rgb, spec.std_rgb))
+    return _normalised(pixels, spec, torch.float32)
+
+
+def _normalised(pixels: np.ndarray, spec: DetectorSpec, dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    rgb = torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2).to(dtype) / 255
+    mean, std = (torch.tensor(values, dtype=dtype).reshape(1, 3, 1, 1) for values in (spec.mean_rgb, spec.std_rgb))
     return (rgb - mean) / std
 
 
 def measure_difference(path: Path, network: EfficientDet, frames_bgr: list[np.ndarray], threads: int) -> Difference:
-    """Run the file and the network on the same pre-processed frames, and return how far their outputs differ."""
+    """Run the file, and the network in float32 and float64, on the same pre-processed frames, and compare outputs.
+
+    Raises VerificationError where the network's weights are all equal or its logits the same everywhere: there is
+    nothing to compare.
+    """
     import torch
 
     meta, engine = open_engine(path, threads)
     preprocess = Preprocessor(meta.spec)
+    exact = copy.deepcopy(network).double()
     worst = {"class_logits": 0.0, "box_codes": 0.0}
-    with engine:
+    rounding, varies = 0.0, False
+    with engine, torch.inference_mode():
         for bgr in frames_bgr:
             pixels = preprocess(bgr).pixels
             raw = engine.infer(pixels)
-            with torch.inference_mode():
-                expected = network(network_input(pixels, meta.spec))
-            for name, tensor, output in zip(worst, expected, (raw.class_logits, raw.box_codes), strict=True):
-                reference = tensor[0].numpy()
-                error = float(np.abs(reference - output).max() / max(float(np.abs(reference).max()), 1e-12))
-                worst[name] = max(worst[name], error) if np.isfinite(error) else np.inf
-    return Difference(**worst, frames=len(frames_bgr))
+            references = exact(_normalised(pixels, meta.spec, torch.float64))
+            rounded = network(network_input(pixels, meta.spec))
+            outputs = (raw.class_logits, raw.box_codes)
+            for name, reference, own, output in zip(worst, references, rounded, outputs, strict=True):
+                worst[name] = max(worst[name], _share(output, reference[0].numpy()))
+                rounding = max(rounding, _share(own[0].numpy(), reference[0].numpy()))
+            logits = references[0][0]
+            varies = varies or bool((logits.amax(0) > logits.amin(0)).any())
+    kernels = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    if not varies or all(bool((kernel == kernel.flatten()[0]).all()) for kernel in kernels):
+        raise VerificationError(
+            "the network's weights are empty or all equal, or its scores are the same everywhere: nothing can be "
+            "verified. The file was removed; use a checkpoint that was trained."
+        )
+    tolerance = min(max(ROUNDING_FACTOR * rounding, LEAST_TOLERANCE), MOST_TOLERANCE)
+    return Difference(**worst, frames=len(frames_bgr), rounding=rounding, tolerance=tolerance)
+
+
+def _share(output: np.ndarray, reference: np.ndarray) -> float:
+    """Return the largest difference as a share of the reference's largest magnitude; infinite for NaN."""
+    error = float(np.abs(reference - output).max() / max(float(np.abs(reference).max()), 1e-12))
+    return error if np.isfinite(error) else np.inf
 
 
 def verify(path: Path, network: EfficientDet, frames_bgr: list[np.ndarray], threads: int) -> Difference:
-    """Return how far the file's outputs differ from the network's; raises VerificationError beyond TOLERANCE."""
+    """Return how far the file's outputs are from the network's; raises VerificationError beyond the tolerance."""
     difference = measure_difference(path, network, frames_bgr, threads)
-    if not difference.worst <= TOLERANCE:
+    if not difference.worst <= difference.tolerance:
         raise VerificationError(
             f"the written file does not do what the checkpoint does: outputs differ by {difference.worst:.1e} of their "
-            f"largest value on {difference.frames} frames, at most {TOLERANCE:.0e} is allowed. The file was removed; "
-            "please report it with the checkpoint's name."
+            f"largest value on {difference.frames} frames, at most {difference.tolerance:.1e} is allowed, where "
+            f"float32 rounds by {difference.rounding:.1e}. The file was removed; please report it with the "
+            "checkpoint's name."
         )
     return difference

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgedet.errors import InputError
-from edgedet.files import atomic_path
+from edgedet.files import atomic_path, parse_json
 
 FORMAT = 2
 
@@ -39,7 +39,7 @@ class CalibrationTable:
     def load(path: Path) -> CalibrationTable:
         """Read ``save``'s file; raises InputError where it is none."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
             if values.pop("format") != FORMAT:
                 raise InputError(f"{path} is a calibration table of another edgedet: calibrate again.")
             pairs = {

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .. import demo
-from ..errors import InputError, require
-from ..export.checkpoints.open_weights import WeightsChoice, open_weights, stem_of
+from ..engines.base import check_threads
+from ..errors import InputError, PartialFailure, require
+from ..export.checkpoints.open_weights import DEMO, WeightsChoice, open_weights, stem_of
 from ..export.export_onnx import PACKAGES, ExportResult, export_onnx
 from ..files import MODELS_FOLDER, write_json
+from ..specs import PHI
 from .options import (
     add_class_names,
     add_json,
@@ -22,6 +25,7 @@ from .options import (
     add_threads,
     add_training,
     add_variant,
+    check_at_least,
     text_stream,
 )
 
@@ -36,6 +40,13 @@ EXAMPLE = """  edgedet export --phi 0 --int8 --weights demo
   edgedet export --phi 0 --weights demo --for onnx-nms"""
 INPUTS = ("weights", "names", "calib", "table", "data", "project")
 OUTPUTS = ("json",)
+
+# defaults
+FRAMES = 128
+RECOVERY = "fast"
+OBSERVER = "mixed"
+KEEP_FLOAT = "stem,backbone_depthwise,se"
+MAX_DROP = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,25 +115,25 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--int8", action="store_true", help="also write NAME_int8.onnx for TensorRT and NAME_int8.tflite for ARM"
     )
-    add_scene(group, 128)
+    add_scene(group, FRAMES)
     group.add_argument(
         "--table", type=Path, metavar="FILE", help="use the ranges of an earlier export's NAME.table.json"
     )
     group.add_argument(
         "--recover",
         choices=("none", "fast", "full"),
-        default="fast",
+        default=RECOVERY,
         help="fast: equalise and correct biases; full: also round weights layer by layer (default: %(default)s)",
     )
     group.add_argument(
         "--observer",
-        default="mixed",
+        default=OBSERVER,
         metavar="NAME",
         help="how ranges are chosen: mixed, mse, minmax or percentile (default: %(default)s, by part of the network)",
     )
     group.add_argument(
         "--keep-float",
-        default="stem,backbone_depthwise,se",
+        default=KEEP_FLOAT,
         metavar="A,B",
         help="left float for TensorRT: stem, depthwise, backbone_depthwise, se, fpn, heads, or layers by name "
         "(default: %(default)s)",
@@ -138,7 +149,7 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-drop",
         type=float,
-        default=1.0,
+        default=MAX_DROP,
         metavar="PERCENT",
         help="share of AP that may be lost (default: %(default)s)",
     )
@@ -162,6 +173,8 @@ def run(args: argparse.Namespace) -> int:
     if options.targets:
         result = replace(result, targets=_write_targets(result, options, name, text))
     write_json(options.json, asdict(result))
+    if options.engine and result.engine is None:
+        raise PartialFailure(_NO_ENGINE.format(folder=options.out, name=_onnx_for_engine(result).name))
     return 0
 
 
@@ -172,6 +185,9 @@ def _options(args: argparse.Namespace) -> Options:
             "edgedet export needs --weights FILE, or --weights demo for the bundled model, or --phi N (or --variant "
             "NAME) alone for official COCO weights."
         )
+    _check_combination(args)
+    check_at_least("--threads", args.threads, 1)
+    check_threads(args.threads)
     for module in PACKAGES:
         require(module, "edgedet export")
     targets: tuple[Target, ...] = ()
@@ -209,6 +225,38 @@ def _options(args: argparse.Namespace) -> Options:
         targets,
         args.json,
     )
+
+
+# Options that do nothing without --int8, and what they are where they were not given.
+_OF_INT8 = {
+    "calib": None,
+    "frames": FRAMES,
+    "table": None,
+    "recover": RECOVERY,
+    "observer": OBSERVER,
+    "keep_float": KEEP_FLOAT,
+    "revert": None,
+    "data": None,
+    "images": None,
+    "max_drop": MAX_DROP,
+    "force": False,
+}
+
+
+def _check_combination(args: argparse.Namespace) -> None:
+    """Raise InputError for an option that would be ignored, or that says something else than another one."""
+    for name, default in _OF_INT8.items():
+        used = args.int8 or (name == "calib" and (args.target is not None or args.targets is not None))
+        if getattr(args, name) != default and not used:
+            raise InputError(f"--{name.replace('_', '-')} goes with --int8: add it, or leave the option out.")
+    if args.images is not None and args.data is None:
+        raise InputError("--images goes with --data.")
+    if args.phi is not None and args.variant is not None:
+        size = PHI.get(args.phi, f"phi {args.phi}").replace("tf_", "")
+        if size not in (args.variant.replace("tf_", ""), args.variant.replace("tf_", "").replace("_ap", "")):
+            raise InputError(f"--phi {args.phi} is {size}, but --variant says {args.variant}: leave one of them out.")
+    if args.weights not in (None, DEMO) and not os.path.exists(args.weights):
+        raise InputError(f"no such checkpoint: {args.weights}.")
 
 
 def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
@@ -275,22 +323,28 @@ def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> list[I
     return written
 
 
+_NO_ENGINE = (
+    "no engine: TensorRT is not on this machine; copy {folder}/*.onnx to the board and run `edgedet build {name}` "
+    "there."
+)
+
+
+def _onnx_for_engine(result: ExportResult) -> Path:
+    """Return the INT8 file for TensorRT, else the float one."""
+    int8 = (written.path for written in result.int8 or () if written.path.endswith("_int8.onnx"))
+    return Path(next(int8, result.onnx))
+
+
 def _build_engine(result: ExportResult, source: str | None, score: float, text: TextIO) -> dict[str, Any] | None:
-    """Build an engine of the INT8 file, else of the float one; say where to do it if TensorRT is not here."""
+    """Build an engine; return None where TensorRT is not on this machine."""
     from importlib.util import find_spec
 
-    int8 = (written.path for written in result.int8 or () if written.path.endswith("_int8.onnx"))
-    path = Path(next(int8, result.onnx))
     if find_spec("tensorrt") is None:
-        print(
-            f"edgedet: no engine: TensorRT is not on this machine; copy {path.parent}/*.onnx to the board "
-            f"and run `edgedet build {path.name}` there",
-            file=sys.stderr,
-        )
         return None
     from ..board.build import BuildRequest, build_model
 
-    return build_model(BuildRequest(path, source=source, score=score), lambda line: print(line, file=text))
+    request = BuildRequest(_onnx_for_engine(result), source=source, score=score)
+    return build_model(request, lambda line: print(line, file=text))
 
 
 def _write_targets(result: ExportResult, options: Options, name: str, text: TextIO) -> list[TargetResult]:

@@ -83,7 +83,7 @@ def add_class_names(parser: argparse._ActionsContainer) -> None:
         "--names",
         type=Path,
         metavar="FILE",
-        help="class names, one a line (default: STEM.json, COCO's for 90 classes, else class_0, ...)",
+        help="class names, one a line (default: STEM.names, STEM.json, COCO's for 90 classes, else class_0, ...)",
     )
 
 
@@ -105,3 +105,5 @@ def check_at_least(option: str, value: Optional[float], least: float) -> None:
     """Raise InputError where a number that was given is smaller than ``least``; 0 stands for "above 0"."""
     if value is not None and not (value > 0 if least == 0 else value >= least):
         raise InputError(f"{option} wants a number {f'from {least:g} up' if least else 'above 0'}; got {value}.")
+    if value is not None and value > sys.maxsize:  # infinite, too
+        raise InputError(f"{option} wants a number up to {sys.maxsize}; got {value}.")

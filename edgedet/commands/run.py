@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     Raises PartialFailure where some inputs could not be read, SourceError where none could.
     """
     options = run_options(args)
-    text = text_stream(args.json)
+    text = text_stream("-" if str(args.jsonl) == "-" else args.json)
     _quieten_opencv()
 
     boxes: Counter[str] = Counter()  # by class
@@ -135,7 +135,7 @@ def _print(options: RunOptions, result: RunResult, boxes: Mapping[str, int], tex
     save, jsonl = options.outputs.save, options.outputs.jsonl
     if save is not None:
         print(f"recorded into segments of {save}" if result.live else f"wrote {save}", file=text)
-    if jsonl is not None:
+    if jsonl is not None and str(jsonl) != "-":
         print(f"wrote {jsonl}", file=text)
 
 

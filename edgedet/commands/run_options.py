@@ -54,7 +54,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="annotated copy: NAME.mp4, .webm or .mkv for videos and cameras, DIR for images and cameras; of cameras "
         "in segments",
     )
-    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write the detections, one JSON line a frame")
+    parser.add_argument(
+        "--jsonl", type=Path, metavar="FILE", help="write the detections, one JSON line a frame; -: stdout"
+    )
     parser.add_argument("--show", action="store_true", help="show frames in a window; Esc or q ends")
     add_score(parser)
     add_threads(parser)
@@ -213,6 +215,8 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         keep_bytes=None if args.keep is None else bytes_of(args.keep),
         go_on=args.on_write_error == "go-on",
     )
+    if str(args.jsonl) == "-" and args.json == "-":
+        raise InputError("--jsonl and --json both want stdout: give one of them a file.")
     logit_of(args.score)
     web = _web_options(args)
     for camera in args.camera:

@@ -14,7 +14,7 @@ import numpy as np
 from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
 from ..errors import ArtifactError, ClosedError
-from ..files import atomic_path
+from ..files import atomic_path, parse_json
 from ..postprocess import encode, logit_of
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
@@ -27,7 +27,7 @@ _NO_LOGIT = -20.0
 def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     """Open a file of ``save_fake``; see ``open_engine``."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         meta = ArtifactMeta.from_json(json.dumps(values["meta"]))
         boxes = [(int(class_id), float(score), list(box)) for class_id, score, box in values["boxes"]]
         return meta, FakeEngine(meta, boxes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..artifact import META_KEY, ArtifactMeta
 from ..engines.base import read_meta
 from ..engines.table import engine_for, model_suffixes
 from ..errors import CheckpointError, InputError, require
-from ..files import sha256_of
+from ..files import parse_json, sha256_of
 from ..parity import parity_of
 from ..specs import DetectorSpec, spec_for
 from .safetensors_file import check_checksum, read_safetensors_header
@@ -105,7 +104,7 @@ def _info_from_safetensors(path: Path) -> Optional[Info]:
     """Describe a safetensors file that edgedet wrote; return None for one that another program saved."""
     header = read_safetensors_header(path)
     try:
-        embedded = json.loads(header.get("__metadata__", {}).get(META_KEY, "{}"))
+        embedded = parse_json(header.get("__metadata__", {}).get(META_KEY, "{}"))
         is_ours = "spec" in embedded
         if is_ours:
             spec = DetectorSpec.from_dict(embedded["spec"])

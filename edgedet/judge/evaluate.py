@@ -53,6 +53,8 @@ def evaluate(
         left_out = classes_left_out(dataset, class_map, names)
         for line in left_out_lines(left_out, dataset.unlabelled):
             note(line)
+        if dataset.outside:
+            note(f"{dataset.outside} labelled boxes lie outside their pictures, and count as missed: mend the labels")
         detections, failures = detect_images(detector, with_progress(dataset.images, "eval", "image"))
         failures = [*dataset.failures, *failures]
         if not detections:

@@ -5,16 +5,16 @@ COCO: cocodataset.org/#format-data. Pascal VOC: the devkit's XML, a file a pictu
 
 from __future__ import annotations
 
-import json
 import math
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..files import parse_json
 from ..stream.sources import IMAGE_SUFFIXES
 
 _PROBED = 50  # images looked for in each folder that may be the one
@@ -48,6 +48,7 @@ class Dataset:
     label_ids:   COCO's category id of each class; () for VOC, whose classes have no numbers.
     failures:    one line for each label file that cannot be used.
     unlabelled:  number of pictures that have no label file.
+    outside:     number of boxes that lie wholly outside their picture: no detection can match them.
     """
 
     images: tuple[LabelledImage, ...]
@@ -55,6 +56,7 @@ class Dataset:
     label_ids: tuple[int, ...] = ()
     failures: tuple[str, ...] = ()
     unlabelled: int = 0
+    outside: int = 0
 
 
 def read_dataset(path: Path, images: Path | None = None) -> Dataset:
@@ -76,7 +78,14 @@ def read_dataset(path: Path, images: Path | None = None) -> Dataset:
         raise InputError(f"{path} holds no labelled image{reason}.")
     if not any(len(image.class_ids) for image in dataset.images):
         raise InputError(f"{path} holds {len(dataset.images)} images, but not one labelled box.")
-    return dataset
+    return replace(dataset, outside=sum(map(_count_outside, dataset.images)))
+
+
+def _count_outside(image: LabelledImage) -> int:
+    """Return the number of boxes that have no pixel of the picture, as far as its size is known."""
+    x1, y1, x2, y2 = image.boxes_xyxy.T
+    w, h = image.size_wh or (math.inf, math.inf)
+    return int(((x2 <= 0) | (y2 <= 0) | (x1 >= w) | (y1 >= h)).sum())
 
 
 def match_classes(dataset: Dataset, model_names: tuple[str, ...]) -> tuple[int, ...]:
@@ -118,7 +127,7 @@ def _labelled(path: Path, size_wh: tuple[int, int] | None, rows: list[tuple[Any,
 
 def _read_coco(path: Path, folder: Path | None) -> Dataset:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8-sig"))
         infos, annotations, categories = (values[key] for key in ("images", "annotations", "categories"))
         names = {int(category["id"]): str(category["name"]) for category in categories}
         files = {info["id"]: str(info["file_name"]) for info in infos}

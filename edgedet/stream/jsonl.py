@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
 from ..errors import InputError
-from ..files import sync_to_disk
+from ..files import lock_file, sync_to_disk
 from ..types import FrameResult
 from .segments import Keeper
 from .sinks import Write, utc_of
@@ -28,11 +29,14 @@ def jsonl_sink(
 ) -> Iterator[Write]:  # fmt: skip
     """Write one JSON line a frame, each whole as soon as it is there, so that other programs may follow the file.
 
+    path: "-" is stdout. Raises InputError where another run writes the same file.
+
     time_s is media time in files, and seconds since the first frame of a live source. A file's run replaces what was
     there; a live one appends to it, after removing half a line. With a ``keeper`` that has a limit, a file that has
     grown is set aside under the time and counts as a segment.
     """
-    budget = keeper.budget_bytes if keeper else None
+    to_stdout = str(path) == "-"
+    budget = keeper.budget_bytes if keeper and not to_stdout else None
     with ExitStack() as opened, _synced(path, live) as note_line:
         file: Any = None
         started_s: Optional[float] = None
@@ -45,9 +49,13 @@ def jsonl_sink(
             try:
                 if file is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    file = opened.enter_context(open(path, "ab" if live else "wb", buffering=0))
-                    if live and os.path.isfile(path):
-                        _drop_half_line(path)
+                    file = opened.enter_context(_open(path))
+                    if not to_stdout and os.path.isfile(path):
+                        _claim(file, path)
+                        if live:
+                            _drop_half_line(path)
+                        else:
+                            file.truncate(0)
                 _append_whole(file, line.encode())
                 note_line()
                 if keeper and budget and file.tell() > budget // _PARTS_OF_BUDGET:
@@ -94,6 +102,18 @@ def _synced(path: Path, live: bool) -> Iterator[Callable[[], None]]:
         with suppress(OSError):
             if not thread.is_alive() and path.is_file():
                 sync_to_disk(path)
+
+
+def _open(path: Path) -> Any:
+    if str(path) == "-":
+        return open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+    return open(path, "ab", buffering=0)
+
+
+def _claim(file: Any, path: Path) -> None:
+    """Raise InputError where another run writes the same file: their lines would mix."""
+    if not lock_file(file.fileno(), True):
+        raise InputError(f"another run writes {path}: give each run a --jsonl of its own.")
 
 
 def _drop_half_line(path: Path) -> None:

@@ -22,7 +22,7 @@ from edgedet.export.checkpoints.read_weights import read_weights
 from edgedet.export.checkpoints.training import UNTOLD, Training, assumptions
 from edgedet.export.checkpoints.variant import check_tensors, hints_of, is_official, spec_of
 from edgedet.export.network.efficientdet import EfficientDet
-from edgedet.files import atomic_path, sha256_of
+from edgedet.files import atomic_path, parse_json, read_text, sha256_of
 from edgedet.info.safetensors_file import (
     CHECKSUM_FIELD,
     FORMAT_FIELD,
@@ -32,6 +32,8 @@ from edgedet.info.safetensors_file import (
 )
 from edgedet.judge.coco import COCO_SLOTS
 from edgedet.specs import PHI, DetectorSpec
+
+MOST_NAMES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,8 @@ def load_checkpoint(
 
     path:       file, or the folder or the .index of a TensorFlow checkpoint.
     variant:    the model's name in the family table, where the user gave one.
-    names_file: class names, one a line; default: the file's own, the project's, STEM.json's ``classes``, COCO's where
-                there are 90 classes as in official models, else class_0, class_1, ...
+    names_file: class names, one a line; default: the file's own, the project's, STEM.names beside it, STEM.json's
+                ``classes``, COCO's where there are 90 classes as in official models, else class_0, class_1, ...
     exact:      False where ``variant`` only tells the size (``--phi``), so that a twin of that size will do as well.
     training:   what the user told of the training that the tensors do not tell.
     Raises CheckpointError in one line for whatever is wrong with the file.
@@ -94,7 +96,12 @@ def load_checkpoint(
         anchors_known = "aspect_ratios" in converted.spec_changes and spec.family == "effdet"
         if not is_official(sha256):
             notes += tuple(filter(None, [assumptions(spec, training, anchors_known)]))
-    known = file.embedded.get("class_names") or training.class_names or side.get("classes")
+    known = file.embedded.get("class_names") or training.class_names
+    beside = path.with_suffix(".names")
+    if known is None and names_file is None and beside.is_file():
+        names_file = beside
+        notes += (f"class names are those of {beside}",)
+    known = known or side.get("classes")
     if known is None and names_file is None and spec.num_classes == len(COCO_SLOTS):
         known = list(COCO_SLOTS)
         notes += (f"{len(known)} classes without names are taken for COCO's: --names FILE for others",)
@@ -109,7 +116,7 @@ def load_checkpoint(
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write our own format; ``dtype`` float16 halves the file (the demo's)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     meta = {
         "spec": checkpoint.spec.to_dict(),
@@ -120,7 +127,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = tor
     }
     tensors = {key: value.to(dtype).contiguous() for key, value in checkpoint.state.items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {META_KEY: json.dumps(meta)})
+        temporary.write_bytes(save(tensors, {META_KEY: json.dumps(meta)}))  # save_file has errors of its own for disks
         write_checksum(temporary)
 
 
@@ -141,7 +148,7 @@ def _side_json(path: Path) -> dict[str, Any]:
     if not side.is_file():
         return {}
     try:
-        values = json.loads(side.read_text(encoding="utf-8"))
+        values = parse_json(side.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise CheckpointError(f"{side} is no JSON ({error}): mend it or move it away.") from None
     return values if isinstance(values, dict) else {}
@@ -149,11 +156,7 @@ def _side_json(path: Path) -> dict[str, Any]:
 
 def _class_names(count: int, names_file: Path | None, known: Any, path: Path) -> tuple[str, ...]:
     if names_file is not None:
-        try:
-            lines = [line.strip() for line in names_file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"cannot read class names from {names_file}: {error}.") from None
-        known, source = [line for line in lines if line], str(names_file)
+        known, source = read_names(names_file), str(names_file)
     else:
         source = f"{path.with_suffix('.json')}"
     if known is None:
@@ -161,7 +164,17 @@ def _class_names(count: int, names_file: Path | None, known: Any, path: Path) ->
     if not isinstance(known, (list, tuple)) or len(known) != count:
         given = len(known) if isinstance(known, (list, tuple)) else "no list of"
         raise CheckpointError(f"{path} has {count} classes, but {source} gives {given} names: one name a class.")
-    return tuple(str(name) for name in known)
+    names = tuple(str(name) for name in known)
+    for name in names:
+        if not name.isprintable():  # escape codes would act on whoever prints the name
+            raise CheckpointError(f"the class name {name!r} of {source} holds control characters: leave them out.")
+    return names
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the class names of a text file, one a line; raises InputError where it cannot be read."""
+    text = read_text(path, "give a text file with one class name a line", MOST_NAMES_BYTES)
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def name_of_phi(phi: int) -> str:

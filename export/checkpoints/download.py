@@ -44,9 +44,9 @@ def fetch(url: str, folder: Path, timeout_s: float = TIMEOUT_S, pause_s: float =
     """
     path = folder / urlsplit(url).path.rpartition("/")[2]
     prefix = hash_prefix(url)
-    if _is_whole(path, prefix):
-        return path
     try:
+        if _is_whole(path, prefix):
+            return path
         with _sole_writer(path):
             part = path.with_name(path.name + ".part")
             if not _is_whole(path, prefix):  # another process may have fetched it while this one waited
@@ -55,13 +55,22 @@ def fetch(url: str, folder: Path, timeout_s: float = TIMEOUT_S, pause_s: float =
                 os.replace(part, path)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. Free space, or set XDG_CACHE_HOME to another folder."
+            f"cannot use {path}: {error.strerror or error}. Free space, or set XDG_CACHE_HOME to another folder."
         ) from error
     return path
 
 
 def _is_whole(path: Path, prefix: str) -> bool:
-    return path.is_file() and sha256_of(path).startswith(prefix)
+    """Return whether the file is there and has the hash; raises OSError where the folder may not be looked into."""
+    return _exists(path) and sha256_of(path).startswith(prefix)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        os.stat(path)  # Path.is_file raises or not for a folder without rights, as the version of Python goes
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

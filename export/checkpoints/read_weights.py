@@ -7,7 +7,6 @@ memory: torch.save's archives are not compressed, so one that is, or that claims
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import pickle
 import re
@@ -27,6 +26,7 @@ from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.keras_h5 import arrays_from_h5
 from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, is_tf_checkpoint
 from edgedet.export.checkpoints.families.wrappers import state_dict_in
+from edgedet.files import parse_json
 from edgedet.info.safetensors_file import check_checksum
 
 HEAD_BYTES = 512  # tar's first block
@@ -137,7 +137,7 @@ def _read_safetensors(path: Path) -> WeightFile:
                 raise CheckpointError(
                     f"{path} has {len(text)} bytes of metadata; at most {MAX_META_BYTES} are expected."
                 )
-            embedded = json.loads(text)
+            embedded = parse_json(text)
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}): copy or save it again.") from None

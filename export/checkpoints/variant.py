@@ -254,6 +254,12 @@ def check_tensors(state: dict[str, Tensor], spec: DetectorSpec, path: Path) -> N
     found = differences(state, spec)
     if found:
         raise CheckpointError(f"{path} is not a whole {spec.name}: {found}.")
+    other = [f"{key} ({str(value.dtype)[6:]})" for key, value in state.items() if not value.is_floating_point()]
+    if other:
+        raise CheckpointError(f"{path} holds {other[0]}, but weights are floating-point numbers: save them so.")
+    negative = [key for key, value in state.items() if key.endswith("running_var") and bool((value < 0).any())]
+    if negative:
+        raise CheckpointError(f"{path} holds negative variances in {negative[0]}: it is damaged, or no such training.")
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value.float()).all())]
     if bad:
         more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""

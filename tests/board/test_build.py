@@ -317,13 +317,17 @@ def test_export_builds_an_engine_where_tensorrt_is(int8_too: bool, int8: Path, c
     assert left(int8) == [Path(found["engine"]).name]
 
 
-def test_export_says_where_to_build_where_tensorrt_is_not(int8: Path, capsys, monkeypatch):
+def test_export_without_tensorrt_writes_its_files_and_ends_as_partly_failed(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    result = SimpleNamespace(onnx=str(int8), int8=None)
-    assert export_command._build_engine(result, None, 0.4, sys.stdout) is None
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("edgedet: no engine: TensorRT is not on this machine; copy ")
-    assert line.endswith("to the board and run `edgedet build tiny_int8.onnx` there")
+    words = ["export", "--weights", "demo", "--size", "128", "--threads", "1", "--target", "tensorrt"]
+    assert main([*words, "--out", str(tmp_path), "--json"]) == 1
+    captured = capsys.readouterr()
+    figures = json.loads(captured.out)
+    assert Path(figures["onnx"]).is_file()
+    assert figures["engine"] is None
+    last = captured.err.splitlines()[-1]
+    assert last.startswith(f"edgedet: no engine: TensorRT is not on this machine; copy {tmp_path}/*.onnx to the board")
+    assert last.endswith("and run `edgedet build efficientdet_d0_street.onnx` there.")
 
 
 def test_the_commands_of_the_jetson_page_are_taken():

@@ -14,6 +14,7 @@ from layouts import source_arrays
 from models import saved
 
 from edgedet.cli import main
+from edgedet.errors import CheckpointError, InputError
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.export.checkpoints.import_checkpoint import import_checkpoint
 from edgedet.export.network.efficientdet import EfficientDet
@@ -99,7 +100,11 @@ def test_options_decide_and_json_tells(tmp_path: Path, capsys: pytest.CaptureFix
         ("a.pth", (), "edgedet import writes files ending in .safetensors; got -o "),
         ("a.safetensors", ("--variant", "d1"), "unknown model 'd1'"),
         ("a.safetensors", ("--variant", "tf_efficientdet_d0"), "does not hold tf_efficientdet_d0"),
-        ("a.safetensors", ("--names", "missing.names"), "cannot read class names from missing.names"),
+        (
+            "a.safetensors",
+            ("--names", "missing.names"),
+            "cannot read missing.names: No such file or directory",
+        ),
     ],
 )
 def test_what_cannot_be_imported_leaves_nothing(
@@ -116,3 +121,36 @@ def test_what_cannot_be_imported_leaves_nothing(
     assert len(printed.err.splitlines()) == 1
     assert complaint in printed.err
     assert list(tmp_path.iterdir()) == [zylo117]
+
+
+def test_names_beside_the_checkpoint_are_used_also_with_a_byte_order_mark(zylo117: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(zylo117)
+    expected = [f"class {number}" for number in range(checkpoint.spec.num_classes)]
+    zylo117.with_suffix(".names").write_text("\n".join(expected), encoding="utf-8-sig")
+    named = load_checkpoint(zylo117)
+    assert list(named.class_names) == expected
+    assert f"class names are those of {zylo117.with_suffix('.names')}" in named.notes
+
+
+def test_class_names_with_escape_codes_and_endless_files_are_refused(zylo117: Path, tmp_path: Path) -> None:
+    count = load_checkpoint(zylo117).spec.num_classes
+    names = tmp_path / "evil.names"
+    names.write_text("\n".join(["\x1b[2Jcat", *(f"class {number}" for number in range(count - 1))]))
+    with pytest.raises(CheckpointError, match="holds control characters: leave them out"):
+        load_checkpoint(zylo117, names_file=names)
+    with pytest.raises(InputError, match="/dev/zero is no regular file"):
+        load_checkpoint(zylo117, names_file=Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda name, value: value.round().to(torch.int64), "but weights are floating-point numbers"),
+        (lambda name, value: -value - 1 if name.endswith("running_var") else value, "holds negative variances in "),
+    ],
+)
+def test_weights_that_no_training_leaves_are_refused(change, complaint: str, zylo117: Path, tmp_path: Path) -> None:
+    state = torch.load(zylo117, weights_only=True)
+    torch.save({name: change(name, value) for name, value in state.items()}, tmp_path / "efficientdet-d0.pth")
+    with pytest.raises(CheckpointError, match=complaint):
+        load_checkpoint(tmp_path / "efficientdet-d0.pth")

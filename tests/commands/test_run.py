@@ -19,6 +19,7 @@ from waiting import wait_until
 from edgedet import cli
 from edgedet.commands import run as command
 from edgedet.errors import MissingDependency
+from edgedet.files import lock_file
 from edgedet.runner import models
 from edgedet.stream.progress import Progress
 
@@ -462,3 +463,29 @@ def test_no_output_replaces_an_input_or_another_output(folder, capsys, options):
     assert run(*options) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_json_lines_go_to_stdout_and_the_text_elsewhere(folder, capfd):
+    assert run("--source", "clip.avi", "--limit", 2, "--jsonl", "-") == 0
+    printed = capfd.readouterr()
+    assert [json.loads(line)["frame"] for line in printed.out.splitlines()] == [0, 1]
+    assert "2 frames in" in printed.err
+    assert not Path("-").exists()
+    assert run("--source", "clip.avi", "--jsonl", "-", "--json") == 2
+
+
+def test_a_second_run_does_not_mix_its_lines_into_the_firsts(folder, capsys):
+    with open("out.jsonl", "ab") as first:
+        assert lock_file(first.fileno(), False)
+        first.write(b"{}\n")
+        first.flush()
+        assert run("--source", "clip.avi", "--jsonl", "out.jsonl") == 2
+        assert "another run writes out.jsonl: give each run a --jsonl of its own." in capsys.readouterr().err
+    assert Path("out.jsonl").read_text() == "{}\n"
+    assert run("--source", "clip.avi", "--limit", 2, "--jsonl", "out.jsonl") == 0
+    assert len(lines_of("out.jsonl")) == 2
+
+
+def test_a_limit_beyond_all_numbers_is_one_line(folder, capsys):
+    assert run("--source", "clip.avi", "--limit", "9" * 40) == 2
+    assert "--limit wants a number up to " in capsys.readouterr().err

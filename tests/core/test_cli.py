@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from media import META
 
+from edgedet.cli import main
 from edgedet.engines.fake import save_fake
 from edgedet.files import write_json
 
@@ -137,3 +138,20 @@ def test_what_a_killed_process_left_goes_with_the_next_output_and_a_living_ones_
         write_json(str(tmp_path / "other.json"), {})
         assert {path.name for path in tmp_path.iterdir()} == {*before, "other.json"}
     assert len(before) == 2
+
+
+def test_without_a_command_the_most_useful_ones_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("  edgedet ")] == ["run", "run", "export"]
+    assert "`edgedet --help` lists all commands" in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from edgedet.cli import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(*sorted({'numpy', 'cv2', 'torch', 'onnx', 'onnxruntime'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert done.stderr == "\n"

@@ -271,3 +271,21 @@ def test_no_common_class_is_refused():
         match_classes(data_with(("person",), (1,)), ("nine", "ten"))
     with pytest.raises(InputError, match="export the model with --names"):
         match_classes(data_with(("ace",)), ("class_0",))  # VOC has no ids to fall back on
+
+
+def test_boxes_outside_their_picture_are_counted(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    boxes = [[0, 0, 10, 10], [200, 0, 10, 10], [0, -20, 10, 10]]
+    labels = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": box} for box in boxes],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    assert read_dataset(tmp_path / "labels.json").outside == 2
+
+
+def test_labels_that_are_nested_too_deeply_are_one_line(tmp_path):
+    (tmp_path / "labels.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="is no COCO file, .* nested too deeply"):
+        read_dataset(tmp_path / "labels.json")
