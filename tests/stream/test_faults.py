@@ -78,6 +78,8 @@ def test_a_run_with_dead_cameras_has_its_page_at_once_and_ends_when_told(tmp_pat
             "rec/",
             "--jsonl",
             "out.jsonl",
+            "--web",
+            "127.0.0.1:0",
             "--timeout",
             "600",
         ]
@@ -86,6 +88,8 @@ def test_a_run_with_dead_cameras_has_its_page_at_once_and_ends_when_told(tmp_pat
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         held.callback(process.wait)
         held.callback(process.kill)
+        wait_until(lambda: "watch it on http://127.0.0.1:" in (tmp_path / "log").read_text())
+        assert "lost" not in (tmp_path / "log").read_text(), "the page waited for the timeout of a dead camera"
         lines = tmp_path / "out.jsonl"
         wait_until(lambda: lines.exists() and len(lines.read_text().splitlines()) > 2)
         assert "lost" not in (tmp_path / "log").read_text(), "the live camera waited for the timeout of a dead one"
