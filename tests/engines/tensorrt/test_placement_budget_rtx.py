@@ -41,17 +41,19 @@ def cost_of(layers: list[Layer]) -> Cost:
     )
 
 
-# variant, pixels of a side, kernels at most, and bytes at most as a multiple of FP16's: what is reached, and a little
+# Variant, pixels of a side, kernels that only quantise, and kernels and bytes as multiples of FP16, each at most: what
+# is reached, and a little. Lite has no squeeze-excite, whose product would round for the convolution behind it: its
+# backbone's float depthwise convolutions need a kernel each that only does so.
 BUDGETS = [
-    ("tf_efficientdet_d0", 512, 300, 1.50),
-    ("tf_efficientdet_d2", 256, 470, 1.50),
-    ("tf_efficientdet_lite0", 320, 260, 1.50),
+    ("tf_efficientdet_d0", 512, 0, 1.05, 1.50),
+    ("tf_efficientdet_d2", 256, 0, 1.15, 1.50),
+    ("tf_efficientdet_lite0", 320, 16, 1.15, 2.00),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "side", "kernels", "share"), BUDGETS)
-def test_int8_stays_within_its_budget(name: str, side: int, kernels: int, share: float) -> None:
+@pytest.mark.parametrize(("name", "side", "lone", "kernels", "share"), BUDGETS)
+def test_int8_stays_within_its_budget(name: str, side: int, lone: int, kernels: float, share: float) -> None:
     spec = replace(SPECS[name], num_classes=6, input_hw=(side, side))
     model, sparse, plan = sparse_model(random_network(spec), random_pixels(spec), KEEP_FLOAT)
     macs = conv_macs(model)
@@ -61,8 +63,8 @@ def test_int8_stays_within_its_budget(name: str, side: int, kernels: int, share:
     written = cost_of(built_layers(typed))
     dense = cost_of(built_layers(typed, lambda network: to_dense(trt, network, typed=True)[1]))
     backbone = cost_of(built_layers(typed, lambda network: to_float(trt, network, ("fpn", "heads"))[1]))
-    print(name, fp16, written, dense, backbone)
-    assert fp16.lone_quantisers == backbone.lone_quantisers == dense.lone_quantisers == 0
-    assert dense.kernels <= kernels < written.kernels
+    assert fp16.lone_quantisers == 0
+    assert max(backbone.lone_quantisers, dense.lone_quantisers) <= lone < written.lone_quantisers
+    assert dense.kernels <= kernels * fp16.kernels < written.kernels
     assert dense.moved_bytes <= share * fp16.moved_bytes < written.moved_bytes
     assert backbone.moved_bytes < written.moved_bytes
