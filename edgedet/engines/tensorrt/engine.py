@@ -81,13 +81,17 @@ class _Loaded:
         """Free all; a GPU that failed is not asked to, it would only fail again."""
         if self.lost:
             return
+        self.free_plan()
+        self.cuda.close()
+
+    def free_plan(self) -> None:
+        """Free what TensorRT made, in the context that it was made in."""
         with self.cuda.current():
             if self.graph is not None:
                 self.graph.close()
             self.context = None
             self.engine = None
             self.runtime = None
-        self.cuda.close()
 
 
 class TrtEngine(Engine):
@@ -122,6 +126,17 @@ class TrtEngine(Engine):
         self.zero_copy = zero_copy
         with cuda.current():
             loaded = self._loaded = _Loaded(cuda, _runtime(trt, self._log))
+        try:
+            self._load(trt, meta, plan, use_graph)
+        except BaseException:  # else it would be freed later, wherever the error is let go
+            loaded.free_plan()
+            raise
+        self._free = weakref.finalize(self, loaded.free)
+
+    def _load(self, trt: Any, meta: ArtifactMeta, plan: bytes, use_graph: bool) -> None:
+        """Load the plan, make the buffers and run one frame."""
+        cuda, loaded = self._cuda, self._loaded
+        with cuda.current():
             loaded.engine = loaded.runtime.deserialize_cuda_engine(plan)
             if loaded.engine is None:
                 raise ArtifactError(
@@ -137,7 +152,6 @@ class TrtEngine(Engine):
             cuda.synchronize()
             if use_graph:
                 loaded.graph = self._recorded()
-        self._free = weakref.finalize(self, loaded.free)
 
     @property
     def uses_graph(self) -> bool:
