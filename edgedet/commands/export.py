@@ -26,6 +26,7 @@ from .options import (
     add_training,
     add_variant,
     check_at_least,
+    count_of,
     text_stream,
 )
 
@@ -294,8 +295,9 @@ def _print_progress(line: str) -> None:
 
 def _print_float(result: ExportResult, text: TextIO) -> None:
     h, w = result.input_hw
+    classes = count_of(result.classes, "class", "es")
     print(
-        f"wrote {result.onnx}: {result.model}, {h}x{w}, {result.classes} classes, {result.nodes} nodes, "
+        f"wrote {result.onnx}: {result.model}, {h}x{w}, {classes}, {result.nodes} nodes, "
         f"{result.bytes / 1e6:.1f} MB\n"
         f"verified on {result.frames} frames: outputs within {result.max_relative_difference:.1e} of the checkpoint's "
         "(share of the largest)",

@@ -11,7 +11,7 @@ from ..errors import InputError, require
 from ..export.checkpoints.import_checkpoint import ImportResult, import_checkpoint
 from ..export.checkpoints.training import training_from
 from ..files import write_json
-from .options import add_class_names, add_json, add_training, add_variant, text_stream
+from .options import add_class_names, add_json, add_training, add_variant, count_of, text_stream
 
 DESCRIPTION = "Turn a checkpoint of effdet, zylo117 or google/automl into edgedet's own .safetensors file."
 EXAMPLE = """  edgedet import efficientdet-d0.pth -o d0.safetensors
@@ -64,9 +64,10 @@ def _print(options: Options, result: ImportResult) -> None:
     for note in result.notes:
         print(f"{options.checkpoint}: {note}", file=sys.stderr)
     h, w = result.input_hw
+    classes = count_of(result.classes, "class", "es")
     print(
         f"recognised {options.checkpoint}: {result.family} {result.variant} (compared with its own code: "
-        f"{result.compared}), {h}x{w}, {result.classes} classes, {result.parameters / 1e6:.2f} M parameters\n"
+        f"{result.compared}), {h}x{w}, {classes}, {result.parameters / 1e6:.2f} M parameters\n"
         f"wrote {result.file}: {result.bytes / 1e6:.1f} MB",
         file=text_stream(options.json),
     )

@@ -17,7 +17,7 @@ DESCRIPTION = (
     f"Show the contents of a model file ({', '.join(model_suffixes())}) or checkpoint (.safetensors, .pth, .h5)."
 )
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
-  edgedet info my.pth --json"""
+  edgedet info my.pth --variant tf_efficientdet_d0 --json"""
 INPUTS = ("file",)
 OUTPUTS = ("json",)
 

@@ -18,7 +18,7 @@ from ..runner.run import RunOptions, RunResult, run_detection
 from ..stream.loop import RunSummary
 from ..stream.progress import Progress
 from ..types import CameraStats, FrameResult
-from .options import add_json, text_stream
+from .options import add_json, count_of, text_stream
 from .run_options import add_run_arguments, run_options
 
 DESCRIPTION = "Detect on a camera, a video, a stream or images; save, log or show the detections."
@@ -94,19 +94,15 @@ def _description_of(model: Path, detector: Detector, threads: int) -> str:
     spec = detector.meta.spec
     return (
         f"model {model}: {spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, "
-        f"{_counted(len(detector.class_names), 'class', 'es')}, {detector.meta.precision}, "
-        f"{_counted(threads, 'thread')}"
+        f"{count_of(len(detector.class_names), 'class', 'es')}, {detector.meta.precision}, "
+        f"{count_of(threads, 'thread')}"
     )
-
-
-def _counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _picture_lines(result: FrameResult, class_names: Sequence[str]) -> List[str]:
     """Return what was found in one picture: its name, then class, score and corners in pixels of each detection."""
     found = result.detections
-    lines = [f"{result.frame.name}: {_counted(len(found), 'detection') if len(found) else 'nothing found'}"]
+    lines = [f"{result.frame.name}: {count_of(len(found), 'detection') if len(found) else 'nothing found'}"]
     names = [class_names[class_id] for class_id in found.class_ids]
     width = max((len(name) for name in names), default=0)
     for name, score, (x1, y1, x2, y2) in zip(names, found.scores, found.boxes_xyxy):
@@ -118,8 +114,8 @@ def _print(options: RunOptions, result: RunResult, boxes: Mapping[str, int], tex
     summary = result.summary
     ended = "interrupted after " if result.signum else ""
     print(
-        f"{ended}{_counted(summary.frames, 'frame')} in {summary.seconds:.1f} s: {summary.fps:.1f} FPS, "
-        f"{_counted(summary.detections, 'detection')}",
+        f"{ended}{count_of(summary.frames, 'frame')} in {summary.seconds:.1f} s: {summary.fps:.1f} FPS, "
+        f"{count_of(summary.detections, 'detection')}",
         file=text,
     )
     if not summary.frames:
@@ -159,7 +155,7 @@ def _camera_line(camera: CameraStats) -> str:
     )
     return (
         f"{camera.name}: {camera.captured} captured, {camera.processed} processed, {camera.dropped} dropped{left_out}, "
-        f"{_counted(camera.gaps, 'gap')} ({camera.gap_s:.1f} s){age}"
+        f"{count_of(camera.gaps, 'gap')} ({camera.gap_s:.1f} s){age}"
     )
 
 
@@ -167,4 +163,4 @@ def _failure_line(summary: RunSummary) -> str:
     named = [failure.rstrip(".") for failure in summary.failures[:_NAMED_FAILURES]]
     more = len(summary.failures) - len(named)
     rest = f"; and {more} more" if more else ""
-    return f"{len(summary.failures)} failed, {_counted(summary.frames, 'frame')} done: {'; '.join(named)}{rest}."
+    return f"{len(summary.failures)} failed, {count_of(summary.frames, 'frame')} done: {'; '.join(named)}{rest}."

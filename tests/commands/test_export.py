@@ -87,3 +87,8 @@ def test_a_full_disk_gives_one_line_and_no_file(small_disk: Path, capsys: pytest
     assert "No space left on device" in error
     assert error.count("\n") == 1
     assert not [path for path in small_disk.rglob("*") if path.suffix == ".onnx"]
+
+
+def test_one_class_is_not_called_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DEMO, "--out", str(tmp_path), "--size", "128x128"]) == 0
+    assert ", 1 class, " in capsys.readouterr().out
