@@ -24,7 +24,7 @@ ROWS = 20  # that Frigate reads of a picture
 VERSION = "0.18 (development, July 2026)"
 OUTPUT = "detections"
 CONFIG = """# Frigate {version}. Copy this folder to Frigate's /config/edgedet.
-# Take one of the three blocks. From pull request 23995 on Frigate calls "detectors" otherwise; "model" stays.
+# Take one of the three blocks. This is the syntax before pull request 23995, which replaces "detectors".
 
 # 1. ONNX: on CPU, OpenVINO or a GPU, as Frigate chooses
 detectors:
