@@ -9,8 +9,8 @@ from typing import Any, Dict, List
 
 from ..errors import require
 from ..files import write_json
-from ..stream.devices import board_model
-from ..stream.v4l2 import Device, list_devices
+from ..stream.cameras.devices import board_model
+from ..stream.cameras.v4l2 import Device, list_devices
 from .options import add_json, text_stream
 
 DESCRIPTION = "List this machine's cameras, with their formats, sizes and rates."

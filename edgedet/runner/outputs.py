@@ -10,17 +10,17 @@ from typing import Callable, ContextManager, List, Optional, Sequence
 import numpy as np
 
 from ..errors import InputError
-from ..stream.address import file_stem
-from ..stream.draw import draw
-from ..stream.jsonl import jsonl_sink
+from ..stream.cameras.address import file_stem
 from ..stream.live import Say
-from ..stream.notify import notify_address, notify_sink
-from ..stream.recording import RECORDING_FPS, SEGMENT_S, recording_sink
-from ..stream.segments import Keeper
-from ..stream.sinks import Annotate, Write, image_sink, lasting, video_sink, window_sink
+from ..stream.outputs.draw import draw
+from ..stream.outputs.jsonl import jsonl_sink
+from ..stream.outputs.notify import notify_address, notify_sink
+from ..stream.outputs.recording import RECORDING_FPS, SEGMENT_S, recording_sink
+from ..stream.outputs.segments import Keeper
+from ..stream.outputs.sinks import Annotate, Write, image_sink, lasting, video_sink, window_sink
+from ..stream.outputs.video_file import CODECS, MIN_FREE_BYTES, codec_of, recording_suffix
 from ..stream.sources import IMAGE_SUFFIXES, ImageSource, Source
 from ..stream.stop import Stop
-from ..stream.video_file import CODECS, MIN_FREE_BYTES, codec_of, recording_suffix
 from ..types import FrameResult
 
 

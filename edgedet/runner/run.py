@@ -11,8 +11,8 @@ from ..detector import Detector
 from ..errors import InputError
 from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
+from ..stream.outputs.sinks import Write
 from ..stream.progress import Progress
-from ..stream.sinks import Write
 from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
 from ..stream.stop import Stop
 from ..web.sink import WebOptions, web_sink

@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import SourceError, require
 from ..types import CameraStats, Frame, FrameResult
-from .camera import POLITE_CLOSE_S, Camera, Opener, Recovery
+from .cameras.camera import POLITE_CLOSE_S, Camera, Opener, Recovery
 from .pace import Pace
 
 _STOP_POLL_S = 0.1  # how long an interrupt may go unseen while no frame comes

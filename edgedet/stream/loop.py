@@ -17,8 +17,8 @@ from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tu
 import numpy as np
 
 from ..types import CameraStats, Frame, FrameResult
+from .outputs.sinks import Write
 from .overlap import Beside, in_order
-from .sinks import Write
 from .sources import Source
 
 _TIMINGS_KEPT = 10_000  # a camera runs for months: percentiles are those of the last frames

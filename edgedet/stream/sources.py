@@ -19,13 +19,13 @@ import numpy as np
 
 from ..errors import InputError, SourceError, require
 from ..types import CameraStats, Frame, FrameResult
-from .address import is_pipeline, is_url, public_name, split_camera
-from .camera import Recovery
-from .capture import Capture, CaptureOptions, fps_of, open_pipeline, open_url, open_video
-from .devices import open_csi, open_v4l2, stable_path
-from .isolated import CAN_ISOLATE, IsolatedCamera, OpenCapture
+from .cameras.address import is_pipeline, is_url, public_name, split_camera
+from .cameras.camera import Recovery
+from .cameras.capture import Capture, CaptureOptions, fps_of, open_pipeline, open_url, open_video
+from .cameras.devices import open_csi, open_v4l2, stable_path
+from .cameras.isolated import CAN_ISOLATE, IsolatedCamera, OpenCapture
+from .cameras.looped import LoopedVideo
 from .live import LiveSource, NamedOpener, Say, say_nothing
-from .looped import LoopedVideo
 from .pace import Pace
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

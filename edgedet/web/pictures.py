@@ -15,7 +15,7 @@ from typing import Callable, Dict, Sequence, Tuple
 import numpy as np
 
 from ..errors import require
-from ..stream.draw import draw
+from ..stream.outputs.draw import draw
 from ..stream.overlap import lower_priority
 from ..types import FrameResult
 

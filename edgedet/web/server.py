@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional
 
 from ..errors import InputError
+from ..stream.outputs.sinks import Write
 from ..stream.overlap import lower_priority
-from ..stream.sinks import Write
 from ..types import FrameResult
 from .guard import Guard, Place
 from .pictures import Pictures

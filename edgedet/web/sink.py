@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, ContextManager, Sequence
 
 from ..detector import Detector
-from ..stream.sinks import Write
+from ..stream.outputs.sinks import Write
 from .figures import Figures
 from .guard import Guard, Place
 from .pictures import jpeg_of

@@ -1,6 +1,6 @@
 """What is watched, and what is said of it: the state for the page, the health for machines. Knows no HTTP.
 
-No address of a camera is in it but the public one (``stream.address``): no password.
+No address of a camera is in it but the public one (``stream.cameras.address``): no password.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from edgedet.calibration.ranges.frames import (
 )
 from edgedet.errors import InputError, SourceError
 from edgedet.preprocess import Preprocessor
-from edgedet.stream.camera import Recovery
+from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.sources import read_image
 

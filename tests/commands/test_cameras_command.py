@@ -10,7 +10,7 @@ import pytest
 
 from edgedet import cli
 from edgedet.commands import cameras as cameras_command
-from edgedet.stream.v4l2 import Device, Mode, describe, list_devices
+from edgedet.stream.cameras.v4l2 import Device, Mode, describe, list_devices
 
 # Numbers of the calls and offsets of the fields, as a C compiler gives them for linux/videodev2.h.
 QUERYCAP, ENUM_FMT, FRAMESIZES, FRAMEINTERVALS = 0x80685600, 0xC0405602, 0xC02C564A, 0xC034564B

@@ -20,8 +20,8 @@ from media import frames_of, write_clip, write_fake_model
 from waiting import wait_until
 
 from edgedet import cli
-from edgedet.stream import sinks, video_file
-from edgedet.stream.video_file import is_whole
+from edgedet.stream.outputs import sinks, video_file
+from edgedet.stream.outputs.video_file import is_whole
 
 cv2 = pytest.importorskip("cv2", reason="edgedet run reads and writes by OpenCV")
 

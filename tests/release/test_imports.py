@@ -86,7 +86,7 @@ def test_the_linter_sees_each_arrow_that_goes_the_wrong_way(tmp_path: Path):
         "edgedet/files.py": "edgedet.engines.ort",  # core -> room
         "benchmarks/latency/rows.py": "edgedet.commands.eval",  # room -> command
         "calibration/quantise.py": "edgedet.export.verify",  # calibration -> export
-        "edgedet/stream/draw.py": "edgedet.web.guard",  # stream -> web
+        "edgedet/stream/outputs/draw.py": "edgedet.web.guard",  # stream -> web
         "edgedet/commands/eval.py": "edgedet.commands.run",  # command -> command
         "benchmarks/planner/plan.py": "edgedet.benchmarks.studies.ap_spread",
         "edgedet/judge/matching.py": "edgedet.judge.gate",  # a circle

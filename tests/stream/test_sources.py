@@ -14,7 +14,7 @@ from media import FPS, picture, write_clip
 from waiting import wait_until
 
 from edgedet.errors import EdgeDetError, SourceError
-from edgedet.stream.camera import Recovery
+from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.sources import ImageSource, SourceOptions, VideoSource, is_cut, open_source, read_image
 

@@ -1,0 +1,1 @@
+"""How is a camera, stream or video opened, read and kept alive?"""

@@ -1,0 +1,333 @@
+"""One camera or network stream that is kept alive: a thread of its own takes every frame and keeps the newest only.
+
+A reader slower than the camera thus sees the present, not a queue of the past. A camera that ends, hangs, freezes or
+loops is noticed within the timeout, reported once, and opened again and again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Callable, Deque, Dict, Optional, Protocol, Tuple, runtime_checkable
+
+import numpy as np
+
+from ...errors import EdgeDetError, LoginError, SourceError
+from ...types import CameraStats, Frame, Gap
+from ..pace import Pace
+from .capture import FALLBACK_FPS, TIMEOUT_S, Capture, fps_of
+from .novelty import Novelty
+
+POLITE_CLOSE_S = 1.0  # for the read in hand and for telling the camera; then its process is killed
+_LONGEST_CLOSE_S = 2.0  # after that; a thread that hangs in this very process is left behind, as a daemon
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # between two openings: doubled from the first to the longest
+LOGIN_WAIT_S = 600.0  # cameras lock an account after some 5 to 10 wrong passwords within half an hour
+_LONGEST_OPENING = 1.5  # timeouts, for the first opening: a driver that hangs knows none
+_SLOW = 0.9  # of the timeout: a read that takes so long has failed, whatever it returns
+_LONGEST_PATIENCE_S = 3600.0  # between two openings of a camera whose picture stands still
+_COUNTED = ("captured", "processed", "dropped", "skipped", "stale", "gaps")
+_AGES_KEPT = 10_000  # a camera runs for months: percentiles are those of the last frames
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """When a camera is taken for lost, and how often it is opened again.
+
+    timeout_s:     without a frame, or without a new picture, until it is lost.
+    retries:       openings in a row that may fail before the camera is given up; None for no end.
+    allow_repeats: a picture that stands still or comes again is no fault (a test pattern, a demo in a loop).
+    first_wait_s:  before the second opening; doubled each time, up to LONGEST_WAIT_S.
+    """
+
+    timeout_s: float = TIMEOUT_S
+    retries: Optional[int] = None
+    allow_repeats: bool = False
+    first_wait_s: float = FIRST_WAIT_S
+
+
+Opener = Callable[[], Capture]
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """An opener that has to be started before it can open, as a process has, and that can be stopped while it hangs."""
+
+    def prepare(self) -> None:
+        """Start, where it does not run; raises EdgeDetError."""
+        ...
+
+    def abort(self) -> None:
+        """Stop for good, from any thread; an opening or read that hangs raises soon."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; called by the capture thread at its end."""
+        ...
+
+
+class Camera:
+    """A camera's capture thread and its newest frame.
+
+    Each Frame's index counts what the camera delivered, so a jump shows what was passed over; ``captured_s`` is
+    ``time.monotonic()`` when it was at the sensor, as far as the capture tells.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opener: Opener,
+        changed: threading.Condition,
+        report: Callable[[str], None],
+        pace: Optional[Pace] = None,
+        recovery: Optional[Recovery] = None,
+    ) -> None:
+        """Start taking frames.
+
+        opener:  opens the camera; one that is Startable may hang, other ones must not.
+        changed: notified at each new frame; guards what the capture thread and the reader share.
+        report:  called with a line when the camera is lost or is back, once it was open or ``speak`` was called; not
+                 from the main thread.
+        """
+        self.name = name
+        self.fps = FALLBACK_FPS
+        self.opened = False  # at least once
+        self.given_up = False
+        self.left_out = 0  # of the recording; guarded by ``changed``
+        self.error: Optional[EdgeDetError] = None  # of the first opening that failed
+        self._opener = opener
+        self._changed = changed
+        self._report = report
+        self._pace = pace or Pace()
+        self._recovery = recovery or Recovery()
+        self._novelty = Novelty()
+        self._closing = threading.Event()
+        # Guarded by ``changed``:
+        self._state = "opening"
+        self._reason = ""
+        self._speaks = False
+        self._login_refused = False
+        self._still = False  # lost because the picture stands still
+        self._newest: Optional[Frame] = None
+        self._missed: Optional[Gap] = None  # to be told with the next frame that is handed over
+        self._counts: Dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        self._gap_s = 0.0
+        self._size_wh = (0, 0)
+        self._ages_ms: Deque[float] = deque(maxlen=_AGES_KEPT)
+        # Times of the last frame, the last that was no stale one, the last new picture:
+        self._frame_s = self._given_s = self._new_s = time.monotonic()
+        self._opening_s: Optional[float] = None  # when the first opening began; its process takes time to start
+        self._patience_s = self._recovery.timeout_s
+        self._thread = threading.Thread(target=self._keep_alive, name=f"capture of {name}", daemon=True)
+        self._thread.start()
+
+    # --- the reader's side, called with ``changed`` held ---------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame waits to be taken."""
+        return self._newest is not None
+
+    @property
+    def state(self) -> str:
+        """As in CameraStats."""
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why the camera is lost or ended."""
+        return self._reason
+
+    def take(self) -> Optional[Frame]:
+        """Return the newest frame, each once."""
+        frame, self._newest = self._newest, None
+        if frame is None:
+            return None
+        self._counts["processed"] += 1
+        gap, self._missed = self._missed, None
+        return replace(frame, gap=gap) if gap else frame
+
+    def failed_to_open(self) -> bool:
+        """Return True where the first opening failed, or hangs in this very process."""
+        if self._state != "opening":
+            return not self.opened
+        hangs_s = _LONGEST_OPENING * self._recovery.timeout_s
+        started = self._opening_s is not None and not isinstance(self._opener, Startable)
+        return started and time.monotonic() - (self._opening_s or 0.0) > hangs_s
+
+    def speak(self) -> None:
+        """Report also while the camera was never open, beginning with what is wrong now."""
+        self._speaks = True
+        if self._state == "lost" and not self.opened:
+            self._report_loss()
+
+    def look_after(self) -> None:
+        """Notice a read that hangs; call this at least every tenth of a second or after each inference."""
+        timeout_s = self._recovery.timeout_s
+        waits = self._state == "live" or (self._state == "opening" and self._opening_s is not None)
+        if waits and time.monotonic() - self._frame_s > timeout_s:
+            self._lose(f"no frame for {timeout_s:g} s")
+
+    def note_age(self, age_ms: float) -> None:
+        """Remember the age of a result."""
+        self._ages_ms.append(age_ms)
+
+    def stats(self) -> CameraStats:
+        """Return the figures so far."""
+        open_gap_s = self._gap_until(time.monotonic()) if self._state == "lost" else 0.0
+        p50_ms, p99_ms = np.percentile(self._ages_ms, (50, 99)).tolist() if self._ages_ms else (None, None)
+        return CameraStats(
+            name=self.name, state=self._state, reason=self._reason, size_wh=self._size_wh, **self._counts,
+            gap_s=self._gap_s + open_gap_s, age_ms=self._ages_ms[-1] if self._ages_ms else None,
+            age_p50_ms=p50_ms, age_p99_ms=p99_ms, left_out=self.left_out,
+        )  # fmt: skip
+
+    # --- both sides ---------------------------------------------------------------------------------------------
+
+    def ask_to_close(self) -> None:
+        """Let the thread end after the read in hand."""
+        self._closing.set()
+
+    def close(self, polite_until_s: float = 0.0) -> None:
+        """Stop the thread and let go of the camera: in good order until that time, then by force."""
+        self._closing.set()
+        self._thread.join(max(0.0, polite_until_s - time.monotonic()))
+        if isinstance(self._opener, Startable):
+            self._opener.abort()
+        self._thread.join(_LONGEST_CLOSE_S)
+        with self._changed:
+            if self._newest is not None:  # nobody will take it
+                self._newest = None
+                self._counts["dropped"] += 1
+            if self._state == "lost":
+                self._gap_s += self._gap_until(time.monotonic())
+            self._state, self._reason = "ended", self._reason or "closed"
+
+    # --- the capture thread -------------------------------------------------------------------------------------
+
+    def _keep_alive(self) -> None:
+        try:
+            self._live_again_and_again()
+        finally:
+            if isinstance(self._opener, Startable):
+                self._opener.close()
+
+    def _live_again_and_again(self) -> None:
+        attempts = 0  # since the camera last ran for a timeout or more
+        wait_s = 0.0
+        retries, first_wait_s = self._recovery.retries, self._recovery.first_wait_s
+        while not self._closing.wait(wait_s):
+            self._login_refused = False
+            steady, reason = self._one_life()
+            with self._changed:
+                self._changed.notify_all()
+                if self._closing.is_set():
+                    return
+                attempts = 0 if steady else attempts
+                if retries is not None and attempts >= retries:
+                    if self._state == "lost":
+                        self._gap_s += self._gap_until(time.monotonic())
+                    self._state, self._reason, self.given_up = "ended", reason, True
+                    return
+                if self._state in ("opening", "live"):
+                    self._lose(reason)
+            wait_s = min(first_wait_s * 2.0 ** min(attempts - 1, 30), LONGEST_WAIT_S) if attempts else 0.0
+            wait_s = LOGIN_WAIT_S if self._login_refused else wait_s
+            attempts += 1
+
+    def _one_life(self) -> Tuple[bool, str]:
+        """Open the camera and take frames to the end; return (whether it ran for a timeout or more, why it ended)."""
+        try:
+            if isinstance(self._opener, Startable):
+                self._opener.prepare()
+            with self._changed:
+                if self._opening_s is None:
+                    self._opening_s = self._frame_s = time.monotonic()
+            capture = self._opener()
+        except EdgeDetError as error:
+            self.error = self.error or error
+            self._login_refused = isinstance(error, LoginError)
+            return False, str(error).rstrip(".")
+        except Exception as error:  # whatever a driver does: it may be better the next time
+            self.error = self.error or SourceError(f"{self.name}: {type(error).__name__}: {error}")
+            return False, f"{type(error).__name__}: {error}"
+        began = time.monotonic()
+        try:
+            try:
+                reason = self._take_frames(capture, began)
+            finally:
+                capture.release()
+        except Exception as error:
+            reason = str(error).rstrip(".") or type(error).__name__
+        return self._frame_s - began > self._recovery.timeout_s, reason
+
+    def _take_frames(self, capture: Capture, opened_s: float) -> str:
+        fps = fps_of(capture)
+        with self._changed:
+            self.opened = True
+            self.fps = fps
+            self._frame_s = opened_s
+            self._changed.notify_all()
+        while not self._closing.is_set():
+            began = time.monotonic()
+            index = self._counts["captured"]
+            taken = self._pace.takes(index, began)
+            ok, bgr = capture.read() if taken else (capture.grab(), None)
+            now = time.monotonic()
+            new = ok and bgr is not None and (self._recovery.allow_repeats or self._novelty.is_new(bgr))
+            with self._changed:
+                # FFmpeg hands out an old frame when its read timed out, so how long the read took counts too.
+                if now - began >= _SLOW * self._recovery.timeout_s:
+                    return f"no frame for {now - began:.1f} s"
+                if not ok:
+                    return "no frame came"
+                self._counts["captured"] += 1
+                self._frame_s = now
+                if bgr is None:
+                    self._counts["skipped"] += 1
+                elif new or not self._stands_still(opened_s, now):
+                    self._publish(Frame(np.asarray(bgr), capture.captured_s(), index, camera=self.name), new, now)
+                elif now - opened_s > self._patience_s:
+                    self._patience_s = min(2 * self._patience_s, _LONGEST_PATIENCE_S)
+                    return self._reason
+        return "closed"
+
+    def _stands_still(self, opened_s: float, now: float) -> bool:
+        """Return True for an old picture of a frozen or looping camera; count it, since it is not handed over."""
+        if self._state == "live" and now - max(opened_s, self._new_s) > self._recovery.timeout_s:
+            self._lose(f"the picture stands still or repeats for {self._recovery.timeout_s:g} s")
+            self._still = True
+        if self._still:
+            self._counts["stale"] += 1
+        return self._still
+
+    def _publish(self, frame: Frame, new: bool, now: float) -> None:
+        if self._state == "lost":
+            seconds = self._gap_until(now)
+            self._missed = Gap(self._reason, seconds + (self._missed.seconds if self._missed else 0.0))
+            self._gap_s += seconds
+            self._report(f"{self.name}: back after {seconds:.1f} s")
+        if new:
+            self._new_s = now
+            self._patience_s = self._recovery.timeout_s
+        self._state, self._reason, self._still = "live", "", False
+        self._given_s = now
+        self._size_wh = (frame.bgr.shape[1], frame.bgr.shape[0])
+        if self._newest is not None:
+            self._counts["dropped"] += 1
+        self._newest = frame
+        self._changed.notify_all()
+
+    def _lose(self, reason: str) -> None:
+        self._state, self._reason = "lost", reason
+        self._counts["gaps"] += 1
+        if self.opened or self._speaks:  # else whoever waits for the first opening speaks
+            self._report_loss()
+
+    def _report_loss(self) -> None:
+        again = f"trying again every {LOGIN_WAIT_S / 60:g} minutes" if self._login_refused else "opening it again"
+        self._report(f"{self.name}: lost: {self._reason}; {again}")
+
+    def _gap_until(self, now: float) -> float:
+        return now - (self._new_s if self._still else self._given_s)

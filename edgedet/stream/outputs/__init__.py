@@ -1,0 +1,1 @@
+"""Where do results go: pictures, recordings, JSON lines, systemd?"""
