@@ -13,7 +13,7 @@ from models import effdet_model, effdet_outputs, random_network, random_pixels, 
 
 from edgedet.export.checkpoints.families.effdet import canonical_from_effdet
 from edgedet.export.network.backbone import same_pads, scaled_channels, stage_shapes
-from edgedet.export.network.efficientdet import Combine, EfficientDet, node_table, resized_to
+from edgedet.export.network.efficientdet import Combine, EfficientDet, Resample, node_table, resized_to
 from edgedet.export.verify import network_input
 from edgedet.specs import SPECS
 
@@ -65,9 +65,19 @@ def test_fused_onnx_equals_the_network_at_any_size(size: tuple[int, int]) -> Non
         assert relative_error(got, wanted) < TOLERANCE
 
 
-@pytest.mark.parametrize("other", [{"padding": "symmetric"}, {"pool_padding": "zeros"}], ids=str)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"padding": "symmetric"},
+        {"backbone_padding": "symmetric"},
+        {"pool_padding": "zeros"},
+        {"fusion": "attn"},
+        {"pool_first": True},
+    ],
+    ids=str,
+)
 @torch.inference_mode()
-def test_fused_onnx_equals_the_network_with_other_padding(other: dict[str, str]) -> None:
+def test_fused_onnx_equals_the_network_with_other_settings(other: dict[str, str]) -> None:
     spec = replace(SPECS["tf_efficientdet_d0"], input_hw=(160, 224), num_classes=2, **other)
     network = random_network(spec)
     pixels = random_pixels(spec)
@@ -141,3 +151,24 @@ def test_fusion_weights_are_normalised_after_relu() -> None:
     with torch.no_grad():
         combine.edge_weights.copy_(torch.tensor([1.0, -2.0, 3.0]))
     np.testing.assert_allclose(combine.weights().detach().numpy(), [1 / 4.0001, 0.0, 3 / 4.0001], rtol=1e-6)
+
+
+def test_attention_normalises_fusion_weights_by_softmax() -> None:
+    """automl's fpn_weight_method attn: e^w / sum e^w."""
+    combine = Combine({0: 8, 1: 8}, replace(SPECS["tf_efficientdet_d0"], bifpn_channels=8, fusion="attn"))
+    with torch.no_grad():
+        combine.edge_weights.copy_(torch.tensor([0.0, np.log(3.0)]))
+    np.testing.assert_allclose(combine.weights().detach().numpy(), [0.25, 0.75], rtol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_feature_may_be_pooled_before_its_width_changes() -> None:
+    """automl's conv_after_downsample: the maximum of a convolution is not the convolution of a maximum."""
+    spec = replace(SPECS["tf_efficientdet_d0"], bifpn_channels=8)
+    torch.manual_seed(0)
+    last, first = Resample(16, spec).eval(), Resample(16, replace(spec, pool_first=True)).eval()
+    first.load_state_dict(last.state_dict())
+    x = torch.randn(1, 16, 4, 4)
+    assert torch.equal(first(x, (2, 2)), first.conv(resized_to(x, (2, 2), "same", "nothing")))
+    assert relative_error(first(x, (2, 2)), last(x, (2, 2))) > 0.01
+    assert torch.equal(first(x, (8, 8)), last(x, (8, 8)))  # where it grows, nothing changes
