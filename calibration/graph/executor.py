@@ -29,6 +29,7 @@ class Executor:
     def __init__(self, model: onnx.ModelProto) -> None:
         """Constants become tensors of the type that they have in the graph."""
         self.nodes = list(model.graph.node)
+        self.opsets, self.ir_version = list(model.opset_import), model.ir_version
         self.constants = {name: torch.from_numpy(array.copy()) for name, array in initializers(model).items()}
         self._attributes = [{a.name: helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes]
         self._last_use = {name: index for index, node in enumerate(self.nodes) for name in node.input}

@@ -80,7 +80,7 @@ def asymmetric(low: float, high: float) -> QuantParams:
     """Return the parameters that cover [low, high] and zero, with zero exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / (INT8_MAX - INT8_MIN), SMALLEST_SCALE)
-    return QuantParams(scale, int(np.clip(round(INT8_MIN - low / scale), INT8_MIN, INT8_MAX)))
+    return QuantParams(scale, min(max(round(INT8_MIN - low / scale), INT8_MIN), INT8_MAX))
 
 
 def symmetric(magnitude: float) -> QuantParams:

@@ -60,10 +60,10 @@ class Observed:
 
     def add(self, value: Tensor, at_places: Tensor | None, offset: int, share: int) -> None:
         """Take in one frame's values: the extremes of all, an evenly spaced sample of ``share`` of the rest."""
-        low, high = (float(end) for end in torch.aminmax(value))
+        low, high = (float(end) for end in torch.aminmax(_in_memory_order(value)))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.extremes.append((low, high))
-        self.samples.append(_spread(value.reshape(-1), offset, share))
+        self.samples.append(_spread(value, offset, share))
         if at_places is not None:  # all that may be: many frames have none
             self.at_places.append(_spread(at_places, offset, SAMPLES_PER_FRAME[1]))
 
@@ -76,9 +76,20 @@ class Observed:
         return _thinned(self.at_places) if sum(map(len, self.at_places)) >= LEAST_SAMPLES else None
 
 
-def _spread(flat: Tensor, offset: int, share: int) -> Tensor:
-    step = max(1, len(flat) // share)
-    return flat[offset % step :: step][:share].clone()
+def _in_memory_order(value: Tensor) -> Tensor:
+    """Return a view of a map (N, C, H, W) whose elements come as they lie in memory; PyTorch keeps channels last.
+
+    Reductions then read straight through memory: the two ends of D0's values cost a third of the time.
+    """
+    channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+    return value.permute(0, 2, 3, 1) if channels_last else value
+
+
+def _spread(value: Tensor, offset: int, share: int) -> Tensor:
+    """Return at most ``share`` elements at even distances, in the order N, C, H, W, without a copy of the rest."""
+    step = max(1, value.numel() // share)
+    chosen = torch.arange(offset % step, value.numel(), step)[:share]
+    return value[torch.unravel_index(chosen, value.shape)]
 
 
 def _compact(lists: Sequence[list[Tensor]]) -> None:

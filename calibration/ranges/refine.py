@@ -20,6 +20,7 @@ from torch import Tensor
 
 from edgedet.calibration.graph.executor import OUTPUTS, Executor
 from edgedet.calibration.graph.places import SCORE
+from edgedet.calibration.graph.rest import Rest
 from edgedet.calibration.placement.plan import DensePlan, QuantParams, SparsePlan, asymmetric, symmetric
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
@@ -30,7 +31,7 @@ RANKED = 168  # tensors, the first: all of D0's; what loses most is early, and D
 WORST_DENSE, WORST_SPARSE = 8, 4  # tensors
 JUDGED_ON = 6  # frames; tensors are ranked on the first
 FRACTIONS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of the range's end
-RACED_ON, BEHIND = 2, 1.5  # frames; an end with so many times the least error on them is judged no further
+BEHIND = (2.0, 1.5, 1.3, 1.2)  # after so many frames: an end with so many times the least error is judged no further
 SMALLEST_SHARE = 0.05  # an end that is less of the other one changes no step: left as it is
 
 Range = tuple[float, float]
@@ -75,17 +76,22 @@ def refined(
     work = [(frame, key) for frame in range(len(frames)) for key in tries]
     at, there = -1, torch.empty(0)
     values: dict[str, Tensor] = {}
+    rests: dict[str, Rest] = {}
+    known: dict[tuple[str, QuantParams], float] = {}  # of this frame; both ends' present range is one
     for frame, key in with_progress(work, "judging ranges", "range"):
         if frame != at:
             values = {}  # what a frame computes is large: first let go of the one before
-            at, values = frame, executor.values(frames[frame])
+            at, values, known = frame, executor.values(frames[frame]), {}
             there = _places(values)
         name, end = key
+        if name not in rests:
+            rests[name] = Rest(executor, name, values)
         for index in np.flatnonzero(np.isfinite(errors[key])):
-            changed = rounded(values[name], _scale_of(tries[key][index], end))
-            errors[key][index] += _error(values, executor.outputs_after(values, {name: changed}), there)
-        if frame + 1 == RACED_ON:
-            errors[key][errors[key] > BEHIND * errors[key].min()] = np.inf
+            q = _scale_of(tries[key][index], end)
+            if (name, q) not in known:
+                known[name, q] = _error(values, rests[name](values, rounded(values[name], q)), there)
+            errors[key][index] += known[name, q]
+        errors[key][errors[key] > BEHIND[min(frame, len(BEHIND) - 1)] * errors[key].min()] = np.inf
     ranges, magnitudes = dict(table.ranges), dict(table.magnitudes)
     for (name, end), options in tries.items():
         best_low, best_high = options[int(np.argmin(errors[name, end]))]

@@ -13,11 +13,12 @@ from models import random_network
 from tflite_models import graph_of
 
 from edgedet.calibration.graph.executor import Executor
+from edgedet.calibration.graph.rest import Rest
 from edgedet.calibration.placement.plan import QuantParams, asymmetric, dense_plan, sparse_plan, symmetric
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import KEEP_FLOAT
 from edgedet.calibration.ranges import refine
-from edgedet.calibration.ranges.observe import observe, rounded, table_from_observed
+from edgedet.calibration.ranges.observe import _spread, observe, rounded, table_from_observed
 from edgedet.specs import resized, spec_for
 
 SPEC = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)
@@ -48,6 +49,25 @@ def test_a_changed_value_gives_the_outputs_of_a_whole_run(parts) -> None:
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_array_equal(b.numpy(), a)
     assert not np.array_equal(got[0].numpy(), values["class_logits"].numpy())
+
+
+def test_the_rest_of_a_graph_gives_the_executors_outputs(parts) -> None:
+    executor, table, pixels = parts
+    values = executor.values(pixels[0])
+    for name in (TENSOR, PAIRED, "backbone.conv_stem"):
+        changed = rounded(values[name], asymmetric(*table.ranges[name]))
+        for wanted, got in zip(
+            executor.outputs_after(values, {name: changed}), Rest(executor, name, values)(values, changed), strict=True
+        ):
+            np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_samples_come_in_the_order_of_channels_however_they_lie_in_memory() -> None:
+    value = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
+    last = value.to(memory_format=torch.channels_last)
+    for share in (5, 100):
+        assert _spread(last, 3, share).tolist() == _spread(value, 3, share).tolist()
+    assert _spread(last, 1, 5).tolist() == [1.0, 5.0, 9.0, 13.0, 17.0]
 
 
 def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> None:
