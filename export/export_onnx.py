@@ -15,7 +15,7 @@ from edgedet.postprocess import DEFAULT_RULES, ORIGINALS
 
 if TYPE_CHECKING:
     from edgedet.export.checkpoints.checkpoint import Checkpoint
-    from edgedet.export.int8.export_int8 import Int8Result
+    from edgedet.export.int8.export_int8 import Int8Result, Refused
     from edgedet.export.interop.targets import TargetResult
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "cv2", "safetensors")  # that an export imports
@@ -46,6 +46,7 @@ class ExportResult:
     frames: int
     tflite: TfliteResult | None = None
     int8: list[Int8Result] | None = None
+    refused: list[Refused] | None = None
     engine: dict[str, Any] | None = None
     targets: list[TargetResult] | None = None
 

@@ -22,10 +22,10 @@ from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
 from edgedet.files import write_json
 from edgedet.judge.average_precision import SCORE_FLOOR, detect_images
-from edgedet.judge.gate import low_percentile, mean_ap
 from edgedet.judge.labels import Dataset, match_classes, read_dataset
 from edgedet.judge.matching import Judged
 from edgedet.judge.perturbation import Changed
+from edgedet.judge.verdict import low_percentile, mean_ap
 from edgedet.progress import with_progress
 
 RESAMPLES = 300

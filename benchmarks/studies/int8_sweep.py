@@ -38,9 +38,9 @@ from edgedet.export.int8.export_int8 import float_model
 from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
 from edgedet.files import sha256_of, write_json
-from edgedet.judge.agreement import find
-from edgedet.judge.gate import FLOOR_SHARE, compare
+from edgedet.judge.agreement import agreement_of
 from edgedet.judge.labels import Dataset, read_dataset
+from edgedet.judge.pseudo_labels import detections_on
 from edgedet.types import Detections
 
 REVISION = 2  # of the observer "mixed": 2 evaluates the backbone's worst ranges at the network's outputs
@@ -115,9 +115,9 @@ class Sweep:
             for file in (self.path, path):
                 meta, engine = open_engine(file, self.threads)
                 with closing(engine):
-                    detections.append(find(engine.infer, meta.spec, gate, SCORE * FLOOR_SHARE))
-        report = compare(detections[0], detections[1], SCORE)
-        row = {"ap": ap, "f1": report.value, "gate_boxes": report.boxes, "changes": changes, "revision": REVISION}
+                    detections.append(detections_on(engine.infer, meta.spec, gate, SCORE))
+        agreement = agreement_of(detections[1], detections[0])
+        row = {"ap": ap, "f1": agreement.f1, "gate_boxes": agreement.boxes, "changes": changes, "revision": REVISION}
         return {**row, "seconds": seconds, "calibrated_on": len(frames.calibrate)}
 
     def dense(self, way: str, count: int, seed: int) -> dict[str, Any]:

@@ -29,6 +29,9 @@ from edgedet.types import Frame, ModelInput
 COUNT = 128
 # Purposes of the blocks, in order: 50 % calibrate, 30 % gate, 20 % select; a source of few frames gets the first ones.
 BLOCKS = "CGSCCGCSCG"
+# Times as many frames are taken where the source has them, and what is more goes to the gate: it takes no more of them
+# than a sure verdict needs, while ranges hardly gain by more (docs/int8.md).
+OVERSAMPLING = 3
 TRIES = 4  # frames looked at for one that can be read and is new
 LIVE_SECONDS = 60.0  # over which frames of a camera or stream are taken
 THUMBNAIL = 32  # pixels, both sides
@@ -94,7 +97,7 @@ def calibration_frames(
     live_seconds: float = LIVE_SECONDS,
     stopped: Callable[[], bool] = lambda: False,
 ) -> FrameSets:
-    """Take up to ``count`` frames of a source, and split them.
+    """Take frames of a source and split them: as of ``count`` to calibrate and select, and all others for the gate.
 
     source:       all that ``open_source`` opens; None takes the demo's clip, or scikit-image's photographs.
     seed:         shifts which frames are taken and which blocks serve which purpose.
@@ -118,7 +121,8 @@ def calibration_frames(
         opened = open_source(source, lambda: stopped() or time.monotonic() > ends_s)
     picker = _Picker(Preprocessor(spec))
     with closing(opened):
-        taken = _take(opened, picker, count, np.random.default_rng(seed), live_seconds)
+        times = 1 if opened.live or count < len(BLOCKS) else OVERSAMPLING
+        taken = _take(opened, picker, times * count, np.random.default_rng(seed), live_seconds)
     if len(taken) < min(count, 10):
         notes.append(
             f"only {len(taken)} different frames of {opened.name}: ranges and verdict are uncertain; "
@@ -128,8 +132,10 @@ def calibration_frames(
     if failures:
         more = "; ..." if len(failures) > NAMED_FAILURES else ""
         notes.append(f"{len(failures)} failures, the rest is used: {'; '.join(failures[:NAMED_FAILURES])}{more}")
+    most = {"C": round(0.5 * count), "S": round(0.2 * count)} if times > 1 else {}
     split = {
-        purpose: tuple(taken[at] for at in positions) for purpose, positions in split_blocks(len(taken), seed).items()
+        purpose: tuple(taken[at] for at in _thinned(positions, most.get(purpose, len(positions))))
+        for purpose, positions in split_blocks(len(taken), seed).items()
     }
     return FrameSets(
         split["C"], split["S"], split["G"], _public_name(opened.name), count,
@@ -150,6 +156,13 @@ def split_blocks(count: int, seed: int = 0) -> dict[str, list[int]]:
     for purpose, start, end in zip(purposes, [0, *ends], ends, strict=False):
         split[purpose] += range(start, end)
     return split
+
+
+def _thinned(positions: list[int], most: int) -> list[int]:
+    """Return at most so many of the positions, spread over all."""
+    if len(positions) <= most:
+        return positions
+    return [positions[index] for index in np.linspace(0, len(positions) - 1, most).round().astype(int)]
 
 
 def sha256_of_frame(frame: ModelInput) -> str:

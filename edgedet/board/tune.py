@@ -31,22 +31,13 @@ from ..errors import (
     VerificationError,
     require,
 )
-from ..judge.agreement import (
-    FAILED,
-    MIN_BOXES,
-    MIN_F1,
-    PASSED,
-    TIGHT_IOU,
-    UNVERIFIED,
-    above,
-    agreement_of,
-    find,
-    judged,
-)
+from ..judge.pseudo_labels import detections_on
+from ..judge.reference import FloatReference
+from ..judge.verdict import FAILED, MIN_BOXES, PASSED, UNSURE
 from ..preprocess import Preprocessor
 from ..specs import DetectorSpec
 from ..stream.sources import open_source
-from ..types import Detections, ModelInput
+from ..types import ModelInput
 
 LEAST_FRAMES, MOST_FRAMES = 16, 64  # to judge on; 16 of the demo's clip hold about 100 boxes
 ENOUGH_BOXES = 2 * MIN_BOXES
@@ -60,16 +51,18 @@ INT8_SUFFIX, TYPED_SUFFIX = "_int8", "_fp16"
 class Trial:
     """One recipe and what came of it, as ``--json`` prints it.
 
-    verdict: PASSED, FAILED, UNVERIFIED or NOT_BUILT. reason: of what did not pass.
-    f1:      of its boxes against the reference's, at IoU 0.5; tight: at IoU TIGHT_IOU, which boxes that moved miss.
+    verdict: PASSED, FAILED, UNSURE or NOT_BUILT. reason: of what did not pass.
+    kept_ap: share of the reference's AP that it keeps on the reference's own detections (``Verdict``).
+    f1:      of its boxes against the reference's, at IoU 0.5.
+    boxes:   that it was judged on.
     p50_ms:  of the network with its copies.
     """
 
     recipe: str
     verdict: str
     reason: str = ""
+    kept_ap: Optional[float] = None
     f1: Optional[float] = None
-    tight: Optional[float] = None
     boxes: Optional[int] = None
     p50_ms: Optional[float] = None
     p90_ms: Optional[float] = None
@@ -80,29 +73,21 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the ONNX file finds: the truth of a build. ``found`` is None where nobody could run it."""
+    """What engines are judged by: the ONNX file's detections. ``model`` is None where nobody could run the file."""
 
     name: str
     frames: List[ModelInput]
-    found: Optional[List[Detections]]
-    score: float
+    model: Optional[FloatReference]
 
-    def judge(self, engine: Engine, spec: DetectorSpec) -> Trial:
+    def judge(self, engine: Engine) -> Trial:
         """Return verdict and figures of an engine, without times."""
-        if self.found is None:
-            return Trial("", UNVERIFIED, "onnxruntime is not here to say what the model finds")
-        found = find(engine.infer, spec, self.frames, self.score)
-        agreement = agreement_of(found, [above(wanted, self.score) for wanted in self.found])
-        f1, tight, boxes = agreement.f1, agreement.tight, agreement.boxes
-        reason = ""
-        if boxes < MIN_BOXES:
-            reason = f"{self.name} finds {boxes} boxes on {len(found)} frames, {MIN_BOXES} are needed"
-            return Trial("", UNVERIFIED, reason, f1, tight, boxes)
-        if f1 is None or f1 < MIN_F1:
-            reason = f"F1 below {MIN_F1}"
-        elif judged(f1, tight) < MIN_F1:
-            reason = f"F1 at IoU {TIGHT_IOU} is {tight:.3f}, below {MIN_F1}: boxes moved"
-        return Trial("", FAILED if reason else PASSED, reason, f1, tight, boxes)
+        if self.model is None:
+            return Trial("", UNSURE, "onnxruntime is not here to say what the model detects")
+        verdict = self.model.judge(engine.infer)
+        reason = f"{verdict.reason}; {verdict.remedy}" if verdict.reason else ""
+        if verdict.verdict == FAILED:
+            reason = f"keeps {0.0 if verdict.value is None else verdict.value:.3f} of AP, {verdict.required:g} passes"
+        return Trial("", verdict.verdict, reason, verdict.value, verdict.f1, verdict.boxes)
 
 
 def recipes(onnx: OnnxFile, precision: Optional[str], tune: bool) -> List[Recipe]:
@@ -169,22 +154,23 @@ def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: boo
     except MissingDependency:
         if not force:
             raise
-        return Reference(path.name, list(islice(_frames(onnx.meta.spec, source), LEAST_FRAMES)), None, score)
+        return Reference(path.name, list(islice(_frames(onnx.meta.spec, source), LEAST_FRAMES)), None)
     meta, engine = open_engine(path, default_threads())
-    found: List[Detections] = []
+    boxes = 0
     with closing(engine):
         for frame in _frames(meta.spec, source):
             frames.append(frame)
-            found += find(engine.infer, meta.spec, [frame], score)
-            if len(frames) >= LEAST_FRAMES and sum(map(len, found)) >= ENOUGH_BOXES:
+            boxes += len(detections_on(engine.infer, meta.spec, [frame], score)[0])
+            if len(frames) >= LEAST_FRAMES and boxes >= ENOUGH_BOXES:
                 break
-    boxes = sum(map(len, found))
+        model = FloatReference(engine.infer, meta.spec, frames, score)
+        model.detections(len(frames))  # now: the board has no memory for this engine beside those that are built
     if boxes < MIN_BOXES and not force:
         raise VerificationError(
             f"nothing to judge by: {path.name} finds {boxes} boxes at score {score:g} on {len(frames)} frames; "
             f"{MIN_BOXES} are needed. Give frames of the scene (--source), a lower --score, or --force."
         )
-    return Reference(path.name, frames, found, score)
+    return Reference(path.name, frames, model)
 
 
 def _frames(spec: DetectorSpec, source: Optional[str]) -> Iterator[ModelInput]:
@@ -246,7 +232,7 @@ def build_best(
             trial = _try(trt, board, recipe, options, reference, path)
             trials.append(trial)
             say(line_of(trial))
-            usable = trial.verdict == PASSED or (force and trial.verdict == UNVERIFIED)
+            usable = trial.verdict == PASSED or (force and trial.verdict == UNSURE)
             if usable and (kept is None or _p50(trial) < _p50(kept[0])):
                 kept = (trial, path)
         if kept is None:
@@ -267,9 +253,9 @@ def _p50(trial: Trial) -> float:
 
 def _try(trt: Any, board: Board, recipe: Recipe, options: BuildOptions, reference: Reference, path: Path) -> Trial:
     try:
-        meta, built = build_engine(trt, board, recipe, options, path, {})
+        _, built = build_engine(trt, board, recipe, options, path, {})
         with closing(opened(trt, path)) as engine:
-            trial = reference.judge(engine, meta.spec)
+            trial = reference.judge(engine)
             times_ms = measure(engine, reference.frames)
     except EdgeDetError as error:  # no kernel, no memory, a file or table that does not fit: others may go
         return Trial(recipe.name, NOT_BUILT, str(error))
@@ -293,10 +279,8 @@ def _none_passed(trials: Sequence[Trial]) -> EdgeDetError:
     if not built:
         return UnsupportedError("; ".join(dict.fromkeys(trial.reason for trial in trials)))
     told = "; ".join(f"{trial.recipe}: {trial.verdict}, {trial.reason.rstrip('.')}" for trial in built)
-    unverified = any(trial.verdict == UNVERIFIED for trial in built)
-    hint = (
-        " Give frames of the scene (--source), a lower --score, or --force to keep one unjudged." if unverified else ""
-    )
+    unsure = any(trial.verdict == UNSURE for trial in built)
+    hint = " Give frames of the scene (--source), a lower --score, or --force to keep one unjudged." if unsure else ""
     return VerificationError(f"no engine was kept. {told}.{hint}")
 
 
@@ -304,9 +288,9 @@ def line_of(trial: Trial) -> str:
     """Return a trial as a row of the table."""
     shown = f"{trial.recipe:<27}"
     p50 = "-" if trial.p50_ms is None else f"{trial.p50_ms:.2f}"
-    f1 = "-" if trial.f1 is None else f"{trial.f1:.4f}"
+    share = "-" if trial.kept_ap is None else f"{trial.kept_ap:.4f}"
     reason = f"  {trial.reason}" if trial.reason else ""
-    return f"{shown}{p50:>8}  {f1:>7}  {trial.verdict}{reason}"
+    return f"{shown}{p50:>8}  {share:>7}  {trial.verdict}{reason}"
 
 
-HEADER = f"{'recipe':<27}{'p50 ms':>8}  {'F1':>7}  verdict"
+HEADER = f"{'recipe':<27}{'p50 ms':>8}  {'AP kept':>7}  verdict"

@@ -31,7 +31,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..export.int8.export_int8 import Int8Options, Int8Result
+    from ..export.int8.export_int8 import Int8Options, Int8Outcome
     from ..export.interop.targets import Target, TargetResult
 
 DESCRIPTION = "Turn an EfficientDet checkpoint into a fused ONNX file and verify it against the checkpoint."
@@ -154,7 +154,12 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="PERCENT",
         help="share of AP that may be lost (default: %(default)s)",
     )
-    group.add_argument("--force", action="store_true", help="keep files whose accuracy could not be verified")
+    group.add_argument("--force", action="store_true", help="keep files whose verdict is UNSURE")
+    group.add_argument(
+        "--keep-rejected",
+        action="store_true",
+        help="leave files that did not pass under NAME.rejected, to look at them",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -167,13 +172,17 @@ def run(args: argparse.Namespace) -> int:
         checkpoint, options.out / f"{name}.onnx", options.threads, options.tflite, options.original_nms
     )
     _print_float(result, text)
+    failure = None
     if options.int8 is not None:
-        result = replace(result, int8=_export_int8(Path(result.onnx), options.int8, text))
+        outcome = _export_int8(Path(result.onnx), options.int8, text)
+        result, failure = replace(result, int8=outcome.written, refused=outcome.refused), outcome.error()
     if options.engine:
         result = replace(result, engine=_build_engine(result, options.calib, options.score, text))
     if options.targets:
         result = replace(result, targets=_write_targets(result, options, name, text))
     write_json(options.json, asdict(result))
+    if failure is not None:
+        raise failure
     if options.engine and result.engine is None:
         raise PartialFailure(_NO_ENGINE.format(folder=options.out, name=_onnx_for_engine(result).name))
     return 0
@@ -283,6 +292,7 @@ def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
         score=args.score,
         max_drop=args.max_drop,
         force=args.force,
+        keep_rejected=args.keep_rejected,
         revert=MOST if args.revert is None else args.revert,
         threads=args.threads,
         is_demo=is_demo,
@@ -311,18 +321,18 @@ def _print_float(result: ExportResult, text: TextIO) -> None:
         )
 
 
-def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> list[Int8Result]:
+def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> Int8Outcome:
     from ..export.int8.export_int8 import export_int8, float_model
 
     model, meta = float_model(float_path)
-    written = export_int8(float_path, model, meta, options, _print_progress)
-    for result in written:
+    outcome = export_int8(float_path, model, meta, options, _print_progress)
+    for result in outcome.written:
         print(
             f"wrote {result.path}: {result.bytes / 1e6:.1f} MB, {100 * result.int8_mac_share:.1f} % of the MACs in "
             f"INT8, {result.gate['verdict']}",
             file=text,
         )
-    return written
+    return outcome
 
 
 _NO_ENGINE = (

@@ -1,51 +1,29 @@
-"""Whether two models find the same boxes, and how much so: COCO's matching and F1. Knows detections; knows no engine.
-
-The gates on the exporting machine and on the board both count with this.
-"""
+"""How far two models' detections agree: COCO's matching and F1. Knows detections; knows no engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..anchors import anchors_for
 from ..errors import ShapeError
-from ..postprocess import postprocess
-from ..specs import DetectorSpec
-from ..types import Detections, ModelInput, RawOutputs
+from ..types import Detections
 
-Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw outputs; an engine's ``infer``
-
-MIN_F1 = 0.97  # of the INT8 file's detections against the float model's, at either IoU (docs/int8.md)
-MATCH_IOU = 0.5  # from which on an INT8 box is the float model's
-# Boxes that moved keep F1 at IoU 0.5 and lose AP: files with 0.98 there kept 87 % of AP with 0.91 here, 98 % with 0.98,
-# nearly all with 0.99 (docs/int8.md).
-TIGHT_IOU = 0.85
-MIN_BOXES = 50  # of truth; with fewer, one box is more than 2 % and a verdict would be chance
-
-PASSED, FAILED, UNVERIFIED = "PASSED", "FAILED", "UNVERIFIED"
+MATCH_IOU = 0.5  # from which on a box is the other model's
+TIGHT_IOU = 0.85  # boxes that moved keep F1 at IoU 0.5 and lose it here
 
 
-def find(runner: Runner, spec: DetectorSpec, frames: Iterable[ModelInput], score: float) -> List[Detections]:
-    """Return what a model finds in each frame, in pixels of its source."""
-    anchors_yxyx = anchors_for(spec)
-    return [
-        postprocess(runner(frame.pixels), anchors_yxyx, frame.scale_to_source, frame.source_hw, score=score)
-        for frame in frames
-    ]
-
-
-def above(found: Detections, score: float) -> Detections:
+def above(detections: Detections, score: float) -> Detections:
     """Return the detections of ``score`` and more."""
-    return found[found.scores >= score]
+    return detections[detections.scores >= score]
 
 
-def counts_of(found: Detections, wanted: Detections, iou: float = MATCH_IOU) -> Tuple[int, int, int]:
-    """Return the numbers (right, found, wanted) of boxes; right ones overlap by ``iou``."""
-    flags = match(found, wanted.boxes_xyxy, wanted.class_ids, np.zeros(len(wanted), dtype=bool), [iou])
-    return int((flags == 1).sum()), len(found), len(wanted)
+def counts_of(detections: Detections, reference: Detections, iou: float = MATCH_IOU) -> Tuple[int, int, int]:
+    """Return the numbers of (true positives, detections, reference boxes); a true positive overlaps by ``iou``."""
+    ignored = np.zeros(len(reference), dtype=bool)
+    flags = match(detections, reference.boxes_xyxy, reference.class_ids, ignored, [iou])
+    return int((flags == 1).sum()), len(detections), len(reference)
 
 
 def f1_of(numbers: np.ndarray) -> Optional[float]:
@@ -84,11 +62,6 @@ def agreement_of(found: Sequence[Detections], wanted: Sequence[Detections]) -> A
     return Agreement(counts, f1_of(counts.sum(0)), f1_of(tight.sum(0)))
 
 
-def judged(f1: Optional[float], tight: Optional[float]) -> float:
-    """Return what MIN_F1 is asked of: the lower of the two; 0 where there is no box."""
-    return 0.0 if f1 is None else f1 if tight is None else min(f1, tight)
-
-
 def match(
     found: Detections,
     boxes_xyxy: np.ndarray,
@@ -116,6 +89,11 @@ def match(
             elif (overlap[at][ignored] >= least).any():
                 row[at] = -1
     return flags
+
+
+def iou_of(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Return the (n, m) float64 IoU of n boxes with m others."""
+    return _overlap(a_xyxy, b_xyxy, np.zeros(len(b_xyxy), dtype=bool))
 
 
 def _overlap(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, ignored: np.ndarray) -> np.ndarray:

@@ -1,20 +1,23 @@
 """Float ONNX file -> INT8 files that passed the gate. Knows which file serves which engine; knows no argv.
 
 NAME_int8.onnx: sparse Q/DQ for TensorRT up to 10. NAME_int8_fp16.onnx: the same for strong typing (TensorRT 11), with
-FP16 scales. NAME_int8.tflite: full INT8 for ARM. Each file is judged as it was written, by its own engine; a file that
-fails is not kept.
+FP16 scales. NAME_int8.tflite: full INT8 for ARM. Each file is judged as it was written, by its own engine, and only one
+that passes gets its name.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
@@ -25,14 +28,15 @@ from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, calibration_frames, sha256_of_frame
 from edgedet.detector import Detector
 from edgedet.engines.base import Engine, open_engine
-from edgedet.errors import InputError, SourceError, VerificationError
+from edgedet.errors import EdgeDetError, InputError, PartialFailure, SourceError, VerificationError
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
 from edgedet.export.int8.revert import MOST, Selector, reverted
 from edgedet.files import atomic_path, sha256_of
-from edgedet.judge.agreement import FAILED, PASSED, UNVERIFIED, find
-from edgedet.judge.gate import FLOOR_SHARE, LABELS_SCORE_FLOOR, GateReport, compare, compare_on_labels
 from edgedet.judge.labels import Dataset, match_classes
+from edgedet.judge.matching import Judged
 from edgedet.judge.perturbation import Changed
+from edgedet.judge.reference import FloatReference, spread
+from edgedet.judge.verdict import FAILED, LABELS_SCORE_FLOOR, PASSED, UNSURE, Verdict, is_settled, verdict_on_labels
 from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.preprocess import Preprocessor
 from edgedet.progress import with_progress
@@ -59,8 +63,9 @@ class Int8Options:
     labels:     labelled images to judge on; None: the float model's detections are the truth.
     score:      the user's score threshold.
     max_drop:   per cent of float AP that may be lost, with labels.
-    force:      keep files whose verdict is UNVERIFIED.
+    force:      keep files whose verdict is UNSURE.
     revert:     layers that go back to float at most where the select frames are not passed.
+    keep_rejected: leave files that did not pass under NAME.rejected, to look at them.
     """
 
     calib: str | None = None
@@ -75,6 +80,7 @@ class Int8Options:
     max_drop: float = 1.0
     force: bool = False
     revert: int = MOST
+    keep_rejected: bool = False
     threads: int = 1
     is_demo: bool = False
 
@@ -89,6 +95,51 @@ class Int8Result:
     int8_mac_share: float
     gate: dict[str, Any]
     reverted: list[str]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One INT8 file that did not pass, as ``--json`` prints it.
+
+    path:    the name that the file would have.
+    kept_as: where it is all the same (``--keep-rejected``), else None.
+    """
+
+    path: str
+    gate: dict[str, Any]
+    kept_as: str | None
+
+
+@dataclass(frozen=True)
+class Int8Outcome:
+    """What became of the INT8 files; ``worst`` are the layers that cost most, where a file failed."""
+
+    written: list[Int8Result]
+    refused: list[Refused]
+    worst: list[str]
+
+    def error(self) -> EdgeDetError | None:
+        """Return what a command fails with: VerificationError where no file passed, PartialFailure where some did."""
+        if not self.refused:
+            return None
+        told = "; ".join(_told(item) for item in self.refused)
+        worst = f"; most is lost in {', '.join(self.worst)}" if self.worst else ""
+        count = f"{len(self.refused)} of {len(self.refused) + len(self.written)} INT8 files were refused"
+        unsure = any(item.gate["verdict"] == UNSURE for item in self.refused)
+        force = " --force keeps files whose verdict is UNSURE." if unsure else ""
+        kind = PartialFailure if self.written else VerificationError
+        return kind(f"{count}: {told}{worst}.{force}")
+
+
+def _told(item: Refused) -> str:
+    gate, name = item.gate, Path(item.path).name
+    reason = f"{gate['reason']}; {gate['remedy']}" if gate["reason"] else _shortfall(gate)
+    return f"{name} {gate['verdict']} ({reason}{f'; kept as {item.kept_as}' if item.kept_as else ''})"
+
+
+def _shortfall(gate: dict[str, Any]) -> str:
+    value = "unknown" if gate["value"] is None else f"{gate['value']:.4f}"
+    return f"{gate['figure']} {value}, at least {gate['required']:g} passes"
 
 
 def float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
@@ -108,12 +159,12 @@ def float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
 
 def export_int8(
     float_path: Path, model: onnx.ModelProto, meta: ArtifactMeta, options: Int8Options, say: Callable[[str], None]
-) -> list[Int8Result]:
+) -> Int8Outcome:
     """Write the INT8 files beside the float one; ``model`` is the float graph and ``meta`` its metadata.
 
     say: told each step and each verdict, a line each.
-    Raises VerificationError, with every verdict, where a file failed; files that passed stay, and of a file that failed
-    not even an earlier one stays. Raises InputError where labels or frames cannot be used.
+    Files that pass stay, whatever the others do; of a file that does not pass not even an earlier one stays.
+    Raises InputError where labels or frames cannot be used.
     """
     check_keep_float(model, options.keep_float)
     table = None if options.table is None else CalibrationTable.load(options.table)
@@ -124,7 +175,6 @@ def export_int8(
         print(f"edgedet: {note}", file=sys.stderr)
     if options.labels is not None:
         _refuse_overlap(frames, options.labels, meta.spec)
-    judge = _Judge(float_path, meta, frames, options)
     pixels = [frame.pixels for frame in frames.calibrate]
     quantised = quantise(
         model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, options.observer, say
@@ -134,29 +184,23 @@ def export_int8(
     if find_spec("ai_edge_litert") is None:
         print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
         forms.remove(TFLITE)
-    selector = Selector(float_path, meta, frames.select, options.score, options.threads)
-    chosen = {
-        form.placement: reverted(quantised, form, selector, options.revert, say)
-        for form in forms if form is not TYPED  # the same layers as in the other sparse file
-    }  # fmt: skip
-    written, refused, failed = [], [], False
-    for form in forms:
-        path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
-        result, verdict = _write_and_judge(path, meta, *chosen[form.placement], form, judge, frames, options)
-        say(f"{path}: {verdict.line()}")
-        if result is None:
-            failed = failed or verdict.verdict == FAILED
-            value = "unknown" if verdict.value is None else f"{verdict.value:.4f}"
-            refused.append(f"{path.name} {verdict.verdict}: {verdict.figure} {value}")
-        else:
-            written.append(result)
-    if refused:
-        worst = f"; most is lost in {', '.join(selector.order(quantised)[:NAMED])}" if failed and frames.select else ""
-        hint = "; give more frames of the scene (--calib, --frames) or labels (--data)"
-        raise VerificationError(
-            f"refused and not kept: {'; '.join(refused)}{worst}{hint}, or --force where unverified."
-        )
-    return written
+    with ExitStack() as stack:
+        float_engine = stack.enter_context(closing(open_engine(float_path, options.threads)[1]))
+        selector = Selector(float_engine, meta, frames.select, options.score, options.threads)
+        judge = _Judge(float_engine, meta, frames, options, say)
+        chosen = {}
+        for form in forms:  # NAME_int8_fp16.onnx has the same layers as the other sparse file
+            if form.placement not in chosen:
+                chosen[form.placement] = reverted(quantised, form, selector, options.revert, say)
+        written, refused = [], []
+        for form in forms:
+            path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
+            made = _write_and_judge(path, meta, *chosen[form.placement], form, judge, frames, options)
+            (written if isinstance(made, Int8Result) else refused).append(made)
+            say(f"{path}: {Verdict(**made.gate).line()}")
+    failed = any(item.gate["verdict"] == FAILED for item in refused)
+    worst = selector.order(quantised)[:NAMED] if failed and frames.select else []
+    return Int8Outcome(written, refused, worst)
 
 
 def _refuse_overlap(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> None:
@@ -179,73 +223,100 @@ def _refuse_overlap(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> N
 
 
 def _write_and_judge(
-    path: Path, meta: ArtifactMeta, quantised: Quantised, floats: list[str], form: Form, judge: _Judge,
-    frames: FrameSets, options: Int8Options,
-) -> tuple[Int8Result | None, GateReport]:  # fmt: skip
+    path: Path,
+    meta: ArtifactMeta,
+    quantised: Quantised,
+    floats: list[str],
+    form: Form,
+    judge: _Judge,
+    frames: FrameSets,
+    options: Int8Options,
+) -> Int8Result | Refused:
     """Write one file and judge it; ``floats`` are the layers that went back to float."""
     int8_meta = replace(meta, precision="int8", report={})
     share = quantised.mac_shares[form.placement]
-    try:
-        with atomic_path(path) as temporary:
-            form.write(quantised, int8_meta, temporary)
-            verdict = judge(temporary)
-            report = {
-                "gate": verdict.to_dict(),
-                "frames": frames.report(),
-                "int8_mac_share": share,
-                "recovery": options.recovery,
-                "reverted": floats,
-            }
-            form.write(quantised, replace(int8_meta, report=report), temporary)
-            if not (verdict.verdict == PASSED or (verdict.verdict == UNVERIFIED and options.force)):
-                raise _Refused
-    except _Refused:
+    rejected = path.with_name(f"{path.name}.rejected")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
+        temporary = Path(folder) / path.name
+        form.write(quantised, int8_meta, temporary)
+        verdict = judge(temporary)
+        report = {
+            "gate": verdict.to_dict(),
+            "frames": frames.report(),
+            "int8_mac_share": share,
+            "recovery": options.recovery,
+            "reverted": floats,
+        }
+        passed = verdict.verdict == PASSED or (verdict.verdict == UNSURE and options.force)
         path.unlink(missing_ok=True)  # an earlier export's: it belongs to other weights or frames
-        return None, verdict
-    result = Int8Result(str(path), path.stat().st_size, sha256_of(path), share, verdict.to_dict(), floats)
-    return result, verdict
-
-
-class _Refused(Exception):
-    """Leaves ``atomic_path`` without keeping the file."""
+        rejected.unlink(missing_ok=True)
+        if not passed and not options.keep_rejected:
+            return Refused(str(path), verdict.to_dict(), None)
+        target = path if passed else rejected
+        with atomic_path(target) as whole:
+            form.write(quantised, replace(int8_meta, report=report), temporary)
+            shutil.copyfile(temporary, whole)
+    if not passed:
+        return Refused(str(path), verdict.to_dict(), str(rejected))
+    return Int8Result(str(path), path.stat().st_size, sha256_of(path), share, verdict.to_dict(), floats)
 
 
 class _Judge:
-    """Holds what the float file finds, so that it runs once."""
+    """Judges files on the gate's frames, or on labelled pictures; what the float file detects is measured once."""
 
-    def __init__(self, float_path: Path, meta: ArtifactMeta, frames: FrameSets, options: Int8Options) -> None:
-        self._frames, self._options = frames, options
+    def __init__(
+        self,
+        float_engine: Engine,
+        meta: ArtifactMeta,
+        frames: FrameSets,
+        options: Int8Options,
+        say: Callable[[str], None],
+    ) -> None:
+        self._options, self._meta, self._say = options, meta, say
         self._class_map = match_classes(options.labels, meta.class_names) if options.labels else ()
-        self._found = self._detect(float_path)[0]
-
-    def __call__(self, path: Path) -> GateReport:
-        options = self._options
         if options.labels is None:
-            return compare(self._found, self._detect(path)[0], options.score, options.seed)
-        found = self._detect(path, RUNS[path.suffix])
-        return compare_on_labels(
-            options.labels.images, self._found, found, self._class_map, options.score, options.seed, options.max_drop
+            self._reference = FloatReference(float_engine.infer, meta.spec, spread(frames.gate), options.score, say)
+        else:
+            self._float_detections = self._detect_labelled(float_engine)
+            self._float_ap = self._ap(self._float_detections)
+
+    def __call__(self, path: Path) -> Verdict:
+        options = self._options
+        _, engine = open_engine(path, options.threads)
+        with closing(engine):
+            if options.labels is None:
+                return self._reference.judge(engine.infer, options.seed)
+            runs: list[list[Detections]] = []
+            aps: list[float] = []
+            for seed in range(RUNS[path.suffix]):
+                runs.append(self._detect_labelled(Changed(engine, seed)))
+                aps.append(self._ap(runs[-1]))
+                if is_settled(aps, (1.0 - options.max_drop / 100.0) * self._float_ap):
+                    self._say(f"{path.name}: {len(runs)} of {RUNS[path.suffix]} runs tell enough")
+                    break
+        return verdict_on_labels(
+            options.labels.images,
+            self._float_detections,
+            runs,
+            self._class_map,
+            options.score,
+            options.seed,
+            options.max_drop,
         )
 
-    def _detect(self, path: Path, changes: int = 0) -> list[list[Detections]]:
-        """Return what a file finds in each picture, in one run, or in a run for each change of the pictures."""
-        meta, engine = open_engine(path, self._options.threads)
-        with closing(engine):
-            if self._options.labels is None:
-                frames = with_progress(self._frames.gate, "judging", "frame")
-                return [find(engine.infer, meta.spec, frames, self._options.score * FLOOR_SHARE)]
-            if not changes:
-                return [self._detect_labelled((meta, engine))]
-            return [self._detect_labelled((meta, Changed(engine, seed))) for seed in range(changes)]
+    def _ap(self, detections: list[Detections]) -> float:
+        assert self._options.labels is not None
+        judged = Judged.of(self._options.labels.images, detections, self._class_map)
+        return judged.average_precision(np.ones(len(detections))) or 0.0
 
-    def _detect_labelled(self, model: tuple[ArtifactMeta, Engine]) -> list[Detections]:
+    def _detect_labelled(self, engine: Engine) -> list[Detections]:
         from edgedet.judge.average_precision import detect_images
 
         labels = self._options.labels
         assert labels is not None
-        detector = Detector(model, self._options.threads, LABELS_SCORE_FLOOR)
+        detector = Detector((self._meta, engine), self._options.threads, LABELS_SCORE_FLOOR)
         done, failures = detect_images(detector, with_progress(labels.images, "judging", "image"))
         failures = [*labels.failures, *failures]
         if failures:
             raise InputError(f"{len(failures)} labelled images cannot be judged: {failures[0]}; mend or remove them.")
-        return [found for _, found in done]
+        return [detections for _, detections in done]

@@ -16,37 +16,36 @@ from edgedet.calibration.graph.macs import conv_macs
 from edgedet.calibration.quantise import Quantised, int8_mac_share
 from edgedet.calibration.recovery.revert import fewest, without
 from edgedet.calibration.recovery.sensitivity import Layers, layer_losses
-from edgedet.engines.base import open_engine
+from edgedet.engines.base import Engine, open_engine
 from edgedet.export.int8.files import Form
-from edgedet.judge.agreement import MIN_BOXES, MIN_F1, find, judged
-from edgedet.judge.gate import FLOOR_SHARE, GateReport, compare
-from edgedet.types import Detections, ModelInput
+from edgedet.judge.reference import FloatReference
+from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
+from edgedet.types import ModelInput
 
 MOST = 16  # layers put back at most, by default
-MARGIN = 0.005  # of F1, beyond what the gate wants: its frames are others
+MARGIN = 0.01  # of AP kept, beyond what the gate wants: its frames are others
 PASSES = 2  # frames that every layer's loss is measured on
 
 
 class Selector:
     """Judges files on the select frames, which neither ranges nor the gate saw."""
 
-    def __init__(self, float_path: Path, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float, threads: int):
+    def __init__(
+        self, float_engine: Engine, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float, threads: int
+    ) -> None:
         """``frames`` are the select frames; ``score`` is the threshold that detections count from."""
-        self._meta, self._frames, self._score, self._threads = meta, frames, score, threads
-        self._wanted = self._found(float_path)
+        self._meta, self._frames, self._threads = meta, frames, threads
+        self._reference = FloatReference(float_engine.infer, meta.spec, frames, score)
         self._order: list[str] | None = None
 
-    def _found(self, path: Path) -> list[Detections]:
-        meta, engine = open_engine(path, self._threads)
-        with closing(engine):
-            return find(engine.infer, meta.spec, self._frames, self._score * FLOOR_SHARE)
-
-    def report(self, quantised: Quantised, form: Form) -> GateReport:
-        """Return how well a file of this form agrees with the float file."""
+    def verdict(self, quantised: Quantised, form: Form) -> Verdict:
+        """Return the verdict on a file of this form."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"selected{form.suffix}"
             form.write(quantised, replace(self._meta, precision="int8", report={}), path)
-            return compare(self._wanted, self._found(path), self._score)
+            _, engine = open_engine(path, self._threads)
+            with closing(engine):
+                return self._reference.judge(engine.infer)
 
     def order(self, quantised: Quantised) -> list[str]:
         """Return the layers, the one that costs most in INT8 first, each judged alone; takes a minute for D0."""
@@ -70,15 +69,18 @@ def reverted(
     say:  told, in a line, what was done and why.
     Without a need, without enough boxes in the select frames, or where ``most`` do not help, nothing is put back.
     """
-    before, who = selector.report(quantised, form), form.suffix
+    before, who = selector.verdict(quantised, form), form.suffix
     if before.boxes < MIN_BOXES:
         say(f"{who}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
         return quantised, []
-    wanted, value = MIN_F1 + MARGIN, judged(before.value, before.tight)
-    if before.value is None or value >= wanted or not most:
+    required = MIN_KEPT + MARGIN
+    if before.value is None or before.value >= required or not most:
         return quantised, []
     convs = (quantised.dense if form.placement == "dense" else quantised.sparse).convs
-    say(f"{who}: F1 {value:.4f} on the select frames, {wanted} is wanted: looking for layers to revert to float")
+    say(
+        f"{who}: keeps {before.value:.3f} of AP on the select frames, {required:g} is required: looking for layers to "
+        "revert to float"
+    )
     order = [layer for layer in selector.order(quantised) if layer in convs][:most]
 
     def model_without(layers: Sequence[str]) -> Quantised:
@@ -90,17 +92,16 @@ def reverted(
         return replace(quantised, dense=dense, sparse=sparse, mac_shares=shares)
 
     def value_of(layers: Sequence[str]) -> float:
-        report = selector.report(model_without(layers), form)
-        return judged(report.value, report.tight)
+        return selector.verdict(model_without(layers), form).value or 0.0
 
-    found = fewest(order, value_of, wanted)
-    if found is None:
+    chosen = fewest(order, value_of, required)
+    if chosen is None:
         say(f"{who}: not even without the {len(order)} worst layers: all stay INT8")
         return quantised, []
-    layers, value = found
+    layers, value = chosen
     result = model_without(layers)
     say(
-        f"{who}: back to float: {', '.join(layers)}; F1 {value:.4f} on the select frames, "
+        f"{who}: back to float: {', '.join(layers)}; keeps {value:.3f} of AP on the select frames, "
         f"{100 * result.mac_shares[form.placement]:.1f} % of the MACs stay INT8"
     )
     return result, layers

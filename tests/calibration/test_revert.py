@@ -29,8 +29,7 @@ from edgedet.calibration.recovery.revert import fewest, nodes_of_layer, without
 from edgedet.export.int8.files import TFLITE, Form
 from edgedet.export.int8.revert import reverted
 from edgedet.export.tflite.writer import tflite_from_graph
-from edgedet.judge.agreement import MIN_F1
-from edgedet.judge.gate import GateReport
+from edgedet.judge.verdict import MIN_KEPT, Verdict
 from edgedet.specs import SPECS
 
 D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
@@ -110,14 +109,14 @@ def test_nothing_is_found_where_all_do_not_do() -> None:
 
 
 class _Selector:
-    """Stands in for the select frames: F1 is 1 once SWISHED is float, else ``value``."""
+    """Stands in for the select frames: all of AP is kept once SWISHED is float, else ``value``."""
 
-    def __init__(self, boxes: int = 60, value: float = 0.9) -> None:
+    def __init__(self, boxes: int = 60, value: float = 0.8) -> None:
         self._boxes, self._value = boxes, value
 
-    def report(self, quantised: Quantised, form: Form) -> GateReport:
+    def verdict(self, quantised: Quantised, form: Form) -> Verdict:
         value = self._value if SWISHED in quantised.dense.convs else 1.0
-        return GateReport("", "", "F1", value, None, MIN_F1, 10, self._boxes, 0.4)
+        return Verdict("", "", "", value, None, MIN_KEPT, 10, self._boxes, 0.4)
 
     def order(self, quantised: Quantised) -> list[str]:
         return [GATE, SWISHED, LINEAR]
@@ -135,10 +134,10 @@ def test_export_reverts_until_the_select_frames_pass() -> None:
     assert layers == [GATE, SWISHED]
     assert set(layers).isdisjoint(result.dense.convs)
     assert 0.9 < result.mac_shares["dense"] < 1.0
-    assert f"back to float: {GATE}, {SWISHED}; F1 1.0000" in said[-1]
+    assert f"back to float: {GATE}, {SWISHED}; keeps 1.000 of AP" in said[-1]
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(MIN_F1 + 0.004, [GATE, SWISHED]), (MIN_F1 + 0.006, [])])
+@pytest.mark.parametrize(("value", "wanted"), [(MIN_KEPT + 0.009, [GATE, SWISHED]), (MIN_KEPT + 0.011, [])])
 def test_export_reverts_what_the_gate_might_just_refuse(value: float, wanted: list[str]) -> None:
     said: list[str] = []
     _, layers = reverted(_quantised(), TFLITE, _Selector(value=value), 16, said.append)  # type: ignore[arg-type]

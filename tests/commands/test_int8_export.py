@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from edgedet.calibration import quantise as steps
 from edgedet.calibration.ranges import refine
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
+from edgedet.judge.reference import FloatReference
+from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
 
 INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "1"]
 CLIPS_ASPECT = ["--size", "384x512"]  # no border to compute; the boxes are those of 512 x 512
@@ -37,7 +40,7 @@ def few_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """12 gate frames hold some 75 boxes; at least 85 % of the MACs are INT8 for TensorRT and all for TFLite."""
+    """The gate's first frames hold more than 50 objects; 85 % of the MACs are INT8 for TensorRT, all for TFLite."""
     assert main([*INT8, "--frames", "40", "--out", str(tmp_path), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)["int8"]
     assert [Path(item["path"]).name for item in written] == [demo.MODEL_NAME + suffix for suffix in FILES]
@@ -47,8 +50,10 @@ def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: p
         assert item["int8_mac_share"] >= share
         assert meta.precision == "int8"
         assert meta.report["gate"]["verdict"] == "PASSED"
-        assert meta.report["gate"]["value"] >= 0.97
-        assert meta.report["frames"]["gate"] == 12
+        assert meta.report["gate"]["value"] >= MIN_KEPT
+        assert meta.report["gate"]["boxes"] >= MIN_BOXES
+        assert meta.report["frames"]["calibrate"] == 20
+        assert meta.report["gate"]["images"] <= meta.report["frames"]["gate"] == 36
 
 
 @pytest.mark.usefixtures("few_are_ranked")
@@ -66,8 +71,49 @@ def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest
     """Not even an earlier export's: it would be taken for this one."""
     (tmp_path / f"{demo.MODEL_NAME}_int8.tflite").write_bytes(b"of other weights")
     assert main([*INT8, *SMALL, "--frames", "6", "--out", str(tmp_path)]) == 3
-    assert "UNVERIFIED" in capsys.readouterr().err
+    assert "UNSURE" in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
+
+
+@pytest.mark.usefixtures("few_are_ranked")
+def test_the_files_that_passed_stay_where_another_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the three is told to be unsure: it is kept aside on request, the command says why and exits with 1."""
+    honest = FloatReference.judge
+
+    def judge(self: FloatReference, runner: Callable[..., object], seed: int = 0) -> Verdict:
+        verdict = honest(self, runner, seed)
+        is_tflite = "tflite" in type(runner.__self__).__module__  # type: ignore[attr-defined]
+        fates = (
+            {"verdict": "UNSURE", "reason": "for the test", "remedy": "9 more frames"}
+            if is_tflite
+            else {"verdict": "PASSED", "reason": "", "remedy": ""}
+        )
+        return replace(verdict, **fates)
+
+    monkeypatch.setattr(FloatReference, "judge", judge)
+    command = [*INT8, *SMALL, "--frames", "10", "--out", str(tmp_path), "--keep-rejected", "--json"]
+    assert main(command) == 1
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert [Path(item["path"]).name for item in result["int8"]] == [demo.MODEL_NAME + suffix for suffix in FILES[:2]]
+    (refused,) = result["refused"]
+    rejected = tmp_path / f"{demo.MODEL_NAME}_int8.tflite.rejected"
+    assert (refused["kept_as"], refused["gate"]["verdict"]) == (str(rejected), "UNSURE")
+    assert (
+        f"1 of 3 INT8 files were refused: {demo.MODEL_NAME}_int8.tflite UNSURE (for the test; 9 more frames; "
+        f"kept as {rejected}). --force keeps files whose verdict is UNSURE." in said.err
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"{demo.MODEL_NAME}.onnx", f"{demo.MODEL_NAME}_int8.table.json", rejected.name]
+        + [demo.MODEL_NAME + suffix for suffix in FILES[:2]]
+    )
+    usable = rejected.with_suffix("")
+    rejected.rename(usable)
+    meta, engine = open_engine(usable, threads=1)
+    engine.close()
+    assert meta.report["gate"]["reason"] == "for the test"
 
 
 @pytest.mark.usefixtures("few_are_ranked")
@@ -85,7 +131,7 @@ def test_a_ruined_file_is_refused_and_not_kept(
     monkeypatch.setattr(steps, "table_from_observed", narrow)
     assert main([*INT8, *CLIPS_ASPECT, "--frames", "30", "--revert", "0", "--out", str(tmp_path)]) == 3
     error = capsys.readouterr().err
-    assert error.count(": FAILED: F1") == 3
+    assert error.count(": FAILED: AP kept") == 3
     assert "Traceback" not in error
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
 

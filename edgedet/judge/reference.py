@@ -1,0 +1,76 @@
+"""A float model's detections on some frames, and the verdict on any other model of the same weights. Knows runners.
+
+The exporting machine and the board judge with this. Frames are taken in batches, and no more of them than a sure
+verdict needs.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, Optional, Sequence
+
+from ..specs import DetectorSpec
+from ..types import Detections, ModelInput
+from .pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels, Runner, detections_on, float_runs
+from .verdict import UNSURE, Verdict, verdict_without_labels
+
+BATCH = 32  # frames
+
+
+def spread(frames: Sequence[ModelInput]) -> List[ModelInput]:
+    """Return the frames in an order in which the first BATCH of them are spread over all."""
+    step = max(1, len(frames) // BATCH)
+    return [frame for first in range(step) for frame in frames[first::step]]
+
+
+class FloatReference:
+    """What a float model detects. It is run on a batch of frames when a verdict first needs them."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        spec: DetectorSpec,
+        frames: Sequence[ModelInput],
+        score: float,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """runner: of the float model; frames: in the order in which they are taken, spread over the scene.
+
+        note: takes a line where more frames are taken.
+        """
+        self.frames, self.score = list(frames), score
+        self._runner, self._spec, self._note = runner, spec, note
+        self._runs: Optional[FloatRuns] = None
+        self._labels: Dict[int, PseudoLabels] = {}
+
+    def detections(self, count: int) -> List[Detections]:
+        """Return what the float model detects in the first ``count`` frames."""
+        done = 0 if self._runs is None else len(self._runs.still)
+        if done < count:
+            new = float_runs(self._runner, self._spec, self.frames[done:count], self.score)
+            self._runs = new if self._runs is None else self._runs + new
+        assert self._runs is not None
+        return self._runs.still[:count]
+
+    def labels(self, count: int) -> PseudoLabels:
+        """Return the pseudo-labels of the first ``count`` frames."""
+        if count not in self._labels:
+            self.detections(count)
+            assert self._runs is not None
+            runs = FloatRuns(self._runs.still[:count], [run[:count] for run in self._runs.moved])
+            self._labels[count] = PseudoLabels(runs, self.score)
+        return self._labels[count]
+
+    def judge(self, runner: Runner, seed: int = 0) -> Verdict:
+        """Return the verdict on another model, from as few frames as make it sure, from all where none do.
+
+        Raises ShapeError without frames.
+        """
+        found: List[Detections] = []
+        while True:
+            count = min(len(found) + BATCH, len(self.frames))
+            batch = self.frames[len(found) : count]
+            found += detections_on(runner, self._spec, batch, self.score * FLOOR_SHARE)
+            verdict = verdict_without_labels(self.labels(count), self.detections(count), found, self.score, seed)
+            if verdict.verdict != UNSURE or count == len(self.frames):
+                return verdict
+            self._note(f"not sure with {count} frames ({verdict.reason}): taking more of them")

@@ -1,0 +1,289 @@
+"""Whether an INT8 model may take the float model's place: verdict and figures. Knows detections and labels only.
+
+Without labels the figure is the share of AP that is kept on the float model's own detections (``pseudo_labels``), with
+labels the share of the float model's AP. The limit without labels was chosen on half of the files of a study, and holds
+on the other half: docs/int8.md has the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..postprocess import DEFAULT_SCORE
+from ..types import Detections
+from .agreement import above, agreement_of
+from .labels import LabelledImage
+from .matching import Judged, joined
+from .pseudo_labels import PseudoLabels
+
+PASSED, FAILED, UNSURE = "PASSED", "FAILED", "UNSURE"
+
+MIN_KEPT = 0.90  # of the AP that the float model reaches on pseudo-labels (docs/int8.md)
+MIN_BOXES = 50  # labels; with fewer, one box is more than 2 % and a verdict would be chance
+SURE = 1.0  # standard errors by which the figure must be off the limit
+MAX_DROP_PERCENT = 1.0  # of the float model's AP
+LABELS_SCORE_FLOOR = 0.01  # AP counts what scores more, as effdet's validation does
+LEAST_RUNS, SETTLED = 3, 3.0  # runs over labelled images, and standard errors of their mean, after which it may end
+LEAST_DEVIATION = 0.01  # of AP between runs: three that happen to agree shall not end it (0.01 to 0.02 in the study)
+RESAMPLES, FEW_RESAMPLES = 1000, 100  # of images, with labels and without
+LOW_PERCENTILE = 5.0
+MOST_FRAMES = 1000  # that a remedy asks for; beyond that, labels tell more
+LEAST_PICTURES, MOST_PICTURES = 20, 40  # that a remedy asks labels for
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on an INT8 file, for printing and for the file's metadata.
+
+    verdict:    PASSED, FAILED or UNSURE.
+    reason:     why it is UNSURE, else "".
+    remedy:     what would make it sure, in numbers; "" where it is sure.
+    figure:     what ``value`` is: "AP kept on the float model's detections" or "share of float AP".
+    value:      of the figure; 1.0 keeps all. None where it is undefined.
+    low:        the figure's 5th percentile over resampled images (bootstrap, Efron 1979); None where it is undefined.
+    required:   the least value that passes.
+    images:     number of pictures.
+    boxes:      number of labels in them, or of pseudo-labels.
+    score:      the user's threshold.
+    score_int8: threshold for the INT8 file that keeps the float model's precision, or, without labels, that gives as
+                many boxes (its precision and recall are then equal); None where nothing tells.
+    precision:  of the INT8 file at ``score``, against the labels or the float model's detections; None without boxes.
+    recall:     likewise.
+    f1, tight:  without labels only: F1 against the float model's detections at ``score``, at IoU 0.5 and 0.85.
+    ap_float:   with labels only, COCO's AP.
+    ap_int8:    with labels only.
+    """
+
+    verdict: str
+    reason: str
+    figure: str
+    value: float | None
+    low: float | None
+    required: float
+    images: int
+    boxes: int
+    score: float
+    remedy: str = ""
+    score_int8: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    tight: float | None = None
+    ap_float: float | None = None
+    ap_int8: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """Return the verdict in one line."""
+        parts = [f"{self.figure} {_shown(self.value)}, at least {self.required:.4f} passes"]
+        if self.ap_float is not None and self.ap_int8 is not None:
+            parts[0] = f"AP {self.ap_int8:.4f} of {self.ap_float:.4f}: {parts[0]}"
+        if self.f1 is not None:
+            parts.append(f"F1 {self.f1:.3f}")
+        if self.low is not None:
+            parts.append(f"5th percentile {self.low:.4f}")
+        parts.append(f"{self.boxes} boxes in {self.images} images")
+        if self.score_int8 is not None:
+            effect = (
+                "keeps the float model's precision" if self.ap_float is not None else "finds as many boxes as float"
+            )
+            parts.append(f"score {self.score_int8:.3f} {effect} at {self.score:g}")
+        reason = f" ({self.reason}; {self.remedy})" if self.reason else ""
+        return f"{self.verdict}{reason}: {'; '.join(parts)}"
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+# --- without labels ---------------------------------------------------------------------------------------------
+
+
+def verdict_without_labels(
+    labels: PseudoLabels,
+    float_detections: Sequence[Detections],
+    int8_detections: Sequence[Detections],
+    score: float = DEFAULT_SCORE,
+    seed: int = 0,
+) -> Verdict:
+    """Judge what an INT8 file detects by what the float model does, frame by frame.
+
+    labels: of the same frames. Detections reach down to ``score`` x FLOOR_SHARE.
+    """
+    reference = [above(detections, score) for detections in float_detections]
+    agreement = agreement_of([above(detections, score) for detections in int8_detections], reference)
+    tp, found, expected = agreement.counts.sum(0)
+    images, required = len(reference), MIN_KEPT
+    kept = labels.kept_by(int8_detections)
+    value = _finite(kept(np.ones(images)))
+    draws = _resampled(kept, images, seed, FEW_RESAMPLES)
+    error = float(np.std(draws)) if draws else math.inf
+    reason = remedy = ""
+    if labels.count < MIN_BOXES:
+        reason = f"the float model detects {labels.count} objects in {images} frames, {MIN_BOXES} are needed"
+        remedy = _more_objects(labels.count, images)
+    elif len({detections.scores.tobytes() for detections in reference}) == 1 < images:
+        reason = "the float model detects the same in every frame: it does not look at the picture"
+        remedy = "check the checkpoint"
+    elif value is not None and abs(value - required) < SURE * error:
+        reason = f"{value:.3f} is too near {required:g} for {images} frames: it may be {error:.3f} more or less"
+        remedy = _more_frames(abs(value - required), error, images, labels.count)
+    boxes = len(joined([detections.scores for detections in reference]))
+    return Verdict(
+        verdict=_verdict(reason, value, required),
+        reason=reason,
+        remedy=remedy,
+        figure="AP kept on the float model's detections",
+        value=value,
+        low=float(np.percentile(draws, LOW_PERCENTILE)) if draws else None,
+        required=required,
+        images=images,
+        boxes=labels.count,
+        score=score,
+        score_int8=_score_of_as_many(int8_detections, boxes) if boxes else None,
+        precision=float(tp / found) if found else None,
+        recall=float(tp / expected) if expected else None,
+        f1=agreement.f1,
+        tight=agreement.tight,
+    )
+
+
+def _more_objects(objects: int, images: int) -> str:
+    if not objects:
+        return "give frames that show objects (--calib), or a lower --score"
+    return f"give about {math.ceil(images * (MIN_BOXES / objects - 1.0))} more frames like these, or a lower --score"
+
+
+def _more_frames(distance: float, error: float, images: int, objects: int) -> str:
+    """Errors shrink with the root of the number of frames."""
+    frames = images * ((SURE * error / max(distance, 1e-9)) ** 2 - 1.0)
+    pictures = min(max(math.ceil(2 * MIN_BOXES * images / objects), LEAST_PICTURES), MOST_PICTURES)
+    labels = f"labels for {pictures} pictures (edgedet label, --data)"
+    return labels if frames > MOST_FRAMES else f"give about {math.ceil(frames)} more frames, or {labels}"
+
+
+def _score_of_as_many(detections: Sequence[Detections], boxes: int) -> float | None:
+    """Return the threshold at which there are as many boxes as the float model finds.
+
+    Extra boxes then balance missed ones: against the float model's, precision equals recall. It lies halfway between
+    two scores; None where there are too few boxes.
+    """
+    scores = np.sort(joined([one.scores for one in detections]))[::-1].astype(np.float64)
+    if len(scores) < boxes:
+        return None
+    return float((scores[boxes - 1] + scores[boxes]) / 2) if len(scores) > boxes else float(scores[-1])
+
+
+# --- with labels ------------------------------------------------------------------------------------------------
+
+
+def verdict_on_labels(
+    images: Sequence[LabelledImage],
+    float_detections: Sequence[Detections],
+    int8_runs: Sequence[Sequence[Detections]],
+    class_map: Sequence[int],
+    score: float = DEFAULT_SCORE,
+    seed: int = 0,
+    max_drop_percent: float = MAX_DROP_PERCENT,
+) -> Verdict:
+    """Judge both models' detections, above LABELS_SCORE_FLOOR, by the labels of the same images.
+
+    int8_runs: what the INT8 file detects in each of several runs over the images, each changed a little (``Changed``):
+               its AP is the mean. Other figures are the first run's.
+    class_map: the model's class id for each class of the labels, -1 for labels to leave out (``match_classes``).
+    Raises InputError where the drop allowed is no percentage.
+    """
+    if not 0.0 <= max_drop_percent < 100.0:
+        raise InputError(f"the drop of AP that is allowed lies between 0 and 100 percent; got {max_drop_percent}.")
+    reference = Judged.of(images, float_detections, class_map)
+    runs = [Judged.of(images, detections, class_map) for detections in int8_runs]
+    everything = np.ones(len(images))
+    boxes = int(reference.truths.sum())
+    ap_float, ap_int8 = reference.average_precision(everything), mean_ap(runs, everything)
+
+    def kept(weights: np.ndarray) -> float | None:
+        before, after = reference.average_precision(weights), mean_ap(runs, weights)
+        return after / before if before and after is not None else None
+
+    reason = remedy = ""
+    if boxes < MIN_BOXES:
+        reason, remedy = f"{boxes} labelled boxes, {MIN_BOXES} are needed", "give more labelled images"
+    elif not ap_float:
+        reason, remedy = "the float model's own AP is 0", "check that labels and model name the same classes"
+    required = 1.0 - max_drop_percent / 100.0
+    value = kept(everything)
+    tp, found = runs[0].at_score(score)
+    return Verdict(
+        verdict=_verdict(reason, value, required),
+        reason=reason,
+        remedy=remedy,
+        figure="share of float AP",
+        value=value,
+        low=low_percentile(kept, len(images), seed),
+        required=required,
+        images=len(images),
+        boxes=boxes,
+        score=score,
+        score_int8=runs[0].score_of_precision(*reference.at_score(score)),
+        precision=tp / found if found else None,
+        recall=tp / boxes if boxes else None,
+        ap_float=ap_float,
+        ap_int8=ap_int8,
+    )
+
+
+def is_settled(aps: Sequence[float], required: float) -> bool:
+    """Return whether more runs would hardly move the mean AP across ``required``: a sequential test.
+
+    aps: of the runs so far. True where the mean is SETTLED standard errors away, after LEAST_RUNS.
+    """
+    if len(aps) < LEAST_RUNS:
+        return False
+    deviation = max(float(np.std(aps, ddof=1)), LEAST_DEVIATION * required)
+    return abs(float(np.mean(aps)) - required) > SETTLED * deviation / math.sqrt(len(aps))
+
+
+# --- shared -----------------------------------------------------------------------------------------------------
+
+
+def _verdict(reason: str, value: float | None, required: float) -> str:
+    if reason:
+        return UNSURE
+    return PASSED if value is not None and value >= required else FAILED
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def mean_ap(runs: Sequence[Judged], weights: np.ndarray) -> float | None:
+    """Return the mean AP of several runs over the same images; None without labels."""
+    values = [value for run in runs if (value := run.average_precision(weights)) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def low_percentile(
+    figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int = RESAMPLES
+) -> float | None:
+    """Return the figure's LOW_PERCENTILE over draws of as many images, with replacement.
+
+    ``figure`` is given how often each image was drawn: the same for both models, which makes the comparison paired.
+    """
+    values = _resampled(figure, images, seed, resamples)
+    return float(np.percentile(values, LOW_PERCENTILE)) if values else None
+
+
+def _resampled(figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int) -> list[float]:
+    if not images:
+        return []
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1.0 / images), size=resamples)
+    return [value for weights in draws.astype(np.float64) if (value := _finite(figure(weights))) is not None]
