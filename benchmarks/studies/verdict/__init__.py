@@ -1,0 +1,1 @@
+"""Does the verdict without labels agree with the labels?"""

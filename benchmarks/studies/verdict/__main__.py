@@ -1,0 +1,183 @@
+"""Make INT8 files and keep what they detect.
+
+python -m edgedet.benchmarks.studies.verdict --shared ../shared --cache DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedet.benchmarks.studies.verdict.detections import detect, load, save
+from edgedet.benchmarks.studies.verdict.report import (
+    best_limit,
+    details,
+    folder_of,
+    halves,
+    judged,
+    picture,
+    summary,
+    table,
+)
+from edgedet.benchmarks.studies.verdict.scenes import SCENES, Scene, float_graph, pictures_of
+from edgedet.benchmarks.studies.verdict.variants import Maker, Variant, variants_of
+from edgedet.export.int8.files import SPARSE, TFLITE
+from edgedet.export.onnx_file import write_onnx
+from edgedet.files import write_json
+from edgedet.judge.matching import Judged
+from edgedet.judge.perturbation import MOVES_XY, moved, moved_back
+from edgedet.judge.verdict import MIN_KEPT
+from edgedet.types import Detections
+
+LEDGER = "ledger.jsonl"
+RUNS = {"dense": 3, "sparse": 1}  # over the labelled images, each changed a little
+PASSES = (slice(0, 10), slice(10, 13), slice(13, None))
+
+
+class Bench:
+    """One scene with its float model's detections, measured once."""
+
+    def __init__(self, scene: Scene, shared: Path, cache: Path) -> None:
+        """cache: folder of all scenes."""
+        self.scene, self.cache = scene, folder_of(cache, scene.name)
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.model, self.meta = float_graph(scene, shared)
+        self.pictures = pictures_of(scene, self.meta, shared)
+        other = next(item for item in SCENES if item.data != scene.data)
+        names = _names(other)
+        as_other = replace(self.meta, class_names=names, spec=replace(self.meta.spec, num_classes=len(names)))
+        others = pictures_of(other, as_other, shared)
+        self.maker = Maker(
+            self.model, self.meta.spec, [item.pixels for item in self.pictures.calibrate],
+            [item.pixels for item in others.calibrate],
+        )  # fmt: skip
+        path = self.cache / "float.onnx"
+        write_onnx(self.model, self.meta, path)
+        self._keep("float test", lambda: detect(path, self.pictures.test))
+        self._keep("float judge", lambda: detect(path, self.pictures.judge))
+        for dx, dy in MOVES_XY:
+            self._keep(f"float judge moved {dx} {dy}", partial(self._moved, path, dx, dy))
+        self.float_ap = self._ap(load(self._path("float test")))
+
+    def _moved(self, path: Path, dx: int, dy: int) -> list[Detections]:
+        pictures = self.pictures.judge
+        seen = detect(path, [moved(picture, dx, dy) for picture in pictures])
+        return [moved_back(item, picture, dx, dy) for item, picture in zip(seen, pictures, strict=True)]
+
+    def _path(self, name: str) -> Path:
+        return self.cache / f"{name.replace(' ', '_')}.npz"
+
+    def _keep(self, name: str, measure: Callable[[], Sequence[Detections]]) -> None:
+        path = self._path(name)
+        if not path.exists():
+            save(path, measure())
+
+    def _ap(self, detections: Sequence[Detections]) -> float:
+        matched = Judged.of(self.pictures.labels, detections, self.pictures.class_map)
+        return float(matched.average_precision(np.ones(len(detections))) or 0.0)
+
+    def measure(self, variant: Variant) -> dict[str, object]:
+        """Make a variant's file, keep its detections and return its row."""
+        began_s, cpu_s = time.perf_counter(), time.process_time()
+        with tempfile.TemporaryDirectory() as folder:
+            form = TFLITE if variant.placement == "dense" else SPARSE
+            path = Path(folder) / f"int8{form.suffix}"
+            form.write(self.maker.make(variant), replace(self.meta, precision="int8", report={}), path)
+            made_s = time.process_time() - cpu_s
+            aps = []
+            for seed in range(RUNS[variant.placement]):
+                name = f"{variant.name} test {seed}"
+                self._keep(name, partial(detect, path, self.pictures.test, seed))
+                aps.append(self._ap(load(self._path(name))))
+            self._keep(f"{variant.name} judge", lambda: detect(path, self.pictures.judge))
+        return {
+            "scene": self.scene.name,
+            "variant": variant.name,
+            "placement": variant.placement,
+            "float_ap": self.float_ap,
+            "aps": aps,
+            "kept": float(np.mean(aps)) / self.float_ap,
+            "make_cpu_s": made_s,
+            "cpu_s": time.process_time() - cpu_s,
+            "s": time.perf_counter() - began_s,
+        }
+
+
+def _names(scene: Scene) -> tuple[str, ...]:
+    return ("person",) if scene.data == "street" else ("nine", "ten", "jack", "queen", "king", "ace")
+
+
+def make(shared: Path, cache: Path) -> None:
+    """Make and run the files that the ledger lacks."""
+    import torch
+
+    torch.set_num_threads(1)
+    cache.mkdir(parents=True, exist_ok=True)
+    done = {(row["scene"], row["variant"]) for row in rows_of(cache)}
+    benches: dict[int, Bench] = {}
+    for part in PASSES:
+        for index, scene in enumerate(SCENES):
+            for variant in list(variants_of(index))[part]:
+                if (scene.name, variant.name) in done:
+                    continue
+                if index not in benches:
+                    benches[index] = Bench(scene, shared, cache)
+                row = benches[index].measure(variant)
+                with open(cache / LEDGER, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), file=sys.stderr, flush=True)
+
+
+def rows_of(cache: Path) -> list[dict[str, Any]]:
+    """Return what the ledger holds."""
+    path = cache / LEDGER
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def show(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the Markdown of docs/int8.md."""
+    chosen_on, others = halves(rows)
+    lines = [
+        f"{len(rows)} files; on half of them the best limit is {best_limit(chosen_on):g}, the tool's {MIN_KEPT:g}."
+    ]
+    lines += ["", table(rows), "", "All:", "", summary(rows), "", "The half that the limit was not chosen on:", ""]
+    return "\n".join([*lines, summary(others), "", details(rows), ""])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make files, judge what is kept, or print finished tables."""
+    parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.verdict", description=__doc__)
+    parser.add_argument("--shared", type=Path, metavar="DIR", help="sample data: make files from it")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where ledger and detections are kept")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts on what is kept")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="print the tables of a JSON file")
+    args = parser.parse_args(argv)
+    if args.docs:
+        print(show(json.loads(args.docs.read_text(encoding="utf-8"))["files"]))
+        return 0
+    if args.cache is None:
+        parser.error("--cache DIR or --docs FILE is needed")
+    if args.shared:
+        make(args.shared, args.cache)
+    rows = judged(rows_of(args.cache), args.cache)
+    if args.json:
+        write_json(str(args.json), {"files": rows})
+    if args.picture:
+        picture(rows, MIN_KEPT, args.picture)
+    print(show(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
