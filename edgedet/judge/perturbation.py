@@ -17,7 +17,7 @@ SHARE_CHANGED = 0.001  # of the pixels
 MOVES_XY = ((1, 0), (0, 1), (-1, -1), (-1, 1))  # network pixels
 
 
-class Changed:
+class Changed(Engine):
     """An engine that is shown pictures changed by one grey level in one pixel of a thousand.
 
     A full-INT8 network rounds so often that this moves its AP by a point on a small test set; a mean over several

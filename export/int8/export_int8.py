@@ -192,11 +192,15 @@ def export_int8(
         for form in forms:  # NAME_int8_fp16.onnx has the same layers as the other sparse file
             if form.placement not in chosen:
                 chosen[form.placement] = reverted(quantised, form, selector, options.revert, say)
-        written, refused = [], []
+        written: list[Int8Result] = []
+        refused: list[Refused] = []
         for form in forms:
             path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
             made = _write_and_judge(path, meta, *chosen[form.placement], form, judge, frames, options)
-            (written if isinstance(made, Int8Result) else refused).append(made)
+            if isinstance(made, Int8Result):
+                written.append(made)
+            else:
+                refused.append(made)
             say(f"{path}: {Verdict(**made.gate).line()}")
     failed = any(item.gate["verdict"] == FAILED for item in refused)
     worst = selector.order(quantised)[:NAMED] if failed and frames.select else []

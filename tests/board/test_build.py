@@ -95,15 +95,15 @@ def test_every_recipe_is_tried_and_the_fastest_kept(version, int8: Path, times_m
 
 
 def test_a_faster_engine_that_finds_other_boxes_is_not_kept(int8: Path, times_ms, capsys, monkeypatch):
-    """The second of the network's two convolutions is spoilt in the INT8 files; FP16 comes from the float file."""
+    """The INT8 file's class logits are turned round; FP16 comes from the float file."""
     model = onnx.load(int8)
-    for item in model.graph.initializer:
-        if item.name == "backbone.blocks.0.0.conv_dw.weight.scales":
-            scales = onnx.numpy_helper.to_array(item) * 3
-            item.CopyFrom(onnx.numpy_helper.from_array(scales, item.name))
+    output = next(node for node in model.graph.node if "class_logits" in node.output)
+    output.output[0] = "logits"
+    model.graph.node.append(onnx.helper.make_node("Neg", ["logits"], ["class_logits"], "turned"))
     save_changed(model, int8)
     assert main(["build", str(int8), "--json"]) == 0
-    verdicts = {trial["recipe"]: trial["verdict"] for trial in figures(capsys)["trials"]}
+    trials = figures(capsys)["trials"]
+    verdicts = {trial["recipe"]: trial["verdict"] for trial in trials}
     assert verdicts == {**dict.fromkeys(RECIPES[:3], "FAILED"), "fp16": "PASSED"}
 
 
@@ -259,8 +259,7 @@ def test_a_float_file_becomes_fp16_or_fp32(option: list[str], precision: str, in
     assert left(int8) == ["tiny.engine"]
 
 
-def test_frames_of_the_scene_are_judged_on(int8: Path, capsys, monkeypatch):
-    monkeypatch.setattr(build_tune, "MIN_F1", 0.9)  # random boxes crowd, and move more on some frames
+def test_frames_of_the_scene_are_judged_on(int8: Path, capsys):
     assert main(["build", str(int8), "--no-tune", "--source", str(demo.CLIP), "--json"]) == 0
     assert figures(capsys)["frames"] == 16
     frames = list(build_tune._frames(SPEC, str(demo.CLIP)))
