@@ -49,7 +49,10 @@ def export_model(
     result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms)
     if int8 is not None:
         model, meta = float_model(Path(result.onnx))
-        result = replace(result, int8=export_int8(Path(result.onnx), model, meta, int8, say))
+        outcome = export_int8(Path(result.onnx), model, meta, int8, say)
+        result = replace(result, int8=outcome.written, refused=outcome.refused)
+        if not outcome.written and (error := outcome.error()) is not None:
+            raise error
     if chosen:
         calib = None if int8 is None else int8.calib
         result = replace(

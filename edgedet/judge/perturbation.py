@@ -49,5 +49,6 @@ def moved(picture: ModelInput, dx: int, dy: int) -> ModelInput:
 
 def moved_back(detections: Detections, picture: ModelInput, dx: int, dy: int) -> Detections:
     """Return what was detected in ``moved(picture, dx, dy)``, where it is in the picture itself."""
-    shift = np.array([dx, dy, dx, dy], dtype=np.float32) * np.float32(picture.scale_to_source)
+    scale_xy = np.broadcast_to(np.asarray(picture.scale_to_source, dtype=np.float32), 2)  # one number, or x and y
+    shift = np.tile(scale_xy * np.array([dx, dy], dtype=np.float32), 2)
     return Detections(detections.boxes_xyxy - shift, detections.scores, detections.class_ids)
