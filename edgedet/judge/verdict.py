@@ -1,8 +1,8 @@
 """Whether an INT8 model may take the float model's place: verdict and figures. Knows detections and labels only.
 
 Without labels the figure is the share of AP that is kept on the float model's own detections (``pseudo_labels``), with
-labels the share of the float model's AP. The limit without labels was chosen on half of the files of a study, and holds
-on the other half: docs/int8.md has the table.
+labels the share of the float model's AP. The limit without labels was chosen on the files of a study; docs/int8.md has
+the table, and says where verdict and labels disagree.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _more_frames(distance: float, error: float, images: int, objects: int) -> st
     """Errors shrink with the root of the number of frames."""
     frames = images * ((SURE * error / max(distance, 1e-9)) ** 2 - 1.0)
     pictures = min(max(math.ceil(2 * MIN_BOXES * images / objects), LEAST_PICTURES), MOST_PICTURES)
-    labels = f"labels for {pictures} pictures (edgedet label, --data)"
+    labels = f"labels for {pictures} pictures (--data)"
     return labels if frames > MOST_FRAMES else f"give about {math.ceil(frames)} more frames, or {labels}"
 
 
