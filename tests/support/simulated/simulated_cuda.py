@@ -93,6 +93,7 @@ def pycuda_driver() -> ModuleType:
         def synchronize(self):
             in_context()
             if fault() == "lost":
+                del self  # pycuda's method is C++: the error's traceback has no frame that would keep the stream
                 raise LaunchError("cuStreamSynchronize failed: unspecified launch failure")
             self._queue.wait()
 
