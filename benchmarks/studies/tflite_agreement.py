@@ -27,12 +27,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import interpreter_of
 from edgedet.benchmarks.studies.tflite_plan import plan_of, reference_of
 from edgedet.calibration.placement.plan import CENTRED, DensePlan
 from edgedet.engines.tflite_file import read_trailer
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError, require
+from edgedet.export.onnx_file import write_onnx
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.files import atomic_path, write_json
 from edgedet.preprocess import Preprocessor
@@ -197,9 +198,8 @@ def _write_reference(dense: onnx.ModelProto, meta: ArtifactMeta, path: Path) -> 
     model.CopyFrom(dense)
     names = tuple(value.name for value in model.graph.output)
     meta = replace(meta, outputs=names, input_layout="uint8 NHWC BGR", report={})
-    helper.set_model_props(model, {META_KEY: meta.to_json()})
     with atomic_path(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+        write_onnx(model, meta, temporary)
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ pytest.importorskip("flatbuffers", reason="needs the tflite extra")
 pytest.importorskip("onnxruntime", reason="runs the reference")
 cv2 = pytest.importorskip("cv2", reason="reads the picture")
 
-import onnx
 from models import (
     random_network,
     random_pixels,
@@ -33,6 +32,7 @@ from edgedet.benchmarks.studies.tflite_agreement import (
 from edgedet.benchmarks.studies.tflite_plan import plan_of
 from edgedet.calibration.placement.emit import dense_graph
 from edgedet.engines.base import open_engine
+from edgedet.export.onnx_file import write_onnx
 from edgedet.export.tflite.writer import tflite_from_graph, write_tflite
 from edgedet.specs import SPECS, DetectorSpec
 
@@ -99,7 +99,7 @@ def test_the_command_compares_the_shipped_file_and_writes_a_reference_that_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, pixels = graph_of(random_network(D0)), random_pixels(D0)
-    onnx.save(model, tmp_path / "d0.onnx")
+    write_onnx(model, meta_of(D0), tmp_path / "d0.onnx")
     write_tflite(model, meta_of(D0), tmp_path / "d0_int8.tflite", plan_for(model, D0, pixels))
     cv2.imwrite(str(tmp_path / "picture.png"), pixels[0])
     reference = tmp_path / "d0_dense.onnx"

@@ -175,7 +175,7 @@ def test_lite_models_of_automl_bring_their_own_normalisation():
     assert converted.spec_changes["std_rgb"] == (128 / 255,) * 3
     assert converted.spec_changes["fill_rgb"] == (127, 127, 127)
     assert converted.spec_changes["aspect_ratios"] == EXACT_RATIOS
-    assert set(converted.models) == {name for name in SPECS if "lite" in name}
+    assert set(converted.models) == {name for name in SPECS if "tf_efficientdet_lite" in name}
 
 
 def test_a_backbone_that_is_no_efficientnet_is_named():

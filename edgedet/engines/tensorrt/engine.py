@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -78,11 +78,10 @@ class _Loaded:
         self.lost = False
 
     def free(self) -> None:
-        """Free all; a GPU that failed is not asked to, it would only fail again."""
-        if self.lost:
-            return
-        self.free_plan()
-        self.cuda.close()
+        """Free all. Of a GPU that failed, what it still frees: the error that matters was raised already."""
+        with suppress(*((DeviceError,) if self.lost else ())):
+            self.free_plan()
+            self.cuda.close()
 
     def free_plan(self) -> None:
         """Free what TensorRT made, in the context that it was made in."""

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import simulated_cuda
 import trt_api
-from simulated_driver import STREAMS, VIOLATIONS, Stream
+from simulated_driver import STREAMS, VIOLATIONS, Stream, forget_binding
 from trt_models import SPEC, simulate, write_models
 
 from edgedet import demo
@@ -183,6 +183,7 @@ def test_a_context_is_not_seen_by_another_thread(monkeypatch, tmp_path: Path):
 
 @pytest.fixture(autouse=True)
 def nothing_is_freed_without_a_context():
+    forget_binding()  # an earlier test of this thread may have bound the device
     VIOLATIONS.clear()
     yield
     gc.collect()

@@ -38,6 +38,11 @@ def bind() -> None:
     _DEPTH.value = max(depth(), 1)
 
 
+def forget_binding() -> None:
+    """Leave this thread without a context, as a new one begins."""
+    _DEPTH.value = 0
+
+
 def depth() -> int:
     return getattr(_DEPTH, "value", 0)
 
