@@ -94,7 +94,14 @@ def count_instructions(env: Path, cpu: str, paths: Sequence[Path]) -> list[int]:
     if not (emulator.is_file() and plugin.is_file()):
         raise InputError(f"{env} has no counting emulator: scripts/make_aarch64_env.sh {env} --count makes it.")
     # A fixed environment: its length moves the guest's stack, whose alignment changes the number of instructions.
-    environment = {"CPU": cpu, "QEMU": str(emulator), "QEMU_OPTIONS": f"-plugin {plugin}", "PATH": os.defpath}
+    # Python hashes strings by a seed of its own in each process, which changes how many places of a table it looks at.
+    environment = {
+        "PYTHONHASHSEED": "0",
+        "CPU": cpu,
+        "QEMU": str(emulator),
+        "QEMU_OPTIONS": f"-plugin {plugin}",
+        "PATH": os.defpath,
+    }
     fixed_addresses = [shutil.which("setarch") or "setarch", "-R"]
     command = [*fixed_addresses, str(env / "python"), "-c", GUEST, str(WARM_UPS), *map(str, paths)]
     done = subprocess.run(command, env=environment, cwd=env, capture_output=True, text=True, check=False)
