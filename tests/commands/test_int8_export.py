@@ -75,6 +75,7 @@ def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_are_ranked")
 def test_the_files_that_passed_stay_where_another_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -116,6 +117,7 @@ def test_the_files_that_passed_stay_where_another_is_refused(
     assert meta.report["gate"]["reason"] == "for the test"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_are_ranked")
 def test_a_ruined_file_is_refused_and_not_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,11 @@ from edgedet.specs import SPECS
 
 TOLERANCE = 1e-4  # of the largest magnitude
 STRUCTURES = [name for name in SPECS if not name.endswith("_ap")]  # AdvProp models differ in normalisation only
-LARGE = ("tf_efficientdet_d6", "tf_efficientdet_d7", "tf_efficientdet_d7x")  # half a minute each
+# Ten seconds to half a minute each.
+LARGE = tuple(f"tf_efficientdet_{size}" for size in ("d4", "d5", "d6", "d7", "d7x")) + (
+    "efficientdet_d4",
+    "efficientdet_d5",
+)
 CLASSES = 3
 SENSITIVITY = 0.1  # another picture must change outputs by this much, or agreement on one proves nothing
 

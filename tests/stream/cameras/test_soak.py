@@ -142,6 +142,7 @@ def quiet(monkeypatch):
     monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
 
 
+@pytest.mark.slow
 def test_five_thousand_frames_and_ten_faults(tmp_path, quiet):
     judge(soak(tmp_path, 5000, 10), tmp_path, 5000, 10)
 
