@@ -10,9 +10,8 @@ from .errors import ShapeError, require
 from .specs import DetectorSpec
 from .types import ModelInput, Scale
 
-HALVED_FROM = (
-    2.0  # a picture that is this many times the model's input is halved first (docs/decisions/0015-resizing.md)
-)
+# A picture that is this many times the model's input is halved first (docs/decisions/0015-resizing.md).
+HALVED_FROM = 2.0
 
 
 class Preprocessor:

@@ -6,10 +6,11 @@ Knows no TensorRT. A pointer or handle is an int here, as TensorRT's Python bind
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Callable, ContextManager, Iterator, List, Tuple
 
 import numpy as np
 
@@ -44,40 +45,39 @@ class Gpu:
     integrated: bool
 
 
-class Cuda:
+class Cuda(ABC):
     """One stream on device 0. The two ways to CUDA below fill in what differs."""
 
     stream: int
     package: str
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    @abstractmethod
+    def current(self) -> ContextManager[None]:
         """Make the device's context that of this thread within the block; an error inside becomes a DeviceError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gpu(self) -> Gpu:
         """Describe the device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def buffer(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> Buffer:
         """Return new memory; raises DeviceError where there is not enough."""
-        raise NotImplementedError
 
+    @abstractmethod
     def upload(self, buffer: Buffer) -> None:
         """Queue the copy of the host's bytes to the device; nothing to do for mapped memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def download(self, buffer: Buffer) -> None:
         """Queue the copy of the device's bytes to the host; nothing to do for mapped memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait until the stream is empty."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Free buffers and stream."""
-        raise NotImplementedError
 
 
 def open_cuda() -> Cuda:
