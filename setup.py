@@ -31,6 +31,7 @@ BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8"]
 WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
 SERVE = ["pyzmq>=25"]
+COMPLETION = ["shtab>=1.7"]  # the last one of Python 3.8 is 1.7.1
 DEV = [
     "pytest>=8",
     "pytest-timeout>=2.3",
@@ -66,9 +67,10 @@ setup(
         "web": WEB,
         "serve": SERVE,
         "record": RECORD,
-        "dev": sorted({*EXPORT, *BENCH, *WEB, *RECORD, *SERVE, *DEV}),
+        "completion": COMPLETION,
+        "dev": sorted({*EXPORT, *BENCH, *WEB, *RECORD, *SERVE, *COMPLETION, *DEV}),
         "all": sorted(
-            {*EXPORT, *BENCH, *WEB, *RECORD, *SERVE}
+            {*EXPORT, *BENCH, *WEB, *RECORD, *SERVE, *COMPLETION}
         ),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )

@@ -59,9 +59,14 @@ def _overview() -> argparse.ArgumentParser:
         epilog="commands:\n" + "\n".join(lines) + "\n\n`edgedet COMMAND --help` shows the options and an example.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"edgedet {__version__}")
+    _add_options(parser)
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"edgedet {__version__}")
+    parser.add_argument("--print-completion", metavar="SHELL", help="print a completion script: bash, zsh, fish, tcsh")
 
 
 def _run_command(name: str, argv: List[str]) -> int:
@@ -78,6 +83,21 @@ def _run_command(name: str, argv: List[str]) -> int:
     may_fail = getattr(args, "on_write_error", "stop") == "go-on"
     check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())), may_fail)
     return int(module.run(args))
+
+
+def _print_completion(shell: str) -> None:
+    """Print what completes every command in a shell: it needs the options of all, so it imports them all."""
+    from .completion import complete_files, completion_script
+
+    parser = argparse.ArgumentParser(prog="edgedet")
+    _add_options(parser)
+    commands = parser.add_subparsers()
+    for name, (path, text) in COMMANDS.items():
+        module = import_module(path)
+        command = commands.add_parser(name, help=text)
+        module.add_arguments(command)
+        complete_files(command, (*getattr(module, "INPUTS", ()), *getattr(module, "OUTPUTS", ())))
+    print(completion_script(parser, shell))
 
 
 def _names(args: argparse.Namespace, attributes: Iterable[str]) -> Iterator[Union[str, Path]]:
@@ -122,7 +142,10 @@ def _run(argv: List[str]) -> int:
         parser = _overview()
         if argv and not argv[0].startswith("-"):
             parser.error(f"unknown command {argv[0]!r}; choose from {', '.join(COMMANDS)}")
-        parser.parse_args(argv)
+        args = parser.parse_args(argv)
+        if args.print_completion is not None:
+            _print_completion(args.print_completion)
+            return 0
         if not argv:
             print(_FIRST_COMMANDS, file=sys.stderr)
             return 2

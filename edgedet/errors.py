@@ -104,6 +104,7 @@ _PIP = {
     "tornado": "pip install 'edgedet[web]'",
     "zmq": "pip install 'edgedet[serve]'",
     "prometheus_client": "pip install 'edgedet[web]'",
+    "shtab": "pip install 'edgedet[completion]'",
     "av": "pip install 'edgedet[record]'",
 }
 

@@ -18,8 +18,8 @@ from edgedet.benchmarks.latency.sustain import Sustained, Window
 from edgedet.benchmarks.profile.profile import GroupCost, Profile
 from edgedet.errors import InputError
 from edgedet.files import read_text
+from edgedet.schemas import SCHEMAS
 
-SCHEMA = 2  # of the JSON
 HINT = "give the file of `edgedet bench --json FILE`"
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def json_from_result(result: BenchResult) -> dict[str, Any]:
     items["conditions"] = asdict(result.conditions)
     items["models"] = [_json_from_model(row) for row in result.models]
     del items["edgedet"], items["device"]
-    return {"schema": SCHEMA, "edgedet": result.edgedet, **asdict(result.device), **items}
+    return {"schema": SCHEMAS["bench"], "edgedet": result.edgedet, **asdict(result.device), **items}
 
 
 def _json_from_model(row: ModelResult) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def _json_from_model(row: ModelResult) -> dict[str, Any]:
 
 def result_from_json(items: Mapping[str, Any]) -> BenchResult:
     """Return the result that was written as JSON, also by an earlier version; raises InputError where it is none."""
-    if items.get("schema") != SCHEMA:
-        raise InputError(f"it is of schema {items.get('schema')}, not {SCHEMA}")
+    if items.get("schema") != SCHEMAS["bench"]:
+        raise InputError(f"it is of schema {items.get('schema')}, not {SCHEMAS['bench']}")
     try:
         conditions = items["conditions"]
         readings = {name: BeforeAfter(**conditions[name]) for name in ("clocks_mhz", "gpu_mhz", "temperatures_c")}

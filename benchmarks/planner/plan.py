@@ -15,8 +15,6 @@ from edgedet.benchmarks.planner.measured import estimate_from, read_own_board, t
 from edgedet.engines.table import engine_named
 from edgedet.errors import InputError
 
-SCHEMA = 1  # of plan_figures
-
 
 @dataclass(frozen=True)
 class PlanRequest:
@@ -163,7 +161,6 @@ def json_from_plan(plan: Plan) -> dict[str, Any]:
     """Return what ``--json`` writes; docs/planning.md says what each figure means."""
     choice = plan.choice
     return {
-        "schema": SCHEMA,
         "edgedet": __version__,
         "title": plan.title,
         "board": plan.board,

@@ -17,8 +17,8 @@ from ..benchmarks.models.family_files import FamilyFile, list_files
 from ..engines.base import check_threads, default_threads
 from ..engines.table import PRECISIONS, PUBLIC_ENGINES
 from ..errors import InputError, PartialFailure, require
-from ..files import write_json
 from ..postprocess import logit_of
+from ..schemas import write_figures
 from .options import add_labelled_data, add_score, check_at_least, text_stream
 
 DESCRIPTION = (
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
         write_page(result, args.html)
         print(f"wrote {args.html}", file=text)
-    write_json(args.json or "-", json_from_result(result))  # without --json it follows the table
+    write_figures("bench", args.json or "-", json_from_result(result))  # without --json it follows the table
     failures = result.failures
     if failures:
         raise PartialFailure(f"{len(failures)} failed, {len(result.models)} models measured: {'; '.join(failures)}.")
@@ -121,7 +121,7 @@ def _compare(args: argparse.Namespace) -> int:
     if words[0] != "compare" or len(words) != 3:
         raise InputError(f"expected `edgedet bench compare A.json B.json`; got {' '.join(words)!r} before the options.")
     comparison = compare_files(Path(words[1]), Path(words[2]), text_stream(args.json))
-    write_json(args.json, asdict(comparison))
+    write_figures("bench compare", args.json, asdict(comparison))
     return 0
 
 

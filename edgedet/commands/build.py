@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..board.build import BuildRequest, build_model
 from ..errors import InputError
-from ..files import write_json
 from ..postprocess import logit_of
+from ..schemas import write_figures
 from .options import add_json, add_score, text_stream
 
 DESCRIPTION = (
@@ -60,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--workspace wants megabytes from 1 up; got {request.workspace_mb}.")
     logit_of(request.score)
     text = text_stream(json_target)
-    write_json(json_target, build_model(request, lambda line: print(line, file=text)))
+    write_figures("build", json_target, build_model(request, lambda line: print(line, file=text)))
     return 0

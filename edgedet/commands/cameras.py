@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Dict, List
 
 from ..errors import require
-from ..files import write_json
+from ..schemas import write_figures
 from ..stream.cameras.devices import board_model
 from ..stream.cameras.v4l2 import Device, list_devices
 from .options import add_json, text_stream
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if not devices and not csi:
         print("no camera on this machine: is one plugged in (lsusb), and may this user see it?", file=text)
     print("Network cameras are not listed: name them by URL (docs/cameras.md).", file=text)
-    write_json(args.json, {"v4l2": [asdict(device) for device in devices], "csi": csi})
+    write_figures("cameras", args.json, {"v4l2": [asdict(device) for device in devices], "csi": csi})
     return 0
 
 

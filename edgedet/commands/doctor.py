@@ -9,8 +9,8 @@ from typing import Dict, List, TextIO
 from ..board.doctor import Report
 from ..board.probe import PROBES, Probe
 from ..board.this_machine import examine_machine, report_figures
-from ..files import write_json
 from ..machine import Machine
+from ..schemas import write_figures
 from .options import add_json, text_stream
 
 DESCRIPTION = (
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the report; return 0 where a model can run, 1 where none can."""
     report = examine_machine()
     print_report(report, text_stream(args.json))
-    write_json(args.json, report_figures(report))
+    write_figures("doctor", args.json, report_figures(report))
     return 0 if report.runs else NOTHING_RUNS
 
 

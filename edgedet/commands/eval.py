@@ -12,11 +12,12 @@ from typing import Any, Dict, Optional
 from ..detector import ORIGINAL
 from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
-from ..files import sha256_of, write_json
+from ..files import sha256_of
 from ..judge.average_precision import FIGURES, SCORE_FLOOR
 from ..judge.evaluate import Evaluation, evaluate, failure_line
 from ..judge.labels import read_dataset
 from ..postprocess import MAX_BOXES
+from ..schemas import write_figures
 from .options import add_json, add_labelled_data, add_threads, check_at_least, text_stream
 
 DESCRIPTION = "Measure a model file's average precision (AP) on labelled images, by pycocotools."
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation = evaluate(options.model, dataset, options.threads, options.soft_nms, _print_note, nms)
     _print(options, evaluation)
     if options.json:
-        write_json(options.json, _figures(options, evaluation))
+        write_figures("eval", options.json, _figures(options, evaluation))
     if evaluation.failures:
         raise PartialFailure(failure_line(evaluation.failures, evaluation.accuracy.images))
     return 0

@@ -14,7 +14,8 @@ from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
 from ..export.checkpoints.open_weights import DEMO, WeightsChoice, open_weights, stem_of
 from ..export.export_onnx import PACKAGES, ExportResult, export_onnx
-from ..files import MODELS_FOLDER, write_json
+from ..files import MODELS_FOLDER
+from ..schemas import write_figures
 from ..specs import PHI
 from .options import (
     add_class_names,
@@ -180,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
         result = replace(result, engine=_build_engine(result, options.calib, options.score, text))
     if options.targets:
         result = replace(result, targets=_write_targets(result, options, name, text))
-    write_json(options.json, asdict(result))
+    write_figures("export", options.json, asdict(result))
     if failure is not None:
         raise failure
     if options.engine and result.engine is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import InputError, require
 from ..export.checkpoints.import_checkpoint import ImportResult, import_checkpoint
 from ..export.checkpoints.training import training_from
-from ..files import write_json
+from ..schemas import write_figures
 from .options import add_class_names, add_json, add_training, add_variant, count_of, text_stream
 
 DESCRIPTION = "Turn a checkpoint of effdet, zylo117 or google/automl into edgedet's own .safetensors file."
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     training = training_from(options.anchor_ratios, options.anchor_scales, options.project)
     result = import_checkpoint(options.checkpoint, options.output, options.variant, options.names, training)
     _print(options, result)
-    write_json(options.json, asdict(result))
+    write_figures("import", options.json, asdict(result))
     return 0
 
 

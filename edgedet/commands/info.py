@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, List, Optional, TextIO
 
 from ..engines.table import model_suffixes
-from ..files import write_json
 from ..info.info import Info, info_of
+from ..schemas import write_figures
 from .options import add_json, add_variant, text_stream
 
 DESCRIPTION = (
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the rows of a file's contents."""
     info = info_of(args.file, args.variant, _load_checkpoint)
     _print(info, text_stream(args.json))
-    write_json(args.json, asdict(info))
+    write_figures("info", args.json, asdict(info))
     return 0
 
 

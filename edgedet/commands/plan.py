@@ -9,7 +9,7 @@ from ..benchmarks.planner.boards import read_boards
 from ..benchmarks.planner.plan import PlanRequest, json_from_plan, make_plan
 from ..benchmarks.planner.print_plan import print_plan
 from ..errors import InputError, require
-from ..files import write_json
+from ..schemas import write_figures
 from .options import add_json, text_stream
 
 DESCRIPTION = "Say which variant, precision and size fits a board and a time budget, how fast it should be, how surely."
@@ -77,5 +77,5 @@ def run(args: argparse.Namespace) -> int:
 
         write_picture(plan, args.picture)
         print(f"wrote {args.picture}", file=text)
-    write_json(args.json, json_from_plan(plan))
+    write_figures("plan", args.json, json_from_plan(plan))
     return 0

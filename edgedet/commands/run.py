@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
 from ..detector import Detector
 from ..errors import PartialFailure, SourceError
-from ..files import write_json
 from ..runner.run import RunOptions, RunResult, run_detection
+from ..schemas import write_figures
 from ..stream.loop import RunSummary
 from ..stream.progress import Progress
 from ..types import CameraStats, FrameResult
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if summary.failures and not summary.frames:
         raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))
     _print(options, result, boxes, text)
-    write_json(args.json, {**_figures(options, result), "boxes": dict(boxes.most_common())})
+    write_figures("run", args.json, {**_figures(options, result), "boxes": dict(boxes.most_common())})
     if result.signum:
         return 128 + result.signum
     if summary.failures:

@@ -8,7 +8,8 @@ from pathlib import Path
 from ..board.selftest import SUSTAINED_S, figures_of, run_selftest
 from ..board.tune import INT8_SUFFIX
 from ..errors import InputError, PartialFailure
-from ..files import MODELS_FOLDER, write_json
+from ..files import MODELS_FOLDER
+from ..schemas import write_figures
 from .options import text_stream
 
 DESCRIPTION = (
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--seconds wants a number from 0 up; got {args.seconds}.")
     text = text_stream(args.json)
     steps = run_selftest(args.model or _newest_int8(), args.seconds, lambda line: print(line, file=text))
-    write_json(args.json, figures_of(steps))
+    write_figures("selftest", args.json, figures_of(steps))
     failed = [step.name for step in steps if not step.ok]
     if args.json != "-":
         print(f"wrote {args.json}: please send it with a report, also where a step failed")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..errors import InputError, require
 from ..export.int8.sensitivity import Sensitivity, SensitivityOptions, measure_sensitivity
-from ..files import write_json
 from ..postprocess import logit_of
+from ..schemas import write_figures
 from .options import add_json, add_scene, add_score, add_threads, text_stream
 
 DESCRIPTION = "Find the layers that lose most in INT8: each alone, by signal to noise; the worst ten by detections."
@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
 
         draw_losses(result.losses, args.picture)
         print(f"drew {args.picture}", file=text_stream(args.json))
-    write_json(args.json, {"model": str(options.model), "layers": [asdict(loss) for loss in result.losses]})
+    write_figures(
+        "sensitivity", args.json, {"model": str(options.model), "layers": [asdict(loss) for loss in result.losses]}
+    )
     return 0
 
 

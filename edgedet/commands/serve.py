@@ -10,8 +10,8 @@ from typing import Optional
 
 from ..detector import Detector
 from ..errors import InputError, require
-from ..files import write_json
 from ..postprocess import logit_of
+from ..schemas import write_figures
 from ..serve.frigate_zmq import PIXEL_FORMATS, FrigateAnswers, check_endpoint, serve_frigate
 from ..stream.stop import Stop
 from .options import add_json, add_score, add_threads, text_stream
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         summary = serve_frigate(options.endpoint, answers, stop, say_where)
     times = "" if summary.p50_ms is None else f", {summary.p50_ms:.1f} ms each (99 %: {summary.p99_ms:.1f} ms)"
     print(f"served {summary.pictures} pictures{times}; {summary.refused} messages refused", file=text)
-    write_json(options.json, asdict(summary))
+    write_figures("serve", options.json, asdict(summary))
     return 0
 
 
