@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from ..types import FrameResult
+from .history import STEPS, History
 
 BOUNDS_MS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)  # three a factor 5
 RECENT = 300  # results that the page's percentiles and histograms are of
@@ -58,9 +59,10 @@ class CameraFigures:
         self.now: Dict[int, int] = {}  # class id -> detections in the newest frame
         self.totals: Counter[int] = Counter()  # class id -> detections since the start
         self.ages = Histogram()
+        self.history = History()
         self._times_s: Deque[float] = deque()
 
-    def note(self, result: FrameResult, now_s: float) -> None:
+    def note(self, result: FrameResult, now_s: float, uptime_s: float) -> None:
         """Take one result."""
         self.frames += 1
         self.result_s = now_s
@@ -68,6 +70,7 @@ class CameraFigures:
         self.totals.update(self.now)
         if result.age_ms is not None:
             self.ages.note(result.age_ms)
+        self.history.note(uptime_s, result.age_ms, self.now)
         self._times_s.append(now_s)
         self._forget(now_s)
 
@@ -98,7 +101,9 @@ class Figures:
     def note(self, result: FrameResult) -> None:
         """Take one result."""
         with self._lock:
-            self._cameras.setdefault(result.frame.camera, CameraFigures()).note(result, self._clock())
+            now_s = self._clock()
+            camera = self._cameras.setdefault(result.frame.camera, CameraFigures())
+            camera.note(result, now_s, now_s - self._started_s)
             for stage, ms in result.timings_ms.items():
                 self._stages.setdefault(stage, Histogram()).note(ms)
 
@@ -126,6 +131,13 @@ class Figures:
             "total": self._named(totals),
             "age": summary_of(ages_ms) if ages_ms else None,
         }
+
+    def history(self, name: str, steps: int = STEPS) -> Dict[str, Any]:
+        """Return the camera's last complete steps as ``History.columns`` does, "boxes" by class name."""
+        with self._lock:
+            columns = self._cameras.get(name, CameraFigures()).history.columns(self.uptime_s(), steps)
+        columns["boxes"] = {self._class_names[class_id]: values for class_id, values in columns["boxes"].items()}
+        return columns
 
     def stages(self) -> Dict[str, Dict[str, Any]]:
         """Return the last times of each stage."""

@@ -10,7 +10,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Sequence, Tuple
+from typing import Callable, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from ..types import FrameResult
 
 PICTURES_PER_S = 10.0  # of one camera at most, for all viewers together; each takes 2.5 ms of a PC's core at 1280x720
 LONGEST_SIDE_PX = 1280  # of a picture on the page; a larger one costs the board more than a viewer sees
+PREVIEW_PX = 480  # of one among several
+PREVIEWS_PER_S = 4.0
 JPEG_QUALITY = 80  # of 100: half the bytes of 95, and boxes stay sharp
 
-EncodePicture = Callable[[FrameResult], bytes]
+EncodePicture = Callable[[FrameResult, int], bytes]  # the int is the longest side in pixels
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ class Picture:
     jpeg: bytes
 
 
-def jpeg_of(result: FrameResult, class_names: Sequence[str]) -> bytes:
-    """Return the frame with its boxes as JPEG, no side longer than LONGEST_SIDE_PX."""
+def jpeg_of(result: FrameResult, class_names: Sequence[str], longest_px: int = LONGEST_SIDE_PX) -> bytes:
+    """Return the frame with its boxes as JPEG, no side longer than ``longest_px``."""
     cv2 = require("cv2", "--web")
     bgr, found = result.frame.bgr, result.detections
-    shrink = LONGEST_SIDE_PX / max(bgr.shape[:2])
+    shrink = longest_px / max(bgr.shape[:2])
     if shrink < 1:
         size_wh = (max(1, round(bgr.shape[1] * shrink)), max(1, round(bgr.shape[0] * shrink)))
         bgr = cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA)
@@ -53,10 +55,13 @@ class Pictures:
     encoded: pictures made so far.
     """
 
-    def __init__(self, encode: EncodePicture, pictures_per_s: float = PICTURES_PER_S) -> None:
+    def __init__(
+        self, encode: EncodePicture, longest_px: int = LONGEST_SIDE_PX, pictures_per_s: float = PICTURES_PER_S
+    ) -> None:
         """Start without a picture; ``encode`` is called in a thread of its own."""
         self.encoded = 0
         self._encode_one = encode
+        self._longest_px = longest_px
         self._interval_s = 1.0 / pictures_per_s
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Future[None] = self._loop.create_future()
@@ -80,16 +85,25 @@ class Pictures:
 
     async def after(self, camera: str, number: int) -> Picture:
         """Return the camera's newest picture, once there is one with a higher number."""
+        return (await self.after_each({camera: number}))[1]
+
+    async def after_each(self, numbers: Mapping[str, int]) -> Tuple[str, Picture]:
+        """Return the newest picture of one of several cameras, once one has a higher number than is given here.
+
+        numbers: camera -> number of the picture that was taken last. The longest ago comes first.
+        """
         self._waiting += 1  # before looking, so that ``put`` wakes whoever looked too early
         try:
-            while self._newest_number(camera) <= number:
+            while not any(self._newest_number(camera) > number for camera, number in numbers.items()):
                 await asyncio.shield(self._news)
         finally:
             self._waiting -= 1
+        newer = [camera for camera, number in numbers.items() if self._newest_number(camera) > number]
+        camera = min(newer, key=lambda name: numbers[name])
         picture = await self._picture(camera)
-        while picture.number <= number:
+        while picture.number <= numbers[camera]:
             picture = await self._picture(camera)
-        return picture
+        return camera, picture
 
     def close(self) -> None:
         """End the thread."""
@@ -110,7 +124,7 @@ class Pictures:
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         self._began_s[camera] = time.monotonic()
         number, result = self._newest[camera]
-        jpeg = await self._loop.run_in_executor(self._thread, self._encode_one, result)
+        jpeg = await self._loop.run_in_executor(self._thread, self._encode_one, result, self._longest_px)
         self.encoded += 1
         return Picture(number, jpeg)
 

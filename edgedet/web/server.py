@@ -18,7 +18,7 @@ from ..stream.outputs.sinks import Write
 from ..stream.overlap import lower_priority
 from ..types import FrameResult
 from .guard import Guard, Place
-from .pictures import Pictures
+from .pictures import PREVIEW_PX, PREVIEWS_PER_S, Pictures
 from .site import Site
 from .subject import Subject
 
@@ -48,6 +48,7 @@ def web_server(place: Place, guard: Guard, subject: Subject, report: Callable[[s
     def write(result: FrameResult) -> None:
         subject.figures.note(result)
         server.pictures.put(result)
+        server.previews.put(result)
 
     try:
         yield write
@@ -69,9 +70,10 @@ def _listen(place: Place) -> socket.socket:
 
 
 class _Server:
-    """The thread with its event loop; ``pictures`` is there once ``start`` has returned."""
+    """The thread with its event loop; ``pictures`` and ``previews`` are there once ``start`` has returned."""
 
     pictures: Pictures
+    previews: Pictures
 
     def __init__(self, guard: Guard, subject: Subject, report: Callable[[str], None]) -> None:
         self.port = 0
@@ -107,7 +109,8 @@ class _Server:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
         self.pictures = Pictures(self._subject.encode)
-        site = Site(self._guard, self._subject, self.pictures, self._report, self._ending)
+        self.previews = Pictures(self._subject.encode, PREVIEW_PX, PREVIEWS_PER_S)
+        site = Site(self._guard, self._subject, self.pictures, self.previews, self._report, self._ending)
         server = _limited_server(site)
         server.add_sockets([listener])
         self._ready.set()
@@ -119,6 +122,7 @@ class _Server:
             task.cancel()
         await asyncio.wait({asyncio.ensure_future(server.close_all_connections())}, timeout=CLOSE_WAIT_S)
         self.pictures.close()
+        self.previews.close()
 
 
 def _limited_server(site: Site) -> Any:

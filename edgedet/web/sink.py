@@ -50,6 +50,6 @@ def web_sink(
         set_score=set_score,
         unhealthy_s=options.unhealthy_s,
         healthy_if=options.healthy_if,
-        encode=lambda result: jpeg_of(result, first.class_names),
+        encode=lambda result, longest_px: jpeg_of(result, first.class_names, longest_px),
     )
     return web_server(options.place, options.guard, subject, report)

@@ -23,7 +23,7 @@ from ..errors import InputError
 from .guard import Guard
 from .guesses import Guesses
 from .metrics import metrics_text
-from .pictures import Pictures
+from .pictures import Picture, Pictures
 from .subject import Subject, health_of, score_from, status_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ EVENTS_EVERY_S = 0.5
 PICTURE_WAIT_S = 5.0  # for /snapshot.jpg, before the first frame
 BOUNDARY = "frame"
 _FOLDER = Path(__file__).resolve().parent / "page"
-_FILES = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css", "/icon.svg": "icon.svg"}
+_FILES = {
+    "/": _FOLDER / "index.html",
+    **{f"/{path.name}": path for path in _FOLDER.glob("**/*") if path.suffix in (".js", ".css", ".svg")},
+}
 _TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
@@ -67,6 +70,7 @@ class _Refused(Exception):
 class Site:
     """What the answers are made of.
 
+    previews: small pictures, for several cameras side by side.
     report:  called with a line where an answer failed; no address and no header is in it.
     ending:  set when the run ends.
     guesses: wrong tokens by address.
@@ -76,6 +80,7 @@ class Site:
     guard: Guard
     subject: Subject
     pictures: Pictures
+    previews: Pictures
     report: Callable[[str], None]
     ending: asyncio.Event
     guesses: Guesses = field(default_factory=Guesses)
@@ -247,12 +252,21 @@ async def _unauthorised(request: HTTPServerRequest, complaint: str = "") -> None
 
 
 async def _file(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    path = _FOLDER / _FILES[request.path]
+    path = _FILES[request.path]
     await reply(request, HTTPStatus.OK, path.read_bytes(), _TYPES[path.suffix])
 
 
 async def _model(site: Site, request: HTTPServerRequest, query: Query) -> None:
     await reply(request, HTTPStatus.OK, site.subject.facts)
+
+
+async def _viewer(site: Site, request: HTTPServerRequest, query: Query) -> None:
+    """Say what the viewer may do."""
+    await reply(request, HTTPStatus.OK, {"may_change": site.guard.may_change(request.headers)})
+
+
+async def _history(site: Site, request: HTTPServerRequest, query: Query) -> None:
+    await reply(request, HTTPStatus.OK, site.subject.figures.history(site.camera_of(query)))
 
 
 async def _score(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -274,7 +288,7 @@ async def _healthz(site: Site, request: HTTPServerRequest, query: Query) -> None
 
 
 async def _metrics(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    text, kind = metrics_text(site.subject, site.pictures.encoded, site.streams)
+    text, kind = metrics_text(site.subject, site.pictures.encoded + site.previews.encoded, site.streams)
     await reply(request, HTTPStatus.OK, text, kind)
 
 
@@ -300,8 +314,33 @@ async def _stream(site: Site, request: HTTPServerRequest, query: Query) -> None:
         while True:
             picture = await site.pictures.after(camera, number)
             number = picture.number
-            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
-            await _flushed(connection.write(b"".join((head.encode(), picture.jpeg, b"\r\n"))))
+            await _flushed(connection.write(_part(picture)))
+
+
+async def _grid(site: Site, request: HTTPServerRequest, query: Query) -> None:
+    """Send small pictures of all cameras in one stream; the header Camera is the camera's place in /events.
+
+    One stream, since a browser opens six connections to a host and no more.
+    """
+    connection = _connection(request)
+    kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+    if request.method == "HEAD":
+        return await reply(request, HTTPStatus.OK, b"", kind)
+    names = site.subject.camera_names()
+    numbers = dict.fromkeys(names, 0)
+    with site.stream():
+        await _flushed(_begin(request, HTTPStatus.OK, kind, {}))
+        while True:
+            camera, picture = await site.previews.after_each(numbers)
+            numbers[camera] = picture.number
+            await _flushed(connection.write(_part(picture, Camera=str(names.index(camera)))))
+
+
+def _part(picture: Picture, **headers: str) -> bytes:
+    """Return one picture of a multipart stream."""
+    all_headers = {"Content-Type": "image/jpeg", "Content-Length": str(len(picture.jpeg)), **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
+    return b"".join((f"--{BOUNDARY}\r\n{head}\r\n".encode(), picture.jpeg, b"\r\n"))
 
 
 async def _events(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -324,6 +363,9 @@ Answer = Callable[[Site, "HTTPServerRequest", Query], Awaitable[None]]
 _ROUTES: Dict[str, Tuple[str, Answer]] = {
     **{path: ("GET", _file) for path in _FILES},
     "/model.json": ("GET", _model),
+    "/viewer.json": ("GET", _viewer),
+    "/history.json": ("GET", _history),
+    "/grid.mjpg": ("GET", _grid),
     "/snapshot.jpg": ("GET", _snapshot),
     "/stream.mjpg": ("GET", _stream),
     "/events": ("GET", _events),

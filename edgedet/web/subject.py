@@ -29,7 +29,7 @@ class Subject:
     cameras:     gives the cameras' figures, none for a file; called from the web thread.
     score:       returns the detector's threshold; set_score changes it, or raises InputError.
     unhealthy_s: without a frame for so long it is not healthy.
-    encode:      draws a result and returns a JPEG.
+    encode:      draws a result and returns a JPEG of at most so many pixels a side.
     healthy_if:  one of HEALTHY_IF: which cameras must deliver.
     """
 
@@ -80,7 +80,12 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
     stats = {camera.name: camera for camera in subject.cameras()}
     cameras = []
     for name in stats or (FILE,):
-        one = {"name": name, **figures.camera(name), "silent_s": figures.silent_s(name)}
+        one = {
+            "name": name,
+            **figures.camera(name),
+            "silent_s": figures.silent_s(name),
+            "latest": figures.history(name, 1),
+        }
         if name in stats:
             camera = stats[name]
             one.update(

@@ -224,6 +224,33 @@ def test_rates_counts_and_silence_by_a_clock():
     assert figures.silent_s("yard") == figures.uptime_s() == pytest.approx(9.0)
 
 
+def test_the_history_is_by_steps_of_two_seconds():
+    """A frame at 0.5 s with two persons, one at 1.0 s with none, none from 2 to 4 s, one with a car at 4.1 s."""
+    clock = Clock()
+    figures = Figures(("person", "car"), clock)
+    for at_s, class_ids, age_ms in ((100.5, (0, 0), 40.0), (101.0, (), 60.0), (104.1, (1,), None)):
+        clock.now_s = at_s
+        figures.note(result(camera="door", class_ids=class_ids, age_ms=age_ms))
+    clock.now_s = 105.9
+    assert figures.history("door") == {
+        "at_s": [2, 4],
+        "fps": [1, 0],
+        "age_ms": [50, None],
+        "longest_ms": [60, None],
+        "boxes": {"person": [1, 0]},
+    }
+    clock.now_s = 106.0  # the third step is complete
+    assert figures.history("door", 1) == {
+        "at_s": [6], "fps": [0.5], "age_ms": [None], "longest_ms": [None], "boxes": {"car": [1]}
+    }  # fmt: skip
+    clock.now_s = 100.0 + 700.0  # ten minutes are 300 steps; of the frames, only the last is not forgotten yet
+    history = figures.history("door")
+    assert len(history["fps"]) == 300
+    assert history["at_s"][-1] == 700
+    assert sum(history["fps"]) == 0
+    assert figures.history("yard")["fps"] == [0.0] * 300
+
+
 def test_events_carry_the_state_and_the_end():
     cameras = (stats("door"), stats("yard", "lost", "no frame for 10 s"))
     with page(cameras) as one:
@@ -259,6 +286,34 @@ def test_cameras_are_picked_by_name():
             for query in ("", "?camera=door", "?camera=yard")
         ]
         assert levels == [40, 40, 160]
+
+
+def test_small_pictures_of_all_cameras_come_in_one_stream():
+    """1280 x 720 becomes 480 x 270; each part says whose it is, and a camera without a picture delays no other."""
+    wide = result(40, "door")
+    wide = replace(wide, frame=replace(wide.frame, bgr=np.full((720, 1280, 3), 40, np.uint8)))
+    with page((stats("door"), stats("yard"), stats("dead", captured=0))) as one:
+        connection = send(one.port, "GET /grid.mjpg HTTP/1.0", f"Host: 127.0.0.1:{one.port}")
+        seen: dict[int, np.ndarray] = {}
+        text = b""
+        one.put(wide)
+        one.put(result(160, "yard"))
+        while len(seen) < 2:
+            text += connection.recv(65536)
+            for part in text.split(b"--frame\r\n")[1:]:
+                head, _, jpeg = part.partition(b"\r\n\r\n")
+                if len(jpeg) >= int(re.search(rb"Content-Length: (\d+)", head)[1]):
+                    seen[int(re.search(rb"Camera: (\d)", head)[1])] = decoded(jpeg)
+        connection.close()
+        assert seen[0].shape == (270, 480, 3)
+        assert seen[1].shape == (120, 160, 3)
+        assert [round(float(seen[camera].mean()), -1) for camera in (0, 1)] == [40, 160]
+
+
+def test_the_history_is_given_by_camera():
+    with page((stats("door"), stats("yard"))) as one:
+        assert ask(one.port, "/history.json?camera=cellar")[0] == 404
+        assert json.loads(ask(one.port, "/history.json?camera=yard")[2])["boxes"] == {}
 
 
 def test_health_fails_without_frames_and_comes_back():
@@ -359,7 +414,7 @@ def test_one_connection_takes_many_requests_and_head_has_no_body():
 
 def test_the_document_names_every_address_and_every_metric():
     text = (ROOT / "docs/web.md").read_text()
-    addresses = set(site._ROUTES) - {"/app.js", "/style.css", "/icon.svg"}
+    addresses = set(site._ROUTES) - (set(site._FILES) - {"/"})
     assert set(re.findall(r"^\| `(/[\w.]*)` \|", text, re.MULTILINE)) == addresses
     with page((stats("door"),)) as one:
         one.put(result(camera="door", class_ids=(0,), age_ms=50.0))

@@ -329,6 +329,9 @@ def test_a_viewers_token_shows_everything_and_changes_nothing():
         assert ask(one.port, "/score", f"Cookie: edgedet={TOKEN}", method="POST", body="score=0.9")[0] == 200
         assert one.score == [0.9]
         assert viewer not in "".join(one.said)
+        for token, may_change in ((viewer, "false"), (TOKEN, "true")):
+            answer = ask(one.port, "/viewer.json", f"Authorization: Bearer {token}")
+            assert answer[2] == f'{{"may_change": {may_change}}}\n'
 
 
 def test_connections_and_streams_have_a_limit(monkeypatch):

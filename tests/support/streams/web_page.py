@@ -81,9 +81,9 @@ def page(
     encoded: list[FrameResult] = []
     score = [0.4]
 
-    def encode(one: FrameResult) -> bytes:
+    def encode(one: FrameResult, longest_px: int) -> bytes:
         encoded.append(one)
-        return jpeg_of(one, NAMES)
+        return jpeg_of(one, NAMES, longest_px)
 
     def set_score(value: float) -> None:
         score[0] = value
