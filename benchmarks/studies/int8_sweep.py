@@ -115,7 +115,7 @@ class Sweep:
             for file in (self.path, path):
                 meta, engine = open_engine(file, self.threads)
                 with closing(engine):
-                    detections.append(detections_on(engine.infer, meta.spec, gate, SCORE))
+                    detections.append(detections_on(engine.infer, meta, gate, SCORE))
         agreement = agreement_of(detections[1], detections[0])
         row = {"ap": ap, "f1": agreement.f1, "gate_boxes": agreement.boxes, "changes": changes, "revision": REVISION}
         return {**row, "seconds": seconds, "calibrated_on": len(frames.calibrate)}

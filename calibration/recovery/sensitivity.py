@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from edgedet.anchors import anchors_for
+from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantise
 from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, centre_of
 from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
 from edgedet.judge.agreement import counts_of, f1_of
 from edgedet.postprocess import postprocess
 from edgedet.progress import with_progress
-from edgedet.specs import DetectorSpec
 from edgedet.types import Detections, ModelInput, RawOutputs
 
 NOISELESS_DB = 200.0  # in place of infinity, where rounding changes nothing at the outputs
@@ -62,15 +62,15 @@ class _Power:
 class Layers:
     """A float graph whose layers can be rounded one at a time."""
 
-    def __init__(self, model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> None:
-        """``plan`` belongs to ``model`` (``Quantised.dense`` and ``model``)."""
-        self._executor, self._plan, self._spec = Executor(model), plan, spec
-        self._anchors_yxyx = anchors_for(spec)
+    def __init__(self, model: onnx.ModelProto, meta: ArtifactMeta, plan: DensePlan) -> None:
+        """``plan`` belongs to ``model`` (``Quantised.dense`` and ``model``); ``meta`` says how outputs become boxes."""
+        self._executor, self._plan, self._meta = Executor(model), plan, meta
+        self._anchors_yxyx = anchors_for(meta.spec)
         self.tensors = _tensors_of_layers(self._executor.nodes, plan)
         mean_bgr = (
             self._executor.constants["mean_bgr"].reshape(-1, 3)[0].reshape(1, 3, 1, 1)
         )  # every column's is the same
-        self._shift = mean_bgr - centre_of(spec)  # the dense stem counts bytes from its centre
+        self._shift = mean_bgr - centre_of(meta.spec)  # the dense stem counts bytes from its centre
         self._convs = {node.name: (node, a) for node, a in self._executor.steps() if node.op_type == "Conv"}
         self._stem = next(iter(self._convs))
 
@@ -96,7 +96,15 @@ class Layers:
         """Return what class logits and box codes detect."""
         logits, codes = outputs
         raw = RawOutputs(logits[0].numpy(), codes[0].numpy())
-        return postprocess(raw, self._anchors_yxyx, frame.scale_to_source, frame.source_hw, score=score)
+        return postprocess(
+            raw,
+            self._anchors_yxyx,
+            frame.scale_to_source,
+            frame.source_hw,
+            score=score,
+            rules=self._meta.nms,
+            input_hw=self._meta.spec.input_hw,
+        )
 
 
 def _tensors_of_layers(nodes: Sequence[onnx.NodeProto], plan: DensePlan) -> dict[str, set[str]]:

@@ -160,10 +160,10 @@ def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: boo
     with closing(engine):
         for frame in _frames(meta.spec, source):
             frames.append(frame)
-            boxes += len(detections_on(engine.infer, meta.spec, [frame], score)[0])
+            boxes += len(detections_on(engine.infer, meta, [frame], score)[0])
             if len(frames) >= LEAST_FRAMES and boxes >= ENOUGH_BOXES:
                 break
-        model = FloatReference(engine.infer, meta.spec, frames, score)
+        model = FloatReference(engine.infer, meta, frames, score)
         model.detections(len(frames))  # now: the board has no memory for this engine beside those that are built
     if boxes < MIN_BOXES and not force:
         raise VerificationError(

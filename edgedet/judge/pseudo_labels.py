@@ -18,8 +18,8 @@ from typing import Callable, Iterable, List, Sequence, Tuple
 import numpy as np
 
 from ..anchors import anchors_for
+from ..artifact import ArtifactMeta
 from ..postprocess import postprocess
-from ..specs import DetectorSpec
 from ..types import Detections, ModelInput, RawOutputs
 from .agreement import iou_of
 from .labels import LabelledImage
@@ -34,11 +34,22 @@ SAME_IOU = 0.5  # from which on two detections of a class are one object
 SIZES = (0.88, 1.0, 1.12)  # of a label's width and height, as shares of what the float model draws
 
 
-def detections_on(runner: Runner, spec: DetectorSpec, frames: Iterable[ModelInput], score: float) -> List[Detections]:
-    """Return what a model detects in each frame from ``score`` up, in pixels of its source."""
-    anchors_yxyx = anchors_for(spec)
+def detections_on(runner: Runner, meta: ArtifactMeta, frames: Iterable[ModelInput], score: float) -> List[Detections]:
+    """Return what a model detects in each frame from ``score`` up, in pixels of its source.
+
+    meta: of the model's file, whose rules of post-processing are followed.
+    """
+    anchors_yxyx = anchors_for(meta.spec)
     return [
-        postprocess(runner(frame.pixels), anchors_yxyx, frame.scale_to_source, frame.source_hw, score=score)
+        postprocess(
+            runner(frame.pixels),
+            anchors_yxyx,
+            frame.scale_to_source,
+            frame.source_hw,
+            score=score,
+            rules=meta.nms,
+            input_hw=meta.spec.input_hw,
+        )
         for frame in frames
     ]
 
@@ -55,14 +66,14 @@ class FloatRuns:
         return FloatRuns(self.still + more.still, [one + other for one, other in zip(self.moved, more.moved)])
 
 
-def float_runs(runner: Runner, spec: DetectorSpec, frames: Sequence[ModelInput], score: float) -> FloatRuns:
+def float_runs(runner: Runner, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float) -> FloatRuns:
     """Run the float model on frames and on moved ones; ``score`` is the user's."""
     floor = score * FLOOR_SHARE
     runs = []
     for dx, dy in MOVES_XY:
-        seen = detections_on(runner, spec, (moved(frame, dx, dy) for frame in frames), floor)
+        seen = detections_on(runner, meta, (moved(frame, dx, dy) for frame in frames), floor)
         runs.append([moved_back(one, frame, dx, dy) for one, frame in zip(seen, frames)])
-    return FloatRuns(detections_on(runner, spec, frames, floor), runs)
+    return FloatRuns(detections_on(runner, meta, frames, floor), runs)
 
 
 class PseudoLabels:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Optional, Sequence
 
-from ..specs import DetectorSpec
+from ..artifact import ArtifactMeta
 from ..types import Detections, ModelInput
 from .pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels, Runner, detections_on, float_runs
 from .verdict import UNSURE, Verdict, verdict_without_labels
@@ -28,17 +28,18 @@ class FloatReference:
     def __init__(
         self,
         runner: Runner,
-        spec: DetectorSpec,
+        meta: ArtifactMeta,
         frames: Sequence[ModelInput],
         score: float,
         note: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """runner: of the float model; frames: in the order in which they are taken, spread over the scene.
+        """runner, meta: of the float model, whose rules of post-processing hold for every model that is judged.
 
+        frames: in the order in which they are taken, spread over the scene.
         note: takes a line where more frames are taken.
         """
         self.frames, self.score = list(frames), score
-        self._runner, self._spec, self._note = runner, spec, note
+        self._runner, self._meta, self._note = runner, meta, note
         self._runs: Optional[FloatRuns] = None
         self._labels: Dict[int, PseudoLabels] = {}
 
@@ -46,7 +47,7 @@ class FloatReference:
         """Return what the float model detects in the first ``count`` frames."""
         done = 0 if self._runs is None else len(self._runs.still)
         if done < count:
-            new = float_runs(self._runner, self._spec, self.frames[done:count], self.score)
+            new = float_runs(self._runner, self._meta, self.frames[done:count], self.score)
             self._runs = new if self._runs is None else self._runs + new
         assert self._runs is not None
         return self._runs.still[:count]
@@ -69,7 +70,7 @@ class FloatReference:
         while True:
             count = min(len(found) + BATCH, len(self.frames))
             batch = self.frames[len(found) : count]
-            found += detections_on(runner, self._spec, batch, self.score * FLOOR_SHARE)
+            found += detections_on(runner, self._meta, batch, self.score * FLOOR_SHARE)
             verdict = verdict_without_labels(self.labels(count), self.detections(count), found, self.score, seed)
             if verdict.verdict != UNSURE or count == len(self.frames):
                 return verdict

@@ -279,7 +279,7 @@ class _Judge:
         self._options, self._meta, self._say = options, meta, say
         self._class_map = match_classes(options.labels, meta.class_names) if options.labels else ()
         if options.labels is None:
-            self._reference = FloatReference(float_engine.infer, meta.spec, spread(frames.gate), options.score, say)
+            self._reference = FloatReference(float_engine.infer, meta, spread(frames.gate), options.score, say)
         else:
             self._float_detections = self._detect_labelled(float_engine)
             self._float_ap = self._ap(self._float_detections)

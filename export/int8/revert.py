@@ -35,7 +35,7 @@ class Selector:
     ) -> None:
         """``frames`` are the select frames; ``score`` is the threshold that detections count from."""
         self._meta, self._frames, self._threads = meta, frames, threads
-        self._reference = FloatReference(float_engine.infer, meta.spec, frames, score)
+        self._reference = FloatReference(float_engine.infer, meta, frames, score)
         self._order: list[str] | None = None
 
     def verdict(self, quantised: Quantised, form: Form) -> Verdict:
@@ -52,7 +52,7 @@ class Selector:
         if self._order is None:
             macs = conv_macs(quantised.model)
             shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
-            layers = Layers(quantised.model, self._meta.spec, quantised.dense)
+            layers = Layers(quantised.model, self._meta, quantised.dense)
             step = max(1, len(self._frames) // PASSES)
             losses = layer_losses(layers, self._frames[::step][:PASSES], shares)
             stem = next(iter(macs))

@@ -71,7 +71,7 @@ def measure_sensitivity(options: SensitivityOptions, note: Callable[[str], None]
     quantised = quantise(model, meta.spec, pixels, meta.source_sha256, progress=note)
     macs = conv_macs(quantised.model)
     shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
-    layers = Layers(quantised.model, meta.spec, quantised.dense)
+    layers = Layers(quantised.model, meta, quantised.dense)
     measured = frames.select[:: max(1, len(frames.select) // options.passes)][: options.passes]
     losses = layer_losses(layers, measured, shares)
     worst = verified(layers, frames.select, losses[: options.worst], options.score)

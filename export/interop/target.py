@@ -112,9 +112,8 @@ def compare(read: Reader, made_from: Path, request: Request, name: str, rows: in
     with engine:
         for frame in request.frames:
             actual = read(frame.pixels)
-            expected = postprocess(
-                engine.infer(frame.pixels), anchors_yxyx, 1.0, meta.spec.input_hw, LOWEST_SCORE, rules=meta.nms
-            )
+            raw, input_hw = engine.infer(frame.pixels), meta.spec.input_hw
+            expected = postprocess(raw, anchors_yxyx, 1.0, input_hw, LOWEST_SCORE, meta.nms, input_hw)
             pairs = _paired(expected[:rows], actual, name)
             boxes += len(pairs)
             least_iou = min([least_iou, *(iou for iou, _ in pairs)])

@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 from models import random_network
 from tflite_models import graph_of, plan_for
 
+from edgedet.anchors import anchors_for
+from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.graph.macs import conv_macs
 from edgedet.calibration.placement.plan import QuantisedConv, check_keep_float, sparse_plan
@@ -21,10 +23,12 @@ from edgedet.calibration.ranges.observe import observe, rounded, table_from_obse
 from edgedet.calibration.recovery.sensitivity import NOISELESS_DB, Layers, layer_losses, verified
 from edgedet.cli import main
 from edgedet.errors import InputError
+from edgedet.postprocess import ORIGINALS
 from edgedet.specs import resized, spec_for
 from edgedet.types import ModelInput
 
 SPEC = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)
+META = ArtifactMeta(SPEC, ("a", "b", "c"), "fp32", "")
 LAYER = "backbone.blocks.2.0.conv_dw"
 
 
@@ -37,7 +41,7 @@ def parts():
 
 def test_one_layer_in_int8_is_what_a_whole_run_says(parts) -> None:
     model, plan, frame = parts
-    layers = Layers(model, SPEC, plan)
+    layers = Layers(model, META, plan)
     wanted = Executor(model).run(
         frame.pixels,
         lambda node, value: (
@@ -51,9 +55,19 @@ def test_one_layer_in_int8_is_what_a_whole_run_says(parts) -> None:
     assert layers.tensors[LAYER] == {LAYER, f"{LAYER}.sigmoid", f"{LAYER}.swish", "backbone.blocks.2.0.se.mean"}
 
 
+def test_detections_follow_the_post_processing_of_the_file(parts) -> None:
+    """Of one anchor whose three classes all score 0.88, zylo117 keeps one."""
+    model, plan, frame = parts
+    anchors = len(anchors_for(SPEC))
+    logits, codes = torch.full((1, anchors, 3), -9.0), torch.zeros((1, anchors, 4))
+    logits[0, 60] = 2.0
+    for nms, boxes in ((META.nms, 3), (ORIGINALS["zylo117"], 1)):
+        assert len(Layers(model, replace(META, nms=nms), plan).detections((logits, codes), frame, 0.4)) == boxes
+
+
 def test_each_rounded_tensor_belongs_to_one_layer(parts) -> None:
     model, plan, _ = parts
-    owned = [name for tensors in Layers(model, SPEC, plan).tensors.values() for name in tensors]
+    owned = [name for tensors in Layers(model, META, plan).tensors.values() for name in tensors]
     assert len(owned) == len(set(owned))
 
 
@@ -63,7 +77,7 @@ def test_a_ruined_layer_comes_first_and_loses_its_detections(parts) -> None:
     layer = "class_net.predict.conv_pw.0"
     q = plan.convs[layer]
     ruined = replace(plan, convs={**plan.convs, layer: QuantisedConv(np.zeros_like(q.weight), q.scales, q.bias)})
-    layers = Layers(model, SPEC, ruined)
+    layers = Layers(model, META, ruined)
     shares = {name: 1.0 for name in conv_macs(model)}
     losses = layer_losses(layers, [frame], shares)
     assert losses[0].layer == layer

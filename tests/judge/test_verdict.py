@@ -17,7 +17,7 @@ from edgedet.judge.agreement import match
 from edgedet.judge.labels import LabelledImage
 from edgedet.judge.matching import Judged
 from edgedet.judge.perturbation import MOVES_XY, moved, moved_back
-from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, mean_boxes
+from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, detections_on, mean_boxes
 from edgedet.judge.reference import BATCH, FloatReference, spread
 from edgedet.judge.verdict import (
     FAILED,
@@ -29,7 +29,7 @@ from edgedet.judge.verdict import (
     verdict_on_labels,
     verdict_without_labels,
 )
-from edgedet.postprocess import DEFAULT_SCORE
+from edgedet.postprocess import DEFAULT_SCORE, ORIGINALS
 from edgedet.types import Detections, ModelInput, RawOutputs
 
 SPEC = META.spec  # 128 x 128, two classes
@@ -197,9 +197,27 @@ def test_no_frame_is_no_proof():
 # --- runners ----------------------------------------------------------------------------------------------------
 
 
-def gate(float_runner, int8_runner, spec, frames):
+def gate(float_runner, int8_runner, frames):
     """Two models' detections compared, as an export compares them."""
-    return FloatReference(float_runner, spec, frames, DEFAULT_SCORE).judge(int8_runner)
+    return FloatReference(float_runner, META, frames, DEFAULT_SCORE).judge(int8_runner)
+
+
+def both_classes_runner(anchor=60):
+    """One anchor whose classes score 0.88 and 0.73."""
+    raw = constant_runner(-9.0)(None)
+    raw.class_logits[anchor] = [1.0, 2.0]
+    return lambda pixels: raw
+
+
+def test_judging_follows_the_post_processing_of_the_file():
+    """zylo117 keeps the best class of an anchor, effdet both: each file is judged by what its user will see."""
+    runner = both_classes_runner()
+    theirs = replace(META, nms=ORIGINALS["zylo117"])
+    assert detections_on(runner, META, [frame()], 0.4)[0].class_ids.tolist() == [1, 0]
+    assert detections_on(runner, theirs, [frame()], 0.4)[0].class_ids.tolist() == [1]
+    reference = FloatReference(runner, theirs, [frame()], 0.4)
+    assert reference.detections(1)[0].class_ids.tolist() == [1]
+    assert reference.judge(runner).boxes == 1
 
 
 def constant_runner(logit, spec=SPEC):
@@ -210,10 +228,10 @@ def constant_runner(logit, spec=SPEC):
 
 def test_an_all_zero_checkpoint_is_no_proof_though_both_models_agree():
     """Logits of 0 are scores of 0.5: a hundred equal boxes in every frame. With a trained bias there is none."""
-    report = gate(constant_runner(0.0), constant_runner(0.0), SPEC, [frame(n) for n in range(3)])
+    report = gate(constant_runner(0.0), constant_runner(0.0), [frame(n) for n in range(3)])
     assert (report.verdict, report.value, report.boxes) == (UNSURE, 1.0, 300)
     assert "does not look at the picture" in report.reason
-    report = gate(constant_runner(-4.6), constant_runner(-4.6), SPEC, [frame(n) for n in range(3)])
+    report = gate(constant_runner(-4.6), constant_runner(-4.6), [frame(n) for n in range(3)])
     assert (report.verdict, report.boxes) == (UNSURE, 0)
 
 
@@ -222,7 +240,7 @@ def test_runners_are_judged_in_pixels_of_the_source():
     boxes = [(0, 0.9, [8, 8, 16, 16]), (1, 0.6, [64, 32, 96, 64])]
     engine = FakeEngine(META, boxes)
     frames = [ModelInput(frame().pixels, 4.0, (512, 512))] * 2
-    report = gate(engine.infer, FakeEngine(META, boxes[:1]).infer, SPEC, frames)
+    report = gate(engine.infer, FakeEngine(META, boxes[:1]).infer, frames)
     assert (report.boxes, report.precision, report.recall) == (4, 1.0, 0.5)
     assert report.f1 == pytest.approx(2 / 3)
 
@@ -429,7 +447,7 @@ def test_no_more_frames_are_taken_than_a_sure_verdict_needs():
         return infer
 
     notes: list[str] = []
-    reference = FloatReference(runner(boxes), SPEC, frames, 0.4, notes.append)
+    reference = FloatReference(runner(boxes), META, frames, 0.4, notes.append)
     assert asked == []
     verdict = reference.judge(runner(boxes))
     assert (verdict.verdict, verdict.images, max(asked), notes) == (PASSED, BATCH, BATCH - 1, [])
@@ -437,7 +455,7 @@ def test_no_more_frames_are_taken_than_a_sure_verdict_needs():
     reference.judge(runner(boxes))
     assert len(asked) == before + BATCH  # the float model's detections are kept
 
-    verdict = FloatReference(runner(boxes[:1]), SPEC, frames, 0.4, notes.append).judge(runner(boxes[:1]))
+    verdict = FloatReference(runner(boxes[:1]), META, frames, 0.4, notes.append).judge(runner(boxes[:1]))
     assert (verdict.verdict, verdict.images) == (PASSED, 2 * BATCH)
     assert notes == [
         "not sure with 32 frames (the float model detects 32 objects in 32 frames, 50 are needed): taking more of them"

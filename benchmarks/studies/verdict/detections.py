@@ -43,4 +43,4 @@ def detect(path: Path, pictures: Sequence[ModelInput], seed: int | None = None) 
     meta, opened = open_engine(path, 1)
     with closing(opened):
         engine = opened if seed is None else Changed(opened, seed)
-        return detections_on(engine.infer, meta.spec, pictures, FLOOR)
+        return detections_on(engine.infer, meta, pictures, FLOOR)
