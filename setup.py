@@ -46,6 +46,7 @@ DEV = [
     "selenium>=4.20",
     "mkdocs-material>=9.5",
     "supervision>=0.25",
+    "trackers>=2.6",
 ]
 
 setup(

@@ -150,11 +150,13 @@ class Detections:
     boxes_xyxy: (n, 4) float32, x1 y1 x2 y2, pixels of the *source* frame.
     scores:     (n,) float32 in [0, 1], after the sigmoid.
     class_ids:  (n,) int64, index into ``ArtifactMeta.class_names``.
+    track_ids:  (n,) int64, the number of each one's track, -1 for none; None where nothing is tracked.
     """
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
     class_ids: np.ndarray
+    track_ids: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -163,6 +165,8 @@ class Detections:
                 f"{n} scores need boxes_xyxy ({n}, 4) and class_ids ({n},); "
                 f"got {self.boxes_xyxy.shape} and {self.class_ids.shape}."
             )
+        if self.track_ids is not None and self.track_ids.shape != (n,):
+            raise ShapeError(f"{n} scores need track_ids ({n},); got {self.track_ids.shape}.")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -186,7 +190,8 @@ class Detections:
                 raise ShapeError(f"a mask of {len(self)} detections has as many values; got {len(index)}.")
             if index.dtype.kind != "b" and not ((-len(self) <= index) & (index < len(self))).all():
                 raise ShapeError(f"there are {len(self)} detections; got positions {index.min()} to {index.max()}.")
-        return Detections(self.boxes_xyxy[index], self.scores[index], self.class_ids[index])
+        track_ids = None if self.track_ids is None else self.track_ids[index]
+        return Detections(self.boxes_xyxy[index], self.scores[index], self.class_ids[index], track_ids)
 
     def to_supervision(self, class_names: Optional[Sequence[str]] = None) -> Any:
         """Return a ``supervision.Detections``; with ``class_names`` by class id its data holds "class_name".
@@ -198,7 +203,11 @@ class Detections:
         if class_names is not None:
             data["class_name"] = np.array(class_names, dtype=str)[self.class_ids]
         return supervision.Detections(
-            xyxy=self.boxes_xyxy.copy(), confidence=self.scores.copy(), class_id=self.class_ids.copy(), data=data
+            xyxy=self.boxes_xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.copy(),
+            tracker_id=None if self.track_ids is None else self.track_ids.copy(),
+            data=data,
         )
 
     @staticmethod
@@ -213,10 +222,12 @@ class Detections:
         if scores is None or class_ids is None:
             raise InputError("detections of supervision need confidence and class_id; one of them is None.")
         order = np.argsort(-scores, kind="stable")
+        track_ids = detections.tracker_id
         return Detections(
             detections.xyxy[order].astype(np.float32),
             scores[order].astype(np.float32),
             class_ids[order].astype(np.int64),
+            None if track_ids is None else track_ids[order].astype(np.int64),
         )
 
     @staticmethod
@@ -225,18 +236,37 @@ class Detections:
         return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
+@dataclass(frozen=True)
+class Track:
+    """An object that is followed from frame to frame.
+
+    id:       from 1, of one camera's run.
+    score:    of its newest detection, which may be below the score threshold.
+    box_xyxy: of its newest detection, pixels of the source.
+    seen:     whether the newest frame shows it.
+    """
+
+    id: int
+    class_id: int
+    score: float
+    box_xyxy: Tuple[float, float, float, float]
+    seen: bool
+
+
 @dataclass(frozen=True, eq=False)
 class FrameResult:
     """One frame with its detections.
 
     timings_ms: milliseconds per stage: "preprocess", "network", "postprocess".
     age_ms:     live sources only: milliseconds from the frame's capture until its detections were there.
+    tracks:     those that live, also the ones that this frame does not show; None where nothing is tracked.
     """
 
     frame: Frame
     detections: Detections
     timings_ms: Dict[str, float] = field(default_factory=dict)
     age_ms: Optional[float] = None
+    tracks: Optional[Tuple[Track, ...]] = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..runner.run import RunOptions, RunResult, run_detection
 from ..schemas import write_figures
 from ..stream.loop import RunSummary
 from ..stream.progress import Progress
+from ..track.count import ObjectCount
 from ..types import CameraStats, FrameResult
 from .options import add_json, count_of, text_stream
 from .run_options import add_run_arguments, run_options
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     _quieten_opencv()
 
     boxes: Counter[str] = Counter()  # by class
+    objects = ObjectCount()
     class_names: List[str] = []
 
     def print_model(model: Path, detector: Detector) -> None:
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     def take(result: FrameResult) -> None:
         boxes.update(class_names[class_id] for class_id in result.detections.class_ids)
+        objects.note(result)
         if result.frame.name:
             print("\n".join(_picture_lines(result, class_names)), file=text, flush=True)
 
@@ -65,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
     summary = result.summary
     if summary.failures and not summary.frames:
         raise SourceError(summary.failures[0] if len(summary.failures) == 1 else _failure_line(summary))
-    _print(options, result, boxes, text)
-    write_figures("run", args.json, {**_figures(options, result), "boxes": dict(boxes.most_common())})
+    by_name = {class_names[class_id]: count for class_id, count in objects.by_class.most_common()}
+    _print(options, result, boxes, by_name, text)
+    figures = {**_figures(options, result), "boxes": dict(boxes.most_common()), "objects": by_name}
+    write_figures("run", args.json, figures)
     if result.signum:
         return 128 + result.signum
     if summary.failures:
@@ -110,7 +115,9 @@ def _picture_lines(result: FrameResult, class_names: Sequence[str]) -> List[str]
     return lines
 
 
-def _print(options: RunOptions, result: RunResult, boxes: Mapping[str, int], text: TextIO) -> None:
+def _print(
+    options: RunOptions, result: RunResult, boxes: Mapping[str, int], objects: Mapping[str, int], text: TextIO
+) -> None:
     summary = result.summary
     ended = "interrupted after " if result.signum else ""
     print(
@@ -120,9 +127,10 @@ def _print(options: RunOptions, result: RunResult, boxes: Mapping[str, int], tex
     )
     if not summary.frames:
         return
-    if boxes:
-        ordered = sorted(boxes.items(), key=lambda item: -item[1])
-        print(f"boxes: {', '.join(f'{number} {name}' for name, number in ordered)}", file=text)
+    for what, counts in (("boxes", boxes), ("objects", objects)):
+        if counts:
+            ordered = sorted(counts.items(), key=lambda item: -item[1])
+            print(f"{what}: {', '.join(f'{number} {name}' for name, number in ordered)}", file=text)
     print("stage         p50 ms   p90 ms   p99 ms", file=text)
     for stage, p50_ms in summary.p50_ms.items():
         print(f"{stage:<12} {p50_ms:>7.2f}  {summary.p90_ms[stage]:>7.2f}  {summary.p99_ms[stage]:>7.2f}", file=text)

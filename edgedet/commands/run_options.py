@@ -62,6 +62,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
+    parser.add_argument(
+        "--no-track", action="store_true", help="do not follow objects from frame to frame (docs/events.md)"
+    )
     _add_cameras_outputs(parser)
     _add_web(parser)
 
@@ -226,7 +229,9 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         raise InputError("--loop is for a video file: cameras do not end.")
     model_path, source = _model_and_source(args)
     model = ModelOptions(model_path, args.threads, args.score, args.delegate)
-    return RunOptions(source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit)
+    return RunOptions(
+        source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit, not args.no_track
+    )
 
 
 def _model_and_source(args: argparse.Namespace) -> Tuple[Optional[str], Optional[str]]:

@@ -13,11 +13,12 @@ from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
 from ..stream.outputs.sinks import Write
 from ..stream.progress import Progress
-from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
+from ..stream.sources import ImageSource, Source, SourceOptions, open_cameras, open_looped, open_source
 from ..stream.stop import Stop
 from ..web.sink import WebOptions, web_sink
 from .models import ExportDemo, ModelOptions, open_detectors
 from .outputs import OutputOptions, check_save, open_outputs
+from .tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RunOptions:
     opening: how sources are opened, and which frames are taken.
     web:     the live page; None without one.
     limit:   end after this number of frames; None: no limit.
+    track:   follow objects from frame to frame; never done for images.
     """
 
     source: Optional[str]
@@ -40,6 +42,7 @@ class RunOptions:
     outputs: OutputOptions
     web: Optional[WebOptions] = None
     limit: Optional[int] = None
+    track: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,18 @@ def run_detection(
         started(model, detectors[0])
         progress.expect(min((n for n in (source.total, options.limit) if n is not None), default=None))
         held.enter_context(stop.on_signals())
+        tracking = Tracking(detectors, options.track and not isinstance(source, ImageSource))
         page = None
         if options.web is not None:
-            page = web_sink(options.web, source, model.name, detectors, options.model.threads, progress.say)
+            page = web_sink(
+                options.web, source, model.name, detectors[0].meta, tracking, options.model.threads, progress.say
+            )
         failures: List[str] = []
         outputs = open_outputs(options.outputs, source, detectors[0].class_names, stop, page, progress.say, failures)
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
-        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update)
-        score = detectors[0].score
+        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, tracking)
+        score = tracking.score()
     summary = replace(summary, failures=summary.failures + failures)
     return RunResult(model, source.name, source.live, score, stop.signum, summary)
 

@@ -55,11 +55,13 @@ def run_frames(
     stopped: Callable[[], bool],
     limit: Optional[int] = None,
     progress: Callable[[int, int], None] = lambda frames, found: None,
+    follow: Callable[[FrameResult], FrameResult] = lambda result: result,
 ) -> RunSummary:
     """Take frames until the source ends, ``stopped`` says so, or ``limit`` frames are done; then close the source.
 
     detectors: one, or copies of one that work side by side on the frames of a file. They are called in other threads
                than this one, each always in the same.
+    follow:    makes what the sinks get, of all results in their order, as a tracker does; called in this thread.
     progress:  called after each frame with the number of frames so far and the detections in this one.
     """
     timings_ms: Dict[str, Deque[float]] = defaultdict(lambda: deque(maxlen=_TIMINGS_KEPT))
@@ -67,6 +69,7 @@ def run_frames(
     started = time.perf_counter()
     with ExitStack() as held:
         for result, read_ms in _results(source, detectors, limit, held):
+            result = follow(result)
             detected = time.perf_counter()
             for write in sinks:
                 write(result)

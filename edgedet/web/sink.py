@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, ContextManager, Sequence
+from typing import TYPE_CHECKING, Callable, ContextManager, Protocol
 
-from ..detector import Detector
+from ..artifact import ArtifactMeta
 from ..stream.outputs.sinks import Write
 from .figures import Figures
 from .guard import Guard, Place
 from .pictures import jpeg_of
 from .server import web_server
-from .subject import Subject, facts_of, score_of
+from .subject import Subject, facts_of
 
 if TYPE_CHECKING:
     from ..stream.sources import Source
@@ -30,26 +30,37 @@ class WebOptions:
     healthy_if: str = "any"
 
 
+class Threshold(Protocol):
+    """The score threshold of a run, which a viewer may change."""
+
+    def score(self) -> float:
+        """Return it."""
+        ...
+
+    def set_score(self, score: float) -> None:
+        """Change it, from any thread; raises InputError outside (0, 1)."""
+        ...
+
+
 def web_sink(
     options: WebOptions,
     source: Source,
     model: str,
-    detectors: Sequence[Detector],
+    meta: ArtifactMeta,
+    threshold: Threshold,
     threads: int,
     report: Callable[[str], None],
 ) -> ContextManager[Write]:
-    """Return the sink; ``model`` is the file's name, ``detectors`` are of it, one or copies of one."""
-    first = detectors[0]
-    score, set_score = score_of(detectors)
+    """Return the sink; ``model`` is the file's name, and ``meta`` what it says of itself."""
     subject = Subject(
         name=source.name,
-        facts=facts_of(model, first.meta, threads),
+        facts=facts_of(model, meta, threads),
         cameras=source.stats,
-        figures=Figures(first.class_names),
-        score=score,
-        set_score=set_score,
+        figures=Figures(meta.class_names),
+        score=threshold.score,
+        set_score=threshold.set_score,
         unhealthy_s=options.unhealthy_s,
         healthy_if=options.healthy_if,
-        encode=lambda result, longest_px: jpeg_of(result, first.class_names, longest_px),
+        encode=lambda result, longest_px: jpeg_of(result, meta.class_names, longest_px),
     )
     return web_server(options.place, options.guard, subject, report)

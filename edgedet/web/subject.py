@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..artifact import ArtifactMeta
-from ..detector import Detector
 from ..errors import InputError
 from ..types import CameraStats
 from .figures import BOUNDS_MS, Figures
@@ -62,16 +61,6 @@ def facts_of(model: str, meta: ArtifactMeta, threads: int) -> Dict[str, Any]:
         "written by": ", ".join(f"{name} {version}" for name, version in meta.versions.items()),
         "report": _as_json(meta.report),
     }
-
-
-def score_of(detectors: Sequence[Detector]) -> Tuple[Callable[[], float], Callable[[float], None]]:
-    """Return what tells and what changes the threshold of copies of one detector."""
-
-    def change(score: float) -> None:
-        for detector in detectors:
-            detector.score = score
-
-    return lambda: detectors[0].score, change
 
 
 def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:

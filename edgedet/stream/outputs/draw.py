@@ -27,12 +27,14 @@ def colour_of(class_id: int) -> Bgr:
 
 
 def draw(bgr: np.ndarray, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """Return a copy of the (H, W, 3) picture with a box, a class name and a score for each detection, best on top."""
+    """Return a copy of the (H, W, 3) picture with each detection: box, class, track and score, the best on top."""
     picture = bgr.copy()
     text_px = max(_SMALLEST_TEXT_PX, round(min(picture.shape[:2]) * _TEXT_PER_SIDE))
     for i in reversed(range(len(detections))):
         class_id = int(detections.class_ids[i])
-        label = f"{class_names[class_id]} {detections.scores[i]:.2f}"
+        track_id = -1 if detections.track_ids is None else int(detections.track_ids[i])
+        track = f" #{track_id}" if track_id >= 0 else ""
+        label = f"{class_names[class_id]}{track} {detections.scores[i]:.2f}"
         _draw_one(picture, detections.boxes_xyxy[i], label, colour_of(class_id), text_px)
     return picture
 

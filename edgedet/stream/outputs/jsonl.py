@@ -151,14 +151,16 @@ def line_of(result: FrameResult, class_names: Sequence[str], started_s: float, l
             line["age_ms"] = round(result.age_ms, 1)
     if frame.gap:
         line["gap"] = {"seconds": round(frame.gap.seconds, 3), "reason": frame.gap.reason}
+    track_ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
     line["detections"] = [
         {
             "class": class_names[class_id],
             "class_id": int(class_id),
+            **({"track": track_id} if track_id >= 0 else {}),
             "score": round(float(score), 4),
             "box_xyxy": [round(float(value), 2) for value in box_xyxy],
         }
-        for class_id, score, box_xyxy in zip(found.class_ids, found.scores, found.boxes_xyxy)
+        for class_id, track_id, score, box_xyxy in zip(found.class_ids, track_ids, found.scores, found.boxes_xyxy)
     ]
     line["timings_ms"] = {stage: round(ms, 3) for stage, ms in result.timings_ms.items()}
     return line
