@@ -3,7 +3,7 @@
 Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box (ECCV 2022, arXiv 2110.06864). Sure
 detections are matched with all tracks by IoU first; what is left of the tracks is then matched with unsure detections,
 which are often objects that are half hidden. Defaults and noises are those of the package trackers 2.6, to whose
-output a test holds this one (docs/decisions/0021-tracks.md).
+output a test holds this one (docs/decisions/0022-events.md).
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Figures:
         return self._clock() - (self._started_s if last_s is None else last_s)
 
     def camera(self, name: str) -> Dict[str, Any]:
-        """Return what the page shows of one camera; by class name, "now" and "total" are detections, "objects" tracks."""
+        """Return what the page shows of one camera; by class name, "now" and "total" are boxes, "objects" tracks."""
         with self._lock:
             camera = self._cameras.get(name, CameraFigures())
             fps, frames, now = camera.fps(self._clock()), camera.frames, camera.now

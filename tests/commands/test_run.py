@@ -60,7 +60,7 @@ def test_a_video_is_annotated_and_logged(folder, capsys):
         assert [found["class_id"] for found in line["detections"]] == [0, 1]
         assert [found["score"] for found in line["detections"]] == [0.9, 0.6]
         np.testing.assert_allclose([found["box_xyxy"] for found in line["detections"]], SOURCE_BOXES_XYXY, atol=0.01)
-        assert set(line["timings_ms"]) == {"preprocess", "network", "postprocess"}
+        assert set(line["timings_ms"]) == {"preprocess", "network", "postprocess", "track"}
         assert "image" not in line
     out = capsys.readouterr().out
     assert "model model.fake: tf_efficientdet_d0, 128x128, 2 classes, fp32, 1 thread\n" in out
