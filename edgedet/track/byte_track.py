@@ -40,7 +40,8 @@ class _Motion:
     @property
     def box_xyxy(self) -> np.ndarray:
         """Return (4,) the estimate of the box."""
-        return self._state[0]
+        box_xyxy: np.ndarray = self._state[0]
+        return box_xyxy
 
     def predict(self, steps: float) -> None:
         transition = np.array([[1.0, steps], [0.0, 1.0]])

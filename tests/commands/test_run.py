@@ -105,7 +105,7 @@ def test_the_summary_as_json(folder, capsys):
     figures = json.loads(Path("figures.json").read_text())
     assert (figures["frames"], figures["detections"], figures["interrupted"]) == (12, 24, False)
     assert figures["fps"] == pytest.approx(12 / figures["seconds"])
-    assert list(figures["p50_ms"]) == ["read", "preprocess", "network", "postprocess", "write"]
+    assert list(figures["p50_ms"]) == ["read", "preprocess", "network", "postprocess", "track", "write"]
     assert all(figures["p50_ms"][stage] <= figures["p90_ms"][stage] for stage in figures["p50_ms"])
     capsys.readouterr()
     assert run("--source", "clip.avi", "--json") == 0
@@ -489,3 +489,14 @@ def test_a_second_run_does_not_mix_its_lines_into_the_firsts(folder, capsys):
 def test_a_limit_beyond_all_numbers_is_one_line(folder, capsys):
     assert run("--source", "clip.avi", "--limit", "9" * 40) == 2
     assert "--limit wants a number up to " in capsys.readouterr().err
+
+
+def test_objects_keep_their_number_and_are_counted_once(folder, capsys):
+    assert run("--source", "clip.avi", "--jsonl", "out.jsonl", "--json", "figures.json") == 0
+    lines = lines_of("out.jsonl")
+    assert [[found.get("track") for found in line["detections"]] for line in lines] == [[None] * 2] + [[1, 2]] * 11
+    assert json.loads(Path("figures.json").read_text())["objects"] == {"person": 1, "car": 1}
+    assert "objects: 1 person, 1 car" in capsys.readouterr().out
+    assert run("--source", "clip.avi", "--jsonl", "out.jsonl", "--no-track") == 0
+    assert all("track" not in found for line in lines_of("out.jsonl") for found in line["detections"])
+    assert "objects" not in capsys.readouterr().out
