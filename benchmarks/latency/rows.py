@@ -78,7 +78,7 @@ def add_accuracy(models: list[ModelResult], dataset: Dataset, threads: int) -> l
 
     Random weights have none.
     """
-    from edgedet.judge.average_precision import SCORE_FLOOR, average_precision, detect_images
+    from edgedet.judge.average_precision import SCORE_FLOOR, compute_accuracy, detect_images
     from edgedet.judge.labels import match_classes
     from edgedet.progress import with_progress
 
@@ -96,7 +96,7 @@ def add_accuracy(models: list[ModelResult], dataset: Dataset, threads: int) -> l
                     done, failed = detect_images(
                         served.find, with_progress(dataset.images, f"AP of {Path(model).name}", "image")
                     )
-                aps[model] = average_precision(done, class_map, names).figures["AP"] if done else None
+                aps[model] = compute_accuracy(done, class_map, names).figures["AP"] if done else None
                 failures += [line for line in failed if line not in failures]
             except InputError as error:
                 aps[model] = None

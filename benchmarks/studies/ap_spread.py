@@ -23,8 +23,8 @@ from edgedet.errors import EdgeDetError, InputError
 from edgedet.files import write_json
 from edgedet.judge.average_precision import SCORE_FLOOR, detect_images
 from edgedet.judge.labels import Dataset, match_classes, read_dataset
-from edgedet.judge.matching import Judged
-from edgedet.judge.perturbation import Changed
+from edgedet.judge.matching import MatchedDetections, match_dataset
+from edgedet.judge.perturbation import PerturbedEngine
 from edgedet.judge.verdict import low_percentile, mean_ap
 from edgedet.progress import with_progress
 
@@ -48,7 +48,9 @@ class Spread:
     aps: tuple[float, ...]
 
 
-def match_under_changes(path: Path, data: Dataset, repeats: int, threads: int, peer: str = "") -> list[Judged]:
+def match_under_changes(
+    path: Path, data: Dataset, repeats: int, threads: int, peer: str = ""
+) -> list[MatchedDetections]:
     """Return a file's matched detections for each of ``repeats`` seeds; raises InputError where an image fails.
 
     peer: another tool's file of the same network (``peer_engine``), which runs in place of ``path``.
@@ -60,28 +62,30 @@ def match_under_changes(path: Path, data: Dataset, repeats: int, threads: int, p
         engine.close()
         engine = peer_engine(peer, meta, threads)
     class_map = match_classes(data, meta.class_names)
-    judged = []
+    runs = []
     with closing(engine):
         for seed in with_progress(range(repeats), Path(peer).name or path.name, "change"):
-            detector = Detector((meta, Changed(engine, seed)), threads, SCORE_FLOOR)
+            detector = Detector((meta, PerturbedEngine(engine, seed)), threads, SCORE_FLOOR)
             labelled, failures = detect_images(detector, data.images)
             failures = [*data.failures, *failures]
             if failures:
                 raise InputError(f"{len(failures)} labelled images cannot be judged: {failures[0]}.")
-            judged.append(Judged.of(data.images, [detections for _, detections in labelled], class_map))
-    return judged
+            runs.append(match_dataset(data.images, [detections for _, detections in labelled], class_map))
+    return runs
 
 
-def compute_spread(name: str, float_judged: Sequence[Judged], judged: Sequence[Judged], images: int) -> Spread:
+def compute_spread(
+    name: str, float_runs: Sequence[MatchedDetections], runs: Sequence[MatchedDetections], images: int
+) -> Spread:
     """Compare a file's APs with the float file's, image for image; raises InputError where there is no AP."""
 
     all_images = np.ones(images)
-    values = [value for item in judged if (value := item.average_precision(all_images)) is not None]
-    if not values or not mean_ap(float_judged, all_images):
+    values = [value for item in runs if (value := item.compute_ap(all_images)) is not None]
+    if not values or not mean_ap(float_runs, all_images):
         raise InputError("the float file's AP is 0, or no image has labels: nothing to compare with.")
 
     def kept(weights: np.ndarray) -> float | None:
-        before, after = mean_ap(float_judged, weights), mean_ap(judged, weights)
+        before, after = mean_ap(float_runs, weights), mean_ap(runs, weights)
         return after / before if before and after is not None else None
 
     low, share = low_percentile(kept, images, seed=0, resamples=RESAMPLES), kept(all_images)
@@ -105,14 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.repeats < 1:
             raise InputError(f"--repeats takes a number from 1 on; got {args.repeats}.")
         data = read_dataset(args.data, args.images)
-        float_judged = match_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
+        float_runs = match_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
         text = sys.stderr if args.json == "-" else sys.stdout
         print(f"{'file':<44} {'mean AP':>8} {'+-':>7} {'kept':>7} {'low':>7}", file=text)
         rows = []
         for model in args.models:
             path, peer = (args.float_model, model) if "|" in model else (Path(model), "")
-            judged = match_under_changes(path, data, args.repeats, args.threads, peer)
-            row = compute_spread(Path(model).name, float_judged, judged, len(data.images))
+            runs = match_under_changes(path, data, args.repeats, args.threads, peer)
+            row = compute_spread(Path(model).name, float_runs, runs, len(data.images))
             rows.append(row)
             print(
                 f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",

@@ -38,7 +38,7 @@ from edgedet.export.int8.export_int8 import float_model
 from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
 from edgedet.files import sha256_of, write_json
-from edgedet.judge.agreement import agreement_of
+from edgedet.judge.agreement import compare_detections
 from edgedet.judge.labels import Dataset, read_dataset
 from edgedet.judge.pseudo_labels import detections_on
 from edgedet.types import Detections
@@ -64,7 +64,7 @@ class Sweep:
         self.float_ap = self._mean_ap(judged)
 
     def _mean_ap(self, judged: Sequence[Any]) -> float:
-        values = [item.average_precision(np.ones(len(self.data.images))) for item in judged]
+        values = [item.compute_ap(np.ones(len(self.data.images))) for item in judged]
         return float(np.mean([value for value in values if value is not None]))
 
     def cells(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -116,7 +116,7 @@ class Sweep:
                 meta, engine = open_engine(file, self.threads)
                 with closing(engine):
                     detections.append(detections_on(engine.infer, meta, gate, SCORE))
-        agreement = agreement_of(detections[1], detections[0])
+        agreement = compare_detections(detections[1], detections[0])
         row = {"ap": ap, "f1": agreement.f1, "gate_boxes": agreement.boxes, "changes": changes, "revision": REVISION}
         return {**row, "seconds": seconds, "calibrated_on": len(frames.calibrate)}
 

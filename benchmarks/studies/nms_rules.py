@@ -21,7 +21,7 @@ from edgedet.anchors import anchors_for
 from edgedet.engines.base import open_engine
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.export.export_onnx import export_onnx
-from edgedet.judge.average_precision import SCORE_FLOOR, average_precision
+from edgedet.judge.average_precision import SCORE_FLOOR, compute_accuracy
 from edgedet.judge.labels import LabelledImage, match_classes, read_dataset
 from edgedet.postprocess import DEFAULT_SCORE, NmsRules, postprocess
 from edgedet.preprocess import Preprocessor
@@ -73,7 +73,7 @@ def main() -> None:
     rows = []
     class_map = match_classes(dataset, meta.class_names)
     for name in RULES:
-        figures = average_precision(found[name], class_map, meta.class_names).figures
+        figures = compute_accuracy(found[name], class_map, meta.class_names).figures
         low, high = (statistics.median(times_ms[name, score]) for score in (SCORE_FLOOR, DEFAULT_SCORE))
         rows.append({"rules": name, "ap": figures["AP"], "ap50": figures["AP50"], "ms_eval": low, "ms_run": high})
         print(f"{name:40} AP {figures['AP']:.4f} AP50 {figures['AP50']:.4f} {low:6.2f} ms {high:6.2f} ms", flush=True)

@@ -25,7 +25,7 @@ from edgedet.anchors import anchors_for
 from edgedet.engines.base import Engine, open_engine
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.export.export_onnx import export_onnx
-from edgedet.judge.average_precision import SCORE_FLOOR, average_precision, detect_images
+from edgedet.judge.average_precision import SCORE_FLOOR, compute_accuracy, detect_images
 from edgedet.judge.labels import match_classes, read_dataset
 from edgedet.postprocess import postprocess
 from edgedet.preprocess import fit
@@ -115,7 +115,7 @@ def main() -> None:
                 if failures:
                     raise SystemExit(failures[0])
                 class_map = match_classes(dataset, meta.class_names)
-                figures = average_precision(found, class_map, meta.class_names).figures
+                figures = compute_accuracy(found, class_map, meta.class_names).figures
                 row = {"size": side, "source": source, "filter": name, "ap": figures["AP"], "ap50": figures["AP50"]}
                 rows.append({**row, "ms": statistics.median(model.times_ms)})
                 print(

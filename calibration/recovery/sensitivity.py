@@ -20,7 +20,7 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantise
 from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, centre_of
 from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
-from edgedet.judge.agreement import counts_of, f1_of
+from edgedet.judge.agreement import compute_f1, count_matches
 from edgedet.postprocess import postprocess
 from edgedet.progress import with_progress
 from edgedet.types import Detections, ModelInput, RawOutputs
@@ -158,5 +158,5 @@ def verified(
         wanted = layers.detections((values[OUTPUTS[0]], values[OUTPUTS[1]]), frame, score)
         for layer, sums in counts.items():
             found = layers.detections(layers.with_layer(layer, values), frame, score)
-            sums += counts_of(found, wanted)
-    return [LayerLoss(loss.layer, loss.sqnr_db, loss.macs, f1_of(counts[loss.layer])) for loss in losses]
+            sums += count_matches(found, wanted)
+    return [LayerLoss(loss.layer, loss.sqnr_db, loss.macs, compute_f1(counts[loss.layer])) for loss in losses]

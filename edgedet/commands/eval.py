@@ -14,7 +14,7 @@ from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
 from ..files import sha256_of
 from ..judge.average_precision import FIGURES, SCORE_FLOOR
-from ..judge.evaluate import Evaluation, evaluate, failure_line
+from ..judge.evaluate import Evaluation, describe_failures, evaluate
 from ..judge.labels import read_dataset
 from ..postprocess import MAX_BOXES
 from ..schemas import write_figures
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if options.json:
         write_figures("eval", options.json, _figures(options, evaluation))
     if evaluation.failures:
-        raise PartialFailure(failure_line(evaluation.failures, evaluation.accuracy.images))
+        raise PartialFailure(describe_failures(evaluation.failures, evaluation.accuracy.images))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""How far two models' detections agree: COCO's matching and F1. Knows detections; knows no engine."""
+"""How far the detections of two models agree: COCO's matching of boxes, and F1."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import numpy as np
 from ..errors import ShapeError
 from ..types import Detections
 
-MATCH_IOU = 0.5  # from which on a box is the other model's
-TIGHT_IOU = 0.85  # boxes that moved keep F1 at IoU 0.5 and lose it here
+MATCH_IOU = 0.5  # two boxes that overlap by this match
+TIGHT_IOU = 0.85  # F1 at this IoU also falls where boxes move only a little
 
 
-def above(detections: Detections, score: float) -> Detections:
-    """Return the detections of ``score`` and more."""
+def keep_above(detections: Detections, score: float) -> Detections:
+    """Return the detections whose score is at least ``score``."""
     return detections[detections.scores >= score]
 
 
-def counts_of(detections: Detections, reference: Detections, iou: float = MATCH_IOU) -> Tuple[int, int, int]:
+def count_matches(detections: Detections, reference: Detections, iou: float = MATCH_IOU) -> Tuple[int, int, int]:
     """Return the numbers of (true positives, detections, reference boxes); a true positive overlaps by ``iou``."""
     ignored = np.zeros(len(reference), dtype=bool)
-    flags = match(detections, reference.boxes_xyxy, reference.class_ids, ignored, [iou])
+    flags = match_boxes(detections, reference.boxes_xyxy, reference.class_ids, ignored, [iou])
     return int((flags == 1).sum()), len(detections), len(reference)
 
 
-def f1_of(numbers: np.ndarray) -> Optional[float]:
-    """Return 2 TP / (2 TP + FP + FN) of (TP, TP + FP, TP + FN); None where there is no box at all."""
-    right, found, wanted = numbers
-    return float(2.0 * right / (found + wanted)) if found + wanted else None
+def compute_f1(counts: np.ndarray) -> Optional[float]:
+    """Return 2 TP / (2 TP + FP + FN) from the counts (TP, TP + FP, TP + FN); None where there is no box at all."""
+    tp, detected, expected = counts
+    return float(2.0 * tp / (detected + expected)) if detected + expected else None
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How well a model's detections agree with those that are wanted, over several frames.
+    """How well a model's detections agree with the reference's, over several frames.
 
-    counts: (frames, 3) float64, boxes of each frame: right at MATCH_IOU, found, wanted.
-    f1:     at MATCH_IOU; None where there is no box at all.
-    tight:  at TIGHT_IOU, likewise.
+    counts: (frames, 3) float64, for each frame: true positives at MATCH_IOU, detections, reference boxes.
+    f1:     F1 at MATCH_IOU; None where there is no box at all.
+    tight:  F1 at TIGHT_IOU, likewise.
     """
 
     counts: np.ndarray
@@ -47,58 +47,65 @@ class Agreement:
 
     @property
     def boxes(self) -> int:
-        """The number of boxes that are wanted."""
+        """The number of reference boxes."""
         return int(self.counts[:, 2].sum())
 
 
-def agreement_of(found: Sequence[Detections], wanted: Sequence[Detections]) -> Agreement:
-    """Compare detections, both at the user's score, frame by frame; raises ShapeError for other numbers of frames."""
-    if len(found) != len(wanted):
-        raise ShapeError(f"detections of {len(found)} frames cannot be compared with those of {len(wanted)}.")
+def compare_detections(detections: Sequence[Detections], reference: Sequence[Detections]) -> Agreement:
+    """Compare detections with the reference's frame by frame; both hold what scores at least the user's threshold.
+
+    Raises ShapeError where the numbers of frames differ.
+    """
+    if len(detections) != len(reference):
+        raise ShapeError(f"detections of {len(detections)} frames cannot be compared with those of {len(reference)}.")
     counts, tight = (
-        np.array([counts_of(*pair, iou) for pair in zip(found, wanted)], dtype=np.float64).reshape(-1, 3)
+        np.array([count_matches(*pair, iou) for pair in zip(detections, reference)], dtype=np.float64).reshape(-1, 3)
         for iou in (MATCH_IOU, TIGHT_IOU)
     )
-    return Agreement(counts, f1_of(counts.sum(0)), f1_of(tight.sum(0)))
+    return Agreement(counts, compute_f1(counts.sum(0)), compute_f1(tight.sum(0)))
 
 
-def match(
-    found: Detections,
+def match_boxes(
+    detections: Detections,
     boxes_xyxy: np.ndarray,
     class_ids: np.ndarray,
     ignored: np.ndarray,
     ious: Union[Sequence[float], np.ndarray],
 ) -> np.ndarray:
-    """Return (len(ious), n) int8 for n detections, best score first: 1 right, 0 wrong, -1 not counted.
+    """Match one picture's detections, best score first, to its boxes at each IoU threshold.
 
-    Each takes the box of its class that it overlaps most and that none before it took. Where no such box overlaps by
-    the IoU, an ignored one may, by its share of the detection's own area; a detection in it is not counted.
+    boxes_xyxy: (m, 4), with ``class_ids`` (m,) and ``ignored`` (m,) bool.
+    Returns (len(ious), n) int8 for n detections: 1 true positive, 0 false positive, -1 not counted.
+
+    Each detection takes the box of its class that it overlaps most and that no better detection took. Where no such
+    box overlaps by the threshold, the detection may lie in an ignored box: then it is not counted. Its overlap with an
+    ignored box is the share of the detection's own area.
     As pycocotools (cocoeval.py ``evaluateImg``, area range "all").
     """
-    flags = np.zeros((len(ious), len(found)), dtype=np.int8)
-    overlap = _overlap(found.boxes_xyxy, boxes_xyxy, ignored)
-    overlap[found.class_ids[:, None] != class_ids[None, :]] = -1.0
-    for row, iou in zip(flags, ious):
+    flags = np.zeros((len(ious), len(detections)), dtype=np.int8)
+    overlap = _compute_overlap(detections.boxes_xyxy, boxes_xyxy, ignored)
+    overlap[detections.class_ids[:, None] != class_ids[None, :]] = -1.0
+    for flags_at_iou, iou in zip(flags, ious):
         free = ~ignored
-        least = min(iou, 1 - 1e-10)  # as COCOeval: an exact fit passes at IoU 1
-        for at in np.flatnonzero((overlap >= least).any(1)):
-            candidates = np.where(free, overlap[at], -1.0)
+        threshold = min(iou, 1 - 1e-10)  # as COCOeval: an exact fit passes at IoU 1
+        for index in np.flatnonzero((overlap >= threshold).any(1)):
+            candidates = np.where(free, overlap[index], -1.0)
             best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))  # the last of equals, as COCOeval
-            if candidates[best] >= least:
-                row[at], free[best] = 1, False
-            elif (overlap[at][ignored] >= least).any():
-                row[at] = -1
+            if candidates[best] >= threshold:
+                flags_at_iou[index], free[best] = 1, False
+            elif (overlap[index][ignored] >= threshold).any():
+                flags_at_iou[index] = -1
     return flags
 
 
-def iou_of(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+def compute_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     """Return the (n, m) float64 IoU of n boxes with m others."""
-    return _overlap(a_xyxy, b_xyxy, np.zeros(len(b_xyxy), dtype=bool))
+    return _compute_overlap(a_xyxy, b_xyxy, np.zeros(len(b_xyxy), dtype=bool))
 
 
-def _overlap(found_xyxy: np.ndarray, boxes_xyxy: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Return (n, m) float64 IoU; with an ignored box the intersection's share of the found one."""
-    a, b = found_xyxy.astype(np.float64)[:, None], np.asarray(boxes_xyxy, dtype=np.float64)[None]
+def _compute_overlap(detected_xyxy: np.ndarray, boxes_xyxy: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Return (n, m) float64 IoU; for an ignored box, the share of the detected box that lies in it."""
+    a, b = detected_xyxy.astype(np.float64)[:, None], np.asarray(boxes_xyxy, dtype=np.float64)[None]
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
     inter = sides.prod(-1)
     area_a, area_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)

@@ -1,4 +1,4 @@
-"""Average precision of what a model finds, by pycocotools. Knows labels and boxes; knows no file and no engine."""
+"""Average precision of a model's detections on labelled images, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..stream.sources import read_image
 from ..types import Detections
 from .labels import LabelledImage
 
-SCORE_FLOOR = 0.01  # effdet's validation keeps what scores more
-# pycocotools' twelve, in the order of COCOeval.stats: (name, what it says)
+SCORE_FLOOR = 0.01  # as effdet's validation, which drops detections with lower scores
+# pycocotools' twelve figures in the order of COCOeval.stats: (name, meaning)
 FIGURES = (
     ("AP", "mean over IoU 0.50 to 0.95"),
     ("AP50", "at IoU 0.50"),
@@ -35,12 +35,12 @@ FIGURES = (
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """How well detections fit labels; each figure in [0, 1], None where no label is of that kind.
+    """How well detections fit the labels. Each figure lies in [0, 1]; it is None where no label is of that kind.
 
     figures:   by the names of FIGURES.
     per_class: AP by the model's class name.
-    images:    number that was judged.
-    boxes:     number of labelled boxes in them; those that are ignored are not counted.
+    images:    number of images.
+    boxes:     number of labelled boxes in them, without those that are ignored.
     """
 
     figures: dict[str, float | None]
@@ -52,8 +52,12 @@ class Accuracy:
 def detect_images(
     detect: Callable[[np.ndarray], Detections], images: Iterable[LabelledImage]
 ) -> tuple[list[tuple[LabelledImage, Detections]], list[str]]:
-    """Return each image with what ``detect`` found in its (H, W, 3) uint8 BGR picture, and one line a failed image."""
-    done: list[tuple[LabelledImage, Detections]] = []
+    """Run ``detect`` on each image, (H, W, 3) uint8 BGR.
+
+    Returns each image with its detections, and a line for each image that cannot be read or has another size than its
+    labels say.
+    """
+    detected: list[tuple[LabelledImage, Detections]] = []
     failures: list[str] = []
     for image in images:
         try:
@@ -62,8 +66,8 @@ def detect_images(
         except SourceError as error:
             failures.append(str(error).rstrip("."))
             continue
-        done.append((image, detect(bgr)))
-    return done, failures
+        detected.append((image, detect(bgr)))
+    return detected, failures
 
 
 def _check_size(image: LabelledImage, size_wh: tuple[int, int]) -> None:
@@ -75,69 +79,84 @@ def _check_size(image: LabelledImage, size_wh: tuple[int, int]) -> None:
         )
 
 
-def average_precision(
-    found: Sequence[tuple[LabelledImage, Detections]], class_map: Sequence[int], class_names: Sequence[str]
+def compute_accuracy(
+    detected: Sequence[tuple[LabelledImage, Detections]], class_map: Sequence[int], class_names: Sequence[str]
 ) -> Accuracy:
     """Return COCO's figures, as pycocotools' COCOeval gives them for boxes.
 
     class_map:   the model's class id for each class of the labels, -1 for labels to leave out (``match_classes``).
-    class_names: the model's. What it finds of classes that have no label class is left out too.
-    Ignored labels are crowds to COCOeval: whatever lies within one is neither right nor wrong.
+    class_names: the model's. Detections of classes that have no label class are left out, too.
+    Ignored labels are crowds to COCOeval: detections that lie within one are not counted.
     """
-    judged = sorted({slot for slot in class_map if slot >= 0})
-    truths: list[dict[str, Any]] = []
-    guesses: list[dict[str, Any]] = []
-    for image_id, (image, detections) in enumerate(found, start=1):
+    class_ids = sorted({slot for slot in class_map if slot >= 0})
+    ground_truth: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
+    for image_id, (image, detections) in enumerate(detected, start=1):
         for box_xyxy, class_id, area, ignored in zip(image.boxes_xyxy, image.class_ids, image.areas, image.ignored):
             if class_map[class_id] >= 0:
-                truths.append(_entry(len(truths), image_id, class_map[class_id], box_xyxy, area, iscrowd=int(ignored)))
+                slot = class_map[class_id]
+                ground_truth.append(
+                    _make_annotation(len(ground_truth), image_id, slot, box_xyxy, area, iscrowd=int(ignored))
+                )
         boxes_xyxy = detections.boxes_xyxy.astype(np.float64)
         areas = np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1)
         for box_xyxy, class_id, area, score in zip(boxes_xyxy, detections.class_ids, areas, detections.scores):
-            guesses.append(_entry(len(guesses), image_id, int(class_id), box_xyxy, area, iscrowd=0, score=float(score)))
-    coco_eval = _evaluate(truths, guesses, len(found), judged)
+            predictions.append(
+                _make_annotation(
+                    len(predictions), image_id, int(class_id), box_xyxy, area, iscrowd=0, score=float(score)
+                )
+            )
+    coco_eval = _run_coco_eval(ground_truth, predictions, len(detected), class_ids)
     precision = coco_eval.eval["precision"]  # (IoU, recall, class, area range, boxes an image), -1 where undefined
     return Accuracy(
-        figures={name: _known(value) for (name, _), value in zip(FIGURES, coco_eval.stats)},
-        per_class={class_names[slot]: _known(precision[:, :, k, 0, -1].mean()) for k, slot in enumerate(judged)},
-        images=len(found),
-        boxes=sum(not truth["iscrowd"] for truth in truths),
+        figures={name: _none_if_undefined(value) for (name, _), value in zip(FIGURES, coco_eval.stats)},
+        per_class={
+            class_names[slot]: _none_if_undefined(precision[:, :, k, 0, -1].mean()) for k, slot in enumerate(class_ids)
+        },
+        images=len(detected),
+        boxes=sum(not annotation["iscrowd"] for annotation in ground_truth),
     )
 
 
-def _entry(
+def _make_annotation(
     index: int, image_id: int, category_id: int, box_xyxy: np.ndarray, area: float, **more: float
 ) -> dict[str, Any]:
     x1, y1, x2, y2 = map(float, box_xyxy)
     # ids begin at 1: COCOeval takes a match with id 0 for none
     return {
-        "id": index + 1, "image_id": image_id, "category_id": category_id, "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": float(area), **more,
-    }  # fmt: skip
+        "id": index + 1,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": float(area),
+        **more,
+    }
 
 
-def _evaluate(truths: list[dict[str, Any]], guesses: list[dict[str, Any]], images: int, judged: list[int]) -> Any:
-    """Run COCOeval, without what it prints."""
+def _run_coco_eval(
+    ground_truth: list[dict[str, Any]], predictions: list[dict[str, Any]], images: int, class_ids: list[int]
+) -> Any:
+    """Run COCOeval on both lists of annotations, without what it prints, and return it."""
     coco = require("pycocotools.coco", "edgedet eval")
     cocoeval = require("pycocotools.cocoeval", "edgedet eval")
     with contextlib.redirect_stdout(io.StringIO()):
-        sides = []
-        for entries in (truths, guesses):
-            side = coco.COCO()
-            side.dataset = {
+        both = []
+        for annotations in (ground_truth, predictions):
+            annotated = coco.COCO()
+            annotated.dataset = {
                 "images": [{"id": number + 1} for number in range(images)],
-                "categories": [{"id": slot} for slot in judged],
-                "annotations": entries,
+                "categories": [{"id": slot} for slot in class_ids],
+                "annotations": annotations,
             }
-            side.createIndex()
-            sides.append(side)
-        coco_eval = cocoeval.COCOeval(*sides, iouType="bbox")
+            annotated.createIndex()
+            both.append(annotated)
+        coco_eval = cocoeval.COCOeval(*both, iouType="bbox")
         coco_eval.evaluate()
         coco_eval.accumulate()
         coco_eval.summarize()
     return coco_eval
 
 
-def _known(value: float) -> float | None:
-    """COCOeval says -1 where there is no label to find."""
+def _none_if_undefined(value: float) -> float | None:
+    """Return the figure; None for the -1 that COCOeval gives where there is no label."""
     return None if value < 0 else float(value)

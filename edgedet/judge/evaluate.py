@@ -10,20 +10,20 @@ from ..detector import Detector
 from ..errors import SourceError
 from ..postprocess import NmsRules
 from ..progress import with_progress
-from .average_precision import SCORE_FLOOR, Accuracy, average_precision, detect_images
+from .average_precision import SCORE_FLOOR, Accuracy, compute_accuracy, detect_images
 from .coco import is_gap
-from .labels import Dataset, listed, match_classes
+from .labels import Dataset, join_names, match_classes
 
-_NAMED_FAILURES = 5  # in one line
+_NAMED_FAILURES = 5  # at most so many are named in one line
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The accuracy of a model file on labelled images.
 
     left_out: names of classes that only the "data" or only the "model" knows.
     failures: a line for each image or label file that could not be read.
-    nms:      the rules by which outputs became detections.
+    nms:      the rules of NMS that gave the detections.
     """
 
     meta: ArtifactMeta
@@ -41,7 +41,7 @@ def evaluate(
     note: Callable[[str], None] = print,
     nms: Optional[Union[NmsRules, str]] = None,
 ) -> Evaluation:
-    """Detect on every image and return AP as pycocotools counts it.
+    """Run the model on every image and return its AP as pycocotools computes it.
 
     soft_nms, nms: as of ``Detector``.
     note: takes a line on classes and images that are left out, before anything is detected.
@@ -50,21 +50,21 @@ def evaluate(
     with Detector(model, threads, SCORE_FLOOR, soft_nms, nms) as detector:
         names = detector.class_names
         class_map = match_classes(dataset, names)
-        left_out = classes_left_out(dataset, class_map, names)
-        for line in left_out_lines(left_out, dataset.unlabelled):
+        left_out = find_unmatched_classes(dataset, class_map, names)
+        for line in describe_left_out(left_out, dataset.unlabelled):
             note(line)
         if dataset.outside:
             note(f"{dataset.outside} labelled boxes lie outside their pictures, and count as missed: mend the labels")
         detections, failures = detect_images(detector, with_progress(dataset.images, "eval", "image"))
         failures = [*dataset.failures, *failures]
         if not detections:
-            raise SourceError(failure_line(failures, 0))
-        accuracy = average_precision(detections, class_map, _class_names(dataset, class_map, names))
+            raise SourceError(describe_failures(failures, 0))
+        accuracy = compute_accuracy(detections, class_map, _class_names(dataset, class_map, names))
         return Evaluation(detector.meta, accuracy, left_out, failures, detector.nms)
 
 
 def _class_names(dataset: Dataset, class_map: Sequence[int], model_names: Sequence[str]) -> List[str]:
-    """Return the names by class id; the data's where it has one, since a model may have numbers only."""
+    """Return the class names by class id: the labels' where there are some, since a model may have only numbers."""
     names = list(model_names)
     for name, slot in zip(dataset.class_names, class_map):
         if slot >= 0:
@@ -72,26 +72,28 @@ def _class_names(dataset: Dataset, class_map: Sequence[int], model_names: Sequen
     return names
 
 
-def classes_left_out(dataset: Dataset, class_map: Sequence[int], model_names: Sequence[str]) -> Dict[str, List[str]]:
-    """Return the names that only the data or only the model has; slots of COCO without a category do not count."""
+def find_unmatched_classes(
+    dataset: Dataset, class_map: Sequence[int], model_names: Sequence[str]
+) -> Dict[str, List[str]]:
+    """Return the names of classes that only the data or only the model has, without COCO's slots of no category."""
     return {
         "data": [name for name, slot in zip(dataset.class_names, class_map) if slot < 0],
         "model": [name for slot, name in enumerate(model_names) if slot not in class_map and not is_gap(name)],
     }
 
 
-def left_out_lines(left_out: Dict[str, List[str]], unlabelled: int) -> List[str]:
+def describe_left_out(left_out: Dict[str, List[str]], unlabelled: int) -> List[str]:
     """Return a line on classes and one on images that are left out, where there are any."""
     parts = []
     for side, reason in (("data", "that the model does not know"), ("model", "that the data does not have")):
         if left_out[side]:
-            parts.append(f"{len(left_out[side])} of the {side} {reason} ({listed(left_out[side])})")
+            parts.append(f"{len(left_out[side])} of the {side} {reason} ({join_names(left_out[side])})")
     lines = [f"classes left out: {'; '.join(parts)}"] if parts else []
     return [*lines, f"images without a label file, left out: {unlabelled}"] if unlabelled else lines
 
 
-def failure_line(failures: Sequence[str], done: int) -> str:
-    """Return how many images failed, with the first reasons."""
+def describe_failures(failures: Sequence[str], done: int) -> str:
+    """Return a line with the number of images that failed, and the first reasons."""
     more = len(failures) - _NAMED_FAILURES
     rest = f"; and {more} more" if more > 0 else ""
     return f"{len(failures)} failed, {done} images done: {'; '.join(failures[:_NAMED_FAILURES])}{rest}."

@@ -21,10 +21,10 @@ from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
 from ..postprocess import postprocess
 from ..types import Detections, ModelInput, RawOutputs
-from .agreement import iou_of
+from .agreement import compute_iou
 from .labels import LabelledImage
-from .matching import Judged
-from .perturbation import MOVES_XY, moved, moved_back
+from .matching import MatchedDetections, match_dataset
+from .perturbation import MOVES_XY, move_boxes_back, move_picture
 
 Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw outputs; an engine's ``infer``
 
@@ -71,8 +71,8 @@ def float_runs(runner: Runner, meta: ArtifactMeta, frames: Sequence[ModelInput],
     floor = score * FLOOR_SHARE
     runs = []
     for dx, dy in MOVES_XY:
-        seen = detections_on(runner, meta, (moved(frame, dx, dy) for frame in frames), floor)
-        runs.append([moved_back(one, frame, dx, dy) for one, frame in zip(seen, frames)])
+        seen = detections_on(runner, meta, (move_picture(frame, dx, dy) for frame in frames), floor)
+        runs.append([move_boxes_back(one, frame, dx, dy) for one, frame in zip(seen, frames)])
     return FloatRuns(detections_on(runner, meta, frames, floor), runs)
 
 
@@ -87,8 +87,8 @@ class PseudoLabels:
         self._images = [[_image(_resized(xyxy, size), ids) for xyxy, ids in boxes] for size in SIZES]
         self._reachable = [[self._matched(images, run) for run in runs.moved] for images in self._images]
 
-    def _matched(self, images: Sequence[LabelledImage], detections: Sequence[Detections]) -> Judged:
-        return Judged.of(images, detections, self._class_map)
+    def _matched(self, images: Sequence[LabelledImage], detections: Sequence[Detections]) -> MatchedDetections:
+        return match_dataset(images, detections, self._class_map)
 
     def kept_by(self, detections: Sequence[Detections]) -> Callable[[np.ndarray], float]:
         """Return a function of frames' weights: the share of the float model's AP that these detections keep.
@@ -100,10 +100,10 @@ class PseudoLabels:
         def kept(weights: np.ndarray) -> float:
             shares = []
             for own, reachable in zip(matched, self._reachable):
-                best = [ap for run in reachable if (ap := run.average_precision(weights)) is not None]
+                best = [ap for run in reachable if (ap := run.compute_ap(weights)) is not None]
                 if not best or not sum(best):
                     return float("nan")
-                shares.append((own.average_precision(weights) or 0.0) / float(np.mean(best)))
+                shares.append((own.compute_ap(weights) or 0.0) / float(np.mean(best)))
             return min(shares)
 
         return kept
@@ -118,7 +118,7 @@ def mean_boxes(runs: Sequence[Detections], least: float) -> Tuple[np.ndarray, np
     sums, scores = np.zeros((0, 4)), np.zeros(0)
     counts, class_ids = np.zeros(0), np.zeros(0, dtype=np.int64)
     for run in runs:
-        overlap = iou_of(run.boxes_xyxy, sums / np.maximum(counts, 1)[:, None])
+        overlap = compute_iou(run.boxes_xyxy, sums / np.maximum(counts, 1)[:, None])
         overlap[run.class_ids[:, None] != class_ids[None]] = 0.0
         new = np.ones(len(run), dtype=bool)
         for at in np.flatnonzero((overlap >= SAME_IOU).any(1)):  # best score first

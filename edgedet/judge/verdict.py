@@ -17,9 +17,9 @@ import numpy as np
 from ..errors import InputError
 from ..postprocess import DEFAULT_SCORE
 from ..types import Detections
-from .agreement import above, agreement_of
+from .agreement import compare_detections, keep_above
 from .labels import LabelledImage
-from .matching import Judged, joined
+from .matching import MatchedDetections, concatenate, match_dataset
 from .pseudo_labels import PseudoLabels
 
 PASSED, FAILED, UNSURE = "PASSED", "FAILED", "UNSURE"
@@ -119,8 +119,8 @@ def verdict_without_labels(
 
     labels: of the same frames. Detections reach down to ``score`` x FLOOR_SHARE.
     """
-    reference = [above(detections, score) for detections in float_detections]
-    agreement = agreement_of([above(detections, score) for detections in int8_detections], reference)
+    reference = [keep_above(detections, score) for detections in float_detections]
+    agreement = compare_detections([keep_above(detections, score) for detections in int8_detections], reference)
     tp, found, expected = agreement.counts.sum(0)
     images, required = len(reference), MIN_KEPT
     kept = labels.kept_by(int8_detections)
@@ -137,7 +137,7 @@ def verdict_without_labels(
     elif value is not None and abs(value - required) < SURE * error:
         reason = f"{value:.3f} is too near {required:g} for {images} frames: it may be {error:.3f} more or less"
         remedy = _more_frames(abs(value - required), error, images, labels.count)
-    boxes = len(joined([detections.scores for detections in reference]))
+    boxes = len(concatenate([detections.scores for detections in reference]))
     return Verdict(
         verdict=_verdict(reason, value, required),
         reason=reason,
@@ -177,7 +177,7 @@ def _score_of_as_many(detections: Sequence[Detections], boxes: int) -> float | N
     Extra boxes then balance missed ones: against the float model's, precision equals recall. It lies halfway between
     two scores; None where there are too few boxes.
     """
-    scores = np.sort(joined([one.scores for one in detections]))[::-1].astype(np.float64)
+    scores = np.sort(concatenate([one.scores for one in detections]))[::-1].astype(np.float64)
     if len(scores) < boxes:
         return None
     return float((scores[boxes - 1] + scores[boxes]) / 2) if len(scores) > boxes else float(scores[-1])
@@ -197,21 +197,21 @@ def verdict_on_labels(
 ) -> Verdict:
     """Judge both models' detections, above LABELS_SCORE_FLOOR, by the labels of the same images.
 
-    int8_runs: what the INT8 file detects in each of several runs over the images, each changed a little (``Changed``):
-               its AP is the mean. Other figures are the first run's.
+    int8_runs: what the INT8 file detects in each of several runs over the images, each changed a little
+               (``PerturbedEngine``): its AP is the mean. Other figures are the first run's.
     class_map: the model's class id for each class of the labels, -1 for labels to leave out (``match_classes``).
     Raises InputError where the drop allowed is no percentage.
     """
     if not 0.0 <= max_drop_percent < 100.0:
         raise InputError(f"the drop of AP that is allowed lies between 0 and 100 percent; got {max_drop_percent}.")
-    reference = Judged.of(images, float_detections, class_map)
-    runs = [Judged.of(images, detections, class_map) for detections in int8_runs]
+    reference = match_dataset(images, float_detections, class_map)
+    runs = [match_dataset(images, detections, class_map) for detections in int8_runs]
     everything = np.ones(len(images))
-    boxes = int(reference.truths.sum())
-    ap_float, ap_int8 = reference.average_precision(everything), mean_ap(runs, everything)
+    boxes = int(reference.ground_truth_counts.sum())
+    ap_float, ap_int8 = reference.compute_ap(everything), mean_ap(runs, everything)
 
     def kept(weights: np.ndarray) -> float | None:
-        before, after = reference.average_precision(weights), mean_ap(runs, weights)
+        before, after = reference.compute_ap(weights), mean_ap(runs, weights)
         return after / before if before and after is not None else None
 
     reason = remedy = ""
@@ -221,7 +221,7 @@ def verdict_on_labels(
         reason, remedy = "the float model's own AP is 0", "check that labels and model name the same classes"
     required = 1.0 - max_drop_percent / 100.0
     value = kept(everything)
-    tp, found = runs[0].at_score(score)
+    tp, found = runs[0].count_at_score(score)
     return Verdict(
         verdict=_verdict(reason, value, required),
         reason=reason,
@@ -233,7 +233,7 @@ def verdict_on_labels(
         images=len(images),
         boxes=boxes,
         score=score,
-        score_int8=runs[0].score_of_precision(*reference.at_score(score)),
+        score_int8=runs[0].find_score_for_precision(*reference.count_at_score(score)),
         precision=tp / found if found else None,
         recall=tp / boxes if boxes else None,
         ap_float=ap_float,
@@ -265,9 +265,9 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def mean_ap(runs: Sequence[Judged], weights: np.ndarray) -> float | None:
+def mean_ap(runs: Sequence[MatchedDetections], weights: np.ndarray) -> float | None:
     """Return the mean AP of several runs over the same images; None without labels."""
-    values = [value for run in runs if (value := run.average_precision(weights)) is not None]
+    values = [value for run in runs if (value := run.compute_ap(weights)) is not None]
     return float(np.mean(values)) if values else None
 
 

@@ -33,8 +33,8 @@ from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
 from edgedet.export.int8.revert import MOST, Selector, reverted
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.labels import Dataset, match_classes
-from edgedet.judge.matching import Judged
-from edgedet.judge.perturbation import Changed
+from edgedet.judge.matching import match_dataset
+from edgedet.judge.perturbation import PerturbedEngine
 from edgedet.judge.reference import FloatReference, spread
 from edgedet.judge.verdict import FAILED, LABELS_SCORE_FLOOR, PASSED, UNSURE, Verdict, is_settled, verdict_on_labels
 from edgedet.postprocess import DEFAULT_SCORE
@@ -293,7 +293,7 @@ class _Judge:
             runs: list[list[Detections]] = []
             aps: list[float] = []
             for seed in range(RUNS[path.suffix]):
-                runs.append(self._detect_labelled(Changed(engine, seed)))
+                runs.append(self._detect_labelled(PerturbedEngine(engine, seed)))
                 aps.append(self._ap(runs[-1]))
                 if is_settled(aps, (1.0 - options.max_drop / 100.0) * self._float_ap):
                     self._say(f"{path.name}: {len(runs)} of {RUNS[path.suffix]} runs tell enough")
@@ -310,8 +310,8 @@ class _Judge:
 
     def _ap(self, detections: list[Detections]) -> float:
         assert self._options.labels is not None
-        judged = Judged.of(self._options.labels.images, detections, self._class_map)
-        return judged.average_precision(np.ones(len(detections))) or 0.0
+        judged = match_dataset(self._options.labels.images, detections, self._class_map)
+        return judged.compute_ap(np.ones(len(detections))) or 0.0
 
     def _detect_labelled(self, engine: Engine) -> list[Detections]:
         from edgedet.judge.average_precision import detect_images

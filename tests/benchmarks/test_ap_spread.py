@@ -9,8 +9,8 @@ import pytest
 
 from edgedet.benchmarks.studies.ap_spread import compute_spread, main
 from edgedet.judge.labels import LabelledImage
-from edgedet.judge.matching import Judged
-from edgedet.judge.perturbation import Changed
+from edgedet.judge.matching import MatchedDetections, match_dataset
+from edgedet.judge.perturbation import PerturbedEngine
 from edgedet.types import Detections, RawOutputs
 
 IMAGES = 40
@@ -22,13 +22,13 @@ def labelled() -> list[LabelledImage]:
     return [LabelledImage(Path(f"{number}.jpg"), None, *one) for number in range(IMAGES)]
 
 
-def judged(right: list[bool]) -> Judged:
+def judged(right: list[bool]) -> MatchedDetections:
     """One box an image, exact or not there at all."""
     found = [
         Detections(BOX[:there].astype(np.float32), np.full(there, 0.9, np.float32), np.zeros(there, np.int64))
         for there in map(int, right)
     ]
-    return Judged.of(labelled(), found, [0])
+    return match_dataset(labelled(), found, [0])
 
 
 def test_a_file_that_finds_the_same_keeps_everything():
@@ -58,8 +58,8 @@ def test_one_pixel_of_a_thousand_moves_by_one_level():
 
     pixels = np.full((1, 512, 512, 3), 255, np.uint8)
     pixels[:, :, 256:] = 100
-    Changed(Engine(), seed=0).infer(pixels)
-    Changed(Engine(), seed=0).infer(pixels)
+    PerturbedEngine(Engine(), seed=0).infer(pixels)
+    PerturbedEngine(Engine(), seed=0).infer(pixels)
     moved = seen[0].astype(int) - pixels
     assert set(np.unique(moved)) == {-1, 0, 1}
     assert 0.0004 < (moved != 0).any(-1).mean() < 0.0015

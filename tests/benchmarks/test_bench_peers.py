@@ -127,7 +127,7 @@ def test_a_peers_ap_is_taken_under_the_same_changes(tmp_path: Path, monkeypatch)
     monkeypatch.setitem(engines._RUNS, "simulated", lambda path, meta, threads: levels)
     fake, data = write_fake_model(tmp_path / "a.fake"), Dataset((label,), names)
     judged = match_under_changes(fake, data, 2, 1, "simulated|peer.file")
-    assert [item.average_precision(np.ones(1)) for item in judged] == pytest.approx([1.0, 1.0])
+    assert [item.compute_ap(np.ones(1)) for item in judged] == pytest.approx([1.0, 1.0])
     assert 0 < (seen[0] != seen[1]).mean() < 0.01
     with pytest.raises(InputError, match="unknown peer magic"):
         match_under_changes(fake, data, 1, 1, "magic|peer.file")

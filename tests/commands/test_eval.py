@@ -14,7 +14,7 @@ from media import META, SIZE_WH, SOURCE_BOXES_XYXY, picture, write_fake_model
 
 from edgedet import cli
 from edgedet.engines.fake import save_fake
-from edgedet.judge.average_precision import FIGURES, average_precision
+from edgedet.judge.average_precision import FIGURES, compute_accuracy
 from edgedet.judge.labels import LabelledImage, match_classes, read_dataset
 from edgedet.types import Detections
 
@@ -171,7 +171,7 @@ def test_figures_are_those_of_pycocotools_own_road(tmp_path):
     oracle.evaluate()
     oracle.accumulate()
     oracle.summarize()
-    ours = average_precision(found, (0, 1, 2), ("a", "b", "c"))
+    ours = compute_accuracy(found, (0, 1, 2), ("a", "b", "c"))
     assert 0.1 < oracle.stats[0] < 0.9
     assert list(ours.figures.values()) == pytest.approx(oracle.stats.tolist(), abs=1e-12)
     assert np.mean(list(ours.per_class.values())) == pytest.approx(oracle.stats[0], abs=1e-12)
@@ -389,6 +389,6 @@ def test_the_network_has_the_published_ap_where_pictures_are_prepared_as_in_trai
     found, failures = detect_images(lambda bgr: readme_detections(network, checkpoint.spec, bgr), dataset.images)
     assert failures == []
     class_map = match_classes(dataset, checkpoint.class_names)
-    accuracy = average_precision(found, class_map, checkpoint.class_names)
+    accuracy = compute_accuracy(found, class_map, checkpoint.class_names)
     stats = [-1.0 if value is None else value for value in accuracy.figures.values()]
     assert stats == pytest.approx(published(shared_dir, name)["stats"], abs=README_TOLERANCE)

@@ -85,13 +85,13 @@ def test_cocos_eighty_categories_find_their_slots_by_name():
 
 
 def test_eval_does_not_speak_of_gaps():
-    from edgedet.judge.evaluate import classes_left_out, left_out_lines
+    from edgedet.judge.evaluate import describe_left_out, find_unmatched_classes
 
     names = tuple(name for name in COCO_SLOTS if not is_gap(name))
     data = Dataset((), names)
-    left_out = classes_left_out(data, match_classes(data, COCO_SLOTS), COCO_SLOTS)
+    left_out = find_unmatched_classes(data, match_classes(data, COCO_SLOTS), COCO_SLOTS)
     assert left_out == {"data": [], "model": []}
-    assert left_out_lines(left_out, data.unlabelled) == []
+    assert describe_left_out(left_out, data.unlabelled) == []
 
 
 @torch.inference_mode()

@@ -13,10 +13,10 @@ from media import META
 from edgedet.anchors import anchors_for
 from edgedet.engines.fake import FakeEngine
 from edgedet.errors import InputError
-from edgedet.judge.agreement import match
+from edgedet.judge.agreement import match_boxes
 from edgedet.judge.labels import LabelledImage
-from edgedet.judge.matching import Judged
-from edgedet.judge.perturbation import MOVES_XY, moved, moved_back
+from edgedet.judge.matching import match_dataset
+from edgedet.judge.perturbation import MOVES_XY, move_boxes_back, move_picture
 from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, detections_on, mean_boxes
 from edgedet.judge.reference import BATCH, FloatReference, spread
 from edgedet.judge.verdict import (
@@ -81,7 +81,7 @@ def test_f1_of_a_shifted_a_missing_and_an_extra_box():
 def test_one_float_box_is_found_once_and_the_best_score_takes_it():
     wanted = found((0, 0, 10, 10, 0.9, 0))
     got = found((1, 0, 11, 10, 0.8, 0), (0, 0, 10, 10, 0.7, 0))
-    flags = match(got, wanted.boxes_xyxy, wanted.class_ids, np.zeros(1, bool), [0.5])
+    flags = match_boxes(got, wanted.boxes_xyxy, wanted.class_ids, np.zeros(1, bool), [0.5])
     np.testing.assert_array_equal(flags, [[1, 0]])
     assert compare([wanted], [got]).f1 == pytest.approx(2 / 3)  # TP 1, FP 1
 
@@ -333,13 +333,13 @@ def random_set(seed, images=15, classes=3):
 @pytest.mark.parametrize("seed", range(4))
 def test_ap_is_pycocotools(seed):
     pytest.importorskip("pycocotools", reason="the oracle")
-    from edgedet.judge.average_precision import average_precision
+    from edgedet.judge.average_precision import compute_accuracy
 
     pictures, detections = random_set(seed)
     class_map = (0, -1, 2) if seed % 2 else (0, 1, 2)
-    wanted = average_precision(list(zip(pictures, detections, strict=True)), class_map, "abc").figures["AP"]
+    wanted = compute_accuracy(list(zip(pictures, detections, strict=True)), class_map, "abc").figures["AP"]
     assert 0.05 < wanted < 0.9
-    got = Judged.of(pictures, detections, class_map).average_precision(np.ones(len(pictures)))
+    got = match_dataset(pictures, detections, class_map).compute_ap(np.ones(len(pictures)))
     assert got == pytest.approx(wanted, abs=1e-12)
 
 
@@ -348,9 +348,9 @@ def test_a_weight_is_an_image_that_comes_as_often():
     pictures, detections = random_set(1)
     weights = np.random.default_rng(0).multinomial(15, np.full(15, 1 / 15)).astype(float)
     copies = [at for at, weight in enumerate(weights) for _ in range(int(weight))]
-    copied = Judged.of([pictures[at] for at in copies], [detections[at] for at in copies], (0, 1, 2))
-    weighted = Judged.of(pictures, detections, (0, 1, 2)).average_precision(weights)
-    assert weighted == pytest.approx(copied.average_precision(np.ones(len(copies))), abs=0.01)
+    copied = match_dataset([pictures[at] for at in copies], [detections[at] for at in copies], (0, 1, 2))
+    weighted = match_dataset(pictures, detections, (0, 1, 2)).compute_ap(weights)
+    assert weighted == pytest.approx(copied.compute_ap(np.ones(len(copies))), abs=0.01)
 
 
 def test_the_same_detections_keep_all_ap():
@@ -387,9 +387,9 @@ def test_few_labels_or_a_float_model_that_finds_nothing_are_no_proof():
 def test_labels_of_other_classes_and_detections_of_theirs_are_left_out():
     image = labelled((0, 0, 10, 10, 0, 0), (20, 0, 30, 10, 1, 0))
     got = found((50, 50, 60, 60, 0.95, 1), (0, 0, 10, 10, 0.9, 0))
-    judged = Judged.of([image], [got], (0, -1))
-    assert judged.truths.sum() == 1
-    assert judged.average_precision(np.ones(1)) == pytest.approx(1.0)
+    judged = match_dataset([image], [got], (0, -1))
+    assert judged.ground_truth_counts.sum() == 1
+    assert judged.compute_ap(np.ones(1)) == pytest.approx(1.0)
 
 
 def test_a_drop_that_is_no_percentage_is_refused():
@@ -421,11 +421,11 @@ def test_runs_over_labels_end_where_more_of_them_would_change_nothing():
 
 def test_a_picture_moves_by_a_pixel_and_its_detections_back_by_it_in_the_source():
     picture = ModelInput(np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, 3), 2.0, (8, 8))
-    right = moved(picture, 1, 0).pixels[0, :, :, 0]
+    right = move_picture(picture, 1, 0).pixels[0, :, :, 0]
     np.testing.assert_array_equal(right[0], [0, 0, 1, 2])
-    down = moved(picture, 0, 1).pixels[0, :, :, 0]
+    down = move_picture(picture, 0, 1).pixels[0, :, :, 0]
     np.testing.assert_array_equal(down[:, 0], [0, 0, 4, 8])
-    back = moved_back(found((3, 4, 5, 6, 0.9, 0)), picture, 1, -1)
+    back = move_boxes_back(found((3, 4, 5, 6, 0.9, 0)), picture, 1, -1)
     np.testing.assert_array_equal(back.boxes_xyxy, [[1, 6, 3, 8]])
 
 

@@ -32,7 +32,7 @@ from edgedet.detector import Detector
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
 from edgedet.files import sha256_of, write_json
-from edgedet.judge.average_precision import SCORE_FLOOR, average_precision, detect_images
+from edgedet.judge.average_precision import SCORE_FLOOR, compute_accuracy, detect_images
 from edgedet.judge.labels import Dataset, match_classes, read_dataset
 from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.progress import with_progress
@@ -74,7 +74,7 @@ def ap_of(model: str, opener: Any, dataset: Dataset, name: str) -> float | None:
         found, failures = detect_images(served.find, with_progress(dataset.images, name, "image"))
     if failures:
         raise InputError(f"{len(failures)} images cannot be read: {failures[0]}.")
-    return average_precision(found, match_classes(dataset, names), names).figures["AP"]
+    return compute_accuracy(found, match_classes(dataset, names), names).figures["AP"]
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

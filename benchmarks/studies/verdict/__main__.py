@@ -34,8 +34,8 @@ from edgedet.benchmarks.studies.verdict.variants import Maker, Variant, variants
 from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
 from edgedet.files import write_json
-from edgedet.judge.matching import Judged
-from edgedet.judge.perturbation import MOVES_XY, moved, moved_back
+from edgedet.judge.matching import match_dataset
+from edgedet.judge.perturbation import MOVES_XY, move_boxes_back, move_picture
 from edgedet.judge.verdict import MIN_KEPT
 from edgedet.types import Detections
 
@@ -71,8 +71,8 @@ class Bench:
 
     def _moved(self, path: Path, dx: int, dy: int) -> list[Detections]:
         pictures = self.pictures.judge
-        seen = detect(path, [moved(picture, dx, dy) for picture in pictures])
-        return [moved_back(item, picture, dx, dy) for item, picture in zip(seen, pictures, strict=True)]
+        seen = detect(path, [move_picture(picture, dx, dy) for picture in pictures])
+        return [move_boxes_back(item, picture, dx, dy) for item, picture in zip(seen, pictures, strict=True)]
 
     def _path(self, name: str) -> Path:
         return self.cache / f"{name.replace(' ', '_')}.npz"
@@ -83,8 +83,8 @@ class Bench:
             save(path, measure())
 
     def _ap(self, detections: Sequence[Detections]) -> float:
-        matched = Judged.of(self.pictures.labels, detections, self.pictures.class_map)
-        return float(matched.average_precision(np.ones(len(detections))) or 0.0)
+        matched = match_dataset(self.pictures.labels, detections, self.pictures.class_map)
+        return float(matched.compute_ap(np.ones(len(detections))) or 0.0)
 
     def measure(self, variant: Variant) -> dict[str, object]:
         """Make a variant's file, keep its detections and return its row."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgedet.engines.base import open_engine
 from edgedet.files import atomic_path
-from edgedet.judge.perturbation import Changed
+from edgedet.judge.perturbation import PerturbedEngine
 from edgedet.judge.pseudo_labels import detections_on
 from edgedet.types import Detections, ModelInput
 
@@ -39,8 +39,8 @@ def load(path: Path) -> list[Detections]:
 
 
 def detect(path: Path, pictures: Sequence[ModelInput], seed: int | None = None) -> list[Detections]:
-    """Return what a file detects from FLOOR up; ``seed`` is that of ``Changed``, None changes nothing."""
+    """Return what a file detects from FLOOR up; ``seed`` is that of ``PerturbedEngine``, None changes nothing."""
     meta, opened = open_engine(path, 1)
     with closing(opened):
-        engine = opened if seed is None else Changed(opened, seed)
+        engine = opened if seed is None else PerturbedEngine(opened, seed)
         return detections_on(engine.infer, meta, pictures, FLOOR)

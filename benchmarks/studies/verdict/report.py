@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgedet.benchmarks.studies.verdict.detections import load
-from edgedet.judge.agreement import above, agreement_of
+from edgedet.judge.agreement import compare_detections, keep_above
 from edgedet.judge.perturbation import MOVES_XY
 from edgedet.judge.pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels
 from edgedet.judge.verdict import FAILED, PASSED, UNSURE, verdict_without_labels
@@ -40,8 +40,8 @@ def judged(rows: Sequence[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
         pseudo, runs = labels[row["scene"]]
         detections = _loaded(folder / f"{row['variant'].replace(' ', '_')}_judge.npz")
         verdict = verdict_without_labels(pseudo, runs.still, detections)
-        reference = [above(item, DEFAULT_SCORE) for item in runs.still]
-        agreement = agreement_of([above(item, DEFAULT_SCORE) for item in detections], reference)
+        reference = [keep_above(item, DEFAULT_SCORE) for item in runs.still]
+        agreement = compare_detections([keep_above(item, DEFAULT_SCORE) for item in detections], reference)
         figures = {"value": verdict.value, "low": verdict.low, "verdict": verdict.verdict, "labels": verdict.boxes}
         old = min(agreement.f1 or 0.0, agreement.tight or 0.0)
         result.append({**row, **figures, "old_f1": old, "images": verdict.images})
@@ -54,7 +54,7 @@ def folder_of(cache: Path, scene: str) -> Path:
 
 
 def _loaded(path: Path) -> list[Any]:
-    return [above(item, FLOOR) for item in load(path)]
+    return [keep_above(item, FLOOR) for item in load(path)]
 
 
 def halves(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
