@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.graph.macs import conv_macs
-from edgedet.calibration.placement.emit import sparse_graph
-from edgedet.calibration.placement.plan import DensePlan, SparsePlan, dense_plan, sparse_plan
+from edgedet.calibration.graph.macs import count_conv_macs
+from edgedet.calibration.placement.emit import make_sparse_graph
+from edgedet.calibration.placement.plan import DensePlan, SparsePlan, make_dense_plan, make_sparse_plan
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.ranges.observe import movement_between_halves, observe, table_from_observed
-from edgedet.calibration.ranges.refine import refined
-from edgedet.calibration.recovery.reconstruct import reconstructed
-from edgedet.calibration.recovery.recover import corrected, equalised
+from edgedet.calibration.ranges.observe import compare_halves, observe, table_from_observed
+from edgedet.calibration.ranges.refine import refine_ranges
+from edgedet.calibration.recovery.reconstruct import reconstruct_weights
+from edgedet.calibration.recovery.recover import correct_biases, equalise
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
@@ -47,7 +47,7 @@ class Quantised:
 
     def sparse_model(self) -> onnx.ModelProto:
         """Return the Q/DQ graph for TensorRT."""
-        return sparse_graph(self.model, self.sparse)
+        return make_sparse_graph(self.model, self.sparse)
 
 
 def quantise(
@@ -66,7 +66,7 @@ def quantise(
     pixels:   calibration frames, (1, H, W, 3) uint8 each.
     recovery: "none"; "fast": equalisation and bias correction; "full": also rounds weights layer by layer.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
-    keep_float: what the sparse form leaves float (``sparse_plan``).
+    keep_float: what the sparse form leaves float (``make_sparse_plan``).
     observer:   of ``table_from_observed``.
     progress:   told each step as it begins.
     Raises InputError where the table is another model's or the model computes no finite numbers.
@@ -76,12 +76,12 @@ def quantise(
     batch = np.concatenate(list(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES]))
     if recovery != "none":
         progress("equalising depthwise channels")
-        model = equalised(model, batch)
+        model = equalise(model, batch)
     executor = Executor(model)
     if table is None:
         progress(f"observing {len(pixels)} frames")
         seen, hashes = observe(executor, pixels)
-        moved = movement_between_halves(seen)
+        moved = compare_halves(seen)
         if moved is not None:
             progress(
                 f"ranges move by {100 * moved[0]:.0f} % (median) between the frames' two halves, at most by "
@@ -92,27 +92,27 @@ def quantise(
         del seen  # a gigabyte
         if observer == "mixed":
             progress("judging the worst tensors' ranges at the outputs")
-            plans = dense_plan(model, spec, table), sparse_plan(model, table, keep_float)
-            table = refined(executor, table, *plans, pixels)
+            plans = make_dense_plan(model, spec, table), make_sparse_plan(model, table, keep_float)
+            table = refine_ranges(executor, table, *plans, pixels)
     elif table.model_sha256 != model_sha256:
         raise InputError("the calibration table belongs to another checkpoint: calibrate again without --table.")
     try:
-        dense, sparse = dense_plan(model, spec, table), sparse_plan(model, table, keep_float)
+        dense, sparse = make_dense_plan(model, spec, table), make_sparse_plan(model, table, keep_float)
     except KeyError as error:
         raise InputError(f"the calibration table lacks the tensor {error}: calibrate again without --table.") from None
     if recovery == "fast":
         progress("correcting biases")
-        dense = cast(DensePlan, corrected(executor, dense, batch))
-        sparse = cast(SparsePlan, corrected(executor, sparse, batch))
+        dense = cast(DensePlan, correct_biases(executor, dense, batch))
+        sparse = cast(SparsePlan, correct_biases(executor, sparse, batch))
     if recovery == "full":
         progress("rounding weights layer by layer, for each placement")
-        dense = cast(DensePlan, reconstructed(executor, dense, batch))
-        sparse = cast(SparsePlan, reconstructed(executor, sparse, batch))
-    shares = {"dense": int8_mac_share(model, dense), "sparse": int8_mac_share(model, sparse)}
+        dense = cast(DensePlan, reconstruct_weights(executor, dense, batch))
+        sparse = cast(SparsePlan, reconstruct_weights(executor, sparse, batch))
+    shares = {"dense": compute_int8_mac_share(model, dense), "sparse": compute_int8_mac_share(model, sparse)}
     return Quantised(model, table, dense, sparse, shares)
 
 
-def int8_mac_share(model: onnx.ModelProto, plan: DensePlan | SparsePlan) -> float:
+def compute_int8_mac_share(model: onnx.ModelProto, plan: DensePlan | SparsePlan) -> float:
     """Return the share of a graph's multiply-accumulates that are INT8."""
-    macs = conv_macs(model)
+    macs = count_conv_macs(model)
     return sum(macs[conv] for conv in plan.convs) / sum(macs.values())

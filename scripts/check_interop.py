@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from edgedet import Detections, Detector
-from edgedet.judge.agreement import match
+from edgedet.judge.agreement import match_boxes
 from edgedet.preprocess import Preprocessor
 from edgedet.stream.sources import open_source
 
@@ -147,7 +147,7 @@ def compare(name: str, find: Find, reference: Find, pictures: list[np.ndarray]) 
         found, wanted = find(bgr), reference(bgr)
         found, wanted = found[found.scores >= SCORE], wanted[wanted.scores >= SCORE]
         found_n, wanted_n = found_n + len(found), wanted_n + len(wanted)
-        flags = match(found, wanted.boxes_xyxy, wanted.class_ids, np.zeros(len(wanted), bool), [0.5])
+        flags = match_boxes(found, wanted.boxes_xyxy, wanted.class_ids, np.zeros(len(wanted), bool), [0.5])
         pairs += int((flags == 1).sum())
         for box, score in zip(found.boxes_xyxy, found.scores, strict=True):
             overlap = np.array([iou(box, other) for other in wanted.boxes_xyxy]) if len(wanted) else np.zeros(1)

@@ -30,7 +30,7 @@ def write_ungated(model: Any, meta: ArtifactMeta, out: Path, seed: int | None = 
     seed: of a random picture; None takes the demo's first frame.
     """
     from edgedet.calibration.graph.executor import Executor
-    from edgedet.calibration.placement.plan import dense_plan, sparse_plan
+    from edgedet.calibration.placement.plan import make_dense_plan, make_sparse_plan
     from edgedet.calibration.placement.table import CalibrationTable
     from edgedet.calibration.quantise import KEEP_FLOAT
 
@@ -51,12 +51,12 @@ def write_ungated(model: Any, meta: ArtifactMeta, out: Path, seed: int | None = 
     if out.suffix == ".tflite":
         from edgedet.export.tflite.writer import write_tflite
 
-        write_tflite(model, meta, out, dense_plan(model, meta.spec, table))
+        write_tflite(model, meta, out, make_dense_plan(model, meta.spec, table))
     else:
-        from edgedet.calibration.placement.emit import sparse_graph
+        from edgedet.calibration.placement.emit import make_sparse_graph
         from edgedet.export.onnx_file import write_onnx
 
-        write_onnx(sparse_graph(model, sparse_plan(model, table, KEEP_FLOAT)), meta, out)
+        write_onnx(make_sparse_graph(model, make_sparse_plan(model, table, KEEP_FLOAT)), meta, out)
 
 
 def graph_of(variant: str, num_classes: int, weights: Path | None) -> tuple[Any, ArtifactMeta]:

@@ -153,9 +153,9 @@ def _count_peak_elements(model: onnx.ModelProto) -> int:
     """
     import math
 
-    from edgedet.calibration.graph.macs import shapes_of
+    from edgedet.calibration.graph.macs import read_shapes
 
-    shapes = shapes_of(model)
+    shapes = read_shapes(model)
     home: dict[str, str] = {}  # tensor -> the tensor whose memory it uses
     last: dict[str, int] = {}
     for index, node in enumerate(model.graph.node):

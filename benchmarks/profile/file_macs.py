@@ -15,9 +15,9 @@ def count_macs(path: Path) -> int | None:
         if path.suffix == ".onnx" and find_spec("onnx") is not None:
             import onnx
 
-            from edgedet.calibration.graph.macs import conv_macs
+            from edgedet.calibration.graph.macs import count_conv_macs
 
-            return sum(conv_macs(onnx.load(path)).values())
+            return sum(count_conv_macs(onnx.load(path)).values())
         if path.suffix == ".tflite" and find_spec("ai_edge_litert") is not None:
             from edgedet.benchmarks.profile.tflite_nodes import read_operators
 

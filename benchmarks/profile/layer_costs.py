@@ -95,11 +95,11 @@ def compute_layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list
     """
     from onnx import TensorProto
 
-    from edgedet.calibration.graph.macs import conv_macs, shapes_of
+    from edgedet.calibration.graph.macs import count_conv_macs, read_shapes
 
     if precision not in BYTES:
         raise InputError(f"costs are known for {', '.join(BYTES)}; got {precision!r}.")
-    shapes, macs = shapes_of(model), conv_macs(model)
+    shapes, macs = read_shapes(model), count_conv_macs(model)
     pixels = {value.name for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8}
     integers = {item.name for item in model.graph.initializer if item.data_type == TensorProto.INT64}  # shapes
     from_weights = {item.name for item in model.graph.initializer}

@@ -35,7 +35,7 @@ def measure_cost(phi: int, frames: int, recovery: str, threads: int) -> tuple[di
 
     from edgedet.artifact import ArtifactMeta
     from edgedet.benchmarks.models.random_weights import random_checkpoint
-    from edgedet.calibration.graph.macs import conv_macs
+    from edgedet.calibration.graph.macs import count_conv_macs
     from edgedet.calibration.quantise import quantise
     from edgedet.export.checkpoints.checkpoint import network_from_checkpoint
     from edgedet.export.fusion.fuse import graph_from_network
@@ -50,7 +50,7 @@ def measure_cost(phi: int, frames: int, recovery: str, threads: int) -> tuple[di
     quantise(model, checkpoint.spec, pixels, meta.source_sha256, recovery)
     row = {
         "phi": phi,
-        "gmacs": sum(conv_macs(model).values()) / 1e9,
+        "gmacs": sum(count_conv_macs(model).values()) / 1e9,
         "frames": frames,
         "recovery": recovery,
         "threads": threads,

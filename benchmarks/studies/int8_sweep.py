@@ -31,7 +31,7 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.studies.ap_spread import match_under_changes
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
-from edgedet.calibration.ranges.frames import FrameSets, calibration_frames
+from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
 from edgedet.export.int8.export_int8 import float_model
@@ -79,7 +79,7 @@ class Sweep:
             yield f"quantize_static, {name}", partial(self.static, name)
 
     def _frames(self, count: int, seed: int) -> FrameSets:
-        return calibration_frames(self.calib, self.meta.spec, count, seed)
+        return take_calibration_frames(self.calib, self.meta.spec, count, seed)
 
     def _quantise(self, way: str, frames: FrameSets) -> tuple[Quantised, float]:
         """Return the model and its seconds. Ways with one observer share their ranges; each counts their time."""

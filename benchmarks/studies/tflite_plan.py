@@ -9,8 +9,15 @@ import numpy as np
 import onnx
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.calibration.placement.emit import dense_graph
-from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantisedConv, QuantParams, fused_clips, initializers
+from edgedet.calibration.placement.emit import make_dense_graph
+from edgedet.calibration.placement.plan import (
+    CENTRED,
+    DensePlan,
+    QuantisedConv,
+    QuantParams,
+    find_fused_clips,
+    read_initializers,
+)
 from edgedet.errors import InputError
 
 
@@ -29,9 +36,9 @@ def plan_of(flatbuffer: bytes, model: onnx.ModelProto) -> DensePlan:
     image = graph.tensors[graph.inputs[0]]
     tensors = {CENTRED: _params(image)}
     convs: dict[str, QuantisedConv] = {}
-    constants = initializers(model)
+    constants = read_initializers(model)
     shapes = {name: value.shape for name, value in constants.items()}
-    after = fused_clips(model.graph, constants)
+    after = find_fused_clips(model.graph, constants)
     for node in model.graph.node:
         name = after.get(node.output[0], node.output[0])
         if node.op_type == "Transpose" and node.input[0] in tensors:  # there is none in NHWC
@@ -63,7 +70,7 @@ def reference_of(model: onnx.ModelProto, meta: ArtifactMeta, plan: DensePlan) ->
         name: replace(conv, bias=None if conv.bias is None else conv.bias.astype(np.float32))
         for name, conv in plan.convs.items()
     }
-    return dense_graph(model, meta.spec, DensePlan(plan.tensors, convs))
+    return make_dense_graph(model, meta.spec, DensePlan(plan.tensors, convs))
 
 
 def _params(tensor: Any) -> QuantParams:

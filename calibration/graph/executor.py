@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor
 
-from edgedet.calibration.placement.plan import QuantisedConv, initializers
+from edgedet.calibration.placement.plan import QuantisedConv, read_initializers
 from edgedet.errors import UnsupportedError
 
 Visit = Callable[[onnx.NodeProto, Tensor], Tensor]
@@ -30,7 +30,7 @@ class Executor:
         """Constants become tensors of the type that they have in the graph."""
         self.nodes = list(model.graph.node)
         self.opsets, self.ir_version = list(model.opset_import), model.ir_version
-        self.constants = {name: torch.from_numpy(array.copy()) for name, array in initializers(model).items()}
+        self.constants = {name: torch.from_numpy(array.copy()) for name, array in read_initializers(model).items()}
         self._attributes = [{a.name: helper.get_attribute_value(a) for a in node.attribute} for node in self.nodes]
         self._last_use = {name: index for index, node in enumerate(self.nodes) for name in node.input}
 

@@ -10,7 +10,7 @@ from onnx import shape_inference
 from edgedet.errors import InputError
 
 
-def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def read_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor that nodes make or read, constants included.
 
     Float graphs hold the shapes; those of Q/DQ graphs are inferred. Raises InputError where one is not static.
@@ -27,9 +27,9 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def conv_macs(model: onnx.ModelProto) -> dict[str, int]:
+def count_conv_macs(model: onnx.ModelProto) -> dict[str, int]:
     """Return the multiply-accumulates of each Conv node, by its name."""
-    shapes = shapes_of(model)
+    shapes = read_shapes(model)
     return {
         node.name: math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
         for node in model.graph.node

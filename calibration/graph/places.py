@@ -43,7 +43,7 @@ class Places:
         return value[0][:, mask].reshape(-1)
 
 
-def places_of(executor: Executor, values: Mapping[str, Tensor]) -> Places:
+def find_places(executor: Executor, values: Mapping[str, Tensor]) -> Places:
     """Return where the float model scores SCORE and more in one picture; ``values`` are the executor's of it."""
     threshold = math.log(SCORE / (1.0 - SCORE))
     masks: dict[Size, Tensor] = {}

@@ -13,7 +13,7 @@ from edgedet.calibration.placement.plan import (
     QuantisedConv,
     QuantParams,
     SparsePlan,
-    centre_of,
+    choose_centre,
     quantised_input_indices,
 )
 from edgedet.specs import DetectorSpec
@@ -80,7 +80,7 @@ class _Rewriter:
         return self.model
 
 
-def dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> onnx.ModelProto:
+def make_dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> onnx.ModelProto:
     """Return the full-INT8 graph in Q/DQ form: TFLite's arithmetic, in floats between Q and DQ."""
     rewriter = _Rewriter(model)
     renamed: dict[str, str] = {}
@@ -89,7 +89,7 @@ def dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> 
         node.CopyFrom(original)
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.output[0] == CENTRED:
-            node.input[1] = rewriter.constant("centre", np.float32(centre_of(spec)))
+            node.input[1] = rewriter.constant("centre", np.float32(choose_centre(spec)))
         if node.name in plan.convs:
             rewriter.integer_conv(node, plan.convs[node.name], as_floats=False)
         rewriter.nodes.append(node)
@@ -100,7 +100,7 @@ def dense_graph(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan) -> 
     return rewriter.finish()
 
 
-def sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelProto:
+def make_sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelProto:
     """Return the graph with Q/DQ where TensorRT fuses them: before convolutions and on the inputs of sums.
 
     Weights are float and have a Q/DQ pair, because TensorRT 8 takes no INT8 constants (its Developer Guide, Working

@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.placement.ties import exact_mean_scale, untied_scale
+from edgedet.calibration.placement.ties import find_exact_mean_scale, find_untied_scale
 from edgedet.errors import InputError
 from edgedet.specs import DetectorSpec
 
@@ -52,7 +52,7 @@ class DensePlan:
     """Everything that a writer of full-INT8 graphs needs beside the float graph.
 
     tensors: for each tensor from "pixels.centred" to the prediction convolutions' outputs, but for what a ReLU6 that
-             is part of the operator reads (``fused_clips``).
+             is part of the operator reads (``find_fused_clips``).
     convs:   for each INT8 Conv node, by its name.
     floats:  names of the nodes that stay float (``revert``); what they pass on among themselves has no scale.
     """
@@ -76,19 +76,19 @@ class SparsePlan:
     sums: Mapping[str, tuple[int, ...]]
 
 
-def asymmetric(low: float, high: float) -> QuantParams:
+def params_from_range(low: float, high: float) -> QuantParams:
     """Return the parameters that cover [low, high] and zero, with zero exact."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / (INT8_MAX - INT8_MIN), SMALLEST_SCALE)
     return QuantParams(scale, min(max(round(INT8_MIN - low / scale), INT8_MIN), INT8_MAX))
 
 
-def symmetric(magnitude: float) -> QuantParams:
+def params_from_magnitude(magnitude: float) -> QuantParams:
     """Return the parameters that cover [-magnitude, magnitude]; zero point 0."""
     return QuantParams(max(magnitude / INT8_MAX, SMALLEST_SCALE), 0)
 
 
-def quantised_conv(weight: np.ndarray, bias: np.ndarray | None) -> QuantisedConv:
+def quantise_conv(weight: np.ndarray, bias: np.ndarray | None) -> QuantisedConv:
     """Round a convolution's weights per output channel, symmetric in [-127, 127]."""
     largest = np.abs(weight).reshape(len(weight), -1).max(1)
     scales = np.maximum(largest / INT8_MAX, SMALLEST_SCALE).astype(np.float32)
@@ -96,30 +96,32 @@ def quantised_conv(weight: np.ndarray, bias: np.ndarray | None) -> QuantisedConv
     return QuantisedConv(integers.astype(np.int8), scales, None if bias is None else bias.astype(np.float32))
 
 
-def quantised_factor(values: np.ndarray) -> tuple[np.ndarray, float]:
+def quantise_factor(values: np.ndarray) -> tuple[np.ndarray, float]:
     """Round what a tensor is multiplied with, symmetric; return (integers int8, scale)."""
-    scale = symmetric(float(np.abs(values).max())).scale
+    scale = params_from_magnitude(float(np.abs(values).max())).scale
     return np.rint(values / scale).astype(np.int8), scale
 
 
-def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def read_initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     """Return the graph's constants by name."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
-def conv_constants(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+def read_conv_constants(
+    node: onnx.NodeProto, constants: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return a Conv node's float weight and bias."""
     return constants[node.input[1]], constants[node.input[2]] if len(node.input) > 2 else None
 
 
-def clip_limits(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+def read_clip_limits(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
     """Return (low, high) of a Clip whose limits are constants."""
     if len(node.input) != 3 or any(name not in constants for name in node.input[1:]):
         return None
     return float(constants[node.input[1]]), float(constants[node.input[2]])
 
 
-def fused_clips(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> dict[str, str]:
+def find_fused_clips(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Return value -> output of the ReLU6 that alone reads it, where TFLite's operator writes that at once."""
     readers = Counter(name for node in graph.node for name in node.input)
     fusing = {node.output[0] for node in graph.node if node.op_type in ("Conv", "Add")}
@@ -129,11 +131,11 @@ def fused_clips(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -> 
         if node.op_type == "Clip"
         and node.input[0] in fusing
         and readers[node.input[0]] == 1
-        and clip_limits(node, constants) == RELU6_LIMITS
+        and read_clip_limits(node, constants) == RELU6_LIMITS
     }
 
 
-def centre_of(spec: DetectorSpec) -> int:
+def choose_centre(spec: DetectorSpec) -> int:
     """Return the byte that stands for zero at the network's input.
 
     One integer for all channels, because an INT8 tensor has one zero point: the convolution then pads borders with it.
@@ -142,16 +144,16 @@ def centre_of(spec: DetectorSpec) -> int:
     return int(round(255.0 * sum(spec.mean_rgb) / 3.0))
 
 
-def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTable) -> DensePlan:
+def make_dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTable) -> DensePlan:
     """Give every tensor its scale and every convolution its integers.
 
     The camera's bytes are the first INT8 tensor (scale 1); the mean's subtraction becomes its zero point and a term of
     the stem's bias. Raises KeyError where the table lacks a tensor of the graph.
     """
-    constants = initializers(model)
-    tensors: dict[str, QuantParams] = {CENTRED: QuantParams(1.0, centre_of(spec) + INT8_MIN)}
+    constants = read_initializers(model)
+    tensors: dict[str, QuantParams] = {CENTRED: QuantParams(1.0, choose_centre(spec) + INT8_MIN)}
     convs: dict[str, QuantisedConv] = {}
-    before_relu6 = fused_clips(model.graph, constants)
+    before_relu6 = find_fused_clips(model.graph, constants)
     whole: dict[str, str] = {}
     cells = {
         value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
@@ -160,7 +162,7 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
     for node in model.graph.node:
         name = node.output[0]
         if node.op_type == "Conv":
-            convs[name] = quantised_conv(*conv_constants(node, constants))
+            convs[name] = quantise_conv(*read_conv_constants(node, constants))
         if name in before_relu6:
             continue  # never rounded: the ReLU6 is part of the operator
         if name in tensors or node.op_type in ("Cast", "Concat"):
@@ -175,14 +177,14 @@ def dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: CalibrationTab
                 tensors[name] = tensors[node.input[0]]
         elif node.op_type == "Mul":
             factors = [_factor(value, tensors, constants) for value in node.input]
-            tensors[name] = _untied(asymmetric(*table.ranges[name]), *factors)
+            tensors[name] = _untied(params_from_range(*table.ranges[name]), *factors)
         elif node.op_type in MEANS:
-            source, to = whole.get(node.input[0], node.input[0]), asymmetric(*table.ranges[name])
-            tensors[name] = replace(to, scale=exact_mean_scale(to.scale, tensors[source].scale, cells[source]))
+            source, to = whole.get(node.input[0], node.input[0]), params_from_range(*table.ranges[name])
+            tensors[name] = replace(to, scale=find_exact_mean_scale(to.scale, tensors[source].scale, cells[source]))
         else:
-            tensors[name] = asymmetric(*table.ranges[name])
+            tensors[name] = params_from_range(*table.ranges[name])
     stem = next(node for node in model.graph.node if node.op_type == "Conv")
-    shift_bgr = centre_of(spec) - 255.0 * np.asarray(spec.mean_rgb[::-1])
+    shift_bgr = choose_centre(spec) - 255.0 * np.asarray(spec.mean_rgb[::-1])
     q = convs[stem.output[0]]
     moved = (q.weight * q.scales[:, None, None, None].astype(np.float64)).sum((2, 3)) @ shift_bgr
     bias = moved if q.bias is None else q.bias + moved
@@ -195,14 +197,14 @@ def _factor(
 ) -> tuple[np.ndarray, float]:
     """Return all that a Mul may read from an input: integers less the zero point, and their scale."""
     if name in constants:
-        return quantised_factor(constants[name])
+        return quantise_factor(constants[name])
     return np.arange(INT8_MIN, INT8_MAX + 1) - tensors[name].zero_point, tensors[name].scale
 
 
 def _untied(to: QuantParams, a: tuple[np.ndarray, float], b: tuple[np.ndarray, float]) -> QuantParams:
     """Return a Mul's output parameters, the scale moved by some 1e-7 where CPUs would round a product differently."""
     products = np.unique(np.outer(a[0].astype(np.int32), b[0].astype(np.int32)))
-    return replace(to, scale=untied_scale(to.scale, to.zero_point, np.float32(a[1]) * np.float32(b[1]), products))
+    return replace(to, scale=find_untied_scale(to.scale, to.zero_point, np.float32(a[1]) * np.float32(b[1]), products))
 
 
 # What can be kept float, by the name of the switch.
@@ -227,7 +229,9 @@ def check_keep_float(model: onnx.ModelProto, keep_float: Collection[str]) -> Non
             )
 
 
-def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Collection[str] = ("se",)) -> SparsePlan:
+def make_sparse_plan(
+    model: onnx.ModelProto, table: CalibrationTable, keep_float: Collection[str] = ("se",)
+) -> SparsePlan:
     """Quantise the inputs of convolutions and sums, symmetric; what ``keep_float`` names stays float.
 
     keep_float: classes of OP_CLASSES, or nodes by their names.
@@ -236,7 +240,7 @@ def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Col
     it: TensorRT computes the two at once, and only the other input, the skip branch, is quantised (its Developer Guide,
     "Q/DQ Layer-Placement Recommendations"). Raises KeyError where the table lacks a tensor.
     """
-    constants = initializers(model)
+    constants = read_initializers(model)
     source = {node.output[0]: node for node in model.graph.node}
 
     def magnitude_of(name: str) -> float:
@@ -248,13 +252,15 @@ def sparse_plan(model: onnx.ModelProto, table: CalibrationTable, keep_float: Col
     nodes = [
         node for node in model.graph.node if node.name not in keep_float and not any(is_kept(node) for is_kept in kept)
     ]
-    convs = {node.name: quantised_conv(*conv_constants(node, constants)) for node in nodes if node.op_type == "Conv"}
+    convs = {
+        node.name: quantise_conv(*read_conv_constants(node, constants)) for node in nodes if node.op_type == "Conv"
+    }
     readers = Counter(name for node in model.graph.node for name in node.input)
     alone = {name for name, node in source.items() if node.op_type == "Conv" and readers[name] == 1}
     sums = {node.name: _rounded_inputs(node, alone) for node in nodes if node.op_type == "Add"}
     read = [node.input[0] for node in nodes if node.name in convs]
     read += [node.input[index] for node in nodes for index in sums.get(node.name, ())]
-    return SparsePlan({name: symmetric(magnitude_of(name)) for name in read}, convs, sums)
+    return SparsePlan({name: params_from_magnitude(magnitude_of(name)) for name in read}, convs, sums)
 
 
 def _rounded_inputs(node: onnx.NodeProto, fused: Collection[str]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ FLOAT32_BITS = 24  # of a mantissa
 NEIGHBOURS = 4  # float32 scales on either side that are tried to get one ratio
 
 
-def untied_scale(scale: float, zero_point: int, product_scale: np.float32, products: np.ndarray) -> float:
+def find_untied_scale(scale: float, zero_point: int, product_scale: np.float32, products: np.ndarray) -> float:
     """Return a MUL's smallest float32 output scale, from ``scale`` on, under which no product is half-way.
 
     product_scale: product of the two factors' float32 scales.
@@ -42,7 +42,7 @@ def any_half_way(results: np.ndarray, zero_point: int) -> bool:
     return bool((inside & (results - np.floor(results) == 0.5)).any())
 
 
-def exact_mean_scale(scale: float, input_scale: float, count: int) -> float:
+def find_exact_mean_scale(scale: float, input_scale: float, count: int) -> float:
     """Return a MEAN's output scale, ``scale`` or a little larger, under which any sum times the ratio is exact.
 
     count: of the integers in each sum. 1024 of them leave 7 bits, a scale 0.7 % larger on average; 65,536 leave a power

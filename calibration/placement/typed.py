@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedet.calibration.placement.plan import CENTRED, INT8_MAX, initializers
+from edgedet.calibration.placement.plan import CENTRED, INT8_MAX, read_initializers
 from edgedet.errors import UnsupportedError
 
 OPSET = 19  # the first whose QuantizeLinear and DequantizeLinear take FP16 scales
@@ -21,8 +21,8 @@ SMALLEST_WEIGHT_SCALE = np.float16(2.0**-24)  # the smallest FP16 number: Tensor
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return ``sparse_graph``'s model in FP16, its weights as integers; inputs and outputs keep names and types.
+def make_typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return ``make_sparse_graph``'s model in FP16, its weights as integers; inputs and outputs keep names and types.
 
     Pixels become FP16 behind the mean's subtraction, where that rounds by 1/16 of a grey level at most and an INT8 step
     is about one level; rounding the mean would add up to 1/32. Raises UnsupportedError where a constant is beyond FP16.
@@ -30,11 +30,11 @@ def typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    constants = initializers(model)
+    constants = read_initializers(model)
     _quantise_weights(graph, constants)
     sources = {name: node for node in graph.node for name in node.output}
     if CENTRED not in sources:
-        raise UnsupportedError(f"typed_graph wants a graph that computes {CENTRED}: export it with edgedet.")
+        raise UnsupportedError(f"make_typed_graph wants a graph that computes {CENTRED}: export it with edgedet.")
     outputs = {item.name for item in graph.output}
     nodes: list[onnx.NodeProto] = []
     halves: dict[str, np.ndarray] = {}

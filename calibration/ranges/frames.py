@@ -88,7 +88,7 @@ class FrameSets:
         }
 
 
-def calibration_frames(
+def take_calibration_frames(
     source: str | None,
     spec: DetectorSpec,
     count: int = COUNT,
@@ -170,7 +170,7 @@ def sha256_of_frame(frame: ModelInput) -> str:
     return hashlib.sha256(frame.pixels.tobytes()).hexdigest()
 
 
-def range_movement(
+def measure_range_movement(
     first: Mapping[str, tuple[float, float]], second: Mapping[str, tuple[float, float]]
 ) -> tuple[float, float, str]:
     """Return how far ranges differ between two halves of the frames: (median, largest, the tensor that it is of).

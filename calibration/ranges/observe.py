@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.graph.places import PREDICTION, places_of
-from edgedet.calibration.placement.plan import INT8_MAX, INT8_MIN, QuantParams, asymmetric, symmetric
+from edgedet.calibration.graph.places import PREDICTION, find_places
+from edgedet.calibration.placement.plan import INT8_MAX, INT8_MIN, QuantParams, params_from_magnitude, params_from_range
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.ranges.frames import range_movement
+from edgedet.calibration.ranges.frames import measure_range_movement
 from edgedet.errors import InputError
 from edgedet.progress import with_progress
 
@@ -44,7 +44,7 @@ LEAST_SAMPLES = 1024  # at places of detections, for a range to be judged on the
 
 
 @dataclass
-class Observed:
+class ObservedTensor:
     """What one tensor was seen to hold.
 
     extremes:  each frame's (minimum, maximum).
@@ -109,14 +109,16 @@ def _thinned(samples: list[Tensor]) -> Tensor:
     return values[:: max(1, len(values) // SAMPLES)]
 
 
-def observe(executor: Executor, frames: Sequence[np.ndarray], seed: int = 0) -> tuple[dict[str, Observed], list[str]]:
+def observe(
+    executor: Executor, frames: Sequence[np.ndarray], seed: int = 0
+) -> tuple[dict[str, ObservedTensor], list[str]]:
     """Run the frames (1, H, W, 3) uint8; return what each ranged tensor held, and the frames' SHA-256.
 
     Raises InputError where a value is not finite, or there is no frame.
     """
     if not frames:
         raise InputError("calibration needs at least one frame.")
-    seen: dict[str, Observed] = {}
+    seen: dict[str, ObservedTensor] = {}
     hashes: list[str] = []
     share = int(np.clip(SAMPLES // len(frames), *SAMPLES_PER_FRAME))
     random = np.random.default_rng(seed)
@@ -128,9 +130,9 @@ def observe(executor: Executor, frames: Sequence[np.ndarray], seed: int = 0) -> 
     for pixels in with_progress(frames, "observing", "frame"):
         offset = int(random.integers(1 << 20))
         values = executor.values(pixels)
-        places = places_of(executor, values)
+        places = find_places(executor, values)
         for name in ranged:
-            seen.setdefault(name, Observed()).add(values[name], places.values(name, values[name]), offset, share)
+            seen.setdefault(name, ObservedTensor()).add(values[name], places.values(name, values[name]), offset, share)
         del values  # what a frame computes is large
         _compact([item.samples for item in seen.values()])
         _compact([item.at_places for item in seen.values()])
@@ -141,8 +143,8 @@ def observe(executor: Executor, frames: Sequence[np.ndarray], seed: int = 0) -> 
     return seen, hashes
 
 
-def movement_between_halves(seen: Mapping[str, Observed]) -> tuple[float, float, str] | None:
-    """Return how far ranges move from the first half of the frames to the second (``range_movement``).
+def compare_halves(seen: Mapping[str, ObservedTensor]) -> tuple[float, float, str] | None:
+    """Return how far ranges move from the first half of the frames to the second (``measure_range_movement``).
 
     None for a single frame.
     """
@@ -156,11 +158,11 @@ def movement_between_halves(seen: Mapping[str, Observed]) -> tuple[float, float,
             {name: item.extremes[count // 2 :] for name, item in seen.items()},
         )
     ]
-    return range_movement(*halves)
+    return measure_range_movement(*halves)
 
 
 def table_from_observed(
-    executor: Executor, seen: dict[str, Observed], hashes: list[str], model_sha256: str, observer: str = "mixed"
+    executor: Executor, seen: dict[str, ObservedTensor], hashes: list[str], model_sha256: str, observer: str = "mixed"
 ) -> CalibrationTable:
     """Choose a range for each tensor; ``observer`` "mixed" (as above), "mse", "minmax" or "percentile" (99.99 %)."""
     swished = {node.input[0] for node in executor.nodes if node.op_type == "Sigmoid" and not _is_gate(node)}
@@ -181,7 +183,7 @@ def table_from_observed(
     return CalibrationTable(ranges, magnitudes, observed, tuple(hashes), model_sha256)
 
 
-def _judged_on(name: str, item: Observed, observer: str) -> Tensor | None:
+def _judged_on(name: str, item: ObservedTensor, observer: str) -> Tensor | None:
     """Return the values that a range has the least squared error on; None where it covers the extremes."""
     if observer == "mixed" and (there := item.sample_at_places()) is not None:
         return there
@@ -196,7 +198,7 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
-def rounded(x: Tensor, q: QuantParams) -> Tensor:
+def fake_quantise(x: Tensor, q: QuantParams) -> Tensor:
     """Quantise and dequantise."""
     return torch.fake_quantize_per_tensor_affine(x, q.scale, q.zero_point, INT8_MIN, INT8_MAX)
 
@@ -208,7 +210,7 @@ def _best_range(x: Tensor, seen_through: Callable[[Tensor], Tensor]) -> tuple[fl
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
 
     def error(low: float, high: float) -> float:
-        return float((seen_through(rounded(x, asymmetric(low, high))) - wanted).square().mean())
+        return float((seen_through(fake_quantise(x, params_from_range(low, high))) - wanted).square().mean())
 
     highs, lows = fractions * high, fractions * low
     for _ in range(ROUNDS):
@@ -220,4 +222,6 @@ def _best_range(x: Tensor, seen_through: Callable[[Tensor], Tensor]) -> tuple[fl
 def _best_magnitude(x: Tensor) -> float:
     """Return the symmetric range of least squared error."""
     options = np.geomspace(SMALLEST_FRACTION, 1.0, GRID) * float(x.abs().max())
-    return float(min(options, key=lambda end: float((rounded(x, symmetric(end)) - x).square().mean())))
+    return float(
+        min(options, key=lambda end: float((fake_quantise(x, params_from_magnitude(end)) - x).square().mean()))
+    )

@@ -18,12 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgedet.calibration.graph.downstream import DownstreamGraph
 from edgedet.calibration.graph.executor import OUTPUTS, Executor
 from edgedet.calibration.graph.places import SCORE
-from edgedet.calibration.graph.rest import Rest
-from edgedet.calibration.placement.plan import DensePlan, QuantParams, SparsePlan, asymmetric, symmetric
+from edgedet.calibration.placement.plan import (
+    DensePlan,
+    QuantParams,
+    SparsePlan,
+    params_from_magnitude,
+    params_from_range,
+)
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
+from edgedet.calibration.ranges.observe import LOWEST_LOGIT, fake_quantise
 from edgedet.progress import with_progress
 
 PART = "backbone."
@@ -53,7 +59,7 @@ def _error(values: Mapping[str, Tensor], outputs: Sequence[Tensor], there: Tenso
     return math.sqrt(share)
 
 
-def refined(
+def refine_ranges(
     executor: Executor, table: CalibrationTable, dense: DensePlan, sparse: SparsePlan, pixels: Sequence[np.ndarray]
 ) -> CalibrationTable:
     """Return the table with better ranges and magnitudes for the backbone's tensors that cost most.
@@ -76,7 +82,7 @@ def refined(
     work = [(frame, key) for frame in range(len(frames)) for key in tries]
     at, there = -1, torch.empty(0)
     values: dict[str, Tensor] = {}
-    rests: dict[str, Rest] = {}
+    rests: dict[str, DownstreamGraph] = {}
     known: dict[tuple[str, QuantParams], float] = {}  # of this frame; both ends' present range is one
     for frame, key in with_progress(work, "judging ranges", "range"):
         if frame != at:
@@ -85,11 +91,11 @@ def refined(
             there = _places(values)
         name, end = key
         if name not in rests:
-            rests[name] = Rest(executor, name, values)
+            rests[name] = DownstreamGraph(executor, name, values)
         for index in np.flatnonzero(np.isfinite(errors[key])):
             q = _scale_of(tries[key][index], end)
             if (name, q) not in known:
-                known[name, q] = _error(values, rests[name](values, rounded(values[name], q)), there)
+                known[name, q] = _error(values, rests[name](values, fake_quantise(values[name], q)), there)
             errors[key][index] += known[name, q]
         errors[key][errors[key] > BEHIND[min(frame, len(BEHIND) - 1)] * errors[key].min()] = np.inf
     ranges, magnitudes = dict(table.ranges), dict(table.magnitudes)
@@ -104,7 +110,7 @@ def refined(
 
 
 def _scale_of(ends: Range, end: str) -> QuantParams:
-    return symmetric(ends[1]) if end == BOTH else asymmetric(*ends)
+    return params_from_magnitude(ends[1]) if end == BOTH else params_from_range(*ends)
 
 
 def _with_detections(executor: Executor, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -134,7 +140,7 @@ def _worst_first(
     there = _places(values)
 
     def error(name: str) -> float:
-        return _error(values, executor.outputs_after(values, {name: rounded(values[name], scales[name])}), there)
+        return _error(values, executor.outputs_after(values, {name: fake_quantise(values[name], scales[name])}), there)
 
     errors = {name: error(name) for name in with_progress(names[:RANKED], "ranking tensors", "tensor")}
     return sorted(errors, key=lambda name: -errors[name])

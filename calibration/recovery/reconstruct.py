@@ -29,7 +29,7 @@ from edgedet.calibration.placement.plan import (
     SparsePlan,
     quantised_input_indices,
 )
-from edgedet.calibration.ranges.observe import rounded
+from edgedet.calibration.ranges.observe import fake_quantise
 from edgedet.progress import with_progress
 
 POSITIONS = 8192  # of a layer's map, over all frames, that its outputs are compared at
@@ -37,7 +37,7 @@ DAMPING = 0.01  # of the mean diagonal, as GPTQ's percdamp
 
 
 @torch.inference_mode()
-def reconstructed(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.ndarray) -> DensePlan | SparsePlan:
+def reconstruct_weights(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.ndarray) -> DensePlan | SparsePlan:
     """Return the plan with weights rounded for their layers' outputs; ``pixels`` (N, H, W, 3) uint8 frames.
 
     The dense plan's stem stays as it is: its bias holds the mean's subtraction.
@@ -54,7 +54,7 @@ def reconstructed(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.n
         ]
         if isinstance(plan, SparsePlan):
             for at in quantised_input_indices(node, plan):
-                inputs[at] = rounded(inputs[at], plan.tensors[node.input[at]])
+                inputs[at] = fake_quantise(inputs[at], plan.tensors[node.input[at]])
         if node.name in convs:
             if not (is_dense and node.name == stem):
                 convs[node.name] = _reconstructed(node, attributes, inputs, convs[node.name], random)
@@ -65,7 +65,7 @@ def reconstructed(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.n
             centre = plan.tensors[CENTRED].zero_point - INT8_MIN
             value = value + executor.constants["mean_bgr"] - centre  # the dense stem counts bytes from their centre
         elif is_dense and name in plan.tensors and node.op_type not in SAME_SCALE:
-            value = rounded(value, plan.tensors[name])
+            value = fake_quantise(value, plan.tensors[name])
         values[name] = value
         for read in node.input:
             if last_use[read] == index:

@@ -19,7 +19,14 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.placement.plan import CENTRED, INT8_MIN, DensePlan, QuantisedConv, SparsePlan, initializers
+from edgedet.calibration.placement.plan import (
+    CENTRED,
+    INT8_MIN,
+    DensePlan,
+    QuantisedConv,
+    SparsePlan,
+    read_initializers,
+)
 
 # Share of a channel's range that is moved into the pointwise weights: 0 keeps the depthwise outputs as they are, 1
 # makes them all equally wide and leaves the spread to the weights.
@@ -27,7 +34,7 @@ STRENGTH = 0.8  # of 0, 0.5 and 0.8 the best on both placements
 SMALLEST_RANGE = 1e-6
 
 
-def equalised(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
+def equalise(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
     """Return an equivalent float graph whose depthwise outputs spread less over their channels.
 
     pixels: (N, H, W, 3) uint8 calibration frames.
@@ -43,7 +50,7 @@ def equalised(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
     Executor(model).run(pixels, visit)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    constants = initializers(model)
+    constants = read_initializers(model)
     # Levels share a head's depthwise weights; each gets its own, because its values have ranges of their own.
     for node in result.graph.node:
         if node.name not in pairs:
@@ -69,7 +76,7 @@ def _depthwise_pointwise(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     for node in model.graph.node:
         for name in node.input:
             readers[name].append(node)
-    constants = initializers(model)
+    constants = read_initializers(model)
     pairs = {}
     for node in model.graph.node:
         if node.op_type != "Conv" or len(node.input) > 2 or constants[node.input[1]].shape[1] != 1:
@@ -80,7 +87,7 @@ def _depthwise_pointwise(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return pairs
 
 
-def corrected(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.ndarray) -> DensePlan | SparsePlan:
+def correct_biases(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.ndarray) -> DensePlan | SparsePlan:
     """Return the plan with corrected biases; ``pixels`` (N, H, W, 3) uint8 calibration frames."""
     means: dict[str, Tensor] = {}
     convs = dict(plan.convs)

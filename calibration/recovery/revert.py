@@ -13,7 +13,7 @@ import onnx
 from edgedet.calibration.placement.plan import DensePlan, SparsePlan
 
 
-def nodes_of_layer(model: onnx.ModelProto, layer: str) -> list[onnx.NodeProto]:
+def find_layer_nodes(model: onnx.ModelProto, layer: str) -> list[onnx.NodeProto]:
     """Return a convolution and the activation that it alone feeds: a swish, a gate's sigmoid or a ReLU6."""
     conv = next(node for node in model.graph.node if node.name == layer)
     readers = [node for node in model.graph.node if conv.output[0] in node.input]
@@ -25,13 +25,13 @@ def nodes_of_layer(model: onnx.ModelProto, layer: str) -> list[onnx.NodeProto]:
     return [conv]
 
 
-def without(
+def exclude_layers(
     model: onnx.ModelProto, dense: DensePlan, sparse: SparsePlan, layers: Collection[str]
 ) -> tuple[DensePlan, SparsePlan]:
     """Return the plans with these layers float. The dense one's stem cannot be: its integers hold the mean, too."""
     tensors, floats = dict(dense.tensors), set(dense.floats)
     for layer in layers:
-        nodes = nodes_of_layer(model, layer)
+        nodes = find_layer_nodes(model, layer)
         floats |= {node.name for node in nodes}
         for node in nodes[:-1]:
             tensors.pop(node.output[0], None)
@@ -40,7 +40,7 @@ def without(
     return DensePlan(tensors, kept, frozenset(floats)), replace(sparse, convs=left)
 
 
-def fewest(
+def find_fewest_layers(
     layers: Sequence[str], value_of: Callable[[Sequence[str]], float], required: float
 ) -> tuple[list[str], float] | None:
     """Return the shortest beginning of ``layers``, worst first, without which the value is reached, and the value.

@@ -18,8 +18,8 @@ from torch import Tensor
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantise
-from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, centre_of
-from edgedet.calibration.ranges.observe import LOWEST_LOGIT, rounded
+from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, choose_centre
+from edgedet.calibration.ranges.observe import LOWEST_LOGIT, fake_quantise
 from edgedet.judge.agreement import compute_f1, count_matches
 from edgedet.postprocess import postprocess
 from edgedet.progress import with_progress
@@ -59,7 +59,7 @@ class _Power:
         return min(NOISELESS_DB, 10.0 * float(np.log10(max(self.signal, 1e-300) / self.noise)))
 
 
-class Layers:
+class LayerQuantiser:
     """A float graph whose layers can be rounded one at a time."""
 
     def __init__(self, model: onnx.ModelProto, meta: ArtifactMeta, plan: DensePlan) -> None:
@@ -70,7 +70,7 @@ class Layers:
         mean_bgr = (
             self._executor.constants["mean_bgr"].reshape(-1, 3)[0].reshape(1, 3, 1, 1)
         )  # every column's is the same
-        self._shift = mean_bgr - centre_of(meta.spec)  # the dense stem counts bytes from its centre
+        self._shift = mean_bgr - choose_centre(meta.spec)  # the dense stem counts bytes from its centre
         self._convs = {node.name: (node, a) for node, a in self._executor.steps() if node.op_type == "Conv"}
         self._stem = next(iter(self._convs))
 
@@ -79,7 +79,7 @@ class Layers:
         return self._executor.values(pixels)
 
     @torch.inference_mode()
-    def with_layer(self, layer: str, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def run_with_layer(self, layer: str, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return class logits and box codes with one layer in INT8; ``values`` are ``float_values``'."""
         node, attributes = self._convs[layer]
         data = values[node.input[0]] + (self._shift if layer == self._stem else 0.0)
@@ -88,7 +88,7 @@ class Layers:
 
         def rounding(node: onnx.NodeProto, value: Tensor) -> Tensor:
             name = node.output[0]
-            return rounded(value, self._plan.tensors[name]) if name in tensors else value
+            return fake_quantise(value, self._plan.tensors[name]) if name in tensors else value
 
         return self._executor.outputs_after(values, {node.output[0]: rounding(node, conv)}, rounding)
 
@@ -126,7 +126,9 @@ def _tensors_of_layers(nodes: Sequence[onnx.NodeProto], plan: DensePlan) -> dict
     return tensors
 
 
-def layer_losses(layers: Layers, frames: Iterable[ModelInput], mac_shares: Mapping[str, float]) -> list[LayerLoss]:
+def measure_layer_losses(
+    layers: LayerQuantiser, frames: Iterable[ModelInput], mac_shares: Mapping[str, float]
+) -> list[LayerLoss]:
     """Return every layer's loss on the frames, the worst first.
 
     Logits count from logit(0.01) on, which is where detections begin; box codes count at anchors that reach it.
@@ -138,7 +140,7 @@ def layer_losses(layers: Layers, frames: Iterable[ModelInput], mac_shares: Mappi
         above = (logits > LOWEST_LOGIT).any(-1)
         wanted = logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT
         for layer in with_progress(list(powers), "layers of a frame", "layer"):
-            new_logits, new_codes = layers.with_layer(layer, values)
+            new_logits, new_codes = layers.run_with_layer(layer, values)
             of_logits, of_codes = powers[layer]
             of_logits.add(wanted, new_logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT)
             of_codes.add(codes[above], new_codes[above])
@@ -148,8 +150,8 @@ def layer_losses(layers: Layers, frames: Iterable[ModelInput], mac_shares: Mappi
     return sorted(losses, key=lambda loss: loss.sqnr_db)
 
 
-def verified(
-    layers: Layers, frames: Iterable[ModelInput], losses: Sequence[LayerLoss], score: float
+def verify_on_detections(
+    layers: LayerQuantiser, frames: Iterable[ModelInput], losses: Sequence[LayerLoss], score: float
 ) -> list[LayerLoss]:
     """Return the losses with the F1 that the detections have where that layer alone is INT8."""
     counts = {loss.layer: np.zeros(3) for loss in losses}
@@ -157,6 +159,6 @@ def verified(
         values = layers.float_values(frame.pixels)
         wanted = layers.detections((values[OUTPUTS[0]], values[OUTPUTS[1]]), frame, score)
         for layer, sums in counts.items():
-            found = layers.detections(layers.with_layer(layer, values), frame, score)
+            found = layers.detections(layers.run_with_layer(layer, values), frame, score)
             sums += count_matches(found, wanted)
     return [LayerLoss(loss.layer, loss.sqnr_db, loss.macs, compute_f1(counts[loss.layer])) for loss in losses]

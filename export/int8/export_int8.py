@@ -25,12 +25,12 @@ from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.placement.plan import check_keep_float
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
-from edgedet.calibration.ranges.frames import FrameSets, calibration_frames, sha256_of_frame
+from edgedet.calibration.ranges.frames import FrameSets, sha256_of_frame, take_calibration_frames
 from edgedet.detector import Detector
 from edgedet.engines.base import Engine, open_engine
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, SourceError, VerificationError
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
-from edgedet.export.int8.revert import MOST, Selector, reverted
+from edgedet.export.int8.revert import MOST, Selector, revert_layers
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.labels import Dataset, match_classes
 from edgedet.judge.matching import match_dataset
@@ -168,7 +168,7 @@ def export_int8(
     """
     check_keep_float(model, options.keep_float)
     table = None if options.table is None else CalibrationTable.load(options.table)
-    frames = calibration_frames(
+    frames = take_calibration_frames(
         options.calib, meta.spec, options.frames, options.seed, options.is_demo and options.calib is None
     )
     for note in frames.notes:
@@ -191,7 +191,7 @@ def export_int8(
         chosen = {}
         for form in forms:  # NAME_int8_fp16.onnx has the same layers as the other sparse file
             if form.placement not in chosen:
-                chosen[form.placement] = reverted(quantised, form, selector, options.revert, say)
+                chosen[form.placement] = revert_layers(quantised, form, selector, options.revert, say)
         written: list[Int8Result] = []
         refused: list[Refused] = []
         for form in forms:

@@ -1,4 +1,4 @@
-"""INT8 model -> files, one form for each kind of engine. Knows formats and names; judges nothing."""
+"""The forms of an INT8 file, one for each kind of engine: the end of its name, its placement and what writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.calibration.placement.typed import typed_graph
+from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.calibration.quantise import Quantised
 from edgedet.export.onnx_file import write_onnx
 
@@ -16,11 +16,19 @@ Write = Callable[[Quantised, ArtifactMeta, Path], None]
 
 @dataclass(frozen=True)
 class Form:
-    """One kind of INT8 file: the end of its name, its placement ("sparse" or "dense"), how it is written."""
+    """One kind of INT8 file: the end of its name, its placement ("sparse" or "dense") and its writer."""
 
     suffix: str
     placement: str
     write: Write
+
+
+def _write_sparse(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:
+    write_onnx(quantised.sparse_model(), meta, path)
+
+
+def _write_typed(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:
+    write_onnx(make_typed_graph(quantised.sparse_model()), meta, path)
 
 
 def _write_tflite(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:
@@ -29,8 +37,6 @@ def _write_tflite(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:
     write_tflite(quantised.model, meta, path, quantised.dense)
 
 
-SPARSE = Form(".onnx", "sparse", lambda quantised, meta, path: write_onnx(quantised.sparse_model(), meta, path))
-TYPED = Form(
-    "_fp16.onnx", "sparse", lambda quantised, meta, path: write_onnx(typed_graph(quantised.sparse_model()), meta, path)
-)
+SPARSE = Form(".onnx", "sparse", _write_sparse)
+TYPED = Form("_fp16.onnx", "sparse", _write_typed)
 TFLITE = Form(".tflite", "dense", _write_tflite)

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.calibration.graph.macs import conv_macs
-from edgedet.calibration.quantise import Quantised, int8_mac_share
-from edgedet.calibration.recovery.revert import fewest, without
-from edgedet.calibration.recovery.sensitivity import Layers, layer_losses
+from edgedet.calibration.graph.macs import count_conv_macs
+from edgedet.calibration.quantise import Quantised, compute_int8_mac_share
+from edgedet.calibration.recovery.revert import exclude_layers, find_fewest_layers
+from edgedet.calibration.recovery.sensitivity import LayerQuantiser, measure_layer_losses
 from edgedet.engines.base import Engine, open_engine
 from edgedet.export.int8.files import Form
 from edgedet.judge.reference import FloatReference
@@ -50,17 +50,17 @@ class Selector:
     def order(self, quantised: Quantised) -> list[str]:
         """Return the layers, the one that costs most in INT8 first, each judged alone; takes a minute for D0."""
         if self._order is None:
-            macs = conv_macs(quantised.model)
+            macs = count_conv_macs(quantised.model)
             shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
-            layers = Layers(quantised.model, self._meta, quantised.dense)
+            layers = LayerQuantiser(quantised.model, self._meta, quantised.dense)
             step = max(1, len(self._frames) // PASSES)
-            losses = layer_losses(layers, self._frames[::step][:PASSES], shares)
+            losses = measure_layer_losses(layers, self._frames[::step][:PASSES], shares)
             stem = next(iter(macs))
             self._order = [loss.layer for loss in losses if loss.layer != stem]
         return self._order
 
 
-def reverted(
+def revert_layers(
     quantised: Quantised, form: Form, selector: Selector, most: int, say: Callable[[str], None]
 ) -> tuple[Quantised, list[str]]:
     """Return the model with the fewest layers back in float that the select frames pass, and those layers.
@@ -84,17 +84,17 @@ def reverted(
     order = [layer for layer in selector.order(quantised) if layer in convs][:most]
 
     def model_without(layers: Sequence[str]) -> Quantised:
-        dense, sparse = without(quantised.model, quantised.dense, quantised.sparse, layers)
+        dense, sparse = exclude_layers(quantised.model, quantised.dense, quantised.sparse, layers)
         shares = {
-            "dense": int8_mac_share(quantised.model, dense),
-            "sparse": int8_mac_share(quantised.model, sparse),
+            "dense": compute_int8_mac_share(quantised.model, dense),
+            "sparse": compute_int8_mac_share(quantised.model, sparse),
         }  # fmt: skip
         return replace(quantised, dense=dense, sparse=sparse, mac_shares=shares)
 
     def value_of(layers: Sequence[str]) -> float:
         return selector.verdict(model_without(layers), form).value or 0.0
 
-    chosen = fewest(order, value_of, required)
+    chosen = find_fewest_layers(order, value_of, required)
     if chosen is None:
         say(f"{who}: not even without the {len(order)} worst layers: all stay INT8")
         return quantised, []

@@ -53,26 +53,26 @@ def measure_sensitivity(options: SensitivityOptions, note: Callable[[str], None]
     """
     import torch
 
-    from edgedet.calibration.graph.macs import conv_macs
+    from edgedet.calibration.graph.macs import count_conv_macs
     from edgedet.calibration.quantise import quantise
-    from edgedet.calibration.ranges.frames import calibration_frames
-    from edgedet.calibration.recovery.sensitivity import Layers, layer_losses, verified
+    from edgedet.calibration.ranges.frames import take_calibration_frames
+    from edgedet.calibration.recovery.sensitivity import LayerQuantiser, measure_layer_losses, verify_on_detections
     from edgedet.export.int8.export_int8 import float_model
 
     torch.set_num_threads(options.threads)
     model, meta = float_model(options.model)
     is_demo = options.calib is None and meta.source_sha256 == sha256_of(demo.WEIGHTS)
-    frames = calibration_frames(options.calib, meta.spec, options.frames, is_demo=is_demo)
+    frames = take_calibration_frames(options.calib, meta.spec, options.frames, is_demo=is_demo)
     for line in frames.notes:
         note(f"edgedet: {line}")
     if not frames.select:
         raise InputError(f"{frames.source} gave too few frames to calibrate and to measure on; give 4 or more.")
     pixels = [frame.pixels for frame in frames.calibrate]
     quantised = quantise(model, meta.spec, pixels, meta.source_sha256, progress=note)
-    macs = conv_macs(quantised.model)
+    macs = count_conv_macs(quantised.model)
     shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
-    layers = Layers(quantised.model, meta, quantised.dense)
+    layers = LayerQuantiser(quantised.model, meta, quantised.dense)
     measured = frames.select[:: max(1, len(frames.select) // options.passes)][: options.passes]
-    losses = layer_losses(layers, measured, shares)
-    worst = verified(layers, frames.select, losses[: options.worst], options.score)
+    losses = measure_layer_losses(layers, measured, shares)
+    worst = verify_on_detections(layers, frames.select, losses[: options.worst], options.score)
     return Sensitivity([*worst, *losses[options.worst :]], len(worst), len(frames.select))

@@ -63,11 +63,11 @@ def write_targets(
 
     Raises VerificationError where a file's boxes differ; that file is not kept.
     """
-    from edgedet.calibration.ranges.frames import calibration_frames
+    from edgedet.calibration.ranges.frames import take_calibration_frames
     from edgedet.engines.base import read_meta
 
     meta = read_meta(files.onnx)
-    sets = calibration_frames(calib, meta.spec, FRAMES, 0, is_demo and calib is None)
+    sets = take_calibration_frames(calib, meta.spec, FRAMES, 0, is_demo and calib is None)
     frames = [*sets.calibrate, *sets.select, *sets.gate]
     results = []
     for target in targets:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from edgedet.calibration.placement.plan import RELU6_LIMITS, clip_limits, quantised_factor
+from edgedet.calibration.placement.plan import RELU6_LIMITS, quantise_factor, read_clip_limits
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import Scales
 from edgedet.export.tflite.op_writer import NHWC_AXES, OpWriter, attributes
@@ -34,7 +34,7 @@ def _operand(w: OpWriter, name: str) -> int:
     values = w.constants[name].reshape(-1)
     if w.plan is None:
         return w.builder.constant(name, values)
-    integers, scale = quantised_factor(values)
+    integers, scale = quantise_factor(values)
     return w.builder.constant(name, integers, Scales(np.array([scale], np.float32)))
 
 
@@ -45,7 +45,7 @@ def logistic(w: OpWriter, node: onnx.NodeProto) -> None:
 
 def relu6(w: OpWriter, node: onnx.NodeProto) -> None:
     """Write a Clip as RELU6, where it is not part of the operator before it."""
-    if clip_limits(node, w.constants) != RELU6_LIMITS:
+    if read_clip_limits(node, w.constants) != RELU6_LIMITS:
         raise UnsupportedError(f"Clip {node.name} is not from 0 to 6, the only one that this writer knows.")
     w.builder.op("RELU6", [w.tensors[node.input[0]]], [w.output(node.output[0])[0]])
 

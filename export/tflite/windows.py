@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 
-from edgedet.calibration.placement.plan import conv_constants
+from edgedet.calibration.placement.plan import read_conv_constants
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import Scales
 from edgedet.export.tflite.op_writer import NHWC_AXES, OpWriter, attributes, scales_of
@@ -53,7 +53,7 @@ def _window(w: OpWriter, node: onnx.NodeProto, pad_value: float | None) -> tuple
 def conv(w: OpWriter, node: onnx.NodeProto) -> None:
     """Write a Conv as CONV_2D, or as DEPTHWISE_CONV_2D where each channel is its own group."""
     values = attributes(node)
-    weight, bias = conv_constants(node, w.constants)
+    weight, bias = read_conv_constants(node, w.constants)
     groups, channels = values["group"], w.shape(node.input[0])[3]
     depthwise = groups == channels == len(weight) and weight.shape[1] == 1
     if (groups != 1 and not depthwise) or any(size != 1 for size in values.get("dilations", ())):

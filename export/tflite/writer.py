@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, fused_clips, initializers
+from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, find_fused_clips, read_initializers
 from edgedet.engines.tflite_file import with_trailer
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import TfliteBuilder
@@ -50,14 +50,14 @@ def tflite_from_graph(
     every_value: make each value of the graph an output, so that each can be read.
     """
     graph = model.graph
-    constants = initializers(model)
+    constants = read_initializers(model)
     producers = {node.output[0]: node for node in graph.node}
     levels = [_level_values(value.name, producers) for value in graph.output]
     shapes = {
         value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
-    w = OpWriter(TfliteBuilder(), constants, shapes, plan, fused_clips(graph, constants))
+    w = OpWriter(TfliteBuilder(), constants, shapes, plan, find_fused_clips(graph, constants))
     real = OpWriter(w.builder, constants, shapes, None, w.relu6_of)  # of layers that stay float in an INT8 file
     floats = plan.floats if plan is not None else ()
     image, rest = _write_input(w, graph)

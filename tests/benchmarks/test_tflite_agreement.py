@@ -30,7 +30,7 @@ from edgedet.benchmarks.studies.tflite_agreement import (
     over_the_network,
 )
 from edgedet.benchmarks.studies.tflite_plan import plan_of
-from edgedet.calibration.placement.emit import dense_graph
+from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.engines.base import open_engine
 from edgedet.export.onnx_file import write_onnx
 from edgedet.export.tflite.writer import tflite_from_graph, write_tflite
@@ -53,7 +53,7 @@ def test_levels_are_counted() -> None:
 def test_each_operator_alone_is_within_one_level_and_nearly_always_equal(spec: DetectorSpec) -> None:
     model, pixels = graph_of(random_network(spec)), random_pixels(spec)
     plan = plan_for(model, spec, pixels)
-    dense = dense_graph(model, spec, plan)
+    dense = make_dense_graph(model, spec, plan)
     given = integers_of(model, plan, pixels)
     operators = by_operator(dense, given)
     kinds = {item.kind for item in operators}
@@ -76,7 +76,7 @@ def test_an_operator_that_computes_something_else_is_found() -> None:
     changed = plan.convs[name].weight.copy()
     changed[0, 0] -= 60 * np.sign(changed[0, 0])
     other = replace(plan, convs={**plan.convs, name: replace(plan.convs[name], weight=changed)})
-    operators = by_operator(dense_graph(model, D0, other), given)
+    operators = by_operator(make_dense_graph(model, D0, other), given)
     assert [item.name for item in operators if item.within_1 < 1.0] == [name]
 
 

@@ -12,10 +12,10 @@ from media import META, write_clip
 from edgedet.calibration.ranges import frames as frames_module
 from edgedet.calibration.ranges.frames import (
     PHOTOGRAPHS,
-    calibration_frames,
-    range_movement,
+    measure_range_movement,
     sha256_of_frame,
     split_blocks,
+    take_calibration_frames,
 )
 from edgedet.errors import InputError, SourceError
 from edgedet.preprocess import Preprocessor
@@ -80,7 +80,7 @@ def test_the_seed_turns_the_blocks():
 
 def test_frames_are_what_the_runtime_feeds_the_network(tmp_path):
     folder = write_images(tmp_path / "x", range(12))
-    sets = calibration_frames(folder, SPEC)
+    sets = take_calibration_frames(folder, SPEC)
     preprocess = Preprocessor(SPEC)
     wanted = [preprocess(read_image(tmp_path / "x" / f"{at:03}.png")).pixels.copy() for at in split_blocks(12)["C"]]
     np.testing.assert_array_equal([frame.pixels for frame in sets.calibrate], wanted)
@@ -89,19 +89,19 @@ def test_frames_are_what_the_runtime_feeds_the_network(tmp_path):
 
 def test_splits_are_disjoint_and_the_seed_decides(tmp_path):
     folder = write_images(tmp_path / "x", range(48))
-    first = calibration_frames(folder, SPEC, count=20, seed=3)
+    first = take_calibration_frames(folder, SPEC, count=20, seed=3)
     assert (len(first.calibrate), len(first.select)) == (10, 4)
     assert len(everything(first)) == len(set(everything(first))) > 20  # more of the 48 go to the gate
-    assert hashes(first) == hashes(calibration_frames(folder, SPEC, count=20, seed=3))
-    assert set(everything(first)) != set(everything(calibration_frames(folder, SPEC, count=20, seed=4)))
+    assert hashes(first) == hashes(take_calibration_frames(folder, SPEC, count=20, seed=3))
+    assert set(everything(first)) != set(everything(take_calibration_frames(folder, SPEC, count=20, seed=4)))
 
 
 def test_near_duplicates_are_dropped_and_replaced_by_their_neighbours(tmp_path):
     numbers = [0, 0, 1, 1, 2, 2, 3, 3]
-    sets = calibration_frames(write_images(tmp_path / "x", numbers), SPEC, count=8)
+    sets = take_calibration_frames(write_images(tmp_path / "x", numbers), SPEC, count=8)
     assert len(everything(sets)) == 4
     assert sets.duplicates == 4
-    sets = calibration_frames(write_images(tmp_path / "y", [0, 0, 0, 1]), SPEC, count=2)  # slots of two: 0 0 | 0 1
+    sets = take_calibration_frames(write_images(tmp_path / "y", [0, 0, 0, 1]), SPEC, count=2)  # slots of two: 0 0 | 0 1
     assert len(everything(sets)) == 2
 
 
@@ -112,14 +112,14 @@ def test_noise_makes_no_new_frame_and_a_small_moved_object_does(tmp_path):
     moved[100:108, 100:108] = 250  # 8 x 8 of 160 x 120 pixels
     for number, bgr in enumerate((scene(0), noisy, moved)):
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), bgr)
-    sets = calibration_frames(str(tmp_path), SPEC)
+    sets = take_calibration_frames(str(tmp_path), SPEC)
     assert (len(everything(sets)), sets.duplicates) == (2, 1)
 
 
 def test_a_corrupt_image_is_named_and_the_rest_is_used(tmp_path):
     folder = write_images(tmp_path / "x", range(12))
     (tmp_path / "x" / "005.png").write_bytes(b"no image")
-    sets = calibration_frames(folder, SPEC)
+    sets = take_calibration_frames(folder, SPEC)
     assert len(everything(sets)) == 11
     assert sets.failures == (f"{tmp_path}/x/005.png is damaged or no image.",)
     assert any(note.startswith("1 failures, the rest is used:") for note in sets.notes)
@@ -129,28 +129,28 @@ def test_nothing_readable_is_one_error(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"^no frame of .* can be read: .*a\.png is damaged .*\(and 1 more\)\.$"):
-        calibration_frames(str(tmp_path), SPEC)
+        take_calibration_frames(str(tmp_path), SPEC)
 
 
 def test_black_frames_are_dropped_among_others_and_refused_alone(tmp_path):
     folder = write_images(tmp_path / "x", range(12))
     assert cv2.imwrite(f"{folder}/004.png", np.zeros((120, 160, 3), np.uint8))
-    sets = calibration_frames(folder, SPEC)
+    sets = take_calibration_frames(folder, SPEC)
     assert (len(everything(sets)), sets.blank) == (11, 1)
     for number in range(12):
         assert cv2.imwrite(f"{folder}/{number:03}.png", np.zeros((120, 160, 3), np.uint8))
     with pytest.raises(InputError, match="all 12 frames of .* are evenly one colour"):
-        calibration_frames(folder, SPEC)
+        take_calibration_frames(folder, SPEC)
 
 
 def test_frames_that_all_look_alike_are_refused(tmp_path):
     with pytest.raises(InputError, match="all 6 frames of .* look alike"):
-        calibration_frames(write_images(tmp_path / "x", [7] * 6), SPEC)
+        take_calibration_frames(write_images(tmp_path / "x", [7] * 6), SPEC)
 
 
 def test_one_image_calibrates_and_leaves_nothing_for_the_gate(tmp_path):
     write_images(tmp_path, [0])
-    sets = calibration_frames(str(tmp_path / "000.png"), SPEC)
+    sets = take_calibration_frames(str(tmp_path / "000.png"), SPEC)
     assert (len(sets.calibrate), len(sets.select), len(sets.gate)) == (1, 0, 0)
     assert any("only 1 different frames" in note for note in sets.notes)
 
@@ -167,7 +167,7 @@ def test_of_ten_thousand_images_only_those_that_are_tried_are_read(tmp_path, mon
     monkeypatch.setattr(frames_module, "read_image", counted)
     source = frames_module.ImageSource("many", tmp_path, paths)
     monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: source)
-    sets = calibration_frames("many", SPEC, count=16)
+    sets = take_calibration_frames("many", SPEC, count=16)
     assert len(sets.calibrate) + len(sets.select) <= 12
     assert 16 <= len(everything(sets)) <= 48  # the gate has up to three times its share
     assert len(read) <= 48 * frames_module.TRIES
@@ -182,7 +182,7 @@ def write_scenes(path, count):
 
 
 def test_a_video_is_covered_evenly(tmp_path):
-    sets = calibration_frames(write_scenes(tmp_path / "a.avi", 36), SPEC, count=9)  # so few: no more for the gate
+    sets = take_calibration_frames(write_scenes(tmp_path / "a.avi", 36), SPEC, count=9)  # so few: no more for the gate
     bright = sorted(
         int(frame.pixels[0, :96].mean(-1).argmax())
         for part in (sets.calibrate, sets.select, sets.gate)
@@ -194,7 +194,7 @@ def test_a_video_is_covered_evenly(tmp_path):
 
 def test_a_video_of_unknown_length_is_counted_first(tmp_path, monkeypatch):
     path = write_scenes(tmp_path / "a.avi", 40)
-    whole = calibration_frames(path, SPEC, count=10)
+    whole = take_calibration_frames(path, SPEC, count=10)
     opened = frames_module.open_source
 
     def without_total(text, stopped):
@@ -203,12 +203,12 @@ def test_a_video_of_unknown_length_is_counted_first(tmp_path, monkeypatch):
         return source
 
     monkeypatch.setattr(frames_module, "open_source", without_total)
-    assert hashes(calibration_frames(path, SPEC, count=10)) == hashes(whole)
+    assert hashes(take_calibration_frames(path, SPEC, count=10)) == hashes(whole)
 
 
 def test_a_video_of_even_grey_is_refused(tmp_path):
     with pytest.raises(InputError, match="evenly one colour"):
-        calibration_frames(str(write_clip(tmp_path / "grey.avi")), SPEC)
+        take_calibration_frames(str(write_clip(tmp_path / "grey.avi")), SPEC)
 
 
 class FakeCamera:
@@ -240,19 +240,19 @@ def test_a_camera_is_watched_for_some_seconds(monkeypatch):
     monkeypatch.setattr(
         frames_module, "open_source", lambda text, stopped: live("camera 0", FakeCamera(10_000), stopped)
     )
-    sets = calibration_frames("0", SPEC, count=8, live_seconds=0.8)
+    sets = take_calibration_frames("0", SPEC, count=8, live_seconds=0.8)
     assert 3 <= len(everything(sets)) <= 8  # a frame each 0.1 s, on a busy machine fewer
 
 
 def test_a_camera_that_ends_gives_what_came(monkeypatch):
     monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: live("camera 0", FakeCamera(20), stopped))
-    sets = calibration_frames("0", SPEC, count=1000, live_seconds=10.0)
+    sets = take_calibration_frames("0", SPEC, count=1000, live_seconds=10.0)
     assert 2 <= len(everything(sets)) <= 20
     assert sets.failures == ("camera 0 stopped delivering: no frame came.",)
 
 
 def test_without_a_source_the_demo_takes_its_clip():
-    sets = calibration_frames(None, SPEC, count=20, is_demo=True)
+    sets = take_calibration_frames(None, SPEC, count=20, is_demo=True)
     assert (len(sets.calibrate), len(sets.select), len(sets.gate)) == (10, 4, 18)
     assert sets.source == "street.mp4"
     assert sets.notes == ()
@@ -260,7 +260,7 @@ def test_without_a_source_the_demo_takes_its_clip():
 
 def test_without_a_source_other_models_take_photographs_and_say_so():
     pytest.importorskip("skimage", reason="the photographs are scikit-image's")
-    sets = calibration_frames(None, SPEC)
+    sets = take_calibration_frames(None, SPEC)
     assert len(everything(sets)) == len(PHOTOGRAPHS)
     assert sets.report()["source"] == "scikit-image's photographs"
     assert any("frames of the scene that the camera will see are better" in note for note in sets.notes)
@@ -268,20 +268,20 @@ def test_without_a_source_other_models_take_photographs_and_say_so():
 
 def test_the_report_tells_no_password_and_no_folder(tmp_path, monkeypatch):
     url = "rtsp://user:secret@10.0.0.5:554/live?token=abc"
-    assert calibration_frames(write_images(tmp_path / "x", range(3)), SPEC).report()["source"] == "x"
+    assert take_calibration_frames(write_images(tmp_path / "x", range(3)), SPEC).report()["source"] == "x"
     monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: live(text, FakeCamera(10), lambda: False))
-    report = calibration_frames(url, SPEC, count=2, live_seconds=0.01).report()
+    report = take_calibration_frames(url, SPEC, count=2, live_seconds=0.01).report()
     assert report["source"] == "rtsp://10.0.0.5:554/live"
     assert "secret" not in str(report)
 
 
 def test_no_frame_wanted_is_refused():
     with pytest.raises(InputError, match="at least one frame; 0"):
-        calibration_frames(None, SPEC, count=0, is_demo=True)
+        take_calibration_frames(None, SPEC, count=0, is_demo=True)
 
 
 def test_a_larger_input_gives_larger_pixels():
-    sets = calibration_frames(None, replace(SPEC, input_hw=(256, 128)), count=3, is_demo=True)
+    sets = take_calibration_frames(None, replace(SPEC, input_hw=(256, 128)), count=3, is_demo=True)
     assert {frame.pixels.shape for frame in sets.calibrate + sets.gate} == {(1, 256, 128, 3)}
 
 
@@ -291,4 +291,4 @@ def test_a_larger_input_gives_larger_pixels():
 def test_range_movement_is_a_share_of_the_wider_range():
     first = {"a": (-1.0, 9.0), "b": (0.0, 4.0), "dead": (0.0, 0.0)}
     second = {"a": (-1.0, 8.0), "b": (0.0, 2.0), "dead": (0.0, 0.0)}
-    assert range_movement(first, second) == (pytest.approx(0.1), pytest.approx(0.5), "b")
+    assert measure_range_movement(first, second) == (pytest.approx(0.1), pytest.approx(0.5), "b")

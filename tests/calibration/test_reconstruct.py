@@ -16,10 +16,10 @@ from models import (
 from sparse_models import sparse_model
 
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.placement.plan import dense_plan
+from edgedet.calibration.placement.plan import make_dense_plan
 from edgedet.calibration.ranges.observe import observe, table_from_observed
-from edgedet.calibration.recovery.reconstruct import reconstructed, round_columns
-from edgedet.calibration.recovery.recover import corrected
+from edgedet.calibration.recovery.reconstruct import reconstruct_weights, round_columns
+from edgedet.calibration.recovery.recover import correct_biases
 from edgedet.specs import SPECS
 
 D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
@@ -64,9 +64,9 @@ def test_the_network_s_outputs_err_less_than_with_biases_corrected_only(placemen
     network, pixels = random_network(D0), random_pixels(D0)
     model, _, sparse = sparse_model(network, pixels)
     executor = Executor(model)
-    dense = dense_plan(model, D0, table_from_observed(executor, *observe(executor, [pixels]), "", "minmax"))
+    dense = make_dense_plan(model, D0, table_from_observed(executor, *observe(executor, [pixels]), "", "minmax"))
     plan = dense if placement == "dense" else sparse
-    better = reconstructed(executor, corrected(executor, plan, pixels), pixels)
+    better = reconstruct_weights(executor, correct_biases(executor, plan, pixels), pixels)
     assert better.convs.keys() == plan.convs.keys()
     wanted = executor.run(pixels)[0]
 
@@ -76,4 +76,4 @@ def test_the_network_s_outputs_err_less_than_with_biases_corrected_only(placemen
             np.square(executor.run(pixels, convs={n: q for n, q in convs.items() if n != stem})[0] - wanted).mean()
         )
 
-    assert error(better.convs) < error(corrected(executor, plan, pixels).convs)
+    assert error(better.convs) < error(correct_biases(executor, plan, pixels).convs)

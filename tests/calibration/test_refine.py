@@ -12,13 +12,19 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 from models import random_network
 from tflite_models import graph_of
 
+from edgedet.calibration.graph.downstream import DownstreamGraph
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.graph.rest import Rest
-from edgedet.calibration.placement.plan import QuantParams, asymmetric, dense_plan, sparse_plan, symmetric
+from edgedet.calibration.placement.plan import (
+    QuantParams,
+    make_dense_plan,
+    make_sparse_plan,
+    params_from_magnitude,
+    params_from_range,
+)
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import KEEP_FLOAT
 from edgedet.calibration.ranges import refine
-from edgedet.calibration.ranges.observe import _spread, observe, rounded, table_from_observed
+from edgedet.calibration.ranges.observe import _spread, fake_quantise, observe, table_from_observed
 from edgedet.specs import resized, spec_for
 
 SPEC = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)
@@ -32,20 +38,20 @@ def parts():
     return executor, table_from_observed(executor, *observe(executor, pixels), "0" * 64, "minmax"), pixels
 
 
-def refined(parts, table: CalibrationTable) -> CalibrationTable:
+def refine_ranges(parts, table: CalibrationTable) -> CalibrationTable:
     executor, _, pixels = parts
     model = graph_of(random_network(SPEC))
-    return refine.refined(
-        executor, table, dense_plan(model, SPEC, table), sparse_plan(model, table, KEEP_FLOAT), pixels
+    return refine.refine_ranges(
+        executor, table, make_dense_plan(model, SPEC, table), make_sparse_plan(model, table, KEEP_FLOAT), pixels
     )
 
 
 def test_a_changed_value_gives_the_outputs_of_a_whole_run(parts) -> None:
     executor, table, pixels = parts
-    q = asymmetric(*table.ranges[TENSOR])
-    wanted = executor.run(pixels[0], lambda node, value: rounded(value, q) if node.output[0] == TENSOR else value)
+    q = params_from_range(*table.ranges[TENSOR])
+    wanted = executor.run(pixels[0], lambda node, value: fake_quantise(value, q) if node.output[0] == TENSOR else value)
     values = executor.values(pixels[0])
-    got = executor.outputs_after(values, {TENSOR: rounded(values[TENSOR], q)})
+    got = executor.outputs_after(values, {TENSOR: fake_quantise(values[TENSOR], q)})
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_array_equal(b.numpy(), a)
     assert not np.array_equal(got[0].numpy(), values["class_logits"].numpy())
@@ -55,9 +61,11 @@ def test_the_rest_of_a_graph_gives_the_executors_outputs(parts) -> None:
     executor, table, pixels = parts
     values = executor.values(pixels[0])
     for name in (TENSOR, PAIRED, "backbone.conv_stem"):
-        changed = rounded(values[name], asymmetric(*table.ranges[name]))
+        changed = fake_quantise(values[name], params_from_range(*table.ranges[name]))
         for wanted, got in zip(
-            executor.outputs_after(values, {name: changed}), Rest(executor, name, values)(values, changed), strict=True
+            executor.outputs_after(values, {name: changed}),
+            DownstreamGraph(executor, name, values)(values, changed),
+            strict=True,
         ):
             np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-5)
 
@@ -82,7 +90,7 @@ def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> Non
         ranges={**table.ranges, TENSOR: (low, 30.0 * high)},
         magnitudes={**table.magnitudes, PAIRED: 30.0 * table.magnitudes[PAIRED]},
     )
-    mended = refined(parts, ruined)
+    mended = refine_ranges(parts, ruined)
     assert mended.ranges[TENSOR] == pytest.approx((low, 0.35 * 30.0 * high))
     assert mended.magnitudes[PAIRED] == pytest.approx(0.35 * 30.0 * table.magnitudes[PAIRED])
     assert sum(mended.ranges[name] != ruined.ranges[name] for name in ruined.ranges) <= 2
@@ -91,11 +99,11 @@ def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> Non
     everywhere = torch.ones(values["class_logits"].shape[:2], dtype=torch.bool)
 
     def error(q: QuantParams, name: str) -> float:
-        return refine._error(values, executor.outputs_after(values, {name: rounded(values[name], q)}), everywhere)
+        return refine._error(values, executor.outputs_after(values, {name: fake_quantise(values[name], q)}), everywhere)
 
     for form, name, before, after in (
-        (asymmetric, TENSOR, ruined.ranges[TENSOR], mended.ranges[TENSOR]),
-        (symmetric, PAIRED, (ruined.magnitudes[PAIRED],), (mended.magnitudes[PAIRED],)),
+        (params_from_range, TENSOR, ruined.ranges[TENSOR], mended.ranges[TENSOR]),
+        (params_from_magnitude, PAIRED, (ruined.magnitudes[PAIRED],), (mended.magnitudes[PAIRED],)),
     ):
         assert error(form(*after), name) < 0.6 * error(form(*before), name)
 
@@ -112,4 +120,4 @@ def test_ends_beyond_what_was_seen_are_not_tried() -> None:
 def test_without_detections_the_table_stays(parts, monkeypatch) -> None:
     _, table, _ = parts
     monkeypatch.setattr(refine, "SCORE", 1.0 - 1e-9)
-    assert refined(parts, table) is table
+    assert refine_ranges(parts, table) is table

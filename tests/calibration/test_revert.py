@@ -20,14 +20,14 @@ from models import (
 )
 from tflite_models import flat, graph_of, operators_of, outputs_of, outside_xnnpack, plan_for
 
-from edgedet.calibration.graph.macs import conv_macs
-from edgedet.calibration.placement.emit import dense_graph
+from edgedet.calibration.graph.macs import count_conv_macs
+from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.calibration.placement.plan import SparsePlan
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.quantise import Quantised, int8_mac_share
-from edgedet.calibration.recovery.revert import fewest, nodes_of_layer, without
+from edgedet.calibration.quantise import Quantised, compute_int8_mac_share
+from edgedet.calibration.recovery.revert import exclude_layers, find_fewest_layers, find_layer_nodes
 from edgedet.export.int8.files import TFLITE, Form
-from edgedet.export.int8.revert import reverted
+from edgedet.export.int8.revert import revert_layers
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.judge.verdict import MIN_KEPT, Verdict
 from edgedet.specs import SPECS
@@ -44,10 +44,10 @@ NOTHING = SparsePlan({}, {}, {})
 
 def test_a_layer_is_a_convolution_and_its_activation() -> None:
     model = graph_of(random_network(D0))
-    kinds = {layer: [node.op_type for node in nodes_of_layer(model, layer)] for layer in (SWISHED, GATE, LINEAR)}
+    kinds = {layer: [node.op_type for node in find_layer_nodes(model, layer)] for layer in (SWISHED, GATE, LINEAR)}
     assert kinds == {SWISHED: ["Conv", "Sigmoid", "Mul"], GATE: ["Conv", "Sigmoid"], LINEAR: ["Conv"]}
     lite = graph_of(random_network(LITE0))
-    assert [node.op_type for node in nodes_of_layer(lite, SWISHED)] == ["Conv", "Clip"]
+    assert [node.op_type for node in find_layer_nodes(lite, SWISHED)] == ["Conv", "Clip"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
     """Outputs are the Q/DQ graph's of the same plan, to two levels (root mean square) and 1 % of their own power."""
     model, pixels = graph_of(random_network(spec)), random_pixels(spec)
     whole = plan_for(model, spec, pixels)
-    plan, _ = without(model, whole, NOTHING, layers)
+    plan, _ = exclude_layers(model, whole, NOTHING, layers)
     flatbuffer, names = tflite_from_graph(model, plan)
     kinds = Counter(operators_of(flatbuffer))
     before = Counter(operators_of(tflite_from_graph(model, whole)[0]))
@@ -67,7 +67,7 @@ def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(dense_graph(model, spec, plan).SerializeToString(), options)
+    session = onnxruntime.InferenceSession(make_dense_graph(model, spec, plan).SerializeToString(), options)
     wanted = session.run(None, {"pixels": pixels})
     scales = [plan.tensors[name] for name in names]
     levels = [
@@ -83,11 +83,11 @@ def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
 def test_the_stem_and_others_stay_integers() -> None:
     model, pixels = graph_of(random_network(D0)), random_pixels(D0)
     whole = plan_for(model, D0, pixels)
-    plan, _ = without(model, whole, NOTHING, [SWISHED])
+    plan, _ = exclude_layers(model, whole, NOTHING, [SWISHED])
     assert set(whole.convs) - set(plan.convs) == {SWISHED}
     assert set(whole.tensors) - set(plan.tensors) == {SWISHED, f"{SWISHED}.sigmoid"}
-    macs = conv_macs(model)
-    assert int8_mac_share(model, plan) == pytest.approx(1.0 - macs[SWISHED] / sum(macs.values()))
+    macs = count_conv_macs(model)
+    assert compute_int8_mac_share(model, plan) == pytest.approx(1.0 - macs[SWISHED] / sum(macs.values()))
 
 
 @pytest.mark.parametrize(("needed", "tried"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 4, 3]), (5, [1, 2, 4, 6, 5])])
@@ -99,13 +99,13 @@ def test_the_fewest_layers_are_found(needed: int, tried: list[int]) -> None:
         calls.append(len(layers))
         return 1.0 if len(layers) >= needed else 0.0
 
-    assert fewest(list("abcdef"), value_of, 0.97) == (list("abcdef")[:needed], 1.0)
+    assert find_fewest_layers(list("abcdef"), value_of, 0.97) == (list("abcdef")[:needed], 1.0)
     assert calls == tried
 
 
 def test_nothing_is_found_where_all_do_not_do() -> None:
-    assert fewest(list("abc"), lambda layers: 0.5, 0.97) is None
-    assert fewest([], lambda layers: 1.0, 0.97) is None
+    assert find_fewest_layers(list("abc"), lambda layers: 0.5, 0.97) is None
+    assert find_fewest_layers([], lambda layers: 1.0, 0.97) is None
 
 
 class _Selector:
@@ -130,7 +130,7 @@ def _quantised() -> Quantised:
 
 def test_export_reverts_until_the_select_frames_pass() -> None:
     said: list[str] = []
-    result, layers = reverted(_quantised(), TFLITE, _Selector(), 16, said.append)  # type: ignore[arg-type]
+    result, layers = revert_layers(_quantised(), TFLITE, _Selector(), 16, said.append)  # type: ignore[arg-type]
     assert layers == [GATE, SWISHED]
     assert set(layers).isdisjoint(result.dense.convs)
     assert 0.9 < result.mac_shares["dense"] < 1.0
@@ -140,7 +140,7 @@ def test_export_reverts_until_the_select_frames_pass() -> None:
 @pytest.mark.parametrize(("value", "wanted"), [(MIN_KEPT + 0.009, [GATE, SWISHED]), (MIN_KEPT + 0.011, [])])
 def test_export_reverts_what_the_gate_might_just_refuse(value: float, wanted: list[str]) -> None:
     said: list[str] = []
-    _, layers = reverted(_quantised(), TFLITE, _Selector(value=value), 16, said.append)  # type: ignore[arg-type]
+    _, layers = revert_layers(_quantised(), TFLITE, _Selector(value=value), 16, said.append)  # type: ignore[arg-type]
     assert layers == wanted
     assert bool(said) == bool(wanted)
 
@@ -151,7 +151,7 @@ def test_export_reverts_what_the_gate_might_just_refuse(value: float, wanted: li
 def test_export_leaves_all_layers_where_reverting_cannot_be_judged_or_does_not_help(boxes, most, line) -> None:
     said: list[str] = []
     quantised = _quantised()
-    result, layers = reverted(quantised, TFLITE, _Selector(boxes), most, said.append)  # type: ignore[arg-type]
+    result, layers = revert_layers(quantised, TFLITE, _Selector(boxes), most, said.append)  # type: ignore[arg-type]
     assert result is quantised
     assert layers == []
     assert (line is None and not said) or line in said[-1]

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgedet.calibration.placement.ties import exact_mean_scale, mean_ratio, untied_scale
+from edgedet.calibration.placement.ties import find_exact_mean_scale, find_untied_scale, mean_ratio
 
 # Of a box head's swish that was calibrated once: XNNPACK (LiteRT 2.3) gave 63 on x86 and 64 on a Cortex-A72 and A76 for
 # the integers 84 and 100.
@@ -38,7 +38,7 @@ def differing(scales: tuple[np.float32, ...], zeros: tuple[int, ...]) -> np.ndar
 
 def untied(scales: tuple[np.float32, ...], zeros: tuple[int, ...]) -> float:
     products = np.unique(np.multiply.outer(INT8 - zeros[0], INT8 - zeros[1]))
-    return untied_scale(float(scales[2]), zeros[2], scales[0] * scales[1], products)
+    return find_untied_scale(float(scales[2]), zeros[2], scales[0] * scales[1], products)
 
 
 def test_a_known_tie_is_gone_by_a_step_of_the_output_scale() -> None:
@@ -95,7 +95,7 @@ def test_a_known_tie_of_a_mean_is_gone() -> None:
     ratio, sums = mean_ratio(input_scale, scale, count), np.array([-114])
     assert mean_on_x86(sums, ratio, count * zeros[0], zeros[1]) == 86
     assert mean_on_arm(sums, ratio, count * zeros[0], zeros[1]) == 85
-    exact = exact_mean_scale(scale, input_scale, count)
+    exact = find_exact_mean_scale(scale, input_scale, count)
     assert means_differ(input_scale, exact, count, zeros) == 0
     assert 0 <= exact / scale - 1 < 0.002
 
@@ -111,7 +111,7 @@ def test_no_sum_differs_and_the_scale_grows_little(count: int) -> None:
         input_scale, zeros = random.uniform(0.01, 0.1), (int(random.integers(-128, 0)), int(random.integers(-128, 128)))
         scale = input_scale / random.uniform(1, 20)
         before += means_differ(input_scale, scale, count, zeros)
-        exact = exact_mean_scale(scale, input_scale, count)
+        exact = find_exact_mean_scale(scale, input_scale, count)
         assert means_differ(input_scale, exact, count, zeros) == 0
         assert 1 - 1e-6 < exact / scale < GROWTH[count]
     assert before or count < 100  # few sums: seldom a tie
@@ -123,18 +123,18 @@ def test_no_product_and_no_mean_of_a_plan_differs() -> None:
     from models import random_network, random_pixels
     from tflite_models import graph_of, plan_for
 
-    from edgedet.calibration.placement.plan import MEANS, SAME_SCALE, initializers, quantised_factor
+    from edgedet.calibration.placement.plan import MEANS, SAME_SCALE, quantise_factor, read_initializers
     from edgedet.specs import SPECS
 
     spec = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
     model = graph_of(random_network(spec))
-    tensors, constants = plan_for(model, spec, random_pixels(spec)).tensors, initializers(model)
+    tensors, constants = plan_for(model, spec, random_pixels(spec)).tensors, read_initializers(model)
     muls = [node for node in model.graph.node if node.op_type == "Mul"]
     for node in muls:
         integers, scales = [], []
         for value in node.input:
             if value in constants:
-                factor, scale = quantised_factor(constants[value])
+                factor, scale = quantise_factor(constants[value])
             else:
                 factor, scale = INT8 - tensors[value].zero_point, tensors[value].scale
             integers.append(factor.astype(np.int64))

@@ -18,8 +18,8 @@ from models import (
 from onnx import TensorProto, helper, numpy_helper
 from sparse_models import sparse_model
 
-from edgedet.calibration.placement.plan import initializers
-from edgedet.calibration.placement.typed import OPSET, typed_graph
+from edgedet.calibration.placement.plan import read_initializers
+from edgedet.calibration.placement.typed import OPSET, make_typed_graph
 from edgedet.errors import UnsupportedError
 from edgedet.specs import SPECS
 
@@ -33,7 +33,7 @@ def graphs(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, onnx.ModelP
     """(float graph, sparse graph, pixels, typed graph)."""
     pixels = random_pixels(request.param)
     model, sparse, _ = sparse_model(random_network(request.param), pixels)
-    return model, sparse, pixels, typed_graph(sparse)
+    return model, sparse, pixels, make_typed_graph(sparse)
 
 
 def outputs_of(model: onnx.ModelProto, pixels: np.ndarray) -> list[np.ndarray]:
@@ -73,7 +73,7 @@ def test_inputs_outputs_metadata_and_quantisers_are_those_of_the_sparse_graph(gr
 def test_weights_are_float_for_tensorrt_8_and_integers_for_11(graphs) -> None:
     """The sparse graph's quantisers give the very integers that the typed graph holds, but for the scales' rounding."""
     _, sparse, _, typed = graphs
-    exact, integers = initializers(sparse), initializers(typed)
+    exact, integers = read_initializers(sparse), read_initializers(typed)
     assert {name for name, array in exact.items() if array.dtype == np.int8 and array.any()} == set()
     names = [name for name in integers if name.endswith(".weight.int8")]
     assert len(names) > 100
@@ -86,7 +86,7 @@ def test_weights_are_float_for_tensorrt_8_and_integers_for_11(graphs) -> None:
 
 def test_each_weight_moves_by_the_rounding_of_its_scale(graphs) -> None:
     """At most 1/2048 of the channel's largest; where scales are subnormal, 127 half steps of 2^-24."""
-    wanted, got = initializers(graphs[1]), initializers(graphs[3])
+    wanted, got = read_initializers(graphs[1]), read_initializers(graphs[3])
     names = [name for name in got if name.endswith(".weight.int8")]
     assert names
     for name in names:
@@ -127,10 +127,10 @@ def test_a_dead_channel_and_a_dead_tensor_keep_scales_above_zero(graphs) -> None
         else:
             continue
         item.CopyFrom(numpy_helper.from_array(array, item.name))
-    got = initializers(typed_graph(dead))
+    got = read_initializers(make_typed_graph(dead))
     assert got["pixels.nchw.scale"] == 2.0**-14
     assert got["backbone.conv_stem.weight.scales"].min() == 2.0**-24
-    exact = initializers(dead)["backbone.conv_stem.weight"][0]
+    exact = read_initializers(dead)["backbone.conv_stem.weight"][0]
     real = got["backbone.conv_stem.weight.int8"][0] * 2.0**-24
     np.testing.assert_allclose(real, exact, atol=2.0**-25, rtol=0)  # half a step of the new scale
 
@@ -144,11 +144,11 @@ def test_a_constant_beyond_fp16_is_refused_by_name(graphs) -> None:
             array[3] = 70000.0
             item.CopyFrom(numpy_helper.from_array(array, item.name))
     with pytest.raises(UnsupportedError, match="backbone.conv_stem.bias holds values beyond 65504"):
-        typed_graph(large)
+        make_typed_graph(large)
 
 
 def test_a_graph_of_another_tool_is_refused() -> None:
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [])
     with pytest.raises(UnsupportedError, match="computes pixels.centred"):
-        typed_graph(helper.make_model(graph))
+        make_typed_graph(helper.make_model(graph))

@@ -17,10 +17,15 @@ from tflite_models import graph_of, plan_for
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.graph.macs import conv_macs
-from edgedet.calibration.placement.plan import QuantisedConv, check_keep_float, sparse_plan
-from edgedet.calibration.ranges.observe import observe, rounded, table_from_observed
-from edgedet.calibration.recovery.sensitivity import NOISELESS_DB, Layers, layer_losses, verified
+from edgedet.calibration.graph.macs import count_conv_macs
+from edgedet.calibration.placement.plan import QuantisedConv, check_keep_float, make_sparse_plan
+from edgedet.calibration.ranges.observe import fake_quantise, observe, table_from_observed
+from edgedet.calibration.recovery.sensitivity import (
+    NOISELESS_DB,
+    LayerQuantiser,
+    measure_layer_losses,
+    verify_on_detections,
+)
 from edgedet.cli import main
 from edgedet.errors import InputError
 from edgedet.postprocess import ORIGINALS
@@ -41,15 +46,15 @@ def parts():
 
 def test_one_layer_in_int8_is_what_a_whole_run_says(parts) -> None:
     model, plan, frame = parts
-    layers = Layers(model, META, plan)
+    layers = LayerQuantiser(model, META, plan)
     wanted = Executor(model).run(
         frame.pixels,
         lambda node, value: (
-            rounded(value, plan.tensors[node.output[0]]) if node.output[0] in layers.tensors[LAYER] else value
+            fake_quantise(value, plan.tensors[node.output[0]]) if node.output[0] in layers.tensors[LAYER] else value
         ),
         {LAYER: plan.convs[LAYER]},
     )
-    got = layers.with_layer(LAYER, layers.float_values(frame.pixels))
+    got = layers.run_with_layer(LAYER, layers.float_values(frame.pixels))
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_allclose(b.numpy(), a, rtol=0, atol=1e-5 * np.abs(a).max())
     assert layers.tensors[LAYER] == {LAYER, f"{LAYER}.sigmoid", f"{LAYER}.swish", "backbone.blocks.2.0.se.mean"}
@@ -62,12 +67,12 @@ def test_detections_follow_the_post_processing_of_the_file(parts) -> None:
     logits, codes = torch.full((1, anchors, 3), -9.0), torch.zeros((1, anchors, 4))
     logits[0, 60] = 2.0
     for nms, boxes in ((META.nms, 3), (ORIGINALS["zylo117"], 1)):
-        assert len(Layers(model, replace(META, nms=nms), plan).detections((logits, codes), frame, 0.4)) == boxes
+        assert len(LayerQuantiser(model, replace(META, nms=nms), plan).detections((logits, codes), frame, 0.4)) == boxes
 
 
 def test_each_rounded_tensor_belongs_to_one_layer(parts) -> None:
     model, plan, _ = parts
-    owned = [name for tensors in Layers(model, META, plan).tensors.values() for name in tensors]
+    owned = [name for tensors in LayerQuantiser(model, META, plan).tensors.values() for name in tensors]
     assert len(owned) == len(set(owned))
 
 
@@ -77,12 +82,12 @@ def test_a_ruined_layer_comes_first_and_loses_its_detections(parts) -> None:
     layer = "class_net.predict.conv_pw.0"
     q = plan.convs[layer]
     ruined = replace(plan, convs={**plan.convs, layer: QuantisedConv(np.zeros_like(q.weight), q.scales, q.bias)})
-    layers = Layers(model, META, ruined)
-    shares = {name: 1.0 for name in conv_macs(model)}
-    losses = layer_losses(layers, [frame], shares)
+    layers = LayerQuantiser(model, META, ruined)
+    shares = {name: 1.0 for name in count_conv_macs(model)}
+    losses = measure_layer_losses(layers, [frame], shares)
     assert losses[0].layer == layer
     assert losses[0].sqnr_db < losses[1].sqnr_db <= losses[-1].sqnr_db <= NOISELESS_DB
-    worst, best = verified(layers, [frame], [losses[0], losses[-1]], score=0.5)
+    worst, best = verify_on_detections(layers, [frame], [losses[0], losses[-1]], score=0.5)
     assert worst.f1 is not None
     assert best.f1 is not None
     assert worst.f1 < 0.7
@@ -95,7 +100,7 @@ def test_a_layer_named_by_sensitivity_can_be_kept_float(parts) -> None:
     executor = Executor(model)
     table = table_from_observed(executor, *observe(executor, [frame.pixels]), "", "minmax")
     check_keep_float(model, ("se", LAYER))
-    whole, kept = sparse_plan(model, table, ("se",)), sparse_plan(model, table, ("se", LAYER))
+    whole, kept = make_sparse_plan(model, table, ("se",)), make_sparse_plan(model, table, ("se", LAYER))
     assert set(whole.convs) - set(kept.convs) == {LAYER}
     with pytest.raises(InputError, match="got 'backbone.nothing'"):
         check_keep_float(model, ("backbone.nothing",))

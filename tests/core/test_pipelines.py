@@ -23,7 +23,7 @@ import make_pipeline_fixtures as fixtures
 from edgedet.anchors import anchors_for
 from edgedet.export.checkpoints.checkpoint import network_from_checkpoint
 from edgedet.export.verify import network_input
-from edgedet.judge.agreement import match
+from edgedet.judge.agreement import match_boxes
 from edgedet.postprocess import DEFAULT_RULES, ORIGINALS, SOFT_RULES, NmsRules, postprocess
 from edgedet.preprocess import Preprocessor
 from edgedet.types import Detections, RawOutputs
@@ -103,7 +103,7 @@ def right_of(family: str, mode: str, rules: NmsRules) -> tuple[int, int, int]:
     numbers = np.zeros(3, int)
     for photograph, found, source_hw in detections(family, rules):
         expected = as_detections(GOLDEN[family][mode][photograph]["whole"], source_hw)
-        flags = match(found, expected.boxes_xyxy, expected.class_ids, np.zeros(len(expected), dtype=bool), [0.85])
+        flags = match_boxes(found, expected.boxes_xyxy, expected.class_ids, np.zeros(len(expected), dtype=bool), [0.85])
         numbers += int((flags == 1).sum()), len(found), len(expected)
     return tuple(numbers.tolist())
 

@@ -21,8 +21,8 @@ from models import (
 from tflite_models import graph_of, outputs_of, plan_for
 
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.placement.emit import dense_graph, sparse_graph
-from edgedet.calibration.placement.plan import dense_plan, sparse_plan
+from edgedet.calibration.placement.emit import make_dense_graph, make_sparse_graph
+from edgedet.calibration.placement.plan import make_dense_plan, make_sparse_plan
 from edgedet.calibration.ranges.observe import observe, table_from_observed
 from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from edgedet.export.export_onnx import export_onnx
@@ -110,7 +110,7 @@ def test_a_pad_shares_the_scale_of_what_it_pads(model):
     pads = [node for node in model.graph.node if node.op_type == "Pad"]
     assert not seen.keys() & {node.output[0] for node in pads}
     table = table_from_observed(executor, seen, hashes, "", "minmax")
-    tensors = dense_plan(model, ZEROS, table).tensors
+    tensors = make_dense_plan(model, ZEROS, table).tensors
     assert all(tensors[node.output[0]] == tensors[node.input[0]] for node in pads)
 
 
@@ -120,8 +120,8 @@ def test_int8_graphs_follow_the_float_graph(model):
     table = table_from_observed(executor, *observe(executor, [pixels]), "", "minmax")
     wanted = run(model, pixels)
     for graph in (
-        dense_graph(model, ZEROS, plan_for(model, ZEROS, pixels)),
-        sparse_graph(model, sparse_plan(model, table)),
+        make_dense_graph(model, ZEROS, plan_for(model, ZEROS, pixels)),
+        make_sparse_graph(model, make_sparse_plan(model, table)),
     ):
         codes = run(graph, pixels)[1]
         assert np.corrcoef(codes.ravel(), wanted[1].ravel())[0, 1] > 0.95

@@ -18,7 +18,7 @@ from models import (
 from tflite_arithmetic import integer_values
 from tflite_models import flat, graph_of, operators_of, outputs_of, outside_xnnpack, plan_for
 
-from edgedet.calibration.placement.emit import dense_graph
+from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.calibration.placement.plan import DensePlan
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.windows import integer_conv
@@ -65,7 +65,7 @@ def test_what_a_fused_relu6_reads_is_never_rounded() -> None:
     assert not clips.keys() & plan.tensors.keys()
     assert set(clips.values()) <= plan.tensors.keys()
     assert all(plan.tensors[name].zero_point == -128 for name in clips.values())
-    reference = dense_graph(model, LITE0, plan)
+    reference = make_dense_graph(model, LITE0, plan)
     read_by_clips = {node.input[0] for node in reference.graph.node if node.op_type == "Clip"}
     assert read_by_clips == clips.keys()
 

@@ -27,7 +27,7 @@ from edgedet.benchmarks.latency.measure import Latency, count_rounds, measure
 from edgedet.benchmarks.latency.sensors import read_settings, take_snapshot
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.studies.peers.engines import CALIBRATION_FRAMES, export_plain_onnx, open_peer, quantise_by_nncf
-from edgedet.calibration.ranges.frames import calibration_frames
+from edgedet.calibration.ranges.frames import take_calibration_frames
 from edgedet.detector import Detector
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
@@ -53,7 +53,7 @@ def peers(args: argparse.Namespace) -> dict[str, tuple[str, Any]]:
     if not plain.is_file():
         export_plain_onnx(args.weights, meta.spec, plain)
     if not int8.is_file():
-        frames = calibration_frames(str(args.calib), meta.spec, CALIBRATION_FRAMES, 0, False)
+        frames = take_calibration_frames(str(args.calib), meta.spec, CALIBRATION_FRAMES, 0, False)
         quantise_by_nncf(plain, [frame.pixels for frame in frames.calibrate], meta.spec, int8)
     edgedet_rows = {f"edgedet {path.name}": (str(path), Detector) for path in args.ours}
     rows = [

@@ -15,14 +15,14 @@ from edgedet.calibration.placement.plan import (
     DensePlan,
     QuantisedConv,
     SparsePlan,
-    dense_plan,
-    sparse_plan,
+    make_dense_plan,
+    make_sparse_plan,
 )
 from edgedet.calibration.quantise import KEEP_FLOAT, RECOVERY_FRAMES, Quantised
 from edgedet.calibration.ranges.observe import observe, table_from_observed
-from edgedet.calibration.ranges.refine import refined
-from edgedet.calibration.recovery.reconstruct import reconstructed
-from edgedet.calibration.recovery.recover import corrected, equalised
+from edgedet.calibration.ranges.refine import refine_ranges
+from edgedet.calibration.recovery.reconstruct import reconstruct_weights
+from edgedet.calibration.recovery.recover import correct_biases, equalise
 from edgedet.specs import DetectorSpec
 
 Convs = Mapping[str, QuantisedConv]
@@ -107,14 +107,14 @@ class Maker:
         source = self._others if variant.frames < 0 else self._frames
         pixels = source[variant.seed : variant.seed + abs(variant.frames)]
         batch = np.concatenate(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES])
-        model = self._model if variant.recovery == "none" else equalised(self._model, batch)
+        model = self._model if variant.recovery == "none" else equalise(self._model, batch)
         executor = Executor(model)
         table = table_from_observed(executor, *observe(executor, pixels), "", variant.observer)
         if variant.refine:
-            plans = dense_plan(model, self._spec, table), sparse_plan(model, table, variant.keep_float)
-            table = refined(executor, table, *plans, pixels)
-        dense, sparse = dense_plan(model, self._spec, table), sparse_plan(model, table, variant.keep_float)
-        recover = {"none": lambda executor, plan, batch: plan, "fast": corrected, "full": reconstructed}[
+            plans = make_dense_plan(model, self._spec, table), make_sparse_plan(model, table, variant.keep_float)
+            table = refine_ranges(executor, table, *plans, pixels)
+        dense, sparse = make_dense_plan(model, self._spec, table), make_sparse_plan(model, table, variant.keep_float)
+        recover = {"none": lambda executor, plan, batch: plan, "fast": correct_biases, "full": reconstruct_weights}[
             variant.recovery
         ]
         if variant.placement == "dense":

@@ -18,8 +18,8 @@ from models import random_network, random_pixels
 from rtx_layers import Layer, built_layers
 from sparse_models import sparse_model
 
-from edgedet.calibration.graph.macs import conv_macs
-from edgedet.calibration.placement.typed import typed_graph
+from edgedet.calibration.graph.macs import count_conv_macs
+from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.calibration.quantise import KEEP_FLOAT
 from edgedet.engines.tensorrt.int8_layers import to_dense
 from edgedet.engines.tensorrt.layer_precision import to_float, to_half
@@ -56,9 +56,9 @@ BUDGETS = [
 def test_int8_stays_within_its_budget(name: str, side: int, lone: int, kernels: float, share: float) -> None:
     spec = replace(SPECS[name], num_classes=6, input_hw=(side, side))
     model, sparse, plan = sparse_model(random_network(spec), random_pixels(spec), KEEP_FLOAT)
-    macs = conv_macs(model)
+    macs = count_conv_macs(model)
     assert sum(macs[conv] for conv in plan.convs) >= 0.85 * sum(macs.values())
-    typed = typed_graph(sparse)
+    typed = make_typed_graph(sparse)
     fp16 = cost_of(built_layers(model, lambda network: to_half(trt, network)))
     written = cost_of(built_layers(typed))
     dense = cost_of(built_layers(typed, lambda network: to_dense(trt, network, typed=True)[1]))

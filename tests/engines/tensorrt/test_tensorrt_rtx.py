@@ -23,9 +23,9 @@ from onnx import helper, numpy_helper
 from rtx_layers import CONVOLUTION, Layer, built_layers, parse_errors
 from sparse_models import sparse_model
 
-from edgedet.calibration.placement.emit import sparse_graph
+from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import SparsePlan
-from edgedet.calibration.placement.typed import typed_graph
+from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.specs import SPECS
 
 D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 128))
@@ -44,7 +44,7 @@ def built(request: pytest.FixtureRequest, float_sparse_plan) -> tuple[list[Layer
     model = float_sparse_plan[1]
     if request.param == "opset 17":
         return built_layers(model), model, "Float"
-    model = typed_graph(model)
+    model = make_typed_graph(model)
     return built_layers(model), model, "Half"
 
 
@@ -107,7 +107,7 @@ def test_a_conv_that_is_kept_float_is_seen_as_float(float_sparse_plan) -> None:
     model, _, plan = float_sparse_plan
     kept = "fpn.cell.1.fnode.4.conv_pw"
     convs = {name: q for name, q in plan.convs.items() if name != kept}
-    less = sparse_graph(model, replace(plan, convs=convs))
+    less = make_sparse_graph(model, replace(plan, convs=convs))
     assert int8_convs(built_layers(less), less) == set(convs)
 
 

@@ -21,8 +21,8 @@ import trt_api
 from onnx import TensorProto, numpy_helper
 from trt_models import DEPTHWISE, PAIR, SPEC, STEM, save_changed, simulate, write_models
 
-from edgedet.calibration.placement.plan import initializers, quantised_conv
-from edgedet.calibration.placement.typed import typed_graph
+from edgedet.calibration.placement.plan import quantise_conv, read_initializers
+from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.engines.tensorrt import board as trt_board
 from edgedet.engines.tensorrt import build_process as trt_child
 from edgedet.engines.tensorrt.board import Board, Identity, import_tensorrt
@@ -98,7 +98,7 @@ def test_parts_are_taken_back_to_float_with_their_weights(trt, parts, taken, int
         if node.op_type == "Conv" and taken(node.name):
             assert node.input[1] not in made  # a constant: nothing is dequantised while frames run
             scales = constants[f"{node.name}.weight.scales"]
-            exact = initializers(onnx.load(int8))[f"{node.name}.weight"]
+            exact = read_initializers(onnx.load(int8))[f"{node.name}.weight"]
             np.testing.assert_array_equal(constants[node.input[1]], exact.astype(scales.dtype))
 
 
@@ -108,7 +108,7 @@ def test_tensorrt_8_is_given_no_int8_constants(version: str, int8: Path, tmp_pat
     simulate(monkeypatch, tmp_path, version)
     trt = importlib.import_module("tensorrt")
     planned(trt, Recipe("int8", str(int8), "int8"))
-    model = typed_graph(onnx.load(int8))  # has integers
+    model = make_typed_graph(onnx.load(int8))  # has integers
     model.opset_import[0].version = 17
     save_changed(model, tmp_path / "integers.onnx")
     with pytest.raises(ArtifactError, match="invalid weights type of Int8"):
@@ -188,7 +188,7 @@ def test_weights_are_rounded_as_the_exporter_rounds_them():
     weight = np.random.default_rng(2).normal(size=(5, 3, 3, 3)).astype(np.float32)
     weight[4] = 0.0  # a dead channel
     integers, scales = quantised(weight, half=False)
-    wanted = quantised_conv(weight, None)
+    wanted = quantise_conv(weight, None)
     np.testing.assert_array_equal(integers, wanted.weight)
     np.testing.assert_array_equal(scales, wanted.scales)
     assert quantised(weight, half=True)[1].dtype == np.float16

@@ -22,9 +22,9 @@ from models import (
 from rtx_layers import CONVOLUTION, LOG, Layer, built_layers
 from sparse_models import sparse_model
 
-from edgedet.calibration.placement.emit import sparse_graph
+from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import CENTRED, OP_CLASSES, SparsePlan
-from edgedet.calibration.placement.typed import typed_graph
+from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.engines.tensorrt.int8_layers import to_int8
 from edgedet.engines.tensorrt.layer_precision import PARTS, to_float, to_half
 from edgedet.specs import SPECS
@@ -55,7 +55,7 @@ def int8_convs(layers: Iterable[Layer], model: onnx.ModelProto) -> set[str]:
 @pytest.mark.parametrize("typed", [False, True], ids=["opset 17", "FP16, opset 19"])
 @pytest.mark.parametrize("parts", [(), ("depthwise",), ("stem", "heads")], ids=["none", "depthwise", "stem, heads"])
 def test_the_parts_and_no_others_are_float_in_the_built_engine(parts, typed: bool, sparse: onnx.ModelProto) -> None:
-    model = typed_graph(sparse) if typed else sparse
+    model = make_typed_graph(sparse) if typed else sparse
     before = {node.name for node in model.graph.node if node.op_type == "Conv" and ".se." not in node.name}
     layers = built_layers(model, lambda network: to_float(trt, network, parts))
     assert int8_convs(layers, model) == {name for name in before if not any(PARTS[part](name) for part in parts)}
@@ -68,8 +68,10 @@ def test_what_was_left_float_goes_into_int8(typed: bool, float_and_sparse) -> No
     """By the calibration table; only squeeze-excite stays float, and no weight is dequantised while frames run."""
     model, _, plan = float_and_sparse
     kept = {name for name in plan.convs if PARTS["stem"](name) or PARTS["depthwise"](name)}
-    less = sparse_graph(model, replace(plan, convs={name: q for name, q in plan.convs.items() if name not in kept}))
-    less = typed_graph(less) if typed else less
+    less = make_sparse_graph(
+        model, replace(plan, convs={name: q for name, q in plan.convs.items() if name not in kept})
+    )
+    less = make_typed_graph(less) if typed else less
     magnitudes = {CENTRED: 127.0, **{name: 127 * q.scale for name, q in plan.tensors.items()}}
     layers = built_layers(less, lambda network: to_int8(trt, network, magnitudes, typed=True)[1])
     convs = [layer for layer in layers if layer.kind == CONVOLUTION]  # the new ones name no ONNX node
@@ -79,7 +81,7 @@ def test_what_was_left_float_goes_into_int8(typed: bool, float_and_sparse) -> No
 
 
 def test_everything_to_float_leaves_fp16_alone(sparse: onnx.ModelProto) -> None:
-    layers = built_layers(typed_graph(sparse), lambda network: to_float(trt, network, ("everything",)))
+    layers = built_layers(make_typed_graph(sparse), lambda network: to_float(trt, network, ("everything",)))
     kinds = {kind for layer in layers for _, kind in layer.outputs}
     assert "Int8" not in kinds
     assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
@@ -124,5 +126,5 @@ def test_the_family_builds_in_float_int8_and_fp16(name: str) -> None:
     kinds = {kind for layer in built_layers(model) for _, kind in layer.outputs}
     assert kinds <= {"Float"}
     assert int8_convs(built_layers(quantised), quantised) == set(plan.convs)
-    typed = typed_graph(quantised)
+    typed = make_typed_graph(quantised)
     assert int8_convs(built_layers(typed), typed) == set(plan.convs)

@@ -9,8 +9,8 @@ import onnx
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.placement.emit import sparse_graph
-from edgedet.calibration.placement.plan import SparsePlan, sparse_plan
+from edgedet.calibration.placement.emit import make_sparse_graph
+from edgedet.calibration.placement.plan import SparsePlan, make_sparse_plan
 from edgedet.calibration.ranges.observe import observe, table_from_observed
 from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet
@@ -25,5 +25,5 @@ def sparse_model(
     model = graph_from_network(network, meta)
     executor = Executor(model)
     table = table_from_observed(executor, *observe(executor, [pixels]), "", "minmax")
-    plan = sparse_plan(model, table, keep_float)
-    return model, sparse_graph(model, plan), plan
+    plan = make_sparse_plan(model, table, keep_float)
+    return model, make_sparse_graph(model, plan), plan

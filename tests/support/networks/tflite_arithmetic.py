@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from onnx import helper
 
-from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, initializers
+from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, read_initializers
 
 F32 = np.float32
 
 
 def integer_values(model: onnx.ModelProto, plan: DensePlan, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Return every INT8 value (N, C, H, W) of the plan, as int64, for pixels (1, H, W, 3) uint8."""
-    constants = initializers(model)
+    constants = read_initializers(model)
     readers = Counter(name for node in model.graph.node for name in node.input)
     clip_of = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type == "Clip" and readers[n.input[0]] == 1}
     centred = pixels.astype(np.int64) - 128

@@ -12,7 +12,7 @@ import torch
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import interpreter_of
 from edgedet.calibration.graph.executor import Executor
-from edgedet.calibration.placement.plan import DensePlan, dense_plan
+from edgedet.calibration.placement.plan import DensePlan, make_dense_plan
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet
@@ -41,7 +41,7 @@ def plan_for(model: onnx.ModelProto, spec: DetectorSpec, pixels: np.ndarray) -> 
     for name, (_, high) in ranges.items():
         if name.startswith("class_net.predict.conv_pw"):
             ranges[name] = (LOWEST_LOGIT, high)
-    return dense_plan(model, spec, CalibrationTable(ranges, {}))
+    return make_dense_plan(model, spec, CalibrationTable(ranges, {}))
 
 
 def outputs_of(flatbuffer: bytes, pixels: np.ndarray) -> list[np.ndarray]:

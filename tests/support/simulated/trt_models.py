@@ -21,7 +21,7 @@ from edgedet import demo
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.placement.plan import CENTRED
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.placement.typed import typed_graph
+from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.export.onnx_file import write_onnx
 from edgedet.specs import SPECS
 
@@ -51,7 +51,7 @@ def write_models(folder: Path, name: str = "tiny", keep_float: tuple[str, ...] =
     for target, model, its in (
         (folder / f"{name}.onnx", _model(quantised=False), meta),
         (path, sparse, int8),
-        (folder / f"{name}_int8_fp16.onnx", typed_graph(sparse), int8),
+        (folder / f"{name}_int8_fp16.onnx", make_typed_graph(sparse), int8),
     ):
         write_onnx(model, its, target)
     return path

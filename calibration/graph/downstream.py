@@ -16,7 +16,7 @@ from edgedet.calibration.graph.executor import OUTPUTS, Executor
 from edgedet.errors import require
 
 
-class Rest:
+class DownstreamGraph:
     """The nodes of a graph that depend on one value, ready to run."""
 
     def __init__(self, executor: Executor, name: str, values: Mapping[str, Tensor]) -> None:
