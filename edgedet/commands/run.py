@@ -141,6 +141,8 @@ def _print(
         print(f"recorded into segments of {save}" if result.live else f"wrote {save}", file=text)
     if jsonl is not None and str(jsonl) != "-":
         print(f"wrote {jsonl}", file=text)
+    if options.outputs.events is not None:
+        print(f"events are in {options.outputs.events.folder}", file=text)
 
 
 def _figures(options: RunOptions, result: RunResult) -> Dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Optional, Tuple
 from ..engines.base import check_threads
 from ..engines.table import engine_for
 from ..errors import InputError, require
+from ..events.sink import EventOptions
 from ..files import MODELS_FOLDER
 from ..postprocess import logit_of
 from ..runner.models import ModelOptions
@@ -56,6 +57,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jsonl", type=Path, metavar="FILE", help="write the detections, one JSON line a frame; -: stdout"
+    )
+    parser.add_argument(
+        "--events", type=Path, metavar="DIR", help="keep a record, a picture and a clip of each object (docs/events.md)"
     )
     parser.add_argument("--show", action="store_true", help="show frames in a window; Esc or q ends")
     add_score(parser)
@@ -217,6 +221,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         save_fps=args.save_fps,
         keep_bytes=None if args.keep is None else bytes_of(args.keep),
         go_on=args.on_write_error == "go-on",
+        events=None if args.events is None else EventOptions(args.events),
     )
     if str(args.jsonl) == "-" and args.json == "-":
         raise InputError("--jsonl and --json both want stdout: give one of them a file.")

@@ -10,6 +10,7 @@ from typing import Callable, ContextManager, List, Optional, Sequence
 import numpy as np
 
 from ..errors import InputError
+from ..events.sink import EventOptions, Publisher, events_sink
 from ..stream.cameras.address import file_stem
 from ..stream.live import Say
 from ..stream.outputs.draw import draw
@@ -34,6 +35,7 @@ class OutputOptions:
     segment_s:  seconds of a recording's file; ``save_fps``: its frames a second at most. Both of cameras only.
     keep_bytes: of cameras' outputs; the oldest files beyond are removed. None: all are kept.
     go_on:      go on without an output that fails, such as on a full disk.
+    events:     where events go and what makes one; None: there are none.
     """
 
     save: Optional[str] = None
@@ -43,6 +45,7 @@ class OutputOptions:
     save_fps: float = RECORDING_FPS
     keep_bytes: Optional[int] = None
     go_on: bool = False
+    events: Optional[EventOptions] = None
 
 
 def check_save(save: Optional[str], source: Source) -> None:
@@ -79,11 +82,13 @@ def open_outputs(
     page: Optional[ContextManager[Write]],
     report: Say,
     failures: List[str],
+    publisher: Optional[Publisher] = None,
 ) -> List[ContextManager[Write]]:
     """Return the sinks that the options ask for, in the order in which they are called.
 
     page:     the sink of the live page; None without one.
     failures: takes a line for each output that failed where the user chose to go on.
+    publisher: is told of events.
     """
     keeper = Keeper(options.keep_bytes, MIN_FREE_BYTES)
 
@@ -105,6 +110,10 @@ def open_outputs(
     if jsonl is not None:
         file = jsonl
         sinks.append(open_tolerantly(lambda: jsonl_sink(file, tuple(class_names), source.live, keeper)))
+    events = options.events
+    if events is not None:
+        rules = events
+        sinks.append(open_tolerantly(lambda: events_sink(rules, tuple(class_names), source.live, publisher)))
     manager = notify_address()
     if manager is not None:
         sinks.append(notify_sink(manager))  # last: a result counts once it is written

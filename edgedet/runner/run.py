@@ -82,6 +82,7 @@ def run_detection(
     with ExitStack() as held:
         source = held.enter_context(closing(_open_source(options, stop, progress.say)))
         check_save(options.outputs.save, source)
+        _check_events(options, source)
         if options.outputs.keep_bytes is not None and not source.live:
             raise InputError("--keep is for cameras: files end by themselves.")
         model, detectors = open_detectors(options.model, source.live, export_demo)
@@ -104,6 +105,15 @@ def run_detection(
         score = tracking.score()
     summary = replace(summary, failures=summary.failures + failures)
     return RunResult(model, source.name, source.live, score, stop.signum, summary)
+
+
+def _check_events(options: RunOptions, source: Source) -> None:
+    if options.outputs.events is None:
+        return
+    if isinstance(source, ImageSource):
+        raise InputError("--events is for videos and cameras: single pictures have no events.")
+    if not options.track:
+        raise InputError("--events needs tracks: leave out --no-track.")
 
 
 def _open_source(options: RunOptions, stop: Stop, report: Say) -> Source:

@@ -53,10 +53,10 @@ def jsonl_sink(
                     if not to_stdout and os.path.isfile(path):
                         _claim(file, path)
                         if live:
-                            _drop_half_line(path)
+                            drop_half_line(path)
                         else:
                             file.truncate(0)
-                _append_whole(file, line.encode())
+                append_whole(file, line.encode())
                 note_line()
                 if keeper and budget and file.tell() > budget // _PARTS_OF_BUDGET:
                     opened.close()
@@ -116,7 +116,8 @@ def _claim(file: Any, path: Path) -> None:
         raise InputError(f"another run writes {path}: give each run a --jsonl of its own.")
 
 
-def _drop_half_line(path: Path) -> None:
+def drop_half_line(path: Path) -> None:
+    """Remove what stands after the last line's end, which a killed process left."""
     with open(path, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         start = file.seek(max(0, size - _LONGEST_LINE))
@@ -125,7 +126,8 @@ def _drop_half_line(path: Path) -> None:
             file.truncate(start + tail.rfind(b"\n") + 1)
 
 
-def _append_whole(file: Any, line: bytes) -> None:
+def append_whole(file: Any, line: bytes) -> None:
+    """Write a line to an unbuffered file, or nothing: a full disk may have taken half of it."""
     whole = file.tell() if file.seekable() else None
     try:
         left = line

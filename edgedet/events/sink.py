@@ -1,0 +1,292 @@
+"""Events as an output of a run: watches every camera, and lets a thread of its own write pictures, videos and records.
+
+The thread has little priority, and frames that it has no time for are left out of the videos. What happened is never
+left out: it is in the store, on the disk, before anybody is told.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import EdgeDetError, InputError, require
+from ..files import atomic_path, unwritable
+from ..stream.cameras.address import file_stem
+from ..stream.outputs.draw import draw
+from ..stream.outputs.jsonl import append_whole, drop_half_line
+from ..stream.outputs.sinks import Write, utc_of
+from ..stream.overlap import lower_priority
+from ..types import Detections, FrameResult
+from .clips import ClipRecorder, ClipRules
+from .outbox import Message
+from .record import Event, as_json
+from .store import EventStore, Retention
+from .watch import Change, Rules, Watcher
+
+LINES = "events.jsonl"
+_WAITING = 8  # frames that may wait for the thread, of all cameras
+_PRUNE_EVERY_S = 60.0
+_LONGEST_CLOSE_S = 10.0
+
+
+class Publisher:
+    """Who else is told of events; this one is nobody. Called by the thread that writes."""
+
+    def messages_of(self, change: Change) -> List[Message]:
+        """Return what is to be told, which is stored with the event."""
+        return []
+
+    def stored(self, camera: str, open_events: Sequence[Event], snapshot: Optional[Tuple[str, bytes]]) -> None:
+        """Take news: what is stored now, the events of a camera that go on, and (label, JPEG) of a new best picture."""
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """Where events go and what makes one.
+
+    folder:   of the store, the pictures and the videos.
+    rules:    by camera; ``other_rules`` for those without.
+    """
+
+    folder: Path
+    rules: Mapping[str, Rules] = field(default_factory=dict)
+    other_rules: Rules = field(default_factory=Rules)
+    clips: ClipRules = field(default_factory=ClipRules)
+    retention: Retention = field(default_factory=Retention)
+
+    def rules_of(self, camera: str) -> Rules:
+        """Return what makes an event before a camera."""
+        return self.rules.get(camera, self.other_rules)
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    """What the thread gets: a camera's frame, or None, and what happened in it."""
+
+    camera: str
+    captured_s: float
+    utc_s: float
+    bgr: Optional[np.ndarray]
+    changes: Sequence[Change]
+    open_events: Tuple[Event, ...]
+
+
+@contextmanager
+def events_sink(
+    options: EventOptions,
+    class_names: Sequence[str],
+    live: bool,
+    publisher: Optional[Publisher] = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Write]:
+    """Write events into a folder, where ``read_events`` finds them; tells ``publisher``.
+
+    Of a file, times count from when the run began. An error of the thread is raised by the next result that is written.
+    Raises InputError where the folder cannot be used.
+    """
+    worker = _Worker(options, class_names, publisher or Publisher(), live, clock)
+    watchers: Dict[str, Watcher] = {}
+    due_s: Dict[str, float] = {}
+    last: Dict[str, Tuple[float, float]] = {}
+    began_s = clock()
+
+    def write(result: FrameResult) -> None:
+        frame = result.frame
+        if frame.camera not in watchers:
+            watchers[frame.camera] = Watcher(frame.camera, class_names, options.rules_of(frame.camera))
+        watcher = watchers[frame.camera]
+        utc_s = utc_of(frame) if live else began_s + frame.captured_s
+        last[frame.camera] = (frame.captured_s, utc_s)
+        changes = watcher.take(result, utc_s)
+        recorded = options.clips.fps > 0 and frame.captured_s >= due_s.get(frame.camera, -np.inf)
+        if recorded:
+            due_s[frame.camera] = max(
+                due_s.get(frame.camera, frame.captured_s) + 1 / options.clips.fps, frame.captured_s
+            )
+        if changes or recorded:
+            needed = recorded or any(change.better or change.kind == "new" for change in changes)
+            bgr = frame.bgr if needed else None
+            worker.put(_Item(frame.camera, frame.captured_s, utc_s, bgr, changes, watcher.open))
+
+    try:
+        yield write
+    finally:
+        for camera, watcher in watchers.items():
+            captured_s, utc_s = last[camera]
+            worker.put(_Item(camera, captured_s, utc_s, None, watcher.end(), ()))
+        worker.end()
+
+
+class _Worker:
+    """The thread, and the files that it writes."""
+
+    def __init__(
+        self,
+        options: EventOptions,
+        class_names: Sequence[str],
+        publisher: Publisher,
+        live: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._options, self._class_names, self._publisher, self._clock = options, class_names, publisher, clock
+        self._live = live
+        self._store = EventStore(options.folder)
+        self._lines = options.folder / LINES
+        self._recorders: Dict[str, ClipRecorder] = {}
+        self._media: Dict[str, Event] = {}  # id -> an event of which snapshot and clips count
+        self._pruned_s = -np.inf
+        for event in self._store.close_left_open():
+            self._store.put(event, publisher.messages_of(Change("end", event)))
+        self._log()
+        self._queue: queue.Queue[Optional[_Item]] = queue.Queue()
+        self._room = threading.Semaphore(_WAITING)
+        self._error: Optional[EdgeDetError] = None
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread.start()
+
+    def put(self, item: _Item) -> None:
+        """Take an item; of a camera, the frame is left out where there is no room for it."""
+        if self._error is not None:
+            raise self._error
+        if item.bgr is not None and not self._room.acquire(blocking=not self._live):
+            item = replace(item, bgr=None)
+        self._queue.put(item)
+
+    def end(self) -> None:
+        """Let the thread finish what waits, and raise its error."""
+        self._queue.put(None)
+        self._thread.join(_LONGEST_CLOSE_S if self._live else None)
+        if self._error is not None:
+            raise self._error
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if self._live:
+            lower_priority()
+        try:
+            for item in iter(self._queue.get, None):
+                try:
+                    self._take(item)
+                finally:
+                    if item.bgr is not None:
+                        self._room.release()
+        except EdgeDetError as error:
+            self._error = error
+            self._room.release(10**6)  # nobody waits any longer
+        finally:
+            for recorder in self._recorders.values():
+                recorder.close()
+            self._store.close()
+
+    def _take(self, item: _Item) -> None:
+        recorder = self._recorder_of(item.camera)
+        if recorder is not None and item.open_events:
+            if item.bgr is not None:
+                recorder.begin(item.bgr, item.captured_s, item.utc_s)
+            recorder.keep_until(item.captured_s)
+        if recorder is not None and item.bgr is not None:
+            recorder.add(item.bgr, item.captured_s, item.utc_s)
+        picture = None
+        for change in item.changes:
+            event, jpeg = self._with_media(change, item, recorder)
+            if jpeg is not None:
+                picture = (event.label, jpeg)
+            change = replace(change, event=event)
+            self._store.put(event, self._publisher.messages_of(change))
+        if any(change.kind == "end" for change in item.changes):
+            self._log()
+        if item.changes:
+            self._publisher.stored(item.camera, item.open_events, picture)
+        if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
+            self._pruned_s = time.monotonic()
+            self._store.prune(self._options.retention, self._clock())
+
+    def _recorder_of(self, camera: str) -> Optional[ClipRecorder]:
+        if self._options.clips.fps <= 0:
+            return None
+        if camera not in self._recorders:
+            folder = self._options.folder / file_stem(camera)
+            self._recorders[camera] = ClipRecorder(folder, self._options.clips)
+        return self._recorders[camera]
+
+    def _with_media(
+        self, change: Change, item: _Item, recorder: Optional[ClipRecorder]
+    ) -> Tuple[Event, Optional[bytes]]:
+        """Return the event with its files, and the JPEG of a better picture."""
+        event = change.event
+        known = self._media.get(event.id, event)
+        jpeg = None
+        snapshot = known.snapshot
+        if change.better and item.bgr is not None:
+            jpeg = self._jpeg_of(event, item.bgr)
+            stem = file_stem(item.camera)
+            day = f"{event.id[:4]}-{event.id[4:6]}-{event.id[6:8]}"
+            snapshot = f"{stem}/{day}/{event.id}.jpg"
+            with atomic_path(self._options.folder / snapshot) as temporary:
+                temporary.write_bytes(jpeg)
+        clips, clip_from_s = known.clips, known.clip_from_s
+        if recorder is not None and recorder.path is not None and change.kind != "end":
+            path = recorder.path.relative_to(self._options.folder).as_posix()
+            if path not in clips:
+                if not clips:
+                    clip_from_s = round(recorder.since_s(item.captured_s), 3)
+                clips = (*clips, path)
+        event = replace(event, snapshot=snapshot, clips=clips, clip_from_s=clip_from_s)
+        if change.kind == "end":
+            self._media.pop(event.id, None)
+        else:
+            self._media[event.id] = replace(event, path=())
+        return event, jpeg
+
+    def _jpeg_of(self, event: Event, bgr: np.ndarray) -> bytes:
+        """Return the picture with the event's box drawn in."""
+        height, width = bgr.shape[:2]
+        box_xyxy = np.array([event.best.box], np.float32) * np.array([width, height, width, height], np.float32)
+        one = Detections(
+            box_xyxy,
+            np.array([event.best.score], np.float32),
+            np.array([self._class_names.index(event.label)], np.int64),
+        )
+        _, jpeg = require("cv2", "pictures of events").imencode(".jpg", draw(bgr, one, self._class_names))
+        return bytes(jpeg.tobytes())
+
+    def _log(self) -> None:
+        """Append the events that ended to the JSON lines; those of a killed run, too, and none twice."""
+        events = self._store.unlogged()
+        if not events:
+            return
+        try:
+            if self._lines.exists():
+                drop_half_line(self._lines)
+            with open(self._lines, "ab", buffering=0) as file:
+                logged = _last_ids(self._lines, len(events))
+                for event in events:
+                    if event.id not in logged:
+                        append_whole(file, (json.dumps(as_json(event)) + "\n").encode())
+        except OSError as error:
+            raise InputError(unwritable(self._lines, error)) from error
+        self._store.set_logged([event.id for event in events])
+
+
+def _last_ids(path: Path, count: int) -> List[str]:
+    """Return the ids of the last lines: a run may have been killed between writing one and noting that it did."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(0, size - (count + 1) * (64 << 10)))  # an event of the longest path has some 20 KB
+        lines = file.read().splitlines()[-count - 1 :]
+    ids = []
+    for line in lines:
+        try:
+            ids.append(json.loads(line)["id"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return ids

@@ -1,0 +1,168 @@
+"""From the tracks of a camera's frames to events: when each begins, changes and ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ..types import FrameResult, Track
+from .record import Best, Box, Event, Moment, event_id
+from .zones import Place, PlacesOf, standing_point
+
+UPDATE_EVERY_S = 1.0  # what a killed process may lose of a path; "update" messages come no oftener without a reason
+PATH_STEP = 0.01  # of the picture, between two points of a path
+MOST_PATH_POINTS = 500  # then every second one goes
+BETTER_BY = 0.03  # of the score: a picture that is as good again is not worth encoding
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is an event.
+
+    places:   zones and lines of the camera.
+    classes:  names of those that make events, each with the least score; None for all at any score of a track.
+    required: names of zones; an object makes an event once it is in one of them. None: anywhere.
+    """
+
+    places: Tuple[Place, ...] = ()
+    classes: Optional[Mapping[str, float]] = None
+    required: Optional[Tuple[str, ...]] = None
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What became of an event with a frame.
+
+    kind:   "new", "update" or "end".
+    before: the event as it was told the last time; None of "new".
+    better: whether the frame is the event's best picture so far.
+    """
+
+    kind: str
+    event: Event
+    before: Optional[Event] = None
+    better: bool = False
+
+
+@dataclass
+class _Object:
+    """A track that may be an event: what is known of it."""
+
+    where: PlacesOf
+    best_score: float = 0.0
+    event: Optional[Event] = None
+    told: Optional[Event] = None
+    early: List[Moment] = field(default_factory=list)  # before the event began
+    first_s: float = 0.0
+
+
+class Watcher:
+    """The events of one camera."""
+
+    def __init__(self, camera: str, class_names: Sequence[str], rules: Rules) -> None:
+        """Begin with none."""
+        self._camera, self._class_names = camera, class_names
+        self._rules = rules
+        self._objects: Dict[int, _Object] = {}
+
+    @property
+    def open(self) -> Tuple[Event, ...]:
+        """Return the events that go on."""
+        return tuple(one.event for one in self._objects.values() if one.event is not None)
+
+    def take(self, result: FrameResult, utc_s: float) -> List[Change]:
+        """Return what a frame changes; ``utc_s`` is when it was captured, in seconds since 1970."""
+        height, width = result.frame.bgr.shape[:2]
+        tracks = {track.id: track for track in result.tracks or ()}
+        changes = [change for id in list(self._objects) if id not in tracks for change in self._end(id, "gone")]
+        for track in tracks.values():
+            if track.seen:
+                changes += self._see(track, utc_s, (width, height))
+        return changes
+
+    def end(self, ended_by: str = "stop") -> List[Change]:
+        """Return the ends of all events that go on."""
+        return [change for id in list(self._objects) for change in self._end(id, ended_by)]
+
+    def _see(self, track: Track, utc_s: float, picture_wh: Tuple[int, int]) -> List[Change]:
+        label = self._class_names[track.class_id]
+        one = self._objects.get(track.id)
+        if one is None:
+            one = self._objects[track.id] = _Object(PlacesOf(self._rules.places), first_s=utc_s)
+        one.best_score = max(one.best_score, track.score)
+        point = standing_point(track.box_xyxy, picture_wh)
+        moments = [
+            Moment(found.kind, found.place, utc_s, found.direction)
+            for found in one.where.move(point, utc_s, label, one.best_score)
+        ]
+        box = _shares_of(track.box_xyxy, picture_wh)
+        if one.event is None:
+            one.early += moments
+            if not self._begins(one, label):
+                return []
+            best = Best(utc_s, track.score, box)
+            one.event = Event(
+                event_id(one.first_s), self._camera, label, track.id, one.first_s, utc_s, track.score, box, best,
+                path=((round(utc_s - one.first_s, 3), *point),),
+            )  # fmt: skip
+            one.event = _with_moments(one.event, one.where.zones, one.early)
+            one.told = one.event
+            return [Change("new", one.event, None, better=True)]
+        better = track.score > one.event.best.score + BETTER_BY
+        one.event = replace(
+            _with_moments(one.event, one.where.zones, moments),
+            seen_s=utc_s,
+            score=track.score,
+            box=box,
+            best=Best(utc_s, track.score, box) if better else one.event.best,
+            path=_longer(one.event.path, utc_s - one.event.start_s, point),
+        )
+        assert one.told is not None
+        if not moments and not better and utc_s - one.told.seen_s < UPDATE_EVERY_S:
+            return []
+        change = Change("update", one.event, one.told, better)
+        one.told = one.event
+        return [change]
+
+    def _begins(self, one: _Object, label: str) -> bool:
+        classes, required = self._rules.classes, self._rules.required
+        if classes is not None and one.best_score < classes.get(label, 2.0):
+            return False
+        return required is None or any(zone in required for zone in one.where.zones)
+
+    def _end(self, track_id: int, ended_by: str) -> List[Change]:
+        one = self._objects.pop(track_id)
+        if one.event is None:
+            return []
+        last = one.event
+        left = [Moment(found.kind, found.place, last.seen_s) for found in one.where.end()]
+        ended = replace(_with_moments(last, (), left), end_s=last.seen_s, ended_by=ended_by)
+        return [Change("end", ended, one.told)]
+
+
+def _with_moments(event: Event, zones: Tuple[str, ...], moments: Sequence[Moment]) -> Event:
+    entered = [moment.place for moment in moments if moment.kind == "enter" and moment.place not in event.entered]
+    return replace(
+        event,
+        zones=zones,
+        entered=event.entered + tuple(dict.fromkeys(entered)),
+        moments=event.moments + tuple(moments),
+    )
+
+
+def _longer(
+    path: Tuple[Tuple[float, float, float], ...], since_start_s: float, point: Tuple[float, float]
+) -> Tuple[Tuple[float, float, float], ...]:
+    """Return a path with one more point, where that is far enough from the last one."""
+    _, x, y = path[-1]
+    if abs(point[0] - x) < PATH_STEP and abs(point[1] - y) < PATH_STEP:
+        return path
+    if len(path) >= MOST_PATH_POINTS:
+        path = path[::2]
+    return (*path, (round(since_start_s, 3), *point))
+
+
+def _shares_of(box_xyxy: Box, picture_wh: Tuple[int, int]) -> Box:
+    width, height = picture_wh
+    x1, y1, x2, y2 = box_xyxy
+    return x1 / width, y1 / height, x2 / width, y2 / height

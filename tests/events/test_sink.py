@@ -1,0 +1,196 @@
+"""Events on the disk: records, pictures, videos, and what a killed run leaves."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from media import frames_of
+from walkers import CLASS_NAMES, crossing, result, walker
+
+from edgedet.errors import InputError
+from edgedet.events.clips import ClipRules
+from edgedet.events.record import Best, Event, event_id
+from edgedet.events.sink import LINES, EventOptions, events_sink
+from edgedet.events.store import DATABASE, EventStore, Retention, read_events
+
+pytest.importorskip("cv2", reason="pictures of events are written by OpenCV")
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / LINES).read_text().splitlines()]
+
+
+def write_all(folder, results, **options):
+    with events_sink(EventOptions(folder, **options), CLASS_NAMES, live=False) as write:
+        for one in results:
+            write(one)
+
+
+def test_event_has_a_record_a_picture_and_a_clip(tmp_path):
+    clips = ClipRules(before_s=1.0, after_s=1.0, fps=5.0)
+    nothing = [result([], i / 10, i) for i in range(20)]
+    after = [result([], 5.0 + i / 10, i) for i in range(30)]
+    write_all(tmp_path, [*nothing, *crossing(begin_s=2.0, seconds=3.0), *after], clips=clips)
+    (event,) = read_events(tmp_path)
+    assert lines_of(tmp_path) == [event]
+    assert event["label"] == "person"
+    assert event["end_s"] - event["start_s"] == pytest.approx(2.9)
+    picture = (tmp_path / event["snapshot"]).read_bytes()
+    assert picture[:2] == b"\xff\xd8"
+    (clip,) = event["clips"]
+    frames, fps = frames_of(tmp_path / clip)
+    assert fps == pytest.approx(5.0)
+    assert event["clip_from_s"] == pytest.approx(1.0, abs=0.25)
+    assert len(frames) / fps == pytest.approx(1.0 + 3.0 + 1.0, abs=0.5)  # before, the event, after
+
+
+def test_crowd_shares_one_clip(tmp_path):
+    crowd = [result([walker(id, 0.1 * id) for id in range(1, 6)], i / 10, i) for i in range(20)]
+    write_all(tmp_path, crowd)
+    events = read_events(tmp_path)
+    assert len(events) == 5
+    assert len({tuple(event["clips"]) for event in events}) == 1
+
+
+def test_long_event_has_several_clips(tmp_path):
+    write_all(tmp_path, [result([walker(1, 0.5)], i / 10, i) for i in range(100)], clips=ClipRules(longest_s=4.0))
+    (event,) = read_events(tmp_path)
+    assert len(event["clips"]) == 3
+
+
+def test_without_clips_there_is_a_picture_still(tmp_path):
+    write_all(tmp_path, crossing(), clips=ClipRules(fps=0))
+    (event,) = read_events(tmp_path)
+    assert event["clips"] == []
+    assert (tmp_path / event["snapshot"]).is_file()
+
+
+def test_events_are_found_by_camera_label_zone_and_time(tmp_path):
+    store = EventStore(tmp_path)
+    for number, (camera, label, zone) in enumerate(
+        [("door", "person", "yard"), ("door", "car", ""), ("gate", "car", "")]
+    ):
+        store.put(some_event(1000.0 + number, camera=camera, label=label, entered=(zone,) if zone else ()))
+    assert [event["camera"] for event in read_events(tmp_path)] == ["gate", "door", "door"]  # newest first
+    assert [event["label"] for event in read_events(tmp_path, camera="door")] == ["car", "person"]
+    assert [event["camera"] for event in read_events(tmp_path, label="car")] == ["gate", "door"]
+    assert [event["label"] for event in read_events(tmp_path, zone="yard")] == ["person"]
+    assert [event["start_s"] for event in read_events(tmp_path, after_s=1001.0, before_s=1002.0)] == [1001.0]
+    assert len(read_events(tmp_path, limit=1)) == 1
+
+
+def some_event(start_s, end_s=None, **changes):
+    best = Best(start_s, 0.8, (0.1, 0.1, 0.2, 0.2))
+    values = {"camera": "door", "label": "person", "track": 1, "score": 0.8, "box": best.box, **changes}
+    return Event(event_id(start_s), start_s=start_s, seen_s=end_s or start_s, end_s=end_s, best=best, **values)
+
+
+def with_files(folder, start_s, kilobytes, clip="", **changes):
+    event = some_event(start_s, start_s + 1.0, **changes)
+    snapshot = f"{event.id}.jpg"
+    (folder / snapshot).write_bytes(bytes(kilobytes * 1000))
+    if clip:
+        (folder / clip).write_bytes(bytes(kilobytes * 1000))
+    store = EventStore(folder)
+    from dataclasses import replace
+
+    store.put(replace(event, snapshot=snapshot, clips=(clip,) if clip else ()))
+    store.close()
+    return event.id
+
+
+def test_old_events_go_with_their_files(tmp_path):
+    old, new = (with_files(tmp_path, day * 86400.0, 10) for day in (1, 10))
+    store = EventStore(tmp_path)
+    assert store.prune(Retention(days=5), now_s=12 * 86400.0) == [old]
+    assert [event["id"] for event in read_events(tmp_path)] == [new]
+    assert not (tmp_path / f"{old}.jpg").exists()
+    assert (tmp_path / f"{new}.jpg").exists()
+
+
+def test_oldest_events_go_until_the_rest_fits(tmp_path):
+    ids = [with_files(tmp_path, 1000.0 + i, 10) for i in range(5)]
+    assert EventStore(tmp_path).prune(Retention(days=None, max_bytes=25_000), now_s=2000.0) == ids[:3]
+    assert sorted(path.stem for path in tmp_path.glob("*.jpg")) == sorted(ids[3:])
+
+
+def test_clip_stays_while_another_event_needs_it(tmp_path):
+    for start_s in (1000.0, 1001.0):
+        with_files(tmp_path, start_s, 10, clip="both.mp4")
+    store = EventStore(tmp_path)
+    store.prune(Retention(days=None, max_bytes=29_000), now_s=2000.0)
+    assert (tmp_path / "both.mp4").exists()
+    store.prune(Retention(days=None, max_bytes=0), now_s=2000.0)
+    assert list(tmp_path.glob("*.mp4")) == list(tmp_path.glob("*.jpg")) == []
+
+
+def test_event_that_goes_on_is_never_removed(tmp_path):
+    store = EventStore(tmp_path)
+    store.put(some_event(1.0))
+    assert store.prune(Retention(days=1, max_bytes=0), now_s=1e9) == []
+
+
+def test_folder_of_another_version_is_refused(tmp_path):
+    store = EventStore(tmp_path)
+    store._db.execute("pragma user_version=7")
+    store.close()
+    with pytest.raises(InputError, match="another version"):
+        EventStore(tmp_path)
+
+
+def test_folder_that_cannot_be_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        EventStore(tmp_path / "file" / "events")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from walkers import CLASS_NAMES, result, walker
+from edgedet.events.clips import ClipRules
+from edgedet.events.sink import EventOptions, Publisher, events_sink
+
+class Told(Publisher):
+    def messages_of(self, change):
+        self.kind = change.kind, change.event.id
+        return []
+    def stored(self, camera, open_events, snapshot):
+        print(*self.kind, flush=True)
+
+options = EventOptions(Path(sys.argv[1]), clips=ClipRules(fps=0))
+with events_sink(options, CLASS_NAMES, live=False, publisher=Told()) as write:
+    for number in range(100_000):
+        id = number // 4 + 2  # four frames an object, then the next; the first one stays
+        write(result([walker(1, 0.2), walker(id, 0.5)], number / 10, number))
+"""
+
+
+def test_kill_loses_no_event_that_was_told_and_doubles_none(tmp_path):
+    told = []
+    for round_number in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": ":".join(sys.path)},
+        )
+        told += [process.stdout.readline().split() for _ in range(7 + 5 * round_number)]
+        process.send_signal(signal.SIGKILL)
+        told += [line.split() for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        process.wait()
+        process.stdout.close()
+    assert (tmp_path / DATABASE).is_file()
+    with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=False):
+        pass
+    events = {event["id"]: event for event in read_events(tmp_path, limit=100_000)}
+    assert len({event_id for _, event_id in told}) > 10
+    assert {event_id for _, event_id in told} <= set(events)
+    assert all(event["end_s"] is not None for event in events.values())
+    assert 3 <= sum(event["ended_by"] == "restart" for event in events.values()) <= 6
+    ended = {event_id for kind, event_id in told if kind == "end"}
+    assert all(events[event_id]["ended_by"] == "gone" for event_id in ended)
+    logged = [line["id"] for line in lines_of(tmp_path)]
+    assert sorted(logged) == sorted(events)  # each once
