@@ -500,3 +500,28 @@ def test_objects_keep_their_number_and_are_counted_once(folder, capsys):
     assert run("--source", "clip.avi", "--jsonl", "out.jsonl", "--no-track") == 0
     assert all("track" not in found for line in lines_of("out.jsonl") for found in line["detections"])
     assert "objects" not in capsys.readouterr().out
+
+
+def test_events_of_a_video_are_kept_in_a_folder(folder, capsys):
+    assert run("--source", "clip.avi", "--events", "happened") == 0
+    assert "events are in happened" in capsys.readouterr().out
+    events = lines_of("happened/events.jsonl")
+    assert sorted(event["label"] for event in events) == ["car", "person"]
+    for event in events:
+        assert event["end_s"] - event["start_s"] == pytest.approx(11 / FPS - 1 / FPS, abs=0.01)  # from the second frame
+        assert (folder / "happened" / event["snapshot"]).is_file()
+        assert (folder / "happened" / event["clips"][0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--source", "clip.avi", "--no-track"], "--events needs tracks"),
+        (["--source", "photo.png"], "--events is for videos and cameras"),
+    ],
+)
+def test_events_that_cannot_be_are_refused(folder, capsys, options, line):
+    cv2.imwrite("photo.png", picture(100))
+    assert run(*options, "--events", "happened") == 2
+    assert line in capsys.readouterr().err
+    assert not Path("happened").exists()

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from media import frames_of
@@ -94,8 +95,6 @@ def with_files(folder, start_s, kilobytes, clip="", **changes):
     if clip:
         (folder / clip).write_bytes(bytes(kilobytes * 1000))
     store = EventStore(folder)
-    from dataclasses import replace
-
     store.put(replace(event, snapshot=snapshot, clips=(clip,) if clip else ()))
     store.close()
     return event.id
