@@ -38,7 +38,7 @@ def graphs(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, onnx.ModelP
 
 def outputs_of(model: onnx.ModelProto, pixels: np.ndarray) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {"pixels": pixels})

@@ -335,10 +335,10 @@ def exported_ap(shared_dir, folder, name):
     """Export the checkpoint and return the figures of `edgedet eval` on its test data."""
     pytest.importorskip("torch", reason="needs the export extra")
     weights = shared_dir / f"weights/tf_efficientdet_d0_{name}.pth"
-    assert cli.main(["export", "--phi", "0", "--weights", str(weights), "--out", str(folder), "--threads", "2"]) == 0
+    assert cli.main(["export", "--phi", "0", "--weights", str(weights), "--out", str(folder), "--threads", "1"]) == 0
     model = folder / f"tf_efficientdet_d0_{name}.onnx"
     data = shared_dir / CHECKPOINTS[name]
-    assert cli.main(["eval", str(model), "--data", str(data), "--threads", "2", "--json", str(folder / "f.json")]) == 0
+    assert cli.main(["eval", str(model), "--data", str(data), "--threads", "1", "--json", str(folder / "f.json")]) == 0
     return json.loads((folder / "f.json").read_text())
 
 
@@ -382,7 +382,7 @@ def test_the_network_has_the_published_ap_where_pictures_are_prepared_as_in_trai
     from edgedet.export.checkpoints.checkpoint import load_checkpoint, network_from_checkpoint
     from edgedet.judge.average_precision import detect_images
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     checkpoint = load_checkpoint(shared_dir / f"weights/tf_efficientdet_d0_{name}.pth")
     network = network_from_checkpoint(checkpoint)
     dataset = read_dataset(shared_dir / CHECKPOINTS[name])

@@ -16,7 +16,7 @@ from edgedet.cli import main
 from edgedet.engines.base import open_engine
 from edgedet.export.fusion import fuse
 
-DEMO = ["export", "--phi", "0", "--weights", "demo", "--threads", "2"]
+DEMO = ["export", "--phi", "0", "--weights", "demo", "--threads", "1"]
 
 
 def test_the_demo_is_exported_and_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

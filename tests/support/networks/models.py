@@ -60,7 +60,7 @@ def run_onnx(network: EfficientDet, pixels: np.ndarray) -> list[np.ndarray]:
     spec = network.spec
     meta = ArtifactMeta(spec, tuple(f"class_{i}" for i in range(spec.num_classes)), "fp32", "")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     model = graph_from_network(network, meta).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return session.run(None, {"pixels": pixels})
