@@ -4,8 +4,8 @@
 
 Four RTSP cameras (H.264, 640x360, 25 frames a second) of GStreamer's server on this machine; three of them stand behind
 a proxy that fails from the start or after 12 s. A real `edgedet run` records all four and detects with a fake model, so
-that the stream half alone is measured; then it gets SIGTERM. The server and the run share the processor, so nothing else
-should run.
+that the stream half alone is measured; then it gets SIGTERM. The server and the run share the processor, so nothing
+else should run.
 """
 
 from __future__ import annotations
