@@ -151,14 +151,14 @@ def test_outputs_that_cannot_be_written_end_the_run_or_not_as_the_user_chose(fol
     with mjpeg_camera() as camera:
         options = ["--camera", camera.url, "--limit", 5, "--jsonl", "out.jsonl", "--save", "rec/out.mkv"]
         assert run(*options) == 2
-        assert "edgedet: cannot write rec/out-" in capsys.readouterr().err
+        assert "edgedet: cannot write rec/out" in capsys.readouterr().err
         monkeypatch.setattr(sinks, "_RETRY_S", 0.0)
         assert run(*options, "--on-write-error", "go-on") == 1
     assert len(lines_of("out.jsonl")) == 5
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 2
     assert error[0].endswith("going on without")
-    assert error[1].startswith("edgedet: 1 failed, 5 frames done: cannot write rec/out-")
+    assert error[1].startswith("edgedet: 1 failed, 5 frames done: cannot write rec/out")
 
 
 def test_a_folder_that_is_not_there_yet_does_not_keep_a_run_from_starting(folder, capsys):

@@ -22,7 +22,7 @@ from ...types import Frame, FrameResult, Gap
 from ..overlap import lower_priority
 from .segments import Keeper
 from .sinks import Annotate, Write, utc_of
-from .video_file import video_file
+from .video_file import prepare_folder, video_file
 
 SEGMENT_S = 60.0  # of a file; a killed process or a lost power supply costs the open one its end
 RECORDING_FPS = 10.0  # each frame that the detector skipped is encoded again, so a camera's own rate costs much
@@ -30,9 +30,6 @@ _PRUNE_EVERY_S = 2.0
 _ROUNDING = 1e-6  # of a frame: (100.1 - 100.0) * 10 is a little less than 1
 _WAITING = 4  # results a camera that may wait for its encoder; each holds a picture
 _NEEDED = 0.5  # of the time between two pictures of the recording: a result that comes sooner changes nothing
-_FIRST_PICTURE_S = (
-    1.0  # a camera's first result waits so long for the file, so that a folder that is none is told at once
-)
 _LONGEST_CLOSE_S = 2.0  # for what waits and for the file's end; a disk that hangs is left behind
 
 
@@ -98,6 +95,8 @@ class _Recorder:
     def __init__(self, base: Path, fps: float, segment_s: float, keeper: Keeper, annotate: Annotate) -> None:
         self._base, self._fps, self._segment_s = base, fps, segment_s
         self._keeper, self._annotate = keeper, annotate
+        keeper.prune()
+        prepare_folder(base)  # what can be told at once is told by the first result, not by a later one
         self._segment: Optional[_Segment] = None
         self._pruned_s = -_PRUNE_EVERY_S
         self._news = threading.Condition()
@@ -106,7 +105,6 @@ class _Recorder:
         self._taken_s = -np.inf  # capture time of the last result that was taken
         self._gap: Optional[Gap] = None  # of a result that found no room
         self._ending = False
-        self._begun = False
         self._error: Optional[EdgeDetError] = None
         self._thread = threading.Thread(target=self._run, name=f"recording {base.stem}", daemon=True)
         self._thread.start()
@@ -128,10 +126,6 @@ class _Recorder:
             self._taken_s = frame.captured_s
             self._waiting.append(result)
             self._news.notify_all()
-            if not self._begun:
-                self._news.wait_for(lambda: self._begun, _FIRST_PICTURE_S)
-                self._begun = True
-                self._raise()
             return True
 
     def ask_to_end(self) -> None:
@@ -164,19 +158,11 @@ class _Recorder:
                             return
                         result = self._waiting.popleft()
                     self._write(result)
-                    self._tell_begun()
             finally:
                 self._end_segment()
         except EdgeDetError as error:
             with self._news:
                 self._error = error
-            self._tell_begun()
-
-    def _tell_begun(self) -> None:
-        if not self._begun:
-            with self._news:
-                self._begun = True
-                self._news.notify_all()
 
     def _write(self, result: FrameResult) -> None:
         frame = result.frame

@@ -108,9 +108,8 @@ def video_file(
         with atomic_path(path) as temporary, _opencv_file(path, temporary, fps, size_wh) as write:
             yield _checked(write, path, temporary.parent, size_wh)
         return
+    prepare_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(path, path.parent)
         path.touch()
     except OSError as error:
         raise InputError(unwritable(path, error)) from error
@@ -130,6 +129,17 @@ def video_file(
         if not pictures:
             with suppress(OSError):
                 path.unlink()
+
+
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a video where it is missing; raises InputError in one line where it takes no video."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path, path.parent)
+    except OSError as error:
+        raise InputError(unwritable(path, error)) from error
+    if not os.access(path.parent, os.W_OK):  # of root, too, where the file system is read-only
+        raise InputError(f"cannot write {path}: {path.parent} is read-only. Choose another folder.")
 
 
 def _checked(

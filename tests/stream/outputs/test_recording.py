@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from media import CODEC_ERROR, annotate, frames_of, result
 from waiting import wait_until
 
 from edgedet.errors import InputError
-from edgedet.stream.outputs import sinks
+from edgedet.stream.outputs import recording, sinks
 from edgedet.stream.outputs import video_file as video_file_module
 from edgedet.stream.outputs.fragments import can_write_fragments
 from edgedet.stream.outputs.recording import recording_sink
@@ -108,6 +109,34 @@ def test_an_encoder_that_hangs_delays_nobody_and_what_it_misses_is_counted(tmp_p
     wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("recording")])
 
 
+def test_an_encoder_that_is_slow_to_open_delays_no_result(tmp_path, monkeypatch):
+    """The first results of every camera go on at once: nobody waits for their files."""
+    opening, opened = threading.Event(), threading.Event()
+
+    @contextmanager
+    def slow_file(*arguments, **options):
+        opening.set()
+        opened.wait()
+        with video_file_module.video_file(*arguments, **options) as write:
+            yield write
+
+    wait_for = threading.Condition.wait_for
+
+    def wait_elsewhere(condition, predicate, timeout=None):
+        assert threading.current_thread() is not threading.main_thread()
+        return wait_for(condition, predicate, timeout)
+
+    monkeypatch.setattr(recording, "video_file", slow_file)
+    monkeypatch.setattr(threading.Condition, "wait_for", wait_elsewhere)
+    with recording_sink(lambda camera: tmp_path / f"{camera}.mkv", lambda: 10.0, 60.0, Keeper(), annotate) as write:
+        for camera in ("a", "b"):
+            write(shown(50, 100.0, camera))
+            assert not list(tmp_path.iterdir())
+        opening.wait()
+        opened.set()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_gap_is_not_forgotten_where_its_frame_found_no_room(tmp_path):
     """The frame after the gap is left out; the one that is recorded next begins the new segment all the same."""
     hold = threading.Event()
@@ -158,8 +187,6 @@ def test_each_camera_has_its_own(tmp_path):
 
 def test_the_limit_is_kept_while_recording(tmp_path, monkeypatch):
     """Noise of 640 x 480 takes some 100 KB a frame; 1 MB is kept, the newest."""
-    from edgedet.stream.outputs import recording
-
     monkeypatch.setattr(recording, "_PRUNE_EVERY_S", 0.0)
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     results = [FrameResult(Frame(noise, 100.0 + n, 0, camera="cam"), result().detections) for n in range(60)]
@@ -193,8 +220,6 @@ def test_a_full_disk_keeps_the_segments_so_far(small_disk):
 
 
 def test_where_the_disk_is_full_the_oldest_go_if_the_user_gave_a_limit(small_disk):
-    from edgedet.stream.outputs import recording
-
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     results = [FrameResult(Frame(noise, 100.0 + n, 0, camera="cam"), result().detections) for n in range(60)]
     with pytest.MonkeyPatch.context() as patch:
@@ -217,7 +242,7 @@ def test_going_on_without_a_disk_and_again_with_one(tmp_path, monkeypatch):
         write(shown(50, 100.0))
         write(shown(50, 100.1))
         assert len(lines) == 1
-        assert lines[0].startswith(f"cannot write {tmp_path}/out/cam-")
+        assert lines[0].startswith(f"cannot write {tmp_path}/out/cam.mkv")
         assert lines[0].endswith("; going on without")
         (tmp_path / "out").unlink()
         time.sleep(0.06)
