@@ -27,7 +27,7 @@ EXPORT = [
     "pyyaml>=6",
     "google-crc32c>=1.5",
 ]
-BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8"]
+BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8", "pyyaml>=6"]
 WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
 SERVE = ["pyzmq>=25"]

@@ -60,7 +60,7 @@ def compare_files(before: Path, after: Path, text: TextIO) -> Comparison:
     """Compare two files of ``edgedet bench --json`` and print the table; raises InputError as ``compare`` does."""
     results = read_result(before), read_result(after)
     comparison = compare(*results)
-    for path, result in zip((before, after), results, strict=True):
+    for path, result in zip((before, after), results):
         print(f"{path}: commit {result.conditions.commit or '-'}, {_describe_load(result.conditions)}", file=text)
     for note in comparison.notes:
         print(f"note: {note}", file=text)
@@ -100,9 +100,9 @@ def compare(before: BenchResult, after: BenchResult) -> Comparison:
     rows_a, rows_b = (
         {
             f"{name}, {Path(row.model).name}" if name in ambiguous else name: row
-            for name, row in zip(group, result.models, strict=True)
+            for name, row in zip(group, result.models)
         }
-        for group, result in zip(names, (before, after), strict=True)
+        for group, result in zip(names, (before, after))
     )
     common = [name for name in rows_a if name in rows_b]
     if not common:
@@ -172,7 +172,7 @@ def _resample_medians(values_ms: Sequence[float], seed: int) -> list[float]:
 def _name(row: ModelResult, has_classes: bool) -> str:
     """Return what a row measured. Results of earlier versions do not tell the number of classes."""
     h, w = row.input_hw
-    network = f"{row.name.removeprefix('tf_efficientdet_')} {h}x{w} {row.precision} {Path(row.model).suffix[1:]}"
+    network = f"{row.name.replace('tf_efficientdet_', '')} {h}x{w} {row.precision} {Path(row.model).suffix[1:]}"
     classes = f", {row.num_classes} class{'' if row.num_classes == 1 else 'es'}" if has_classes else ""
     return f"{network}{classes}, {row.threads} threads"
 

@@ -25,7 +25,7 @@ class BeforeAfter(Generic[T]):
     after: T
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Conditions(Settings):
     """The record of a run.
 

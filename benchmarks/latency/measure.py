@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,8 @@ STAGES = ("preprocess", "network", "postprocess", "end to end")
 CPU = "cpu"  # beside the stages: milliseconds of all threads of the process, "end to end"
 PERCENTILES = (50, 90, 99)
 
-# one frame -> milliseconds of STAGES and CPU
-Run = Callable[[Frame], Mapping[str, float]]
+if TYPE_CHECKING:  # Python 3.8, which JetPack 5 has, cannot evaluate it
+    Run = Callable[[Frame], Mapping[str, float]]  # one frame -> milliseconds of STAGES and CPU
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from edgedet.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#667085;--rule:#dfe3e8;
 --c0:#2563eb;--c1:#d97706;--c2:#059669;--c3:#be185d;--c4:#7c3aed;--c5:#0891b2;--c6:#65a30d;--c7:#dc2626}
 @media(prefers-color-scheme:dark){:root{--paper:#12161c;--ink:#e6e9ee;--soft:#98a2b3;--rule:#2b333e;
@@ -62,11 +62,11 @@ def make_page(result: BenchResult) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>edgedet bench: {escape(device.device)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>edgedet bench: {escape(device.device)}</title><style>{STYLE}</style></head><body>"
         f"<h1>edgedet bench</h1><p>{escape(device.device)}, {device.cores} cores, edgedet {result.edgedet}, "
         f"{escape(device.os)}, Python {device.python}, numpy {device.numpy}, OpenCV {device.opencv}</p>"
         f"{conditions}{warnings}"
-        f"<h2>Models</h2><div class='scroll models'>{_models(result.models)}</div>"
+        f"<h2>Models</h2><div class='scroll models'>{models_table(result.models)}</div>"
         "<p class='soft'>FPS is 1 / mean time from a frame in memory to its boxes; reading and drawing are not in it. "
         f"Frames: {escape(result.source)}; score {result.score}; warm-up {result.warmup}. Peak RSS is of a "
         "process with this model only.</p>"
@@ -74,7 +74,8 @@ def make_page(result: BenchResult) -> str:
     )
 
 
-def _models(rows: Sequence[ModelResult]) -> str:
+def models_table(rows: Sequence[ModelResult]) -> str:
+    """Return the HTML table of the models' figures."""
     columns: list[tuple[str, Callable[[ModelResult], str]]] = [
         ("model", lambda row: escape(row_name(row))),
         ("threads", lambda row: str(row.threads)),

@@ -115,11 +115,12 @@ def result_from_json(items: Mapping[str, Any]) -> BenchResult:
     try:
         conditions = items["conditions"]
         readings = {name: BeforeAfter(**conditions[name]) for name in ("clocks_mhz", "gpu_mhz", "temperatures_c")}
+        earlier = {"clock_min_mhz": None}  # results of earlier versions do not have it
         return _build(
             BenchResult,
             items,
             device=_build(Device, items),
-            conditions=_build(Conditions, conditions, **readings),
+            conditions=_build(Conditions, {**earlier, **conditions}, **readings),
             frame_hw=tuple(items["frame_hw"]),
             models=[_model_from_json(row) for row in items["models"]],
         )

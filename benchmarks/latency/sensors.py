@@ -88,7 +88,7 @@ class Settings:
     power_mode: str | None
     commit: str | None
     load: list[float] | None
-    clock_min_mhz: float | None = None  # results of earlier versions do not have it
+    clock_min_mhz: float | None
 
     @property
     def is_clock_fixed(self) -> bool:
@@ -123,7 +123,7 @@ def read_temperatures(root: Path = ROOT) -> dict[str, float]:
             _add_sensor(sensors, name, _read_text(zone / "temp"))
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
         for sensor in sorted(chip.glob("temp*_input")):
-            label = _read_text(chip / sensor.name.replace("_input", "_label")) or sensor.name.removesuffix("_input")
+            label = _read_text(chip / sensor.name.replace("_input", "_label")) or sensor.name.replace("_input", "")
             _add_sensor(sensors, f"{_read_text(chip / 'name') or chip.name} {label}", _read_text(sensor))
     return sensors
 

@@ -6,13 +6,16 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedet.benchmarks.latency.measure import Run
 from edgedet.benchmarks.latency.sensors import open_power_meter, read_clocks_mhz, read_temperatures
 from edgedet.errors import InputError
 from edgedet.types import Frame
+
+if TYPE_CHECKING:
+    from edgedet.benchmarks.latency.measure import Run
 
 POINTS = 120  # of the plot
 LEAST_WINDOW_S = 1.0

@@ -141,7 +141,7 @@ def runs_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, La
             last[number] = event
     operators = []
     for number, event in last.items():
-        layer, args = layer_of(event["name"].removesuffix(_KERNEL), costs), event["args"]
+        layer, args = layer_of(_without_end(event["name"], _KERNEL), costs), event["args"]
         added = _ADDED.get(args["op_name"], OTHER)
         sizes = [args.get(name) for name in ("activation_size", "parameter_size", "output_size")]
         operators.append(
@@ -168,7 +168,7 @@ def _macs(layer: LayerCost | None, costs: Mapping[str, LayerCost]) -> int | None
 
 def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
     """Return the layer that a runtime's node came from: "x_nchwc" from x, "x/QuickGeluFusion/" from x; else None."""
-    for candidate in (name, name.removesuffix("_nchwc"), name.split("/")[0], name.split("_token_")[0]):
+    for candidate in (name, _without_end(name, "_nchwc"), name.split("/")[0], name.split("_token_")[0]):
         if candidate in costs:
             return costs[candidate]
     return None
@@ -225,3 +225,8 @@ def _cost_of(name: str, operators: Sequence[OperatorRun], total_ms: float, peaks
         roofline_ms=roofline_ms,
         of_roofline=roofline_ms / ms if roofline_ms is not None and ms else None,
     )
+
+
+def _without_end(text: str, end: str) -> str:
+    """Return the text without this end, if it has it; str.removesuffix is Python 3.9's."""
+    return text[: -len(end)] if text.endswith(end) else text

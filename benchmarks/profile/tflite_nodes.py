@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgedet.benchmarks.profile.layer_costs import class_by_name
 
@@ -55,7 +55,8 @@ _DELEGATE = "Delegate/"
 
 # what LiteRT says of an operator: (its kind, "Delegate/..." for XNNPACK's; its place among those of its partition, or
 # in the file) -> (milliseconds of a run, how many operators that is)
-Rows = Mapping[tuple[str, int], tuple[float, int]]
+if TYPE_CHECKING:  # Python 3.8 cannot evaluate it
+    Rows = Mapping[tuple[str, int], tuple[float, int]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def find_swishes(operators: Sequence[Any], kinds: Sequence[str]) -> dict[int, in
         for tensor in to_int_list(operator.inputs):
             readers[tensor].append(index)
     second_of = {}
-    for index, (operator, kind) in enumerate(zip(operators, kinds, strict=True)):
+    for index, (operator, kind) in enumerate(zip(operators, kinds)):
         if kind == "LOGISTIC":
             x, y = int(operator.inputs[0]), int(operator.outputs[0])
             last = readers[y][0] if len(readers[y]) == 1 else index
@@ -122,7 +123,7 @@ def read_operators(flatbuffer: bytes) -> list[Operator]:
         return math.prod(map(int, item.shape)) * _TYPE_BYTES.get(types[item.type], 1)
 
     operators = []
-    for operator, kind in zip(graph.operators, kinds_of(schema, model), strict=True):
+    for operator, kind in zip(graph.operators, kinds_of(schema, model)):
         inputs_and_constants = [int(tensor) for tensor in operator.inputs if tensor >= 0]
         outputs = [int(tensor) for tensor in operator.outputs]
         name = graph.tensors[outputs[0]].name.decode()
@@ -181,7 +182,7 @@ def match_times(
 
 def _family(kind: str) -> str:
     """Return "Delegate/CONV_2D" for "Delegate/Fully Connected (NC, QS8, QC8W) GEMM"; other names as they are."""
-    name = kind.removeprefix(_DELEGATE)
+    name = kind[len(_DELEGATE) :] if kind.startswith(_DELEGATE) else kind
     if kind == name:
         return kind
     if name.endswith("DWConv"):

@@ -28,8 +28,9 @@ EXAMPLE = """  edgedet bench --phi 0-2 --precision fp32,int8 --engine ort,tflite
   edgedet bench --model edgedet-out/my.onnx --html bench.html
   edgedet bench --model a.onnx b.onnx --source photo.jpg --threads 1 --json bench.json
   edgedet bench --model my_int8.tflite --sustain 30m
+  edgedet bench --model my_int8.tflite --host pi@board1 nano2 --html boards.html
   edgedet bench compare before.json after.json"""
-INPUTS = ("model", "weights", "calib", "source")
+INPUTS = ("model", "weights", "calib", "source", "hosts")
 OUTPUTS = ("html", "json")
 
 
@@ -79,6 +80,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="then show the time of each kind of layer beside the least time that it can take",
     )
+    remote = parser.add_argument_group("other machines, over SSH (docs/boards.md)")
+    remote.add_argument(
+        "--host",
+        nargs="+",
+        metavar="HOST",
+        help="measure there instead of here, all at once: what `ssh` takes, or names and groups of hosts.yaml",
+    )
+    remote.add_argument(
+        "--hosts", type=Path, metavar="FILE", help="names and groups of machines (default: hosts.yaml, if there is one)"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with plots")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the JSON line to FILE; without FILE, print it alone"
@@ -93,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.compare:
         return _compare(args)
+    if args.host is not None:
+        return _bench_hosts(args)
     options = _options(args)
     for line in options.left_out:
         print(f"edgedet: left out: {line}", file=sys.stderr)
@@ -111,10 +124,52 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _bench_hosts(args: argparse.Namespace) -> int:
+    from ..benchmarks.hosts.bench_hosts import Plan, bench_hosts, json_from_hosts
+    from ..benchmarks.hosts.host_list import read_hosts
+    from ..benchmarks.hosts.report import print_hosts, write_hosts_page
+    from ..benchmarks.hosts.ssh import INTERRUPTED
+    from ..benchmarks.models.family_files import prepare_file
+
+    if args.data is not None:
+        raise InputError("--host takes no --data: the AP of a file is the same on every machine, so measure it here.")
+    if args.source is not None and not Path(args.source).is_file():
+        raise InputError(f"--source {args.source} goes to other machines only as one image or one video.")
+    options = _options(args)
+    hosts = read_hosts(args.host, args.hosts)
+    for line in options.left_out:
+        print(f"edgedet: left out: {line}", file=sys.stderr)
+    family = [prepare_file(member, default_threads()) for member in options.family]
+    passed = ["--runs", str(args.runs), "--seconds", str(args.seconds), "--warmup", str(args.warmup)]
+    passed += ["--threads", ",".join(map(str, options.threads)), "--score", str(args.score)]
+    passed += [] if args.sustain is None else ["--sustain", args.sustain]
+    passed += ["--profile"] if args.profile else []
+    plan = Plan(
+        models=(*map(Path, options.models), *family),
+        options=tuple(passed),
+        source=None if args.source is None else Path(args.source),
+    )
+    results = bench_hosts(hosts, plan, lambda line: print(f"edgedet: {line}", file=sys.stderr, flush=True))
+    text = text_stream(args.json)
+    print_hosts(results, text)
+    if args.html is not None:
+        write_hosts_page(results, args.html)
+        print(f"wrote {args.html}", file=text)
+    write_json(args.json or "-", json_from_hosts(results))
+    failures = [f"{item.host}: {item.failure}" for item in results if item.failure is not None]
+    if len(failures) == len(results):
+        if any(item.failure == INTERRUPTED for item in results):
+            raise KeyboardInterrupt
+        raise InputError(f"no machine could measure: {'; '.join(failures)}.")
+    if failures:
+        raise PartialFailure(f"{len(failures)} of {len(results)} machines failed: {'; '.join(failures)}.")
+    return 0
+
+
 def _compare(args: argparse.Namespace) -> int:
     from ..benchmarks.latency.compare import compare_files
 
-    for option in ("model", "phi", "data", "sustain", "html"):
+    for option in ("model", "phi", "data", "sustain", "html", "host"):
         if getattr(args, option) is not None:
             raise InputError(f"compare measures nothing, so it takes no --{option}.")
     words = args.compare

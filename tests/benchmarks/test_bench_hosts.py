@@ -1,0 +1,246 @@
+"""`edgedet bench --host`: two real SSH servers on loopback stand for two boards; links are cut, keys are wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from faults import fault_proxy
+from media import META, write_clip, write_fake_model
+from sshd import SSHD, make_key, ssh_server, write_client_config
+from waiting import wait_until
+
+from edgedet import cli
+from edgedet.benchmarks.hosts import bench_hosts as bench_hosts_module
+from edgedet.benchmarks.hosts import ssh
+from edgedet.benchmarks.hosts.bench_hosts import Plan, bench_hosts
+from edgedet.benchmarks.hosts.host_list import Host, read_hosts
+from edgedet.engines.fake import save_fake
+from edgedet.errors import InputError
+
+pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
+pytest.importorskip("yaml", reason="hosts.yaml is read by PyYAML (edgedet[bench])")
+needs_sshd = pytest.mark.skipif(
+    SSHD is None or shutil.which("ssh") is None, reason="needs OpenSSH's client and server (openssh-server)"
+)
+FAST = ("--threads", "1", "--runs", "2", "--seconds", "0", "--warmup", "0")
+LONG = ("--threads", "1", "--runs", "2", "--seconds", "600", "--warmup", "0")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """Two boards, board1 and nano2, and a hosts.yaml: with them as group desk, a closed port and a wrong key."""
+    folder = tmp_path_factory.mktemp("desk")
+    key, stranger = make_key(folder / "key"), make_key(folder / "stranger")
+    with ExitStack() as held:
+        boards = {name: held.enter_context(ssh_server(folder / name, key)) for name in ("board1", "nano2")}
+        ports = {name: board.port for name, board in boards.items()}
+        write_client_config(folder / "ssh.conf", key, {**ports, "gone": 1})
+        write_client_config(folder / "stranger.conf", stranger, {"locked": boards["board1"].port})
+        lines = ["ssh_config: ssh.conf", "hosts:"]
+        lines += [f"  {name}: {{python: {sys.executable}}}" for name in ports]
+        lines += ["groups:", "  desk: [board1, nano2]"]
+        (folder / "hosts.yaml").write_text("\n".join(lines) + "\n")
+        write_fake_model(folder / "a.fake")
+        write_clip(folder / "clip.avi", frames=2)
+        yield folder
+
+
+@pytest.fixture
+def behind_proxy(desk):
+    """A board whose link can be cut: (Host, proxy)."""
+    port = int((desk / "board1" / "sshd_config").read_text().split("127.0.0.1:")[1].split()[0])
+    with fault_proxy(port) as proxy:
+        config = write_client_config(desk / "proxy.conf", desk / "key", {"far": proxy.port})
+        yield Host("far", "far", sys.executable, config), proxy
+
+
+@pytest.fixture
+def quick_alarm(monkeypatch):
+    """A link that is cut is seen within a second on both sides."""
+    monkeypatch.setattr(ssh, "ALIVE_EVERY_S", 1)
+    monkeypatch.setattr(ssh, "ALIVE_MISSED", 1)
+    monkeypatch.setattr(bench_hosts_module, "BEAT_S", 0.1)
+    source = bench_hosts_module._SOURCE
+    assert "QUIET_S = 20.0" in source
+    monkeypatch.setattr(bench_hosts_module, "_SOURCE", source.replace("QUIET_S = 20.0", "QUIET_S = 1.0"))
+
+
+def board(desk, name="board1", python=sys.executable):
+    return Host(name, name, python, desk / "ssh.conf")
+
+
+def plan(desk, options=FAST):
+    return Plan((desk / "a.fake",), options, desk / "clip.avi")
+
+
+def runs_of(desk, name):
+    """The folders of benchmarks that still run on a board."""
+    return list((desk / name / "cache/edgedet/hosts").glob("run-*"))
+
+
+@needs_sshd
+def test_a_desk_of_boards_is_measured_and_gives_one_table_and_one_page(desk, capsys, monkeypatch):
+    monkeypatch.chdir(desk)
+    save_fake("b.fake", META, [])
+    command = ["bench", "--model", "b.fake", "--source", "clip.avi", "--host", "desk", *FAST]
+    assert cli.main([*command, "--html", "desk.html", "--json", "desk.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "board1: sending b.fake" in err
+    assert "nano2: sending b.fake" in err
+    rows = [line.split()[:3] for line in out.splitlines() if "b.fake" in line]
+    assert rows == [["board1", "b.fake", "1"], ["nano2", "b.fake", "1"]]
+    written = json.loads(Path("desk.json").read_text())
+    assert [item["host"] for item in written["hosts"]] == ["board1", "nano2"]
+    for item in written["hosts"]:
+        (row,) = item["result"]["models"]
+        assert row["model"] == "b.fake"
+        assert row["n"] >= 2
+        assert item["result"]["frames"] == 2
+    page = Path("desk.html").read_text()
+    assert page.count("<h2>") == 2
+    assert "nano2: b.fake, 1 thread" in page
+    assert cli.main([*command, "--json"]) == 0
+    assert "sending" not in capsys.readouterr().err  # everything is there already
+    assert not runs_of(desk, "board1")
+
+
+@needs_sshd
+def test_boards_that_fail_are_named_and_the_others_go_on(desk):
+    hosts = [
+        board(desk, "gone"),
+        Host("locked", "locked", sys.executable, desk / "stranger.conf"),
+        board(desk, python="/nowhere/python"),
+        board(desk, "nano2"),
+    ]
+    gone, locked, without, good = bench_hosts(hosts, plan(desk), lambda line: None)
+    assert "connection failed" in gone.failure
+    assert "Connection refused" in gone.failure
+    assert "Permission denied" in locked.failure
+    assert "/nowhere/python" in without.failure
+    assert good.failure is None
+    assert len(good.result.models) == 1
+
+
+@needs_sshd
+def test_what_arrives_damaged_is_not_kept(desk, monkeypatch):
+    """The file has changed between its hash and its sending."""
+    hashed = bench_hosts_module.sha256_of
+    monkeypatch.setattr(
+        bench_hosts_module, "sha256_of", lambda path: "0" * 64 if path.name == "a.fake" else hashed(path)
+    )
+    (item,) = bench_hosts([board(desk)], plan(desk), lambda line: None)
+    assert item.failure == "a.fake arrived with another SHA-256 than it was sent with: try again"
+    assert not list((desk / "board1/cache/edgedet/hosts/files" / ("0" * 64)).iterdir())
+
+
+@needs_sshd
+def test_a_full_disk_is_said_before_anything_is_sent(desk, small_disk, tmp_path):
+    lines = []
+    with ssh_server(tmp_path / "full", desk / "key", {"XDG_CACHE_HOME": str(small_disk)}) as server:
+        config = write_client_config(tmp_path / "ssh.conf", desk / "key", {"full": server.port})
+        (item,) = bench_hosts([Host("full", "full", sys.executable, config)], plan(desk), lines.append)
+    assert item.failure.startswith("its disk has 1")
+    assert not any("sending" in line for line in lines)
+
+
+@needs_sshd
+def test_a_python_too_old_is_said(desk):
+    olds = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.[67].*/bin/python"))
+    if not olds:
+        pytest.skip("needs Python 3.6 or 3.7 in pyenv")
+    (item,) = bench_hosts([board(desk, python=str(olds[0]))], plan(desk), lambda line: None)
+    assert item.failure.startswith("its Python is 3.")
+    assert "edgedet needs 3.8 or newer" in item.failure
+
+
+@needs_sshd
+@pytest.mark.parametrize("mode", ["refuse", "freeze"])
+def test_a_link_that_is_cut_is_said_and_nothing_runs_on(desk, behind_proxy, quick_alarm, mode):
+    """Hung up, or silent as a pulled cable: both sides end by themselves, and the other board has its result."""
+    host, proxy = behind_proxy
+
+    def cut_when_it_measures():
+        wait_until(lambda: runs_of(desk, "board1"))
+        proxy.mode = mode
+
+    cutter = threading.Thread(target=cut_when_it_measures)
+    cutter.start()
+    (item,) = bench_hosts([host], plan(desk, LONG), lambda line: None)
+    cutter.join()
+    assert "connection" in item.failure.lower() or "timeout" in item.failure.lower()
+    wait_until(lambda: not runs_of(desk, "board1"))
+
+
+@needs_sshd
+def test_ctrl_c_ends_the_benchmarks_everywhere(desk):
+    command = [sys.executable, "-m", "edgedet", "bench", "--model", "a.fake", "--source", "clip.avi", "--host", "desk"]
+    run = subprocess.Popen([*command, *LONG], cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: (runs_of(desk, "board1") and runs_of(desk, "nano2")) or run.poll() is not None)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate()
+    assert run.returncode == 130
+    assert "Traceback" not in err
+    wait_until(lambda: not runs_of(desk, "board1") and not runs_of(desk, "nano2"))
+
+
+def test_hosts_and_groups(tmp_path):
+    (tmp_path / "hosts.yaml").write_text(
+        "ssh_config: my.conf\nhosts:\n  nano2: {address: user@10.0.0.7, python: ~/e/bin/python}\n"
+        "groups:\n  desk: [nano2, pi@board1]\n"
+    )
+    config = tmp_path / "my.conf"
+    nano, other = Host("nano2", "user@10.0.0.7", "~/e/bin/python", config), Host("pi@board1", "pi@board1", None, config)
+    assert read_hosts(["desk", "nano2"], tmp_path / "hosts.yaml") == [nano, other]
+    assert read_hosts(["pi@board1"]) == [Host("pi@board1", "pi@board1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hosts: [a, b]", "hosts must have lines of NAME: value"),
+        ("hosts:\n  a: {port: 22}", "knows address, python, not 'port'"),
+        ("machines: {}", "knows groups, hosts, ssh_config, not 'machines'"),
+        ("groups:\n  desk: board1", "group desk must be a list"),
+        ("hosts:\n  a: {address: '-oProxyCommand=x'}", "begins with a dash"),
+        ("hosts: {a: {", "is no YAML"),
+        ("- a", "the file must have lines"),
+    ],
+)
+def test_a_file_of_hosts_that_is_none(tmp_path, text, message):
+    path = tmp_path / "hosts.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        read_hosts(["a"], path)
+
+
+@pytest.mark.parametrize("name", ["-oProxyCommand=touch x", "a b", ""])
+def test_a_name_that_ssh_would_take_for_an_option_is_refused(name):
+    with pytest.raises(InputError, match="wants names of machines"):
+        read_hosts([name])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "labels.json"], "--host takes no --data"),
+        (["--source", "."], "one image or one video"),
+        (["--hosts", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_what_goes_with_host(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    write_fake_model(Path("a.fake"))
+    Path("labels.json").write_text("{}")
+    assert cli.main(["bench", "--model", "a.fake", "--host", "board1", *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
