@@ -48,11 +48,13 @@ class Plan:
     """What every machine measures.
 
     models:  files of this machine; the results name them by these paths.
+    there:   paths of files that lie on every machine already, as engines that were built on it.
     options: of ``edgedet bench``, without the models and --json.
     source:  file of pictures that is sent, too; None for the demo's clip.
     """
 
     models: tuple[Path, ...]
+    there: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     source: Path | None = None
 
@@ -86,7 +88,7 @@ def bench_hosts(hosts: Sequence[Host], plan: Plan, say: Say) -> list[HostResult]
 
     say: called with one line a step, which names the machine; from several threads.
     """
-    for model in plan.models:
+    for model in (*plan.models, *map(Path, plan.there)):
         if engine_for(model) is None:
             raise InputError(f"{model} is no model file that edgedet knows.")
     connections = [Connection(host) for host in hosts]
@@ -128,7 +130,7 @@ class _Session:
         """Send what is missing, measure, and return the result. Raises HostError."""
         files = [archive, *plan.models, *([] if plan.source is None else [plan.source])]
         hashes = {file: sha256_of(file) for file in files}
-        modules = _needed_modules(plan.models)
+        modules = _needed_modules((*plan.models, *map(Path, plan.there)))
         about = json.dumps(
             {"files": [(hashes[file], file.name) for file in files], "modules": list(_importable(modules))}
         )
@@ -147,7 +149,15 @@ class _Session:
         folder = str(Path(package).parent)
         places = {str(Path(folder, "files", hashes[file], file.name)): file for file in files}
         remote = {file: place for place, file in places.items()}
-        arguments = ["bench", "--model", *(remote[model] for model in plan.models), *plan.options, "--json", _RESULT]
+        arguments = [
+            "bench",
+            "--model",
+            *(remote[model] for model in plan.models),
+            *plan.there,
+            *plan.options,
+            "--json",
+            _RESULT,
+        ]
         if plan.source is not None:
             arguments += ["--source", remote[plan.source]]
         text = self._measure(package, arguments)
@@ -155,7 +165,9 @@ class _Session:
             result = result_from_json(json.loads(text))
         except (ValueError, InputError) as error:
             raise HostError(f"what came back is no result of a benchmark: {error}") from None
-        return replace(result, models=[replace(row, model=str(places[row.model])) for row in result.models])
+        return replace(
+            result, models=[replace(row, model=str(places.get(row.model, row.model))) for row in result.models]
+        )
 
     def _run(self, action: str, *arguments: str) -> str:
         return self._connection.run([*self._python, "-c", _SOURCE, action, *arguments])

@@ -131,7 +131,7 @@ def run(package, result, *arguments):
     os.makedirs(work)
     paths = [package, PACKAGES, os.environ.get("PYTHONPATH")]
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in paths if path))
-    command = [sys.executable, "-m", "edgedet"] + list(arguments)
+    command = [sys.executable, "-m", "edgedet"] + [os.path.expanduser(argument) for argument in arguments]
     program = subprocess.Popen(
         command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )

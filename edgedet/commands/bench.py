@@ -88,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure there instead of here, all at once: what `ssh` takes, or names and groups of hosts.yaml",
     )
     remote.add_argument(
+        "--model-there",
+        nargs="+",
+        metavar="FILE",
+        help="model files that lie there already, as ~/my_int8.engine, which `edgedet build` wrote on that board",
+    )
+    remote.add_argument(
         "--hosts", type=Path, metavar="FILE", help="names and groups of machines (default: hosts.yaml, if there is one)"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with plots")
@@ -146,6 +152,7 @@ def _bench_hosts(args: argparse.Namespace) -> int:
     passed += ["--profile"] if args.profile else []
     plan = Plan(
         models=(*map(Path, options.models), *family),
+        there=tuple(args.model_there or ()),
         options=tuple(passed),
         source=None if args.source is None else Path(args.source),
     )
@@ -185,7 +192,10 @@ def _options(args: argparse.Namespace) -> BenchOptions:
     for option, needed in (("weights", "phi"), ("calib", "weights"), ("images", "data")):
         if getattr(args, option) is not None and getattr(args, needed) is None:
             raise InputError(f"--{option} goes with --{needed}.")
-    if not args.model and args.phi is None:
+    for option in ("model_there", "hosts"):
+        if getattr(args, option) is not None and args.host is None:
+            raise InputError(f"--{option.replace('_', '-')} goes with --host.")
+    if not args.model and not args.model_there and args.phi is None:
         raise InputError("nothing to measure: name one or more files after --model, or --phi 0-2 for the family.")
     check_at_least("--runs", args.runs, 1)
     if args.warmup < 0:

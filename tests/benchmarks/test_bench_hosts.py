@@ -79,7 +79,7 @@ def board(desk, name="board1", python=sys.executable):
 
 
 def plan(desk, options=FAST):
-    return Plan((desk / "a.fake",), options, desk / "clip.avi")
+    return Plan((desk / "a.fake",), options=options, source=desk / "clip.avi")
 
 
 def runs_of(desk, name):
@@ -128,6 +128,15 @@ def test_boards_that_fail_are_named_and_the_others_go_on(desk):
     assert "/nowhere/python" in without.failure
     assert good.failure is None
     assert len(good.result.models) == 1
+
+
+@needs_sshd
+def test_a_file_that_lies_there_already_is_measured_where_it_lies(desk, tmp_path):
+    model = write_fake_model(tmp_path / "built.fake")
+    (item,) = bench_hosts([board(desk)], Plan((), (str(model),), FAST, desk / "clip.avi"), lambda line: None)
+    assert [row.model for row in item.result.models] == [str(model)]
+    (item,) = bench_hosts([board(desk)], Plan((), ("/nowhere/a.fake",), FAST, desk / "clip.avi"), lambda line: None)
+    assert "/nowhere/a.fake" in item.failure
 
 
 @needs_sshd
@@ -234,6 +243,7 @@ def test_a_name_that_ssh_would_take_for_an_option_is_refused(name):
         (["--data", "labels.json"], "--host takes no --data"),
         (["--source", "."], "one image or one video"),
         (["--hosts", "nowhere.yaml"], "nowhere.yaml"),
+        (["--model-there", "~/a.xyz"], "a.xyz is no model file"),
     ],
 )
 def test_what_goes_with_host(tmp_path, monkeypatch, capsys, options, message):

@@ -18,6 +18,7 @@ from edgedet import demo
 from edgedet.cli import COMMANDS
 from edgedet.errors import MissingDependency, require
 
+BENCH_ROOMS = ("latency", "profile")  # of benchmarks/, which a board needs
 OLDEST_NUMPY = "numpy==1.17.4"  # of JetPack 5, with Python 3.8
 HOST_COMMANDS = {f"edgedet.commands.{name}" for name in ("bench", "export", "import_", "plan", "sensitivity")}
 HOST_MODULES = tuple(f"edgedet.{name}" for name in HOST_FOLDERS)
@@ -153,6 +154,18 @@ def test_run_answers_help_on_python_3_8(python38: str, tmp_path: Path):
     done = run([python38, "-m", "edgedet", "run", "--help"], tmp_path, PYTHONPATH=tree)
     assert done.returncode == 0, done.stderr
     assert "example:\nedgedet run " in done.stdout.replace("example:\n  ", "example:\n")
+
+
+def test_bench_imports_on_python_3_8(python38: str, tmp_path: Path):
+    """JetPack 5 has it, and FPS on a Jetson is what `edgedet bench` is for."""
+    tree = copy_sources(tmp_path / "tree", links=True)
+    rooms = [tree / "benchmarks" / name for name in BENCH_ROOMS]
+    names = [f"edgedet.benchmarks.{path.parent.name}.{path.stem}" for room in rooms for path in room.glob("[!_]*.py")]
+    assert "edgedet.benchmarks.latency.bench" in names
+    done = run(
+        [python38, "-c", IMPORT, " ".join(["edgedet.commands.bench", *names]), ""], tmp_path, PYTHONPATH=str(tree)
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_doctor_answers_on_python_3_8(python38: str, tmp_path: Path):
