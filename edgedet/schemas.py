@@ -13,6 +13,7 @@ from .files import write_json
 SCHEMAS = {
     "bench": 2,
     "bench compare": 1,
+    "bench hosts": 1,
     "build": 1,
     "cameras": 1,
     "doctor": 1,

@@ -32,7 +32,6 @@ from edgedet.engines.table import Package, engine_for
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
 
-SCHEMA = 1  # of the JSON
 BEAT_S = 4.0  # far_side.QUIET_S is five times as long
 SPARE_BYTES = 100 << 20  # left on the other machine's disk
 _ARCHIVE = "edgedet.zip"
@@ -71,7 +70,6 @@ class HostResult:
 def json_from_hosts(results: Sequence[HostResult]) -> dict[str, Any]:
     """Return all results as ``--json`` writes them."""
     return {
-        "schema": SCHEMA,
         "hosts": [
             {
                 "host": item.host,

@@ -162,7 +162,7 @@ def _bench_hosts(args: argparse.Namespace) -> int:
     if args.html is not None:
         write_hosts_page(results, args.html)
         print(f"wrote {args.html}", file=text)
-    write_json(args.json or "-", json_from_hosts(results))
+    write_figures("bench hosts", args.json or "-", json_from_hosts(results))
     failures = [f"{item.host}: {item.failure}" for item in results if item.failure is not None]
     if len(failures) == len(results):
         if any(item.failure == INTERRUPTED for item in results):
