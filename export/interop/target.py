@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,31 +89,44 @@ class Agreement:
 
 
 @contextmanager
-def verified_file(request: Request, name: str, made_from: Path, reader: Callable[[Path], Reader],
-                  agreements: list[Agreement], rows: int = MAX_BOXES) -> Iterator[Path]:  # fmt: skip
+def verified_file(
+    request: Request,
+    name: str,
+    made_from: Path,
+    reader: Callable[[Path], Reader],
+    agreements: list[Agreement],
+    rows: int = MAX_BOXES,
+    clip: str = "picture",
+) -> Iterator[Path]:
     """Yield a temporary path; compare what is written there with ``made_from``, and keep it only where it agrees.
 
-    rows: boxes of a picture that the file has room for.
+    rows, clip: as of ``compare``.
     """
     with atomic_path(request.folder / name) as temporary:
         yield temporary
-        agreements.append(compare(reader(temporary), made_from, request, name, rows))
+        agreements.append(compare(reader(temporary), made_from, request, name, rows, clip))
 
 
-def compare(read: Reader, made_from: Path, request: Request, name: str, rows: int = MAX_BOXES) -> Agreement:
+def compare(
+    read: Reader, made_from: Path, request: Request, name: str, rows: int = MAX_BOXES, clip: str = "picture"
+) -> Agreement:
     """Compare a target's boxes with edgedet's, box by box; raises VerificationError where they differ.
 
     Both are cut to the model's input, not to the picture in it. A box within MOST_SCORE_DIFFERENCE of the lowest score
     may be in one of both only.
+
+    rows: boxes of a picture that the target has room for.
+    clip: "picture": the target cuts boxes to the input before NMS; "nothing": after NMS, as TFLite's operator.
     """
     meta, engine = open_engine(made_from, request.threads)
     anchors_yxyx = anchors_for(meta.spec)
+    rules = replace(meta.nms, clip=clip)
     boxes, least_iou, most = 0, 1.0, 0.0
     with engine:
         for frame in request.frames:
             actual = read(frame.pixels)
             raw, input_hw = engine.infer(frame.pixels), meta.spec.input_hw
-            expected = postprocess(raw, anchors_yxyx, 1.0, input_hw, LOWEST_SCORE, meta.nms, input_hw)
+            expected = postprocess(raw, anchors_yxyx, 1.0, input_hw, LOWEST_SCORE, rules, input_hw)
             pairs = _paired(expected[:rows], actual, name)
             boxes += len(pairs)
             least_iou = min([least_iou, *(iou for iou, _ in pairs)])

@@ -41,7 +41,8 @@ def write_tflite_app(request: Request, name: str, made_from: Path, agreements: l
     description = f"EfficientDet by edgedet, {meta.precision}, of the checkpoint with SHA-256 {meta.source_sha256}"
     builder.add_metadata(BUFFER_NAME, detector_metadata(request.files.name, description))
     data = with_labels(builder.finished([image], outputs), labels_text(meta))
-    with verified_file(request, name, made_from, partial(tflite_reader, threads=request.threads), agreements) as path:
+    reader = partial(tflite_reader, threads=request.threads)
+    with verified_file(request, name, made_from, reader, agreements, clip="nothing") as path:
         path.write_bytes(data)
     return name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,16 +15,20 @@ pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from edgedet import Detector, demo
+from edgedet import Detections, Detector, demo
+from edgedet.anchors import anchors_for
+from edgedet.artifact import ArtifactMeta
 from edgedet.engines.base import read_meta
+from edgedet.engines.fake import FakeEngine, save_fake
 from edgedet.engines.tflite_file import read_trailer
-from edgedet.errors import UnsupportedError
+from edgedet.errors import UnsupportedError, VerificationError
 from edgedet.export.interop import tflite_app
-from edgedet.export.interop.target import Request
+from edgedet.export.interop.target import ModelFiles, Request, compare
 from edgedet.export.interop.tflite_detections import with_detections
 from edgedet.export.interop.tflite_metadata import BUFFER_NAME
-from edgedet.postprocess import ORIGINALS
+from edgedet.postprocess import ORIGINALS, postprocess
 from edgedet.preprocess import Preprocessor
+from edgedet.specs import resized, spec_for
 from edgedet.types import ModelInput
 
 
@@ -108,6 +113,26 @@ def test_edgedet_itself_runs_the_file(kind: str, request_for_files: Request, int
     assert len(expected) > 0
     np.testing.assert_allclose(actual.boxes_xyxy, expected.boxes_xyxy, atol=0.05)
     np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4)
+
+
+def test_boxes_over_the_edge_are_compared_as_the_operator_sees_them(tmp_path: Path) -> None:
+    """Uncut, two boxes overlap by IoU 36 / 120 and both stay; cut at 128 pixels, by 24 / 28, and one goes."""
+    spec = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=1)
+    meta = ArtifactMeta(spec, ("person",), "fp32", "0" * 64)
+    boxes = [(0, 0.9, (100.0, 10.0, 140.0, 60.0)), (0, 0.6, (104.0, 10.0, 220.0, 60.0))]
+    save_fake(tmp_path / "edge.fake", meta, boxes)
+    pixels = np.zeros((1, 128, 128, 3), np.uint8)
+    files = ModelFiles("edge", tmp_path / "edge.fake")
+    request = Request(files, meta, tmp_path, [ModelInput(pixels, (1.0, 1.0), (128, 128))], threads=1)
+    engine = FakeEngine(meta, boxes)
+    uncut = replace(meta.nms, clip="nothing")
+
+    def operator(pixels: np.ndarray) -> Detections:
+        return postprocess(engine.infer(pixels), anchors_for(spec), 1.0, (128, 128), 0.1, rules=uncut)
+
+    assert compare(operator, files.onnx, request, "x.tflite", clip="nothing").boxes == 2
+    with pytest.raises(VerificationError, match="0.600 too many"):
+        compare(operator, files.onnx, request, "x.onnx")
 
 
 def test_rules_that_the_operator_does_not_know_are_refused(request_for_files: Request) -> None:
