@@ -1,11 +1,14 @@
-"""``--for frigate``: files, label map and configuration for Frigate's detectors cpu, edgetpu, onnx and zmq.
+"""``--for frigate``: files, label map and configuration for Frigate's detectors onnx, openvino, cpu and zmq.
 
 Frigate's onnx detector reads no SSD; the shape that it calls yolonas, boxes after NMS, serves. Read from Frigate 0.18
-(commit e3fa7018, 2026-07-23): detectors/detector_config.py, plugins/onnx.py, plugins/cpu_tfl.py, plugins/zmq_ipc.py.
+(commit e3fa7018, 2026-07-23): detectors/detector_config.py and the plugins; regions are square, util/object.py's
+calculate_region. The syntax of 0.19: Frigate's tests of its migrate_models, September 2026.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,76 +24,110 @@ from edgedet.export.interop.tflite_app import write_tflite_app
 from edgedet.types import Detections
 
 ROWS = 20  # that Frigate reads of a picture
-VERSION = "0.18 (development, July 2026)"
 OUTPUT = "detections"
-CONFIG = """# Frigate {version}. Copy this folder to Frigate's /config/edgedet.
-# Take one of the three blocks. This is the syntax before pull request 23995, which replaces "detectors".
-
-# 1. ONNX: on CPU, OpenVINO or a GPU, as Frigate chooses
-detectors:
-  edgedet:
-    type: onnx
-model:
-  model_type: yolonas
-  path: /config/edgedet/model_frigate.onnx
-  labelmap_path: /config/edgedet/labelmap.txt
-  width: {w}
-  height: {h}
-  input_tensor: nhwc
-  input_pixel_format: bgr
-  input_dtype: int
-
-# 2. TFLite on the CPU
-# detectors:
-#   edgedet:
-#     type: cpu
-#     num_threads: 2
-# model:
-#   model_type: ssd
-#   path: /config/edgedet/{tflite}
-#   labelmap_path: /config/edgedet/labelmap.txt
-#   width: {w}
-#   height: {h}
-#   input_tensor: nhwc
-#   input_pixel_format: rgb
-#   input_dtype: int
-
-# 3. any engine of edgedet, TensorRT too: edgedet serve --zmq ipc:///tmp/cache/zmq_detector MODEL
-# detectors:
-#   edgedet:
-#     type: zmq
-#     endpoint: ipc:///tmp/cache/zmq_detector
-# model:
-#   model_type: ssd
-#   path: /config/edgedet/labelmap.txt  # not read: edgedet serve has the model
-#   labelmap_path: /config/edgedet/labelmap.txt
-#   width: {w}
-#   height: {h}
-#   input_tensor: nhwc
-#   input_pixel_format: rgb
-#   input_dtype: int
-"""
-README = """{name} by `edgedet export --for frigate`, for Frigate {version}: copy this folder to /config/edgedet.
-Put one block of config.yml into Frigate's own: onnx (model_frigate.onnx), cpu ({tflite}) or zmq (edgedet serve).
+RELEASED, COMING = "0.17 and 0.18", "0.19"  # pull request 23995 of August 2026 replaced "detectors" by "models"
+FOLDER = "/config/edgedet"
+ENDPOINT = "ipc:///tmp/cache/zmq_detector"
+README = """{name} by `edgedet export --for frigate`: copy this folder to {folder}, where Frigate finds it.
+Put one block of config.yml (Frigate {released}) or config-0.19.yml into Frigate's own configuration.
 Name the objects to track in Frigate as labelmap.txt does; Frigate drops scores below 0.4 itself.
-Frigate stretches regions to the input, edgedet keeps their shape: the more square both are, the less that costs.
+{shape}
 Coral: edgetpu_compiler takes the INT8 TFLite file; that was not tried here, as neither compiler nor stick was at hand.
 """
+SQUARE = "Frigate cuts square regions and this model's input is square, so nothing is distorted."
+NOT_SQUARE = (
+    "Frigate stretches its square regions to this model's {w}x{h}: export with --size {side}x{side}, or take the zmq "
+    "block, where edgedet keeps their shape."
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One way to run the model in Frigate.
+
+    kind:   of Frigate's detector; option: its setting, (key, value), if any.
+    hw:     height and width to which Frigate resizes its regions.
+    """
+
+    title: str
+    kind: str
+    option: tuple[str, str] | None
+    model_type: str
+    file: str
+    pixels: str
+    hw: tuple[int, int]
+
+    def model_lines(self) -> list[str]:
+        """Return the settings of the model, which both syntaxes have."""
+        return [
+            f"model_type: {self.model_type}",
+            f"path: {FOLDER}/{self.file}",
+            f"labelmap_path: {FOLDER}/labelmap.txt",
+            f"width: {self.hw[1]}",
+            f"height: {self.hw[0]}",
+            "input_tensor: nhwc",
+            f"input_pixel_format: {self.pixels}",
+            "input_dtype: int",
+        ]
+
+    def released_lines(self) -> list[str]:
+        """Return the block for Frigate RELEASED."""
+        option = [] if self.option is None else ["    {}: {}".format(*self.option)]
+        model = [f"  {line}" for line in self.model_lines()]
+        return ["detectors:", "  edgedet:", f"    type: {self.kind}", *option, "model:", *model]
+
+    def coming_lines(self) -> list[str]:
+        """Return the block for Frigate COMING, as Frigate's migration of settings writes it."""
+        device = self.kind if self.option is None else f"{self.kind}:{self.option[1]}"
+        model = [f"    {line}" for line in self.model_lines()]
+        return ["models:", "  - scene: all", f'    devices: ["{device}"]', *model]
+
+
+def blocks_for(hw: tuple[int, int], tflite: str) -> tuple[Block, ...]:
+    """Return the ways to run a model of input ``hw``; ``tflite``: name of its TFLite file."""
+    onnx_file = "model_frigate.onnx"
+    side = max(hw)
+    return (
+        Block("ONNX, where Frigate chooses: CPU, GPU", "onnx", None, "yolonas", onnx_file, "bgr", hw),
+        Block("OpenVINO", "openvino", ("device", "CPU"), "yolonas", onnx_file, "bgr", hw),
+        Block("TFLite on the CPU", "cpu", ("num_threads", "2"), "ssd", tflite, "rgb", hw),
+        Block(
+            f"any engine of edgedet, TensorRT too: edgedet serve --zmq {ENDPOINT} MODEL (path is not read)",
+            "zmq",
+            ("endpoint", ENDPOINT),
+            "ssd",
+            "labelmap.txt",
+            "rgb",
+            (side, side),  # edgedet fits a square region into its model without changing its shape
+        ),
+    )
+
+
+def config_text(blocks: Sequence[Block], version: str, lines: Callable[[Block], list[str]]) -> str:
+    """Return a configuration whose first block is active; the others are comments."""
+    parts = [f"# Frigate {version}. Copy this folder to {FOLDER}. Take one of the {len(blocks)} blocks."]
+    for number, block in enumerate(blocks, start=1):
+        hidden = "" if number == 1 else "# "
+        parts += ["", f"# {number}. {block.title}", *(hidden + line for line in lines(block))]
+    return "\n".join(parts) + "\n"
 
 
 def write(request: Request) -> list[Agreement]:
-    """Write model_frigate.onnx, TFLite files, labelmap.txt, config.yml and README.md into the target's folder."""
+    """Write model_frigate.onnx, TFLite files, labelmap.txt, configurations and README.md into the folder."""
     agreements: list[Agreement] = []
     _write_onnx(request, agreements)
     ends = request.files.tflite_files()
     names = [write_tflite_app(request, f"model{end}.tflite", path, agreements) for end, path in ends]
     h, w = request.meta.spec.input_hw
-    values = {"name": request.files.name, "version": VERSION, "h": h, "w": w, "tflite": names[-1]}
+    blocks = blocks_for((h, w), names[-1])
+    shape = SQUARE if h == w else NOT_SQUARE.format(h=h, w=w, side=max(h, w))
     labels = labels_text(request.meta).splitlines()
     text = "".join(f"{index} {name}\n" for index, name in enumerate(labels))
     write_text(request.folder / "labelmap.txt", text)
-    write_text(request.folder / "config.yml", CONFIG.format(**values))
-    write_text(request.folder / "README.md", README.format(**values))
+    write_text(request.folder / "config.yml", config_text(blocks, RELEASED, Block.released_lines))
+    write_text(request.folder / "config-0.19.yml", config_text(blocks, COMING, Block.coming_lines))
+    readme = README.format(name=request.files.name, folder=FOLDER, released=RELEASED, shape=shape)
+    write_text(request.folder / "README.md", readme)
     return agreements
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -46,20 +48,46 @@ def test_frigates_onnx_detector_gets_the_boxes_of_edgedet(request_for_files: Req
     np.testing.assert_allclose(found[:n, 1], expected.scores[:n], atol=1e-5)
 
 
+KINDS = ("onnx", "openvino", "cpu", "zmq")
+
+
+def blocks_of(text: str) -> list[dict[str, Any]]:
+    """Return each block of a configuration, the commented ones, too."""
+    parts = re.split(r"^# \d\. .*$", text, flags=re.MULTILINE)[1:]
+    return [yaml.safe_load(re.sub(r"^# ", "", part, flags=re.MULTILINE)) for part in parts]
+
+
+def migrated(config: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of 0.18 as Frigate 0.19 rewrites them (its tests of migrate_models): an oracle by hand."""
+    (detector,) = config["detectors"].values()
+    setting = [str(value) for key, value in detector.items() if key != "type"]
+    return {"models": [{"scene": "all", "devices": [":".join([detector["type"], *setting])], **config["model"]}]}
+
+
 def test_each_block_of_the_configuration_is_yaml_with_known_keys(request_for_files: Request) -> None:
     frigate.write(request_for_files)
-    first, *others = (request_for_files.folder / "config.yml").read_text().split("\n# 2. ")
-    blocks = [first]
-    for part in others[0].split("\n# 3. "):
-        blocks.append("\n".join(line[2:] for line in part.splitlines()[1:]))
-    assert len(blocks) == 3
-    for block, kind in zip(blocks, ("onnx", "cpu", "zmq"), strict=True):
-        config = yaml.safe_load(block)
-        assert config["detectors"]["edgedet"]["type"] == kind
-        assert set(config["model"]) <= MODEL_KEYS
-        assert (config["model"]["width"], config["model"]["height"]) == (320, 256)
-        name = config["model"]["path"].rsplit("/", 1)[1]
+    released = blocks_of((request_for_files.folder / "config.yml").read_text())
+    assert [block["detectors"]["edgedet"]["type"] for block in released] == list(KINDS)
+    for block in released:
+        assert set(block["model"]) == MODEL_KEYS
+        name = block["model"]["path"].rsplit("/", 1)[1]
         assert (request_for_files.folder / name).is_file()
+    coming = blocks_of((request_for_files.folder / "config-0.19.yml").read_text())
+    assert coming == [migrated(block) for block in released]
+    assert [block["models"][0]["devices"] for block in coming] == [
+        ["onnx"], ["openvino:CPU"], ["cpu:2"], ["zmq:ipc:///tmp/cache/zmq_detector"]
+    ]  # fmt: skip
+
+
+def test_regions_are_stretched_only_where_the_file_itself_takes_them(request_for_files: Request) -> None:
+    """The model's input is 320x256: Frigate's square regions keep their shape in the zmq block only."""
+    frigate.write(request_for_files)
+    blocks = blocks_of((request_for_files.folder / "config.yml").read_text())
+    sizes = [(block["model"]["width"], block["model"]["height"]) for block in blocks]
+    assert sizes == [(320, 256), (320, 256), (320, 256), (320, 320)]
+    readme = (request_for_files.folder / "README.md").read_text()
+    assert "export with --size 320x320" in readme
+    assert len(readme.splitlines()) == 5
 
 
 def test_the_label_map_counts_from_zero(request_for_files: Request) -> None:
