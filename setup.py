@@ -47,6 +47,7 @@ DEV = [
     "mkdocs-material>=9.5",
     "supervision>=0.25",
     "trackers>=2.6",
+    "tritonclient[grpc,http]>=2.40",
 ]
 
 setup(

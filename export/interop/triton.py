@@ -5,8 +5,9 @@ from __future__ import annotations
 from edgedet.export.interop.onnx_nms import write_onnx_nms
 from edgedet.export.interop.target import Agreement, Request, fill_text, labels_text, write_text
 
+ENGINES = {"repository": 'backend: "onnxruntime"', "repository-tensorrt": 'platform: "tensorrt_plan"'}
 CONFIG = """name: "{model}"
-backend: "onnxruntime"
+{engine}
 max_batch_size: 0
 input [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ 1, {h}, {w}, 3 ] }} ]
 output [
@@ -32,48 +33,42 @@ import tritonclient.http as triton
 
 MODEL, H, W, FILL_BGR = "{model}", {h}, {w}, {fill_bgr}
 
+bgr = cv2.imread(sys.argv[1])  # goes into the input as edgedet/preprocess.py puts it there
+scale = min(H / bgr.shape[0], W / bgr.shape[1])
+h, w = max(1, int(bgr.shape[0] * scale)), max(1, int(bgr.shape[1] * scale))
+pixels = np.full((1, H, W, 3), FILL_BGR, np.uint8)
+while bgr.shape[0] >= 2 * h and bgr.shape[1] >= 2 * w:
+    bgr = cv2.resize(bgr, (bgr.shape[1] // 2, bgr.shape[0] // 2), interpolation=cv2.INTER_AREA)
+pixels[0, :h, :w] = cv2.resize(bgr, (w, h), interpolation=cv2.INTER_LINEAR_EXACT)
 
-def fit(bgr):
-    """Return the input (1, H, W, 3) and the factor from its pixels to the picture's."""
-    scale = min(H / bgr.shape[0], W / bgr.shape[1])
-    h, w = max(1, int(bgr.shape[0] * scale)), max(1, int(bgr.shape[1] * scale))
-    pixels = np.full((1, H, W, 3), FILL_BGR, np.uint8)
-    pixels[0, :h, :w] = cv2.resize(bgr, (w, h), interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
-    return pixels, 1 / scale
-
-
-def main():
-    """Print class, score and corners of each box."""
-    client = triton.InferenceServerClient(sys.argv[2] if len(sys.argv) > 2 else "localhost:8000")
-    pixels, to_source = fit(cv2.imread(sys.argv[1]))
-    image = triton.InferInput("pixels", pixels.shape, "UINT8")
-    image.set_data_from_numpy(pixels)
-    found = client.infer(MODEL, [image])
-    number, boxes, scores, classes = (found.as_numpy(name) for name in ("num", "boxes", "scores", "classes"))
-    for row in range(int(number[0, 0])):
-        print(classes[0, row], round(float(scores[0, row]), 3), np.round(boxes[0, row] * to_source, 1).tolist())
-
-
-main()
+image = triton.InferInput("pixels", list(pixels.shape), "UINT8")
+image.set_data_from_numpy(pixels)
+client = triton.InferenceServerClient(sys.argv[2] if len(sys.argv) > 2 else "localhost:8000")
+found = client.infer(MODEL, [image])
+number, boxes, scores, classes = (found.as_numpy(name) for name in ("num", "boxes", "scores", "classes"))
+for row in range(int(number[0, 0])):
+    print(classes[0, row], round(float(scores[0, row]), 3), np.round(boxes[0, row] / scale, 1).tolist())
 '''
 README = """{model} by `edgedet export --for triton`: tritonserver --model-repository=THIS/repository serves it.
 Input pixels: (1, {h}, {w}, 3) uint8 BGR; the picture {fit}.
 One picture a request (the graph's batch is 1): raise instance_group's count to serve several cameras at once.
-TensorRT: build 1/model.plan of 1/model.onnx by trtexec there, and write platform: "tensorrt_plan" for the backend.
+TensorRT: repository-tensorrt has the configuration; put an engine of 1/model.onnx there as 1/model.plan (trtexec).
 client.py asks the server with tritonclient; class n is line n + 1 of labels.txt.
 """
 
 
 def write(request: Request) -> list[Agreement]:
-    """Write repository/NAME for each ONNX file, client.py and README.md into the target's folder."""
+    """Write NAME into both repositories for each ONNX file, client.py and README.md into the target's folder."""
     agreements: list[Agreement] = []
     h, w = request.meta.spec.input_hw
     model = request.files.name
     for end, path in request.files.onnx_files():
         name = f"{model}{end}"
         write_onnx_nms(request, f"repository/{name}/1/model.onnx", path, agreements)
-        write_text(request.folder / "repository" / name / "config.pbtxt", CONFIG.format(model=name, h=h, w=w))
-        write_text(request.folder / "repository" / name / "labels.txt", labels_text(request.meta))
+        for repository, engine in ENGINES.items():
+            config = CONFIG.format(model=name, engine=engine, h=h, w=w)
+            write_text(request.folder / repository / name / "config.pbtxt", config)
+            write_text(request.folder / repository / name / "labels.txt", labels_text(request.meta))
     fill_bgr = tuple(request.meta.spec.fill_rgb[::-1])
     write_text(request.folder / "client.py", CLIENT.format(model=model, h=h, w=w, fill_bgr=fill_bgr))
     write_text(request.folder / "README.md", README.format(model=model, h=h, w=w, fit=fill_text(request.meta)))

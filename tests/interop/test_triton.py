@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import cv2
+import numpy as np
 import onnxruntime
 import pytest
+from kserve_server import kserve_server
 
+from edgedet import Detector, demo
 from edgedet.export.interop import triton
 from edgedet.export.interop.target import Request
 
@@ -27,21 +35,48 @@ def test_the_configuration_agrees_with_the_file(request_for_files: Request) -> N
 def test_tritonclient_parses_the_configuration(request_for_files: Request) -> None:
     """The package's own protobuf message; no server."""
     for name in ("grpc", "tritonclient"):
-        pytest.importorskip(name, reason="needs tritonclient[grpc], by hand: pip install 'tritonclient[grpc]'")
+        pytest.importorskip(name, reason="needs tritonclient[grpc]")
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2 as message
 
     triton.write(request_for_files)
-    text = (request_for_files.folder / "repository/street/config.pbtxt").read_text()
-    config = text_format.Parse(text, message.ModelConfig())
-    assert (config.backend, config.max_batch_size) == ("onnxruntime", 0)
-    assert [list(item.dims) for item in config.input] == [[1, 256, 320, 3]]
-    assert config.model_warmup[0].inputs["pixels"].zero_data
+    for repository, engine in (("repository", ("onnxruntime", "")), ("repository-tensorrt", ("", "tensorrt_plan"))):
+        text = (request_for_files.folder / repository / "street/config.pbtxt").read_text()
+        config = text_format.Parse(text, message.ModelConfig())
+        assert (config.backend, config.platform) == engine
+        assert config.max_batch_size == 0
+        assert [list(item.dims) for item in config.input] == [[1, 256, 320, 3]]
+        assert config.model_warmup[0].inputs["pixels"].zero_data
 
 
-def test_the_client_is_python_and_as_short_as_promised(request_for_files: Request) -> None:
+def test_the_client_prints_the_boxes_of_edgedet(request_for_files: Request, tmp_path: Path) -> None:
+    """Asked over HTTP: a simulation of the server, with onnxruntime behind it."""
+    pytest.importorskip("tritonclient.http", reason="needs tritonclient[http]")
+    triton.write(request_for_files)
+    session = onnxruntime.InferenceSession(str(request_for_files.folder / "repository/street/1/model.onnx"))
+    names = [value.name for value in session.get_outputs()]
+
+    def model(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(None, inputs), strict=True))
+
+    bgr = demo.clip_frames(1)[0]
+    cv2.imwrite(str(tmp_path / "photo.png"), bgr)
+    client = request_for_files.folder / "client.py"
+    with kserve_server("street", model) as address:
+        command = [sys.executable, str(client), str(tmp_path / "photo.png"), address]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    rows = [line.split(maxsplit=2) for line in printed.splitlines()]
+    expected = Detector(str(request_for_files.files.onnx), 1, score=0.1)(bgr)
+    assert len(rows) == len(expected) > 3
+    assert [int(class_id) for class_id, _, _ in rows] == expected.class_ids.tolist()
+    np.testing.assert_allclose([float(score) for _, score, _ in rows], expected.scores, atol=0.002)
+    h, w = bgr.shape[:2]
+    boxes = np.clip([json.loads(box) for _, _, box in rows], 0, [w, h, w, h])
+    np.testing.assert_allclose(boxes, expected.boxes_xyxy, atol=0.5)
+
+
+def test_the_client_is_as_short_as_promised(request_for_files: Request) -> None:
     triton.write(request_for_files)
     source = (request_for_files.folder / "client.py").read_text()
-    compile(source, "client.py", "exec")
     assert 'MODEL, H, W, FILL_BGR = "street", 256, 320, (104, 116, 124)' in source
-    assert len(source.splitlines()) <= 45
+    assert len(source.splitlines()) <= 30
