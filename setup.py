@@ -1,13 +1,13 @@
-"""Package edgedet: device code in edgedet/, host code in export/, calibration/ and benchmarks/.
+"""Package edgedet: device code in edgedet/, host code in export/, calibration/, benchmarks/ and training/.
 
-The host folders install as edgedet.export, edgedet.calibration and edgedet.benchmarks, so that no generic name
+The host folders install as edgedet.export, edgedet.calibration and so on, so that no generic name
 lands in site-packages (docs/decisions/0001-layout.md). The links inside edgedet/ serve type checkers and runs from
 the checkout; nothing here follows them.
 """
 
 from setuptools import find_packages, setup
 
-HOST_FOLDERS = ("export", "calibration", "benchmarks")
+HOST_FOLDERS = ("export", "calibration", "benchmarks", "training")
 PACKAGES = find_packages(include=["edgedet", "edgedet.*"], exclude=[f"edgedet.{name}*" for name in HOST_FOLDERS])
 for folder in HOST_FOLDERS:  # the studies behind the documents run from a checkout only
     found = find_packages(folder, exclude=["studies", "studies.*"])
@@ -28,6 +28,7 @@ EXPORT = [
     "google-crc32c>=1.5",
 ]
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8", "pyyaml>=6"]
+TRAIN = [*EXPORT, "pycocotools>=2.0.7", "matplotlib>=3.8", "tensorboard>=2.16"]
 WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
 SERVE = ["pyzmq>=25"]
@@ -62,6 +63,7 @@ setup(
     extras_require={
         "pc": PC,
         "export": EXPORT,
+        "train": TRAIN,
         "bench": BENCH,
         "tflite": TFLITE,
         "tensorrt": ["pycuda>=2022.1"],
@@ -70,9 +72,9 @@ setup(
         "serve": SERVE,
         "record": RECORD,
         "completion": COMPLETION,
-        "dev": sorted({*EXPORT, *BENCH, *WEB, *RECORD, *SERVE, *COMPLETION, *DEV}),
+        "dev": sorted({*EXPORT, *TRAIN, *BENCH, *WEB, *RECORD, *SERVE, *COMPLETION, *DEV}),
         "all": sorted(
-            {*EXPORT, *BENCH, *WEB, *RECORD, *SERVE, *COMPLETION}
+            {*EXPORT, *TRAIN, *BENCH, *WEB, *RECORD, *SERVE, *COMPLETION}
         ),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )

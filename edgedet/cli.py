@@ -25,6 +25,7 @@ from .files import check_outputs
 
 # name -> (module, one line for the overview). Host modules are reached through this table only.
 COMMANDS = {
+    "train": ("edgedet.commands.train", "train a detector on labelled pictures of your own"),
     "export": ("edgedet.commands.export", "turn a checkpoint into a verified, fused model file"),
     "import": ("edgedet.commands.import_", "turn a checkpoint of any family into edgedet's own format"),
     "build": ("edgedet.commands.build", "build a TensorRT engine on the board that will run it"),

@@ -21,7 +21,7 @@ from edgedet.errors import InputError
 cv2 = pytest.importorskip("cv2", reason="pictures are resized by OpenCV")
 
 PACKAGE = Path(edgedet.__file__).parent
-HOST_FOLDERS = ("benchmarks", "calibration", "export")
+HOST_FOLDERS = ("benchmarks", "calibration", "export", "training")
 
 ROW = """    EngineSpec(
         name="toy",

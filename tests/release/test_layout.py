@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HOST_FOLDERS = ("export", "calibration", "benchmarks")
+HOST_FOLDERS = ("export", "calibration", "benchmarks", "training")
 BENCH_ROOMS = ("latency", "models", "profile")
 DEVICE_FILES = sorted(
     path for path in (ROOT / "edgedet").rglob("*.py") if path.relative_to(ROOT).parts[1] not in HOST_FOLDERS

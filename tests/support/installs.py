@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-HOST_FOLDERS = ("export", "calibration", "benchmarks")
+HOST_FOLDERS = ("export", "calibration", "benchmarks", "training")
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "edgedet", *HOST_FOLDERS)
 HOOKS = {"sdist": "build_sdist", "wheel": "build_wheel", "editable": "build_editable"}
 

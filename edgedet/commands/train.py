@@ -1,0 +1,170 @@
+"""``edgedet train``: options to a training, and what it gave."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from ..engines.base import check_threads
+from ..errors import InputError, require
+from ..files import write_json
+from ..judge.labels import read_dataset
+from .options import add_json, add_threads, check_at_least, text_stream
+
+if TYPE_CHECKING:
+    from ..training.train import TrainRequest
+
+DESCRIPTION = "Train a detector on labelled pictures of your own; the checkpoint goes into `edgedet export`."
+EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights my.pth --epochs 40
+  edgedet train --phi 0 --data photos/ --size 384 --backbone tf_efficientnet_b0.pth
+  torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
+INPUTS = ("weights", "backbone", "data", "val")
+OUTPUTS = ("json",)
+PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``edgedet train``."""
+    data = parser.add_argument_group("pictures")
+    data.add_argument("--data", type=Path, metavar="X", help="labels to learn from: COCO JSON, or folder of Pascal VOC")
+    data.add_argument("--images", type=Path, metavar="DIR", help="folder of their images (default: the usual one)")
+    data.add_argument("--val", type=Path, metavar="X", help="labels to judge on (default: a fifth of --data)")
+    data.add_argument("--val-images", type=Path, metavar="DIR", help="folder of their images")
+    data.add_argument("--classes", metavar="A,B", help="learn these classes only (default: all of the data)")
+
+    start = parser.add_argument_group("what to start from (default: official weights of --phi or --variant)")
+    start.add_argument("--phi", type=int, metavar="N", help="size of the model, 0 to 8")
+    start.add_argument("--variant", metavar="NAME", help="the model's name instead, for example tf_efficientdet_lite0")
+    start.add_argument("--weights", metavar="FILE", help="detector, or 'demo'; classes of other names are learnt anew")
+    start.add_argument("--backbone", metavar="FILE", help="ImageNet weights of the backbone, or 'scratch': random ones")
+    start.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
+
+    how = parser.add_argument_group("how to train")
+    how.add_argument("--epochs", type=int, default=40, metavar="N", help="times through the pictures (default: 40)")
+    how.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a step and process (default: 8)")
+    how.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(default: adamw)")
+    how.add_argument("--lr", type=float, metavar="R", help="learning rate (default: 5e-4 with adamw, 8e-3 with sgd)")
+    how.add_argument(
+        "--clip", type=float, default=10.0, metavar="N", help="largest gradient norm; 0: any (default: 10)"
+    )
+    how.add_argument("--freeze", metavar="A,B", help="leave as they are: backbone, norms (BatchNorm's statistics)")
+    how.add_argument("--amp", action="store_true", help="half precision where it is safe")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of order and augmentation (default: 0)")
+    how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    how.add_argument("--sync-bn", action="store_true", help="BatchNorm over the pictures of all processes")
+    how.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures (default: 0)")
+    how.add_argument("--resume", action="store_true", help="go on with the training in --out")
+
+    look = parser.add_argument_group("how pictures are changed; 0 turns each off")
+    look.add_argument(
+        "--flip", type=float, default=0.5, metavar="P", help="mirror with this probability (default: 0.5)"
+    )
+    look.add_argument("--scale", type=float, default=0.4, metavar="S", help="size: up to this share (default: 0.4)")
+    look.add_argument("--colour", type=float, default=1.0, metavar="S", help="strength of colour changes (default: 1)")
+    look.add_argument("--mosaic", type=float, default=0.0, metavar="P", help="four pictures in one (default: 0)")
+
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("edgedet-train"),
+        metavar="DIR",
+        help="folder to write to (default: %(default)s)",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="also write TensorBoard's logs, to DIR/tensorboard")
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print where the checkpoint is and how good it is."""
+    request = _request(args)
+    text = text_stream(args.json)
+    from ..training.train import train
+
+    result = train(request, _print_line)
+    print(
+        f"wrote {result.best}: AP {result.best_ap or 0:.4f} on the validation images (epoch {result.best_epoch} of "
+        f"{len(result.history)})\nnext: edgedet export --weights {result.best} --int8 --calib YOUR_SCENE",
+        file=text,
+    )
+    write_json(args.json, asdict(result))
+    return 0
+
+
+def _print_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _request(args: argparse.Namespace) -> TrainRequest:
+    """Check the options before anything is computed; raises InputError or MissingDependency."""
+    if args.data is None:
+        raise InputError("nothing to learn from: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC).")
+    if args.weights is None and args.phi is None and args.variant is None:
+        raise InputError("which model? Name --phi N or --variant NAME, and --weights FILE where you have a checkpoint.")
+    if args.weights is not None and args.backbone is not None:
+        raise InputError("--weights brings a backbone of its own: leave --backbone out.")
+    for option, value in (("--weights", args.weights), ("--backbone", args.backbone)):
+        if value not in (None, "demo", "scratch") and not os.path.exists(value):
+            raise InputError(f"{option} {value}: there is no such file.")
+    for option in ("epochs", "batch", "threads"):
+        check_at_least(f"--{option}", getattr(args, option), 1)
+    check_at_least("--lr", args.lr, 0)
+    for option in ("flip", "scale", "colour", "mosaic", "clip", "workers", "seed"):
+        _check_share(option, getattr(args, option), 1.0 if option in ("flip", "mosaic") else None)
+    if args.scale >= 1:
+        raise InputError(f"--scale is a share below 1, such as 0.4 for 0.6 to 1.4 times the size; got {args.scale}.")
+    check_threads(args.threads)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    for module in PACKAGES:
+        require(module, "edgedet train", "pip install 'edgedet[train]'")
+    import torch
+
+    torch.set_num_threads(args.threads)
+    from ..export.checkpoints.checkpoint import parse_size
+    from ..training.augment import Augmentation
+    from ..training.fit import FROZEN, FitOptions
+    from ..training.start import Start
+    from ..training.train import TrainRequest
+
+    frozen = _names(args.freeze)
+    if unknown := [name for name in frozen if name not in FROZEN]:
+        raise InputError(f"--freeze takes {' and '.join(FROZEN)}; got {unknown[0]!r}.")
+    data = read_dataset(args.data, args.images)
+    val = None if args.val is None else read_dataset(args.val, args.val_images)
+    if val is None:
+        images = data.images
+        val = replace(data, images=images[::5])
+        data = replace(data, images=tuple(image for at, image in enumerate(images) if at % 5))
+        _print_line(f"no --val: every fifth image of {args.data} judges and is not learnt from")
+    plain = Augmentation()
+    return TrainRequest(
+        Start(args.weights, args.backbone, args.phi, args.variant, parse_size(args.size) if args.size else None),
+        data,
+        val,
+        args.out,
+        FitOptions(
+            args.epochs, args.batch, args.optimizer, args.lr, args.clip, args.amp, frozen, args.seed, args.workers,
+            args.resume,
+        ),
+        Augmentation(
+            args.flip, (1 - args.scale, 1 + args.scale), args.colour * plain.brightness, args.colour * plain.contrast,
+            args.colour * plain.saturation, args.colour * plain.balance, args.mosaic,
+        ),
+        _names(args.classes) or None,
+        args.device,
+        args.sync_bn,
+        args.tensorboard,
+    )  # fmt: skip
+
+
+def _names(text: Optional[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _check_share(option: str, value: float, most: Optional[float]) -> None:
+    if not value >= 0 or (most is not None and value > most):
+        raise InputError(f"--{option} wants a number from 0{'' if most is None else f' to {most:g}'}; got {value}.")

@@ -1,0 +1,195 @@
+"""A training as one call: labelled pictures in, a checkpoint that ``edgedet export`` takes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgedet.artifact import ArtifactMeta
+from edgedet.errors import InputError
+from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from edgedet.files import make_folder, sha256_of
+from edgedet.judge.labels import Dataset, LabelledImage, listed
+from edgedet.training.augment import Augmentation
+from edgedet.training.fit import FitOptions, FromPixels, Row, fit
+from edgedet.training.processes import Processes, processes, share_norms
+from edgedet.training.records import TensorBoard, draw_curves, draw_validation, write_table
+from edgedet.training.samples import Pictures, labelled_pictures
+from edgedet.training.start import Start, digest_of, starting_network
+from edgedet.training.validate import NetworkEngine, validate
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+TABLE, CURVES, PICTURES = "results.csv", "curves.png", "validation"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRequest:
+    """What is trained on what.
+
+    start:    the weights that it begins with.
+    data:     labelled pictures to learn from; val: to judge on; None: a share of the first.
+    classes:  names of the classes to learn; None: all of the data.
+    out:      folder to write to.
+    device:   "cpu", "cuda", ...; None: a GPU where there is one.
+    sync_bn:  let BatchNorms see the pictures of all processes.
+    """
+
+    start: Start
+    data: Dataset
+    val: Dataset
+    out: Path
+    fit: FitOptions
+    how: Augmentation = field(default_factory=Augmentation)
+    classes: tuple[str, ...] | None = None
+    device: str | None = None
+    sync_bn: bool = False
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave, as ``--json`` prints it.
+
+    best, last: checkpoints: of the epoch with the highest AP, and of the last epoch; averaged weights.
+    history:    the figures of each epoch.
+    """
+
+    best: str
+    last: str
+    best_epoch: int
+    best_ap: float | None
+    best_sha256: str
+    classes: list[str]
+    images: int
+    history: list[dict[str, Any]]
+
+
+def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult:
+    """Train a detector; every process of a torchrun calls it, and the first one writes files.
+
+    say: takes a line for each choice and each epoch.
+    Raises InputError or CheckpointError for what cannot be used.
+    """
+    with processes(request.device) as group:
+        say = say if group.is_first else _quiet
+        torch.manual_seed(request.fit.seed)
+        names = class_names_of(request.data, request.classes)
+        network = starting_network(request.start, names, request.fit.seed, say)
+        if request.sync_bn and group.count > 1:
+            share_norms(network)
+        spec = network.spec
+        pictures = Pictures(
+            labelled_pictures(request.data.images, class_map_of(request.data, names)),
+            spec, request.how, request.fit.seed,
+        )  # fmt: skip
+        make_folder(request.out)
+        keeper = Keeper(request, names, say)
+        settings = {"model": spec.name, "size": list(spec.input_hw), "classes": list(names), "images": len(pictures)}
+        say(
+            f"{spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {len(names)} classes ({listed(names)}); "
+            f"{len(pictures)} images to learn from, {len(request.val.images)} to judge on, "
+            f"{_device_line(group)}"
+        )
+        options = replace(request.fit, settings={**settings, **asdict(request.how)} | request.fit.settings)
+        fit(FromPixels(network), spec, pictures, options, group, request.out, keeper.judge, keeper.report)
+        return keeper.result(len(pictures))
+
+
+def _quiet(line: str) -> None:
+    """Print nothing: another process does."""
+
+
+def _device_line(group: Processes) -> str:
+    threads = f"{torch.get_num_threads()} threads" if group.device.type == "cpu" else str(group.device)
+    return f"{group.count} process{'es' if group.count > 1 else ''}, {threads}"
+
+
+def class_names_of(dataset: Dataset, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the classes to learn, in the data's order or in that of ``chosen``; raises InputError for unknown ones."""
+    if chosen is None:
+        return dataset.class_names
+    known = {name.strip().lower(): name for name in dataset.class_names}
+    unknown = [name for name in chosen if name.strip().lower() not in known]
+    if unknown or not chosen or len({name.strip().lower() for name in chosen}) < len(chosen):
+        raise InputError(
+            f"--classes wants different names of the data's classes ({listed(dataset.class_names, 20)}); got "
+            f"{', '.join(chosen)}."
+        )
+    return tuple(known[name.strip().lower()] for name in chosen)
+
+
+def class_map_of(dataset: Dataset, names: tuple[str, ...]) -> list[int]:
+    """Return the model's class id of each class of the data, -1 for those that are not learnt."""
+    slots = {name.strip().lower(): slot for slot, name in enumerate(names)}
+    return [slots.get(name.strip().lower(), -1) for name in dataset.class_names]
+
+
+class Keeper:
+    """Judges each epoch, keeps the checkpoints and writes the records."""
+
+    def __init__(self, request: TrainRequest, names: tuple[str, ...], say: Callable[[str], None]) -> None:
+        """``say`` takes a line for each epoch."""
+        self._out, self._names, self._say = request.out, names, say
+        self._images: tuple[LabelledImage, ...] = request.val.images
+        self._class_map = class_map_of(request.val, names)
+        self._board = TensorBoard(request.out / "tensorboard") if request.tensorboard else None
+        self._history: list[Row] = []
+
+    def judge(self, model: torch.nn.Module, epoch: int) -> Row:
+        """Return the averaged model's figures, write its checkpoint, and draw what it finds."""
+        assert isinstance(model, FromPixels)
+        network = model.network
+        state = {key: value.detach().cpu() for key, value in network.state_dict().items() if "num_batches" not in key}
+        checkpoint = Checkpoint(state, network.spec, self._names, digest_of(state))
+        save_checkpoint(checkpoint, self._out / LAST)
+        meta = ArtifactMeta(network.spec, self._names, "fp32", checkpoint.sha256)
+        accuracy, found = validate(NetworkEngine(network), meta, self._images, self._class_map)
+        ap = accuracy.figures["AP"]
+        if ap is None or ap >= max((float(row["AP"] or 0) for row in self._history), default=0.0):
+            save_checkpoint(checkpoint, self._out / BEST)
+        draw_validation(found, self._class_map, self._names, self._out / PICTURES / f"epoch_{epoch:03d}.jpg")
+        return {name: accuracy.figures[name] for name in ("AP", "AP50", "AP75")}
+
+    def report(self, history: list[Row], left_s: float) -> None:
+        """Write the records of all epochs and print the last one."""
+        self._history = history
+        row = history[-1]
+        write_table(history, self._out / TABLE)
+        draw_curves(history, self._out / CURVES)
+        if self._board is not None:
+            self._board.add(row)
+        best = best_row(history)
+        self._say(
+            f"epoch {row['epoch']}: loss {row['loss']:.4f}, AP {_shown(row['AP'])}, AP50 {_shown(row['AP50'])}; best "
+            f"{_shown(best['AP'])} (epoch {best['epoch']}); {left_line(left_s)}"
+        )
+
+    def result(self, images: int) -> TrainResult:
+        """Return what the training gave."""
+        best = best_row(self._history)
+        path = self._out / BEST
+        return TrainResult(
+            str(path), str(self._out / LAST), int(best["epoch"] or 0), best["AP"], sha256_of(path),
+            list(self._names), images, [dict(row) for row in self._history],
+        )  # fmt: skip
+
+
+def best_row(history: list[Row]) -> Row:
+    """Return the row with the highest AP, the later one of equal ones."""
+    return max(reversed(history), key=lambda row: float(row["AP"] or 0))
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def left_line(left_s: float) -> str:
+    """Return the time left, for people."""
+    minutes = round(left_s / 60)
+    if minutes < 1:
+        return "done" if left_s == 0 else f"{left_s:.0f} s left"
+    return f"{minutes} min left" if minutes < 120 else f"{minutes / 60:.1f} h left"

@@ -1,0 +1,60 @@
+"""The network of a training as a detector: what AP it has, and what it detects."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from edgedet.artifact import ArtifactMeta
+from edgedet.detector import Detector
+from edgedet.engines.base import Engine
+from edgedet.errors import InputError
+from edgedet.export.network.efficientdet import EfficientDet
+from edgedet.export.verify import network_input
+from edgedet.judge.average_precision import SCORE_FLOOR, Accuracy, average_precision, detect_images
+from edgedet.judge.labels import LabelledImage
+from edgedet.progress import with_progress
+from edgedet.types import Detections, RawOutputs
+
+
+class NetworkEngine(Engine):
+    """A network in PyTorch behind the interface of an engine, so that it is judged as model files are."""
+
+    def __init__(self, network: EfficientDet) -> None:
+        """The network is put into eval mode while it infers, and back."""
+        self._network = network
+
+    @torch.inference_mode()
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        """Run (1, H, W, 3) uint8 BGR pixels."""
+        device = next(self._network.parameters()).device
+        was_training = self._network.training
+        self._network.eval()
+        logits, codes = self._network(network_input(pixels, self._network.spec).to(device))
+        self._network.train(was_training)
+        return RawOutputs(logits[0].float().cpu().numpy(), codes[0].float().cpu().numpy())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def validate(
+    engine: Engine, meta: ArtifactMeta, images: Sequence[LabelledImage], class_map: Sequence[int]
+) -> tuple[Accuracy, list[tuple[LabelledImage, Detections]]]:
+    """Return the accuracy on labelled images, and each image with its detections.
+
+    Raises InputError where an image cannot be read.
+    """
+    detector = Detector((meta, engine), score=SCORE_FLOOR)
+    found, failures = detect_images(detector, with_progress(images, "validating", "image"))
+    if failures:
+        raise InputError(f"{len(failures)} validation images cannot be used: {failures[0]}; mend or remove them.")
+    return average_precision(found, class_map, meta.class_names), found
+
+
+def unshared(network: EfficientDet) -> EfficientDet:
+    """Return a copy that nothing else changes."""
+    return copy.deepcopy(network)
