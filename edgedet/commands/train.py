@@ -124,6 +124,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     import torch
 
     torch.set_num_threads(args.threads)
+    require("cv2", "edgedet train").setNumThreads(args.threads)
     from ..export.checkpoints.checkpoint import parse_size
     from ..training.augment import Augmentation
     from ..training.fit import FROZEN, FitOptions

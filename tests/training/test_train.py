@@ -1,0 +1,245 @@
+"""`edgedet train` with a tiny detector: what it writes, that it learns, that a killed training goes on."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from training_sets import CLASSES, TINY, tiny_checkpoint, write_coco
+
+from edgedet import cli
+from edgedet.export.checkpoints.checkpoint import load_checkpoint
+from edgedet.judge.labels import read_dataset
+from edgedet.training import fit as fitting
+from edgedet.training.augment import NONE, Augmentation
+from edgedet.training.fit import FitOptions, FromPixels, fit
+from edgedet.training.processes import Processes
+from edgedet.training.samples import Order, Pictures, labelled_pictures
+from edgedet.training.start import fresh_network, starting_network
+
+torch.set_num_threads(1)  # several spin while they wait for each other
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return (
+        folder,
+        write_coco(folder, "train", 8, 0),
+        write_coco(folder, "val", 3, 1),
+        tiny_checkpoint(folder / "t.safetensors"),
+    )
+
+
+def trained(tmp_path, sets, epochs=2, resume=False, judge=lambda model, epoch: {"AP": None}, how=None):
+    """Train the tiny detector by the library's loop; return its averaged weights and the rows."""
+    data = read_dataset(sets[1])
+    torch.manual_seed(0)
+    pictures = Pictures(labelled_pictures(data.images, (0, 1)), TINY, how or Augmentation(), seed=0)
+    rows = []
+    model = fit(
+        FromPixels(fresh_network(TINY)), TINY, pictures, FitOptions(epochs, batch=4, rate=2e-3, resume=resume), ALONE,
+        tmp_path, judge, lambda history, left_s: rows.append(history[-1]),
+    )  # fmt: skip
+    return {key: value.clone() for key, value in model.state_dict().items()}, rows
+
+
+def test_a_training_writes_a_checkpoint_with_its_classes_and_its_records(tmp_path, sets, capsys):
+    folder, data, val, weights = sets
+    out = tmp_path / "out"
+    arguments = [
+        "train",
+        "--weights",
+        weights,
+        "--data",
+        data,
+        "--val",
+        val,
+        "--epochs",
+        "2",
+        "--batch",
+        "4",
+        "--threads",
+        "1",
+    ]
+    assert cli.main([*map(str, arguments), "--out", str(out), "--json", str(tmp_path / "r.json")]) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    checkpoint = load_checkpoint(out / "best.safetensors")
+    assert checkpoint.class_names == CLASSES
+    assert checkpoint.spec == TINY
+    with open(out / "results.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["loss"]) == pytest.approx(result["history"][1]["loss"], rel=1e-4)
+    assert max(float(row["AP"]) for row in rows) == pytest.approx(result["best_ap"], rel=1e-4)
+    assert sorted(path.name for path in (out / "validation").iterdir()) == ["epoch_001.jpg", "epoch_002.jpg"]
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "epoch 2: loss" in capsys.readouterr().err
+
+
+def test_the_loss_falls(tmp_path, sets):
+    _, rows = trained(tmp_path, sets, epochs=6, how=NONE)
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+
+
+@pytest.mark.parametrize("at", ["between epochs", "within an epoch"])
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, sets, monkeypatch, at):
+    whole, _ = trained(tmp_path / "whole", sets)
+
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    if at == "between epochs":
+        judge = lambda model, epoch: kill() if epoch == 2 else {"AP": None}  # noqa: E731
+        with pytest.raises(Killed):
+            trained(tmp_path / "cut", sets, judge=judge)
+    else:
+        monkeypatch.setattr(fitting, "SAVE_EVERY_S", 0.0)
+        original, steps = fitting._step, []
+
+        def step(*arguments):
+            steps.append(1)
+            return original(*arguments) if len(steps) < 4 else kill()
+
+        monkeypatch.setattr(fitting, "_step", step)
+        with pytest.raises(Killed):
+            trained(tmp_path / "cut", sets)
+        assert torch.load(tmp_path / "cut/state.pt", weights_only=True)["step"] == 1
+        monkeypatch.setattr(fitting, "_step", original)
+    resumed, _ = trained(tmp_path / "cut", sets, resume=True)
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_training_goes_on_with_the_same_options_only(tmp_path, sets, capsys):
+    folder, data, val, weights = sets
+    trained(tmp_path, sets, epochs=1)
+    common = [
+        "train",
+        "--weights",
+        str(weights),
+        "--data",
+        str(data),
+        "--val",
+        str(val),
+        "--out",
+        str(tmp_path),
+        "--threads",
+        "1",
+    ]
+    assert cli.main([*common, "--epochs", "3", "--resume"]) == 2
+    assert "epochs 1, now it is 3" in capsys.readouterr().err
+    (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 no state")
+    assert cli.main([*common, "--epochs", "1", "--resume"]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_each_epoch_takes_every_picture_and_processes_share_the_batches():
+    """Two processes with 3 pictures a step take together what one takes with 6; the last batch is filled up."""
+    one = [sorted(batch) for batch in Order(10, 6, seed=1)]
+    two = [list(Order(10, 3, seed=1, rank=rank, processes=2)) for rank in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*two, strict=True)] == one
+    assert {number for batch in one for _, number in batch} == set(range(10))
+    assert list(Order(10, 6, seed=1, epoch=1)) != list(Order(10, 6, seed=1))
+
+
+def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):
+    """Of disc and circle the tiny checkpoint knows the first, at slot 1; the other begins by saying nothing."""
+    from edgedet.training.start import Start
+
+    notes = []
+    network = starting_network(Start(str(sets[3])), ("circle", "disc"), 1, notes.append)
+    old = load_checkpoint(sets[3]).state["class_net.predict.conv_pw.weight"].reshape(9, 2, -1)
+    new = network.class_net.predict.conv_pw.weight.detach().reshape(9, 2, -1)
+    assert torch.equal(new[:, 1], old[:, 1])
+    assert not torch.equal(new[:, 0], old[:, 0])
+    np.testing.assert_allclose(network.class_net.predict.conv_pw.bias.detach().reshape(9, 2)[:, 0], -4.59512, atol=1e-4)
+    assert "knows 1 of the 2 classes" in notes[-1]
+
+
+def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
+    torch.manual_seed(0)
+    model = FromPixels(fresh_network(TINY))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    data = read_dataset(sets[1])
+    pictures = Pictures(labelled_pictures(data.images[:4], (0, 1)), TINY, NONE, seed=0)
+    options = FitOptions(1, batch=4, frozen=("backbone",))
+    fit(model, TINY, pictures, options, ALONE, tmp_path, lambda m, e: {}, lambda history, left_s: None)
+    after = model.state_dict()
+    moved = {key.split(".")[1] for key, value in before.items() if not torch.equal(value, after[key])}
+    assert moved == {"fpn", "class_net", "box_net"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "square,car"], "--classes wants different names of the data's classes (square, disc)"),
+        (["--freeze", "head"], "--freeze takes backbone and norms; got 'head'"),
+        (["--lr", "0"], "--lr wants a number above 0"),
+        (["--flip", "1.5"], "--flip wants a number from 0 to 1; got 1.5"),
+        (["--resume", "--out", "/nowhere"], "there is no /nowhere/state.pt to go on from"),
+        (["--device", "cuda:7"], "cannot train on --device cuda:7"),
+        (["--backbone", "scratch"], "--weights brings a backbone of its own"),
+    ],
+)
+def test_bad_options_are_one_line(sets, capsys, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    _, data, val, weights = sets
+    assert (
+        cli.main(
+            ["train", "--weights", str(weights), "--data", str(data), "--val", str(val), "--threads", "1", *options]
+        )
+        == 2
+    )
+    assert message in capsys.readouterr().err
+
+
+def test_a_subset_of_the_classes_is_learnt(sets):
+    """Boxes of a class that is left out are no labels; the rest are numbered as chosen."""
+    from edgedet.training.train import class_map_of, class_names_of
+
+    data = read_dataset(sets[1])
+    names = class_names_of(data, ("Disc",))
+    assert names == ("disc",)
+    pictures = labelled_pictures(data.images, class_map_of(data, names))
+    discs = sum(int((image.class_ids == 1).sum()) for image in data.images)
+    assert sum(len(picture.class_ids) for picture in pictures) == discs > 0
+    assert all((picture.class_ids == 0).all() for picture in pictures)
+
+
+def test_an_imagenet_classifier_is_read_in_both_spellings(tmp_path):
+    """timm's names and lukemelas' give the same backbone; another network's weights are refused."""
+    from edgedet.errors import CheckpointError
+    from edgedet.training.start import _IN_BLOCK, load_backbone
+
+    source, timm_like = fresh_network(TINY), {}
+    for key, value in source.backbone.state_dict().items():
+        timm_like[key] = value.clone() if "num_batches" in key else torch.rand_like(value)
+    flat, number = {}, 0
+    for stage, blocks in enumerate(source.backbone.stages):
+        for at, block in enumerate(blocks):
+            for theirs, ours in _IN_BLOCK.items():
+                name = ours[0 if block.expands else 1]
+                for key, value in timm_like.items():
+                    if name and key.startswith(f"blocks.{stage}.{at}.{name}."):
+                        flat[f"_blocks.{number}.{theirs}.{key.rsplit('.', 1)[1]}"] = value
+            number += 1
+    for key, value in timm_like.items():
+        if key.startswith(("conv_stem.", "bn1.")):
+            flat["_" + key.replace("bn1", "bn0")] = value
+    for name, state in (("timm", timm_like), ("lukemelas", flat)):
+        torch.save({**state, "_fc.bias": torch.zeros(3)}, tmp_path / f"{name}.pth")
+        network = fresh_network(TINY)
+        load_backbone(network, tmp_path / f"{name}.pth")
+        for key, value in network.backbone.state_dict().items():
+            if "num_batches" not in key:
+                assert torch.equal(value, timm_like[key]), (name, key)
+    with pytest.raises(CheckpointError, match="no classifier EfficientNet-B0"):
+        load_backbone(fresh_network(replace(TINY, backbone="b0")), tmp_path / "timm.pth")
