@@ -26,6 +26,7 @@ SCHEMAS = {
     "selftest": 1,
     "sensitivity": 1,
     "serve": 1,
+    "train": 1,
 }
 
 

@@ -1,7 +1,7 @@
-"""Pictures and boxes as the network shall see them in training: resized, mirrored, recoloured, four in one.
+"""Pictures and boxes as the network shall see them in training: resized, mirror, recolour, four in one.
 
-A fixed camera sees its scene from one side, at one distance and in changing light: so pictures are mirrored, scaled a
-little and recoloured, and neither turned nor sheared. All by OpenCV, whose resizing is the one that the device uses
+A fixed camera sees its scene from one side, at one distance and in changing light: so pictures are mirror, scaled a
+little and recolour, and neither turned nor sheared. All by OpenCV, whose resizing is the one that the device uses
 (docs/decisions/0023-training.md).
 """
 
@@ -57,20 +57,20 @@ class Sample:
     scores: np.ndarray
 
 
-def fitted(sample: Sample, spec: DetectorSpec) -> Sample:
+def fit_sample(sample: Sample, spec: DetectorSpec) -> Sample:
     """Return the sample as the device sees it: in the top-left corner of the input, the rest in the fill colour."""
-    return _placed(sample, spec, 1.0, None)
+    return _place(sample, spec, 1.0, None)
 
 
-def augmented(sample: Sample, spec: DetectorSpec, how: Augmentation, random: np.random.Generator) -> Sample:
-    """Return the sample at a random size and place in the input, perhaps mirrored, in other light."""
+def augment(sample: Sample, spec: DetectorSpec, how: Augmentation, random: np.random.Generator) -> Sample:
+    """Return the sample at a random size and place in the input, perhaps mirror, in other light."""
     if random.random() < how.flip:
-        sample = mirrored(sample)
-    sample = _placed(sample, spec, float(random.uniform(*how.scale)), random)
-    return replace(sample, pixels=recoloured(sample.pixels, how, random))
+        sample = mirror(sample)
+    sample = _place(sample, spec, float(random.uniform(*how.scale)), random)
+    return replace(sample, pixels=recolour(sample.pixels, how, random))
 
 
-def mirrored(sample: Sample) -> Sample:
+def mirror(sample: Sample) -> Sample:
     """Return the sample with left and right exchanged."""
     width = sample.pixels.shape[1]
     boxes = sample.boxes_xyxy.copy()
@@ -78,7 +78,7 @@ def mirrored(sample: Sample) -> Sample:
     return replace(sample, pixels=np.ascontiguousarray(sample.pixels[:, ::-1]), boxes_xyxy=boxes)
 
 
-def recoloured(pixels: np.ndarray, how: Augmentation, random: np.random.Generator) -> np.ndarray:
+def recolour(pixels: np.ndarray, how: Augmentation, random: np.random.Generator) -> np.ndarray:
     """Return pixels (H, W, 3) uint8 BGR in other light; all changes are one 3 x 4 matrix."""
     brightness, contrast, saturation = (
         float(random.uniform(-most, most)) for most in (how.brightness, how.contrast, how.saturation)
@@ -91,7 +91,7 @@ def recoloured(pixels: np.ndarray, how: Augmentation, random: np.random.Generato
     return np.asarray(cv2.transform(pixels, matrix))
 
 
-def mosaic(samples: list[Sample], spec: DetectorSpec, how: Augmentation, random: np.random.Generator) -> Sample:
+def make_mosaic(samples: list[Sample], spec: DetectorSpec, how: Augmentation, random: np.random.Generator) -> Sample:
     """Return four samples around a random point of one input (Bochkovskiy et al., arXiv 2004.10934, section 3.3)."""
     h, w = spec.input_hw
     middle_y, middle_x = (int(side * random.uniform(0.3, 0.7)) for side in (h, w))
@@ -109,7 +109,7 @@ def mosaic(samples: list[Sample], spec: DetectorSpec, how: Augmentation, random:
         strict=True,
     ):
         tile = replace(spec, input_hw=(bottom - top, right - left))
-        part = augmented(sample, tile, how, random)
+        part = augment(sample, tile, how, random)
         canvas[top:bottom, left:right] = part.pixels
         parts.append(replace(part, boxes_xyxy=part.boxes_xyxy + np.array([left, top, left, top], np.float32)))
     boxes, class_ids, scores = (
@@ -118,7 +118,7 @@ def mosaic(samples: list[Sample], spec: DetectorSpec, how: Augmentation, random:
     return Sample(canvas, boxes, class_ids, scores)
 
 
-def _placed(sample: Sample, spec: DetectorSpec, size: float, random: np.random.Generator | None) -> Sample:
+def _place(sample: Sample, spec: DetectorSpec, size: float, random: np.random.Generator | None) -> Sample:
     """Resize to ``size`` times what fits, and put it into the input: at the top-left, or anywhere by ``random``."""
     input_h, input_w = spec.input_hw
     source_hw = (sample.pixels.shape[0], sample.pixels.shape[1])
@@ -139,11 +139,11 @@ def _placed(sample: Sample, spec: DetectorSpec, size: float, random: np.random.G
     boxes = moved.copy()
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, input_w)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, input_h)
-    kept = area_of(boxes) >= np.maximum(LEAST_VISIBLE * area_of(moved), 1.0)
+    kept = compute_areas(boxes) >= np.maximum(LEAST_VISIBLE * compute_areas(moved), 1.0)
     return Sample(canvas, boxes[kept], sample.class_ids[kept], sample.scores[kept])
 
 
-def area_of(boxes_xyxy: np.ndarray) -> np.ndarray:
+def compute_areas(boxes_xyxy: np.ndarray) -> np.ndarray:
     """Return (n,) areas in square pixels."""
     sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0.0)
     return np.asarray(sides[:, 0] * sides[:, 1])

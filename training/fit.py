@@ -18,12 +18,12 @@ from edgedet.errors import InputError
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.progress import with_progress
 from edgedet.specs import DetectorSpec
-from edgedet.training.loss import BOX_WEIGHT, detection_loss
-from edgedet.training.optimise import BATCH, RATES, averaged, optimiser_for, schedule_for
-from edgedet.training.processes import Processes, total, wait
-from edgedet.training.samples import Batch, Order, Pictures, loader_for
+from edgedet.training.loss import BOX_WEIGHT, compute_loss
+from edgedet.training.optimise import BATCH, RATES, average_weights, make_optimiser, make_schedule
+from edgedet.training.processes import Processes, sum_over, wait
+from edgedet.training.samples import Batch, Order, Pictures, make_loader
 from edgedet.training.state import Saved, load_state, save_state
-from edgedet.training.targets import targets_for
+from edgedet.training.targets import make_targets
 
 STATE = "state.pt"
 SAVE_EVERY_S = 300.0  # within long epochs, so that little is lost
@@ -64,6 +64,8 @@ class FromPixels(nn.Module):
         """Mean and deviation are those of the network's spec."""
         super().__init__()
         self.network = network
+        self.mean: Tensor
+        self.std: Tensor
         for name, values in (("mean", network.spec.mean_rgb), ("std", network.spec.std_rgb)):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
 
@@ -100,13 +102,17 @@ def fit(
     freeze(model, options.frozen)
     order = Order(len(pictures), options.batch, options.seed, group.rank, group.count)
     rate = options.rate or RATES[options.optimiser] * options.batch * group.count / BATCH
-    optimiser = optimiser_for(model, options.optimiser, rate)
-    schedule = schedule_for(optimiser, options.epochs * len(order))
-    mean = averaged(model)
+    optimiser = make_optimiser(model, options.optimiser, rate)
+    schedule = make_schedule(optimiser, options.epochs * len(order))
+    mean = average_weights(model)
     scaler = torch.amp.GradScaler(enabled=options.amp and group.device.type == "cuda")
     parts: dict[str, Any] = {
-        "model": model, "averaged": mean, "optimiser": optimiser, "schedule": schedule, "scaler": scaler,
-    }  # fmt: skip
+        "model": model,
+        "averaged": mean,
+        "optimiser": optimiser,
+        "schedule": schedule,
+        "scaler": scaler,
+    }
     settings = {"epochs": options.epochs, "batch": options.batch * group.count, "seed": options.seed} | options.settings
     history: list[Row] = []
     first_epoch, first_step, sums = 0, 0, dict.fromkeys(("class_loss", "box_loss", "seconds"), 0.0)
@@ -119,7 +125,7 @@ def fit(
     trained: nn.Module = model
     if group.count > 1:
         trained = DistributedDataParallel(model)
-    loader = loader_for(pictures, order, options.workers)
+    loader = make_loader(pictures, order, options.workers)
 
     def save(epoch: int, step: int) -> None:
         if group.is_first:
@@ -147,9 +153,13 @@ def fit(
             steps = len(order)
             losses = sums["class_loss"] / steps, sums["box_loss"] / steps
             row: Row = {
-                "epoch": epoch + 1, "rate": schedule.get_last_lr()[0], "loss": losses[0] + BOX_WEIGHT * losses[1],
-                "class_loss": losses[0], "box_loss": losses[1], "seconds": sums["seconds"],
-            }  # fmt: skip
+                "epoch": epoch + 1,
+                "rate": float(schedule.get_last_lr()[0]),
+                "loss": losses[0] + BOX_WEIGHT * losses[1],
+                "class_loss": losses[0],
+                "box_loss": losses[1],
+                "seconds": sums["seconds"],
+            }
             started = time.monotonic()
             row |= judge(mean.module, epoch + 1)
             row["judged_seconds"] = time.monotonic() - started
@@ -175,12 +185,12 @@ def _step(
 ) -> tuple[float, float]:
     """Take one step; return the class loss and the box loss of all processes' pictures."""
     device = group.device
-    targets = targets_for(anchors, [tuple(part.to(device) for part in label) for label in batch.labels])  # type: ignore[misc]
+    targets = make_targets(anchors, [tuple(part.to(device) for part in label) for label in batch.labels])  # type: ignore[misc]
     pixels = batch.pixels.to(device)
-    with _precision(options.amp, device):
+    with _choose_precision(options.amp, device):
         logits, codes = model(pixels)
-    positives = total(targets.positives, group)
-    class_loss, box_loss = detection_loss(logits, codes, targets, positives)
+    positives = sum_over(targets.positives, group)
+    class_loss, box_loss = compute_loss(logits, codes, targets, positives)
     loss = class_loss + BOX_WEIGHT * box_loss
     if more_loss is not None:
         loss = loss + more_loss(Batch(pixels, batch.labels), logits.float(), codes.float()) / group.count
@@ -191,13 +201,13 @@ def _step(
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], options.clip)
     scaler.step(optimiser)
     scaler.update()
-    summed = total(torch.stack([class_loss.detach(), box_loss.detach()]), group)
+    summed = sum_over(torch.stack([class_loss.detach(), box_loss.detach()]), group)
     if not bool(torch.isfinite(summed).all()):
         raise InputError("the loss is no number any more: train with a lower --lr, or without --amp.")
     return float(summed[0]), float(summed[1])
 
 
-def _precision(amp: bool, device: torch.device) -> AbstractContextManager[Any]:
+def _choose_precision(amp: bool, device: torch.device) -> AbstractContextManager[Any]:
     if not amp:
         return nullcontext()
     return torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16)

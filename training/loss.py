@@ -16,7 +16,7 @@ HUBER_DELTA = 0.1
 BOX_WEIGHT = 50.0
 
 
-def detection_loss(
+def compute_loss(
     class_logits: Tensor, box_codes: Tensor, targets: Targets, positives: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return (class loss, box loss) of a batch; the loss of a training is the first plus BOX_WEIGHT times the second.
@@ -28,13 +28,13 @@ def detection_loss(
     wanted = torch.zeros_like(class_logits, dtype=torch.float32)
     wanted.scatter_(2, targets.class_ids.clamp_min(0)[..., None], targets.scores[..., None])
     counted = (targets.class_ids != IGNORED)[..., None]
-    class_loss = (focal_loss(class_logits.float(), wanted) * counted).sum() / normaliser
+    class_loss = (compute_focal_loss(class_logits.float(), wanted) * counted).sum() / normaliser
     errors = F.huber_loss(box_codes.float(), targets.box_codes, reduction="none", delta=HUBER_DELTA)
     box_loss = (errors * (targets.box_codes != 0)).sum() / (4.0 * normaliser)
     return class_loss, box_loss
 
 
-def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+def compute_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     """Return the focal loss of each logit; ``wanted`` probabilities in [0, 1].
 
     For 0 and 1 it is effdet's ``new_focal_loss``. Between them it is least where the score is the wanted one, which

@@ -20,7 +20,7 @@ LAST_SHARE = 0.01  # of the rate, at the end
 EMA_DECAY = 0.9998  # google/automl's moving_average_decay
 
 
-def optimiser_for(network: nn.Module, name: str, rate: float) -> torch.optim.Optimizer:
+def make_optimiser(network: nn.Module, name: str, rate: float) -> torch.optim.Optimizer:
     """Return AdamW or SGD over the parameters that are trained; norms, biases and fusion weights do not decay."""
     kernels = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
@@ -30,12 +30,12 @@ def optimiser_for(network: nn.Module, name: str, rate: float) -> torch.optim.Opt
     return torch.optim.AdamW(groups, rate)
 
 
-def schedule_for(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+def make_schedule(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     """Return a rise from 0 and then a cosine down to LAST_SHARE of the rate over ``steps`` steps."""
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, rate_at(steps))
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, make_rate_schedule(steps))
 
 
-def rate_at(steps: int) -> Callable[[int], float]:
+def make_rate_schedule(steps: int) -> Callable[[int], float]:
     """Return the share of the full rate by step."""
     warmup = max(1, min(WARMUP_MOST, round(WARMUP_SHARE * steps)))
 
@@ -48,7 +48,7 @@ def rate_at(steps: int) -> Callable[[int], float]:
     return share
 
 
-def averaged(network: nn.Module) -> AveragedModel:
+def average_weights(network: nn.Module) -> AveragedModel:
     """Return the moving average of a network's weights and of its BatchNorm statistics.
 
     It begins with a short memory, as TensorFlow's ``num_updates``: few steps would else keep the first weights.

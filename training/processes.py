@@ -30,7 +30,7 @@ class Processes:
 
 
 @contextmanager
-def processes(device: str | None) -> Iterator[Processes]:
+def join_processes(device: str | None) -> Iterator[Processes]:
     """Join the processes that torchrun started, or be the only one; leave them at the end.
 
     device: "cpu", "cuda" or "cuda:1"; None: a GPU where there is one.
@@ -64,7 +64,7 @@ def processes(device: str | None) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def total(value: Tensor, group: Processes) -> Tensor:
+def sum_over(value: Tensor, group: Processes) -> Tensor:
     """Return the sum of a tensor over all processes; no gradient passes."""
     if group.count == 1:
         return value

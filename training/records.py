@@ -44,9 +44,11 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     FigureCanvasAgg(figure)
     epochs = [row["epoch"] for row in rows]
     for axes, title, names in zip(
-        figure.subplots(1, 3), ("loss", "AP of the averaged weights", "learning rate"),
-        (("loss", "class_loss"), ("AP", "AP50"), ("rate",)), strict=True,
-    ):  # fmt: skip
+        figure.subplots(1, 3),
+        ("loss", "AP of the averaged weights", "learning rate"),
+        (("loss", "class_loss"), ("AP", "AP50"), ("rate",)),
+        strict=True,
+    ):
         for name in names:
             axes.plot(epochs, [np.nan if row[name] is None else row[name] for row in rows], marker=".", label=name)
         axes.set_title(title)
@@ -84,13 +86,13 @@ def draw_validation(
     step = max(1, len(found) // SHOWN)
     tiles = []
     for image, detections in found[::step][:SHOWN]:
-        bgr = with_labels(read_image(image.path), image.boxes_xyxy)
+        bgr = draw_labels(read_image(image.path), image.boxes_xyxy)
         kept = detections[detections.scores >= SHOWN_SCORE]
         tiles.append(draw(bgr, kept, tuple(class_names)))
     write_sheet(tiles, path)
 
 
-def with_labels(bgr: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+def draw_labels(bgr: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
     """Return the picture with labelled boxes in white."""
     cv2 = require("cv2", "edgedet train")
     thickness = max(1, round(max(bgr.shape[:2]) / 250))
@@ -101,7 +103,7 @@ def with_labels(bgr: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def write_sheet(tiles: Sequence[np.ndarray], path: Path, columns: int = 5) -> None:
-    """Write pictures (h, w, 3) uint8 BGR side by side as one JPEG, each fitted into a tile."""
+    """Write pictures (h, w, 3) uint8 BGR side by side as one JPEG, each fit_sample into a tile."""
     cv2 = require("cv2", "edgedet train")
     w, h = TILE_WH
     rows = -(-len(tiles) // columns)

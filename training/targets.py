@@ -32,19 +32,19 @@ class Targets:
     positives: Tensor
 
 
-def targets_for(anchors_yxyx: Tensor, labels: list[tuple[Tensor, Tensor, Tensor]]) -> Targets:
+def make_targets(anchors_yxyx: Tensor, labels: list[tuple[Tensor, Tensor, Tensor]]) -> Targets:
     """Return the targets of a batch.
 
     anchors_yxyx: (A, 4) pixels of the input.
     labels:       for each picture boxes_xyxy (n, 4) in pixels of the input, class ids (n,), -1 for boxes to ignore, and
                   scores (n,).
     """
-    rows = [_targets_of(anchors_yxyx, *label) for label in labels]
+    rows = [_make_targets_of_picture(anchors_yxyx, *label) for label in labels]
     class_ids, scores, codes = (torch.stack(part) for part in zip(*rows, strict=True))
     return Targets(class_ids, scores, codes, (class_ids >= 0).sum())
 
 
-def _targets_of(
+def _make_targets_of_picture(
     anchors_yxyx: Tensor, boxes_xyxy: Tensor, class_ids: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     of_anchor = torch.full((len(anchors_yxyx),), BACKGROUND, dtype=torch.int64, device=anchors_yxyx.device)
@@ -64,7 +64,7 @@ def _targets_of(
         box_of[forced], matched[forced] = first, True
         of_anchor[matched] = class_ids[box_of[matched]]
         sure[matched] = scores[box_of[matched]]
-        codes[matched] = encoded(boxes_yxyx[box_of[matched]], anchors_yxyx[matched])
+        codes[matched] = encode_boxes(boxes_yxyx[box_of[matched]], anchors_yxyx[matched])
     return of_anchor, sure, codes
 
 
@@ -78,7 +78,7 @@ def iou_of(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
     return torch.where(shared > 0, shared / union, torch.zeros_like(shared))
 
 
-def encoded(boxes_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:
+def encode_boxes(boxes_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:
     """Return (n, 4) codes ty tx th tw of boxes relative to their anchors; ``edgedet.postprocess.decode`` undoes it."""
     sides, anchor_sides = (yxyx[:, 2:] - yxyx[:, :2] + SMALLEST for yxyx in (boxes_yxyx, anchors_yxyx))
     centres, anchor_centres = ((yxyx[:, :2] + yxyx[:, 2:]) / 2 for yxyx in (boxes_yxyx, anchors_yxyx))

@@ -13,13 +13,13 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from edgedet.files import make_folder, sha256_of
-from edgedet.judge.labels import Dataset, LabelledImage, listed
+from edgedet.judge.labels import Dataset, LabelledImage, join_names
 from edgedet.training.augment import Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, Row, fit
-from edgedet.training.processes import Processes, processes, share_norms
+from edgedet.training.processes import Processes, join_processes, share_norms
 from edgedet.training.records import TensorBoard, draw_curves, draw_validation, write_table
-from edgedet.training.samples import Pictures, labelled_pictures
-from edgedet.training.start import Start, digest_of, starting_network
+from edgedet.training.samples import Pictures, select_labels
+from edgedet.training.start import Start, compute_digest, make_starting_network
 from edgedet.training.validate import NetworkEngine, validate
 
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -74,41 +74,43 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult:
     say: takes a line for each choice and each epoch.
     Raises InputError or CheckpointError for what cannot be used.
     """
-    with processes(request.device) as group:
-        say = say if group.is_first else _quiet
+    with join_processes(request.device) as group:
+        say = say if group.is_first else _say_nothing
         torch.manual_seed(request.fit.seed)
-        names = class_names_of(request.data, request.classes)
-        network = starting_network(request.start, names, request.fit.seed, say)
+        names = select_classes(request.data, request.classes)
+        network = make_starting_network(request.start, names, request.fit.seed, say)
         if request.sync_bn and group.count > 1:
             share_norms(network)
         spec = network.spec
         pictures = Pictures(
-            labelled_pictures(request.data.images, class_map_of(request.data, names)),
-            spec, request.how, request.fit.seed,
-        )  # fmt: skip
+            select_labels(request.data.images, map_classes(request.data, names)),
+            spec,
+            request.how,
+            request.fit.seed,
+        )
         make_folder(request.out)
         keeper = Keeper(request, names, say)
         settings = {"model": spec.name, "size": list(spec.input_hw), "classes": list(names), "images": len(pictures)}
         say(
-            f"{spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {len(names)} classes ({listed(names)}); "
+            f"{spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {len(names)} classes ({join_names(names)}); "
             f"{len(pictures)} images to learn from, {len(request.val.images)} to judge on, "
-            f"{_device_line(group)}"
+            f"{_describe_device(group)}"
         )
         options = replace(request.fit, settings={**settings, **asdict(request.how)} | request.fit.settings)
         fit(FromPixels(network), spec, pictures, options, group, request.out, keeper.judge, keeper.report)
         return keeper.result(len(pictures))
 
 
-def _quiet(line: str) -> None:
+def _say_nothing(line: str) -> None:
     """Print nothing: another process does."""
 
 
-def _device_line(group: Processes) -> str:
+def _describe_device(group: Processes) -> str:
     threads = f"{torch.get_num_threads()} threads" if group.device.type == "cpu" else str(group.device)
     return f"{group.count} process{'es' if group.count > 1 else ''}, {threads}"
 
 
-def class_names_of(dataset: Dataset, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
+def select_classes(dataset: Dataset, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return the classes to learn, in the data's order or in that of ``chosen``; raises InputError for unknown ones."""
     if chosen is None:
         return dataset.class_names
@@ -116,13 +118,13 @@ def class_names_of(dataset: Dataset, chosen: tuple[str, ...] | None) -> tuple[st
     unknown = [name for name in chosen if name.strip().lower() not in known]
     if unknown or not chosen or len({name.strip().lower() for name in chosen}) < len(chosen):
         raise InputError(
-            f"--classes wants different names of the data's classes ({listed(dataset.class_names, 20)}); got "
+            f"--classes wants different names of the data's classes ({join_names(dataset.class_names, 20)}); got "
             f"{', '.join(chosen)}."
         )
     return tuple(known[name.strip().lower()] for name in chosen)
 
 
-def class_map_of(dataset: Dataset, names: tuple[str, ...]) -> list[int]:
+def map_classes(dataset: Dataset, names: tuple[str, ...]) -> list[int]:
     """Return the model's class id of each class of the data, -1 for those that are not learnt."""
     slots = {name.strip().lower(): slot for slot, name in enumerate(names)}
     return [slots.get(name.strip().lower(), -1) for name in dataset.class_names]
@@ -135,7 +137,7 @@ class Keeper:
         """``say`` takes a line for each epoch."""
         self._out, self._names, self._say = request.out, names, say
         self._images: tuple[LabelledImage, ...] = request.val.images
-        self._class_map = class_map_of(request.val, names)
+        self._class_map = map_classes(request.val, names)
         self._board = TensorBoard(request.out / "tensorboard") if request.tensorboard else None
         self._history: list[Row] = []
 
@@ -144,7 +146,7 @@ class Keeper:
         assert isinstance(model, FromPixels)
         network = model.network
         state = {key: value.detach().cpu() for key, value in network.state_dict().items() if "num_batches" not in key}
-        checkpoint = Checkpoint(state, network.spec, self._names, digest_of(state))
+        checkpoint = Checkpoint(state, network.spec, self._names, compute_digest(state))
         save_checkpoint(checkpoint, self._out / LAST)
         meta = ArtifactMeta(network.spec, self._names, "fp32", checkpoint.sha256)
         accuracy, found = validate(NetworkEngine(network), meta, self._images, self._class_map)
@@ -162,32 +164,38 @@ class Keeper:
         draw_curves(history, self._out / CURVES)
         if self._board is not None:
             self._board.add(row)
-        best = best_row(history)
+        best = find_best_row(history)
         self._say(
-            f"epoch {row['epoch']}: loss {row['loss']:.4f}, AP {_shown(row['AP'])}, AP50 {_shown(row['AP50'])}; best "
-            f"{_shown(best['AP'])} (epoch {best['epoch']}); {left_line(left_s)}"
+            f"epoch {row['epoch']}: loss {row['loss']:.4f}, AP {_show(row['AP'])}, AP50 {_show(row['AP50'])}; best "
+            f"{_show(best['AP'])} (epoch {best['epoch']}); {format_time_left(left_s)}"
         )
 
     def result(self, images: int) -> TrainResult:
         """Return what the training gave."""
-        best = best_row(self._history)
+        best = find_best_row(self._history)
         path = self._out / BEST
         return TrainResult(
-            str(path), str(self._out / LAST), int(best["epoch"] or 0), best["AP"], sha256_of(path),
-            list(self._names), images, [dict(row) for row in self._history],
-        )  # fmt: skip
+            str(path),
+            str(self._out / LAST),
+            int(best["epoch"] or 0),
+            best["AP"],
+            sha256_of(path),
+            list(self._names),
+            images,
+            [dict(row) for row in self._history],
+        )
 
 
-def best_row(history: list[Row]) -> Row:
+def find_best_row(history: list[Row]) -> Row:
     """Return the row with the highest AP, the later one of equal ones."""
     return max(reversed(history), key=lambda row: float(row["AP"] or 0))
 
 
-def _shown(value: float | None) -> str:
+def _show(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def left_line(left_s: float) -> str:
+def format_time_left(left_s: float) -> str:
     """Return the time left, for people."""
     minutes = round(left_s / 60)
     if minutes < 1:

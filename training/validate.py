@@ -14,7 +14,7 @@ from edgedet.engines.base import Engine
 from edgedet.errors import InputError
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.export.verify import network_input
-from edgedet.judge.average_precision import SCORE_FLOOR, Accuracy, average_precision, detect_images
+from edgedet.judge.average_precision import SCORE_FLOOR, Accuracy, compute_accuracy, detect_images
 from edgedet.judge.labels import LabelledImage
 from edgedet.progress import with_progress
 from edgedet.types import Detections, RawOutputs
@@ -52,7 +52,7 @@ def validate(
     found, failures = detect_images(detector, with_progress(images, "validating", "image"))
     if failures:
         raise InputError(f"{len(failures)} validation images cannot be used: {failures[0]}; mend or remove them.")
-    return average_precision(found, class_map, meta.class_names), found
+    return compute_accuracy(found, class_map, meta.class_names), found
 
 
 def unshared(network: EfficientDet) -> EfficientDet:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Optional
 
 from ..engines.base import check_threads
 from ..errors import InputError, require
-from ..files import write_json
 from ..judge.labels import read_dataset
+from ..schemas import write_figures
 from .options import add_json, add_threads, check_at_least, text_stream
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         f"{len(result.history)})\nnext: edgedet export --weights {result.best} --int8 --calib YOUR_SCENE",
         file=text,
     )
-    write_json(args.json, asdict(result))
+    write_figures("train", args.json, asdict(result))
     return 0
 
 
@@ -148,18 +148,31 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         val,
         args.out,
         FitOptions(
-            args.epochs, args.batch, args.optimizer, args.lr, args.clip, args.amp, frozen, args.seed, args.workers,
+            args.epochs,
+            args.batch,
+            args.optimizer,
+            args.lr,
+            args.clip,
+            args.amp,
+            frozen,
+            args.seed,
+            args.workers,
             args.resume,
         ),
         Augmentation(
-            args.flip, (1 - args.scale, 1 + args.scale), args.colour * plain.brightness, args.colour * plain.contrast,
-            args.colour * plain.saturation, args.colour * plain.balance, args.mosaic,
+            args.flip,
+            (1 - args.scale, 1 + args.scale),
+            args.colour * plain.brightness,
+            args.colour * plain.contrast,
+            args.colour * plain.saturation,
+            args.colour * plain.balance,
+            args.mosaic,
         ),
         _names(args.classes) or None,
         args.device,
         args.sync_bn,
         args.tensorboard,
-    )  # fmt: skip
+    )
 
 
 def _names(text: Optional[str]) -> tuple[str, ...]:

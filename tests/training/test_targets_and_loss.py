@@ -11,8 +11,8 @@ from effdet_oracle import import_effdet
 from edgedet.anchors import anchors_for
 from edgedet.postprocess import decode
 from edgedet.specs import spec_for
-from edgedet.training.loss import BOX_WEIGHT, detection_loss
-from edgedet.training.targets import BACKGROUND, IGNORED, encoded, targets_for
+from edgedet.training.loss import BOX_WEIGHT, compute_loss
+from edgedet.training.targets import BACKGROUND, IGNORED, encode_boxes, make_targets
 
 SPEC = replace(spec_for("tf_efficientdet_d0"), input_hw=(128, 192), num_classes=3)
 ANCHORS = torch.from_numpy(anchors_for(SPEC))
@@ -46,7 +46,7 @@ def test_targets_are_effdets():
     labeler, _, _ = effdet_parts()
     labels = [random_labels(0, 6), random_labels(1, 1, smallest=1.0), random_labels(2, 9)]
     labels[0][0][1] = labels[0][0][0] + 1.0
-    mine = targets_for(ANCHORS, labels)
+    mine = make_targets(ANCHORS, labels)
     classes, boxes, positives = labeler.batch_label_anchors(
         [xyxy[:, [1, 0, 3, 2]] for xyxy, _, _ in labels], [ids + 1 for _, ids, _ in labels]
     )
@@ -61,7 +61,7 @@ def test_losses_are_effdets():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, len(ANCHORS), 3, generator=generator) - 3
     codes = torch.randn(2, len(ANCHORS), 4, generator=generator) / 5
-    targets, at, levels = targets_for(ANCHORS, labels), 0, []
+    targets, at, levels = make_targets(ANCHORS, labels), 0, []
     for h, w in SPEC.level_sizes():
         part = slice(at, at + h * w * 9)
         levels.append([t[:, part].reshape(2, h, w, -1).permute(0, 3, 1, 2) for t in (logits, codes)])
@@ -70,10 +70,18 @@ def test_losses_are_effdets():
         [xyxy[:, [1, 0, 3, 2]] for xyxy, _, _ in labels], [ids + 1 for _, ids, _ in labels]
     )
     total, class_loss, box_loss = loss_fn(
-        [level[0] for level in levels], [level[1] for level in levels], classes, boxes, positives, 3,
-        config.alpha, config.gamma, config.delta, config.box_loss_weight,
-    )  # fmt: skip
-    mine = detection_loss(logits, codes, targets)
+        [level[0] for level in levels],
+        [level[1] for level in levels],
+        classes,
+        boxes,
+        positives,
+        3,
+        config.alpha,
+        config.gamma,
+        config.delta,
+        config.box_loss_weight,
+    )
+    mine = compute_loss(logits, codes, targets)
     torch.testing.assert_close(mine[0], class_loss, rtol=1e-5, atol=0)
     torch.testing.assert_close(mine[1], box_loss, rtol=1e-5, atol=0)
     torch.testing.assert_close(mine[0] + BOX_WEIGHT * mine[1], total, rtol=1e-5, atol=0)
@@ -82,7 +90,7 @@ def test_losses_are_effdets():
 def test_the_device_decodes_what_is_encoded():
     boxes, _, _ = random_labels(5, 40)
     anchors = ANCHORS[1000:1040]
-    back = decode(encoded(boxes[:, [1, 0, 3, 2]], anchors).numpy(), anchors.numpy())
+    back = decode(encode_boxes(boxes[:, [1, 0, 3, 2]], anchors).numpy(), anchors.numpy())
     np.testing.assert_allclose(back, boxes.numpy(), atol=1e-3)
 
 
@@ -91,24 +99,24 @@ def test_anchors_on_a_crowd_are_neither_objects_nor_background():
     anchor = 2000
     box = ANCHORS[anchor : anchor + 1][:, [1, 0, 3, 2]]
     crowd, empty = (box, torch.tensor([-1]), torch.ones(1)), (torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0))
-    targets = targets_for(ANCHORS, [crowd, empty])
+    targets = make_targets(ANCHORS, [crowd, empty])
     assert targets.class_ids[0, anchor] == IGNORED
     assert (targets.class_ids[1] == BACKGROUND).all()
     assert int(targets.positives) == 0
     logits = torch.zeros(2, len(ANCHORS), 3)
-    right = detection_loss(logits, torch.zeros(2, len(ANCHORS), 4), targets)[0]
+    right = compute_loss(logits, torch.zeros(2, len(ANCHORS), 4), targets)[0]
     logits[0, anchor] = 9.0
-    assert detection_loss(logits, torch.zeros(2, len(ANCHORS), 4), targets)[0] == right
+    assert compute_loss(logits, torch.zeros(2, len(ANCHORS), 4), targets)[0] == right
 
 
 def test_an_unsure_label_asks_for_its_score():
     """Of a pseudo-label with score 0.7 the loss is least where the network says 0.7."""
     box = ANCHORS[2000:2001][:, [1, 0, 3, 2]]
-    targets = targets_for(ANCHORS, [(box, torch.tensor([1]), torch.tensor([0.7]))])
+    targets = make_targets(ANCHORS, [(box, torch.tensor([1]), torch.tensor([0.7]))])
     scores = torch.linspace(0.05, 0.95, 19)
     losses = []
     for score in scores:
         logits = torch.full((1, len(ANCHORS), 3), -12.0)
         logits[targets.class_ids == 1, 1] = torch.logit(score)
-        losses.append(float(detection_loss(logits, torch.zeros(1, len(ANCHORS), 4), targets)[0]))
+        losses.append(float(compute_loss(logits, torch.zeros(1, len(ANCHORS), 4), targets)[0]))
     assert abs(float(scores[int(np.argmin(losses))]) - 0.7) < 1e-3

@@ -17,8 +17,8 @@ from edgedet.training import fit as fitting
 from edgedet.training.augment import NONE, Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, fit
 from edgedet.training.processes import Processes
-from edgedet.training.samples import Order, Pictures, labelled_pictures
-from edgedet.training.start import fresh_network, starting_network
+from edgedet.training.samples import Order, Pictures, select_labels
+from edgedet.training.start import make_fresh_network, make_starting_network
 
 torch.set_num_threads(1)  # several spin while they wait for each other
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -39,12 +39,18 @@ def trained(tmp_path, sets, epochs=2, resume=False, judge=lambda model, epoch: {
     """Train the tiny detector by the library's loop; return its averaged weights and the rows."""
     data = read_dataset(sets[1])
     torch.manual_seed(0)
-    pictures = Pictures(labelled_pictures(data.images, (0, 1)), TINY, how or Augmentation(), seed=0)
+    pictures = Pictures(select_labels(data.images, (0, 1)), TINY, how or Augmentation(), seed=0)
     rows = []
     model = fit(
-        FromPixels(fresh_network(TINY)), TINY, pictures, FitOptions(epochs, batch=4, rate=2e-3, resume=resume), ALONE,
-        tmp_path, judge, lambda history, left_s: rows.append(history[-1]),
-    )  # fmt: skip
+        FromPixels(make_fresh_network(TINY)),
+        TINY,
+        pictures,
+        FitOptions(epochs, batch=4, rate=2e-3, resume=resume),
+        ALONE,
+        tmp_path,
+        judge,
+        lambda history, left_s: rows.append(history[-1]),
+    )
     return {key: value.clone() for key, value in model.state_dict().items()}, rows
 
 
@@ -155,7 +161,7 @@ def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):
     from edgedet.training.start import Start
 
     notes = []
-    network = starting_network(Start(str(sets[3])), ("circle", "disc"), 1, notes.append)
+    network = make_starting_network(Start(str(sets[3])), ("circle", "disc"), 1, notes.append)
     old = load_checkpoint(sets[3]).state["class_net.predict.conv_pw.weight"].reshape(9, 2, -1)
     new = network.class_net.predict.conv_pw.weight.detach().reshape(9, 2, -1)
     assert torch.equal(new[:, 1], old[:, 1])
@@ -166,10 +172,10 @@ def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):
 
 def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
     torch.manual_seed(0)
-    model = FromPixels(fresh_network(TINY))
+    model = FromPixels(make_fresh_network(TINY))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     data = read_dataset(sets[1])
-    pictures = Pictures(labelled_pictures(data.images[:4], (0, 1)), TINY, NONE, seed=0)
+    pictures = Pictures(select_labels(data.images[:4], (0, 1)), TINY, NONE, seed=0)
     options = FitOptions(1, batch=4, frozen=("backbone",))
     fit(model, TINY, pictures, options, ALONE, tmp_path, lambda m, e: {}, lambda history, left_s: None)
     after = model.state_dict()
@@ -203,12 +209,12 @@ def test_bad_options_are_one_line(sets, capsys, tmp_path, monkeypatch, options, 
 
 def test_a_subset_of_the_classes_is_learnt(sets):
     """Boxes of a class that is left out are no labels; the rest are numbered as chosen."""
-    from edgedet.training.train import class_map_of, class_names_of
+    from edgedet.training.train import map_classes, select_classes
 
     data = read_dataset(sets[1])
-    names = class_names_of(data, ("Disc",))
+    names = select_classes(data, ("Disc",))
     assert names == ("disc",)
-    pictures = labelled_pictures(data.images, class_map_of(data, names))
+    pictures = select_labels(data.images, map_classes(data, names))
     discs = sum(int((image.class_ids == 1).sum()) for image in data.images)
     assert sum(len(picture.class_ids) for picture in pictures) == discs > 0
     assert all((picture.class_ids == 0).all() for picture in pictures)
@@ -219,7 +225,7 @@ def test_an_imagenet_classifier_is_read_in_both_spellings(tmp_path):
     from edgedet.errors import CheckpointError
     from edgedet.training.start import _IN_BLOCK, load_backbone
 
-    source, timm_like = fresh_network(TINY), {}
+    source, timm_like = make_fresh_network(TINY), {}
     for key, value in source.backbone.state_dict().items():
         timm_like[key] = value.clone() if "num_batches" in key else torch.rand_like(value)
     flat, number = {}, 0
@@ -236,10 +242,10 @@ def test_an_imagenet_classifier_is_read_in_both_spellings(tmp_path):
             flat["_" + key.replace("bn1", "bn0")] = value
     for name, state in (("timm", timm_like), ("lukemelas", flat)):
         torch.save({**state, "_fc.bias": torch.zeros(3)}, tmp_path / f"{name}.pth")
-        network = fresh_network(TINY)
+        network = make_fresh_network(TINY)
         load_backbone(network, tmp_path / f"{name}.pth")
         for key, value in network.backbone.state_dict().items():
             if "num_batches" not in key:
                 assert torch.equal(value, timm_like[key]), (name, key)
     with pytest.raises(CheckpointError, match="no classifier EfficientNet-B0"):
-        load_backbone(fresh_network(replace(TINY, backbone="b0")), tmp_path / "timm.pth")
+        load_backbone(make_fresh_network(replace(TINY, backbone="b0")), tmp_path / "timm.pth")

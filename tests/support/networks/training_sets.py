@@ -10,7 +10,7 @@ import numpy as np
 
 from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from edgedet.specs import DetectorSpec
-from edgedet.training.start import fresh_network
+from edgedet.training.start import make_fresh_network
 
 CLASSES = ("square", "disc")
 TINY = DetectorSpec(
@@ -55,6 +55,6 @@ def tiny_checkpoint(path: Path, classes: tuple[str, ...] = CLASSES) -> Path:
     import torch
 
     torch.manual_seed(0)
-    state = {key: value for key, value in fresh_network(TINY).state_dict().items() if "num_batches" not in key}
+    state = {key: value for key, value in make_fresh_network(TINY).state_dict().items() if "num_batches" not in key}
     save_checkpoint(Checkpoint(state, TINY, classes, "0" * 64), path)
     return path
