@@ -8,6 +8,7 @@ one per call, because they want different environments:
     python scripts/make_layout_fixtures.py automl FOLDER/efficientdet      # needs TensorFlow 2.15 with its Keras 2
 
 layouts.json.xz:      family -> variant -> {tensor name: shape}, every variant, 90 classes.
+other_designs.json.xz: the same of effdet's models that edgedet does not build: model -> {tensor name: shape}.
 layout_outputs.json:  family -> variant -> size, classes, largest magnitude and samples of the raw outputs, for weights
                       and a picture that ``seeded_array`` makes from the names alone; so tests need none of the sources.
 """
@@ -219,7 +220,19 @@ VARIANTS = {
         *(f"efficientdet-lite{phi}" for phi in ("0", "1", "2", "3", "3x", "4")),
     ],
 }
+# All other names of effdet 0.4.1's table, but for AdvProp's, whose tensors are those of their twins
+OTHER_DESIGNS = (
+    *("efficientdetv2_dt", "efficientdetv2_ds", "resdet50", "cspresdet50", "cspresdext50", "cspresdext50pan"),
+    *("cspdarkdet53", "cspdarkdet53m", "mixdet_m", "mixdet_l", "mobiledetv2_110d", "mobiledetv2_120d"),
+    *("mobiledetv3_large", "efficientdet_q0", "efficientdet_q1", "efficientdet_q2", "efficientdet_w0"),
+    *("efficientdet_es", "efficientdet_em"),
+)
 BUILDERS = {"effdet": from_effdet, "zylo117": from_zylo117, "automl": from_automl}
+
+
+def write_compressed(values: dict[str, Any], path: Path) -> None:
+    """Write JSON as .xz."""
+    path.write_bytes(lzma.compress(json.dumps(values, sort_keys=True).encode(), preset=9))
 
 
 def main() -> None:
@@ -234,7 +247,9 @@ def main() -> None:
     layouts, outputs = GOLDEN / "layouts.json.xz", GOLDEN / "layout_outputs.json"
     known = json.loads(lzma.decompress(layouts.read_bytes())) if layouts.exists() else {}
     known[args.family] = {variant: build(variant, None)[0] for variant in VARIANTS[args.family]}
-    layouts.write_bytes(lzma.compress(json.dumps(known, sort_keys=True).encode(), preset=9))
+    write_compressed(known, layouts)
+    if args.family == "effdet":
+        write_compressed({name: build(name, None)[0] for name in OTHER_DESIGNS}, GOLDEN / "other_designs.json.xz")
     runs = json.loads(outputs.read_text(encoding="utf-8")) if outputs.exists() else {}
     runs[args.family] = {
         variant: {**run._asdict(), **build(variant, run)[1]} for variant, run in RUNS[args.family].items()

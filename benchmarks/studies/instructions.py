@@ -90,6 +90,15 @@ def count_instructions(env: Path, cpu: str, paths: Sequence[Path]) -> list[int]:
     env: folder of ``make_aarch64_env.sh DIR --count``. Raises InputError where it is none, UnsupportedError where the
     emulated program fails.
     """
+    return count_program(env, cpu, GUEST, [str(WARM_UPS), *map(str, paths)], len(paths))
+
+
+def count_program(env: Path, cpu: str, program: str, arguments: Sequence[str], sections: int) -> list[int]:
+    """Return the instructions of each section of a Python program.
+
+    program: calls getppid() twice in a row, and then before and after each of its ``sections``.
+    Other arguments and errors as of ``count_instructions``.
+    """
     emulator, plugin = env / "qemu-counting", env / "count_instructions.so"
     if not (emulator.is_file() and plugin.is_file()):
         raise InputError(f"{env} has no counting emulator: scripts/make_aarch64_env.sh {env} --count makes it.")
@@ -103,10 +112,10 @@ def count_instructions(env: Path, cpu: str, paths: Sequence[Path]) -> list[int]:
         "PATH": os.defpath,
     }
     fixed_addresses = [shutil.which("setarch") or "setarch", "-R"]
-    command = [*fixed_addresses, str(env / "python"), "-c", GUEST, str(WARM_UPS), *map(str, paths)]
+    command = [*fixed_addresses, str(env / "python"), "-c", program, *arguments]
     done = subprocess.run(command, env=environment, cwd=env, capture_output=True, text=True, check=False)
     marks = [int(mark) for mark in re.findall(r"^instructions (\d+)$", done.stderr, re.MULTILINE)]
-    if done.returncode or len(marks) != 2 * (len(paths) + 1):
+    if done.returncode or len(marks) != 2 * (sections + 1):
         messages = [line for line in done.stderr.splitlines() if not line.startswith(("instructions ", "INFO"))]
         reason = (messages or ["no reason given"])[-1]
         raise UnsupportedError(f"the emulated program failed ({done.returncode}): {reason}")

@@ -82,7 +82,7 @@ FILTERS: dict[str, Filter] = {
     "bilinear": bilinear,
     "Pillow": pillow,
     "area": area,
-    "halved from 2": halved_above(2.0),
+    "halved from 2": halved_above(2.0),  # as edgedet.preprocess.shrink, to the byte
     "halved from 1.5": halved_above(1.5),
     "k x k, floor": whole_area(int),
     "k x k, round": whole_area(round),
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="?")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 384, 512])
     parser.add_argument("--sources", type=int, nargs="+", default=[0], help="heights of the source; 0: as it is")
+    parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     cv2.setNumThreads(1)
@@ -109,7 +110,7 @@ def main() -> None:
             export_onnx(sized, Path(folder) / "model.onnx", args.threads)
             meta, engine = open_engine(Path(folder) / "model.onnx", args.threads)
         for source in args.sources:
-            for name in FILTERS:
+            for name in args.filters:
                 model = _Model(meta.spec, engine, FILTERS[name], source)
                 found, failures = detect_images(model.detect, dataset.images)
                 if failures:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from edgedet.calibration.ranges.frames import (
     split_blocks,
     take_calibration_frames,
 )
+from edgedet.detector import Detector
+from edgedet.engines.fake import FakeEngine
 from edgedet.errors import InputError, SourceError
 from edgedet.preprocess import Preprocessor
 from edgedet.stream.cameras.camera import Recovery
@@ -26,6 +30,7 @@ from edgedet.stream.sources import read_image
 cv2 = pytest.importorskip("cv2", reason="frames are read by OpenCV")
 pytest.importorskip("tqdm", reason="the progress bar is tqdm's")
 
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = META.spec  # 128 x 128
 
 
@@ -292,3 +297,50 @@ def test_range_movement_is_a_share_of_the_wider_range():
     first = {"a": (-1.0, 9.0), "b": (0.0, 4.0), "dead": (0.0, 0.0)}
     second = {"a": (-1.0, 8.0), "b": (0.0, 2.0), "dead": (0.0, 0.0)}
     assert measure_range_movement(first, second) == (pytest.approx(0.1), pytest.approx(0.5), "b")
+
+
+# --- one way of resizing ----------------------------------------------------------------------------------------
+
+
+class RecordingEngine(FakeEngine):
+    """Keeps the pixels that it was given."""
+
+    def __init__(self):
+        super().__init__(META, [])
+        self.seen = []
+
+    def infer(self, pixels):
+        self.seen.append(pixels.copy())
+        return super().infer(pixels)
+
+
+def test_calibration_and_detection_see_the_bytes_that_the_camera_loop_sees(tmp_path):
+    """Frames of 640 x 360 into 128, which is a factor of 5: they are halved twice. Noise would show any other way."""
+    bgr = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(tmp_path / "noise.png"), bgr)
+    expected = Preprocessor(SPEC)(bgr).pixels
+    (frame,) = take_calibration_frames(str(tmp_path), SPEC, 1).calibrate
+    np.testing.assert_array_equal(frame.pixels, expected)
+    engine = RecordingEngine()  # with which labelled pictures are judged, too
+    Detector((META, engine))(bgr)
+    np.testing.assert_array_equal(engine.seen, [expected])
+
+
+def test_no_other_code_resizes_pictures_for_a_model():
+    """What else resizes makes pictures for people, thumbnails, or a client's code that has no edgedet."""
+    others = {
+        "edgedet/events/clips.py",
+        "edgedet/stream/outputs/video_file.py",
+        "edgedet/web/pictures.py",
+        "calibration/ranges/frames.py",
+        "export/interop/triton.py",
+    }
+    code = [
+        path for folder in ("edgedet", "export", "calibration", "training") for path in (ROOT / folder).rglob("*.py")
+    ]
+    resizing = {
+        path.resolve().relative_to(ROOT).as_posix()
+        for path in code
+        if re.search(r"\.resize\(", path.read_text("utf-8"))
+    }
+    assert resizing - others == {"edgedet/preprocess.py"}

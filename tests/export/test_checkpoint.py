@@ -266,15 +266,22 @@ def test_a_name_that_only_lacks_tf_is_taken_and_said(tmp_path):
     assert "taken for tf_efficientdet_d0; the tensors fit tf_efficientdet_d0_ap as well" in checkpoint.notes[0]
 
 
-def automl_file(path: Path) -> Path:
-    """A Keras weight file of automl's D0, all zeros."""
+def automl_file(path: Path, model: int = 0) -> Path:
+    """A Keras weight file of automl's D0, all zeros; ``model`` counts the models that the session made before it."""
     h5py = pytest.importorskip("h5py", reason="needs the export extra")
     from layouts import LAYOUTS
 
     with h5py.File(path, "w") as file:
         for name, shape in LAYOUTS["automl"]["efficientdet-d0"].items():
-            file.create_dataset(name, shape, "f4")
+            later = name.replace("/stem/conv2d/", f"/stem_{model}/conv2d_{model}/").replace("/stem/", f"/stem_{model}/")
+            file.create_dataset(later if model else name, shape, "f4")
     return path
+
+
+@pytest.mark.parametrize("model", [1, 27])
+def test_a_later_model_of_a_keras_session_is_read(tmp_path, model):
+    """Keras then numbers the stem, which has no name of its own: so TensorFlow 2.15 saved automl's second D0."""
+    assert load_checkpoint(automl_file(tmp_path / "efficientdet-d0.h5", model)).spec.name == "tf_efficientdet_d0"
 
 
 def test_automls_advprop_weights_are_never_taken_for_plain_ones_in_silence(tmp_path):

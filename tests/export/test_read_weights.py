@@ -155,5 +155,13 @@ def test_a_keras_file_is_told_by_its_first_bytes(tmp_path):
     assert list(read_weights(tmp_path / "a.weights").arrays) == ["stem/kernel:0"]
 
 
+def test_a_keras_archive_is_refused_with_what_to_save(tmp_path):
+    """automl writes none; its layers' names, by which tensors are recognised, are not in it."""
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("model.weights.h5", b"")
+    refused(tmp_path / "model.keras", r"is a \.keras archive, .*model\.save_weights\('FILE\.h5'\)")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     refused(tmp_path / "a.pth", "no such checkpoint")

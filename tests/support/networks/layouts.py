@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import make_layout_fixtures as fixtures
 
 LAYOUTS = json.loads(lzma.decompress((ROOT / "tests/golden/layouts.json.xz").read_bytes()))
+OTHER_DESIGNS = json.loads(lzma.decompress((ROOT / "tests/golden/other_designs.json.xz").read_bytes()))
 OUTPUTS = json.loads((ROOT / "tests/golden/layout_outputs.json").read_text(encoding="utf-8"))
 
 
