@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 # The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
 ORACLE := timm==1.0.19 omegaconf==2.4.0
 
-.PHONY: demo demo-int8 web-screenshots site test slow check clean
+.PHONY: demo demo-int8 web-screenshots axe site test slow check clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
@@ -30,6 +30,12 @@ demo-int8: $(VENV)/demo.stamp
 # The pictures of docs/web.md, after a change of the page; needs Debian's chromium and chromium-driver.
 web-screenshots: $(VENV)/dev.stamp
 	$(BIN)/python scripts/make_web_screenshots.py
+
+# axe-core, which finds faults of accessibility, for tests of pages: from npm, neither committed nor installed.
+AXE := axe-core-4.14.1
+axe: $(VENV)/axe.min.js
+$(VENV)/axe.min.js: | $(VENV)/dev.stamp
+	cd $(VENV) && npm pack --silent $(subst core-,core@,$(AXE)) && tar xzf $(AXE).tgz --strip-components=1 package/axe.min.js && rm $(AXE).tgz
 
 # The documents as a web site, in site/. Its theme prints an advertisement for its successor without this variable.
 site: $(VENV)/dev.stamp

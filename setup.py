@@ -56,7 +56,7 @@ setup(
     packages=PACKAGES,
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
     package_data={
-        "edgedet": ["py.typed", "demo/*", "web/page/*"],
+        "edgedet": ["py.typed", "demo/*", "web/page/*", "web/page/vendor/*"],
         "edgedet.benchmarks.planner": ["*.json"],
     },
     include_package_data=False,

@@ -2,8 +2,8 @@
 
     python scripts/make_web_screenshots.py
 
-Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.jpg, docs/web-dark.jpg and
-docs/web-phone.jpg.
+Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.jpg, web-dark.jpg,
+web-phone.jpg and web-grid.jpg, in some four minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -21,21 +23,56 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/support/streams"))
 
 from browser import chromium, why_no_browser  # noqa: E402  # of the tests
+from cameras import mjpeg_camera  # noqa: E402
 
 from edgedet import demo  # noqa: E402
 
 SHOTS = (("web-light", (1440, 1200), False), ("web-dark", (1440, 1200), True), ("web-phone", (360, 1240), True))
+GRID_SHOTS = (("web-grid", (1440, 1000), False),)
+CROPS = {
+    "gate": (0.0, 1.0),
+    "path": (0.0, 0.6),
+    "crossing": (0.4, 1.0),
+}  # camera -> from, to: shares of the clip's width
+CAMERA_FPS = 10.0
 JPEG_QUALITY = 88
-WARM_UP_S = 12.0  # until there are enough frames for the histograms
+WARM_UP_S = 90.0  # until histograms and plots have something to show
+
+Shots = Sequence[tuple[str, tuple[int, int], bool]]
 
 
 def main(out: Path) -> int:
-    """Run the demo and take the three screenshots."""
+    """Take the pictures of the demo, and of three cameras that show parts of it."""
     missing = why_no_browser()
     if missing is not None:
         print(f"make_web_screenshots {missing}", file=sys.stderr)
         return 2
-    command = [sys.executable, "-m", "edgedet", "run", str(demo.INT8), "--source", str(demo.CLIP), "--loop"]
+    take_shots(["--source", str(demo.CLIP), "--loop"], SHOTS, out)
+    frames = clip_frames()
+    with ExitStack() as stack:
+        words = []
+        for name, (left, right) in CROPS.items():
+            camera = stack.enter_context(mjpeg_camera(CAMERA_FPS))
+            width = frames[0].shape[1]
+            parts = [frame[:, int(left * width) : int(right * width)] for frame in frames]
+            camera.picture = lambda n, parts=parts: parts[2 * n % len(parts)]
+            words += ["--camera", f"{name}={camera.url}"]
+        take_shots(words, GRID_SHOTS, out)
+    return 0
+
+
+def clip_frames() -> list[np.ndarray]:
+    """Return the demo's clip, forwards and backwards, so that it may be repeated without a jump."""
+    clip, frames = cv2.VideoCapture(str(demo.CLIP)), []
+    while (read := clip.read())[0]:
+        frames.append(read[1])
+    clip.release()
+    return frames + frames[::-1]
+
+
+def take_shots(source: list[str], shots: Shots, out: Path) -> None:
+    """Run the demo's INT8 model on a source and take screenshots of its page."""
+    command = [sys.executable, "-m", "edgedet", "run", str(demo.INT8), *source]
     run = subprocess.Popen(
         [*command, "--threads", "1", "--web", "127.0.0.1:0"],
         cwd=ROOT,
@@ -47,10 +84,10 @@ def main(out: Path) -> int:
         assert run.stderr is not None
         url = next(match[0] for line in run.stderr if (match := re.search(r"http://\S+", line)))
         time.sleep(WARM_UP_S)
-        for name, size_wh, dark in SHOTS:
+        for name, size_wh, dark in shots:
             with chromium(size_wh, dark) as driver:
                 driver.get(url)
-                time.sleep(3.0)
+                time.sleep(5.0)
                 picture = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
                 path = out / f"{name}.jpg"
                 cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -58,7 +95,6 @@ def main(out: Path) -> int:
     finally:
         run.terminate()
         run.wait()
-    return 0
 
 
 if __name__ == "__main__":

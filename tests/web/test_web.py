@@ -18,6 +18,7 @@ from waiting import wait_until
 from web_page import TOKEN, ask, found, page, read_all, result, send, stats
 
 from edgedet.errors import InputError
+from edgedet.files import sha256_of
 from edgedet.web import pictures, probe, site
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
 from edgedet.web.guard import TOKEN_VARIABLE, Guard, Place, names_of
@@ -394,9 +395,21 @@ def test_a_port_in_use_is_told_in_one_line():
 
 
 def test_files_of_the_page_name_no_other_site():
-    for path in site._FOLDER.iterdir():
+    for path in site._FILES.values():
         addresses = set(re.findall(r"https?://[\w.]+", path.read_text()))
-        assert addresses <= {"http://www.w3.org"}, path  # SVG's name space
+        comment = {"https://github.com"} if path.parent.name == "vendor" else set()
+        assert addresses <= {"http://www.w3.org"} | comment, path  # SVG's name space
+
+
+def test_files_of_others_are_unchanged_and_come_with_their_licence():
+    """The SHA-256 of the files in npm's package uplot 1.6.32."""
+    folder = site._FOLDER / "vendor"
+    assert {path.name: sha256_of(path)[:16] for path in folder.iterdir() if path.suffix != ".md"} == {
+        "uPlot.LICENSE": "8f989229699b4fe2",
+        "uPlot.iife.min.js": "19c8d4c6ad88929a",
+        "uPlot.min.css": "df630c6a8d6f8eea",
+    }
+    assert "MIT License" in (folder / "uPlot.LICENSE").read_text()
 
 
 def test_one_connection_takes_many_requests_and_head_has_no_body():

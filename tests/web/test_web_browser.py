@@ -78,6 +78,15 @@ def pictures_of(driver: Any) -> int:
     return int(driver.execute_script("return Number(document.getElementById('picture').dataset.pictures || 0)"))
 
 
+def previews(driver: Any) -> list[int]:
+    """The number of pictures that each camera of the grid has shown."""
+    return list(
+        driver.execute_script(
+            "return [...document.querySelectorAll('#grid canvas')].map((c) => Number(c.dataset.pictures || 0))"
+        )
+    )
+
+
 def pixel(driver: Any, x: int, y: int) -> list[int]:
     script = f"return [...document.getElementById('picture').getContext('2d').getImageData({x}, {y}, 1, 1).data]"
     return list(driver.execute_script(script))[:3]
@@ -95,6 +104,7 @@ def has_box(driver: Any, box: int) -> bool:
 
 
 def set_slider(driver: Any, score: float) -> None:
+    wait_for(driver.find_element("id", "score").is_enabled, "the slider is open")
     driver.execute_script(
         "const slider = document.getElementById('score'); slider.value = arguments[0];"
         "slider.dispatchEvent(new Event('input', { bubbles: true }))",
@@ -116,6 +126,12 @@ def test_the_page_lives_changes_and_recovers(tmp_path: Path):
         with running(tmp_path, port, *options):
             driver.get(f"http://127.0.0.1:{port}/")
             wait_for(lambda: text_of(driver, "badge") == "Live", "live")
+            wait_for(
+                lambda: all(count > 2 for count in previews(driver)) and len(previews(driver)) == 2, "both cameras"
+            )
+            driver.find_element("css selector", ".preview").click()
+            wait_for(lambda: pictures_of(driver) > 0, "the door, enlarged")
+            assert driver.current_url.endswith("#camera=door")
 
             before = number_shown(driver)
             wait_for(lambda: number_shown(driver) != before, "another picture")
@@ -133,8 +149,8 @@ def test_the_page_lives_changes_and_recovers(tmp_path: Path):
             labels = driver.execute_script(
                 "return [...document.querySelectorAll('#picker label')].map((l) => l.textContent)"
             )
-            assert labels == ["door", "yard"]
-            driver.execute_script("document.querySelectorAll('#picker input')[1].click()")
+            assert labels == ["All cameras", "door", "yard"]
+            driver.execute_script("document.querySelectorAll('#picker input')[2].click()")
             wait_for(lambda: text_of(driver, "subject") == "yard", "the other camera")
             count = pictures_of(driver)
             wait_for(lambda: pictures_of(driver) > count + 2, "the other camera's pictures")
@@ -164,13 +180,13 @@ def test_a_camera_that_never_delivered_shows_no_other_ones_picture():
     """Its tile and its notice are its own, too."""
     yard = stats("yard", "lost", "the host is right, and does it run?", captured=0)
     with page((stats("door"), yard)) as one, chromium() as driver:
-        driver.get(f"http://127.0.0.1:{one.port}/")
+        driver.get(f"http://127.0.0.1:{one.port}/#camera=door")
         is_black = (
             "const c = document.getElementById('picture');"
             "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.every((v) => v === 0)"
         )
         wait_for(lambda: one.put(result(200, "door")) or not driver.execute_script(is_black), "the door's picture")
-        driver.execute_script("document.querySelectorAll('#picker input')[1].click()")
+        driver.execute_script("document.querySelectorAll('#picker input')[2].click()")
         wait_for(lambda: text_of(driver, "subject") == "yard", "the other camera")
         one.put(result(200, "door"))
         assert driver.execute_script(is_black)
@@ -199,6 +215,7 @@ def test_the_page_fits_a_phone_in_both_schemes_and_works_by_keyboard(tmp_path: P
                 ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
                 assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) is dark
                 slider = driver.find_element("id", "score")
+                wait_for(slider.is_enabled, "the slider is open")
                 assert slider.accessible_name == "Score threshold"
                 assert slider.size["height"] >= 44  # a finger
                 before = text_of(driver, "score-value")

@@ -37,12 +37,14 @@ class MjpegCamera:
     produced: pictures that went out or were on the way; their numbers are 0 to produced - 1.
     frozen:   while set, nothing is sent, and the connection stays.
     number:   what stands in the n-th picture; n by default.
+    picture:  the n-th picture, BGR; a grey one with its number by default.
     """
 
     def __init__(self, fps: float = 50.0, size_wh: tuple[int, int] = SIZE_WH) -> None:
         self.fps = fps
         self.size_wh = size_wh
         self.number: Callable[[int], int] = lambda n: n
+        self.picture: Callable[[int], np.ndarray] = lambda n: numbered(self.number(n), self.size_wh)
         self.frozen = threading.Event()
         self.produced = 0
         self.connections = 0
@@ -107,7 +109,7 @@ class MjpegCamera:
                 if self.garbage:
                     count, self.garbage = self.garbage, 0
                     client.sendall(os.urandom(count))
-                jpeg = cv2.imencode(".jpg", numbered(self.number(self.produced), self.size_wh))[1].tobytes()
+                jpeg = cv2.imencode(".jpg", self.picture(self.produced))[1].tobytes()
                 self.produced += 1
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 client.sendall(head.encode() + jpeg + b"\r\n")

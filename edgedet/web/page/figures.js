@@ -1,0 +1,98 @@
+// The figures of the moment: tiles, classes, latency by stage, the cameras' health.
+
+import { byId, duration, element, fillFacts, ms, number, svg } from "./dom.js";
+
+export function renderFigures(status, one) {
+  byId("subject").textContent = one.title;
+  document.title = `${one.title} – edgedet`;
+  renderTiles(status, one);
+  renderClasses(one);
+  renderStages(status.stages, status.bounds_ms);
+  renderCameras(status.cameras);
+  byId("uptime").textContent = `Running for ${duration(status.uptime_s)}, ${status.viewers} open ${status.viewers === 1 ? "stream" : "streams"}`;
+}
+
+function tile(id, value, unit, more) {
+  byId(id).replaceChildren(value, element("span", unit, "unit"));
+  byId(`${id}-more`).textContent = more || "\u00a0";
+}
+
+function renderTiles(status, one) {
+  tile("fps", number(one.fps, 1), "", `${number(one.frames)} frames in all`);
+  const latency = Object.values(status.stages).reduce((sum, stage) => sum + stage.p50_ms, 0);
+  byId("age-title").textContent = one.age ? "Frame age" : "Latency";
+  if (one.age) tile("age", ms(one.age.p50_ms), "ms", `99 % within ${ms(one.age.p99_ms)} ms`);
+  else tile("age", one.frames ? ms(latency) : "–", one.frames ? "ms" : "", "all stages, half of the frames");
+  const dropped = one.captured === undefined ? 0 : one.dropped;
+  tile("dropped", number(dropped), one.captured ? `${number((100 * dropped) / one.captured, 1)} %` : "", one.captured ? `of ${number(one.captured)} captured` : one.state === "file" ? "a file: every frame is used" : "none captured yet");
+  const found = Object.values(one.now).reduce((sum, count) => sum + count, 0);
+  tile("found", number(found), "", Object.entries(one.now).map(([name, count]) => (count === found ? name : `${count} ${name}`)).join(", ") || "nothing");
+}
+
+function renderClasses(one) {
+  const names = Object.keys(one.total).sort((a, b) => one.total[b] - one.total[a]);
+  const rows = names.map((name) => {
+    const row = element("tr");
+    row.append(element("td", name), element("td", number(one.now[name] || 0), "number"), element("td", number(one.total[name]), "number"));
+    return row;
+  });
+  if (!rows.length) {
+    const row = element("tr");
+    row.append(element("td", "Nothing found yet"), element("td"), element("td"));
+    rows.push(row);
+  }
+  byId("classes").tBodies[0].replaceChildren(...rows);
+}
+
+function renderStages(stages, bounds) {
+  const all = Object.entries(stages);
+  if (!all.length) return;
+  const used = bounds.map((_, at) => all.some(([, stage]) => stage.counts[at])).concat(all.some(([, stage]) => stage.counts[bounds.length]));
+  const first = Math.max(0, used.indexOf(true) - 1);
+  const last = Math.min(bounds.length, used.lastIndexOf(true) + 1);
+  const blocks = all.map(([name, stage]) => {
+    const counts = stage.counts.slice(first, last + 1);
+    const total = counts.reduce((sum, count) => sum + count, 0) || 1;
+    const block = element("div", "", "stage");
+    const line = element("p");
+    line.append(element("span", name), element("span", `p50 ${ms(stage.p50_ms)}  p90 ${ms(stage.p90_ms)}  p99 ${ms(stage.p99_ms)} ms`, "times"));
+    const chart = svg("svg", { viewBox: `0 0 ${counts.length * 10} 40`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: half of the frames within ${ms(stage.p50_ms)} milliseconds, 99 percent within ${ms(stage.p99_ms)}` });
+    counts.forEach((count, at) => {
+      const height = count ? Math.max(2, (38 * count) / total) : 0;
+      chart.append(svg("rect", { class: "rail", x: at * 10 + 0.5, y: 39, width: 9, height: 1 }));
+      chart.append(svg("rect", { class: "bar", x: at * 10 + 0.5, y: 39 - height, width: 9, height }));
+    });
+    block.append(line, chart);
+    return block;
+  });
+  const scale = element("div", "", "scale");
+  scale.setAttribute("aria-hidden", "true");
+  const ends = [first ? bounds[first - 1] : 0, bounds[Math.floor((first + last) / 2)], bounds[Math.min(last, bounds.length - 1)]];
+  scale.append(...ends.map((bound) => element("span", `${bound} ms`)));
+  byId("stages").replaceChildren(...blocks, scale);
+}
+
+const STATES = { live: "delivers", lost: "lost", ended: "given up", opening: "is being opened" };
+
+function renderCameras(cameras) {
+  byId("cameras-card").hidden = cameras.every((one) => one.state === "file");
+  const blocks = cameras.filter((one) => one.state !== "file").map((one) => {
+    const block = element("div", "", "camera");
+    const title = element("h3");
+    title.append(element("span", "", `dot ${one.state}`), element("span", one.title), element("span", STATES[one.state] || one.state, "state"));
+    const facts = element("dl", "", "facts");
+    const rows = {
+      "Picture": one.size[0] ? `${one.size[0]} × ${one.size[1]}` : "none yet",
+      "Frames": `${number(one.captured)} captured, ${number(one.frames)} looked at, ${number(one.dropped)} dropped`,
+      "Left out": one.skipped || one.stale ? `${number(one.skipped)} by choice, ${number(one.stale)} stale` : "",
+      "Not recorded": one.left_out ? `${number(one.left_out)}: the encoder has no time for them` : "",
+      "Age": one.age ? `half within ${ms(one.age.p50_ms)} ms, 99 % within ${ms(one.age.p99_ms)} ms` : "",
+      "Gaps": one.gaps ? `${number(one.gaps)}, ${duration(one.gap_s)} in all` : "none",
+    };
+    fillFacts(facts, rows);
+    block.append(title, ...(one.reason ? [element("p", one.reason, "reason")] : []), facts);
+    return block;
+  });
+  byId("cameras").replaceChildren(...blocks);
+}
+
