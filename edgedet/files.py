@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Set, Tuple,
 from .errors import InputError
 
 MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
-_MAY_BE_FOLDERS = ("--save",)  # options of outputs; all others name files
+_MAY_BE_FOLDERS = ("--save", "--report")  # options of outputs; all others name files
 _TEMPORARY = re.compile(r"\..*-edgedet[0-9a-f]{8}(\.\w+)?")  # names that ``_new_file`` gives
 MOST_TEXT_BYTES = 64 << 20  # a result of `edgedet bench` with 10,000 runs of 100 rows has some 20 MB
 

@@ -22,9 +22,10 @@ from .options import add_json, add_labelled_data, add_threads, check_at_least, t
 
 DESCRIPTION = "Measure a model file's average precision (AP) on labelled images, by pycocotools."
 EXAMPLE = """  edgedet eval edgedet-out/my.onnx --data test.json --images photos/
-  edgedet eval edgedet-out/my.onnx --data VOC2007/ --json accuracy.json"""
+  edgedet eval edgedet-out/my.onnx --data VOC2007/ --json accuracy.json
+  edgedet eval edgedet-out/my.onnx --data VOC2007/ --report accuracy/"""
 INPUTS = ("model", "data")
-OUTPUTS = ("json",)
+OUTPUTS = ("json", "report")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Options:
     original_nms: bool
     threads: int
     limit: Optional[int]
+    report: Optional[Path]
     json: Optional[str]
 
 
@@ -52,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_threads(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N images only")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write pictures: precision-recall curves, AP per class, the worst misses and false alarms",
+    )
     add_json(parser)
 
 
@@ -67,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     check_at_least("--limit", options.limit, 1)
     check_threads(options.threads)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our line on a damaged image is enough; read at cv2's import
-    for module in ("pycocotools", "tqdm"):
+    for module in ("pycocotools", "tqdm", *(("matplotlib",) if options.report else ())):
         require(module, "edgedet eval")
     require("cv2", "edgedet eval").setNumThreads(options.threads)
     dataset = read_dataset(options.data, options.images)
@@ -75,6 +83,11 @@ def run(args: argparse.Namespace) -> int:
     nms = ORIGINAL if options.original_nms else None
     evaluation = evaluate(options.model, dataset, options.threads, options.soft_nms, _print_note, nms)
     _print(options, evaluation)
+    if options.report is not None:
+        from ..judge.report import write_report
+
+        for path in write_report(options.report, evaluation):
+            print(f"wrote {path}", file=text_stream(options.json))
     if options.json:
         write_figures("eval", options.json, _figures(options, evaluation))
     if evaluation.failures:

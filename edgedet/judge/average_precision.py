@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,16 @@ class Accuracy:
     per_class: AP by the model's class name.
     images:    number of images.
     boxes:     number of labelled boxes in them, without those that are ignored.
+    counts:    the same by the model's class name.
+    precision: (10 IoUs, 101 recalls, classes as in ``per_class``) float64; NaN for a class without a label.
     """
 
     figures: dict[str, float | None]
     per_class: dict[str, float | None]
     images: int
     boxes: int
+    counts: dict[str, int] = field(repr=False)
+    precision: np.ndarray = field(repr=False)
 
 
 def detect_images(
@@ -115,6 +119,11 @@ def compute_accuracy(
         },
         images=len(detected),
         boxes=sum(not annotation["iscrowd"] for annotation in ground_truth),
+        counts={
+            class_names[slot]: sum(one["category_id"] == slot and not one["iscrowd"] for one in ground_truth)
+            for slot in class_ids
+        },
+        precision=np.where(precision[..., 0, -1] < 0, np.nan, precision[..., 0, -1]),
     )
 
 

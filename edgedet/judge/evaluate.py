@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Union
+from dataclasses import dataclass, field
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..artifact import ArtifactMeta
 from ..detector import Detector
 from ..errors import SourceError
 from ..postprocess import NmsRules
 from ..progress import with_progress
+from ..types import Detections
 from .average_precision import SCORE_FLOOR, Accuracy, compute_accuracy, detect_images
 from .coco import is_gap
-from .labels import Dataset, join_names, match_classes
+from .labels import Dataset, LabelledImage, join_names, match_classes
 
 _NAMED_FAILURES = 5  # at most so many are named in one line
 
@@ -24,6 +25,8 @@ class Evaluation:
     left_out: names of classes that only the "data" or only the "model" knows.
     failures: a line for each image or label file that could not be read.
     nms:      the rules of NMS that gave the detections.
+    detected: each image that was read, with the model's detections above SCORE_FLOOR.
+    class_map, class_names: as of ``compute_accuracy``.
     """
 
     meta: ArtifactMeta
@@ -31,6 +34,9 @@ class Evaluation:
     left_out: Dict[str, List[str]]
     failures: List[str]
     nms: NmsRules
+    detected: List[Tuple[LabelledImage, Detections]] = field(repr=False)
+    class_map: Tuple[int, ...] = field(repr=False)
+    class_names: List[str] = field(repr=False)
 
 
 def evaluate(
@@ -59,8 +65,9 @@ def evaluate(
         failures = [*dataset.failures, *failures]
         if not detections:
             raise SourceError(describe_failures(failures, 0))
-        accuracy = compute_accuracy(detections, class_map, _class_names(dataset, class_map, names))
-        return Evaluation(detector.meta, accuracy, left_out, failures, detector.nms)
+        named = _class_names(dataset, class_map, names)
+        accuracy = compute_accuracy(detections, class_map, named)
+        return Evaluation(detector.meta, accuracy, left_out, failures, detector.nms, detections, class_map, named)
 
 
 def _class_names(dataset: Dataset, class_map: Sequence[int], model_names: Sequence[str]) -> List[str]:
