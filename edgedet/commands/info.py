@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, List, Optional, TextIO
 
 from ..engines.table import model_suffixes
+from ..info.card import write_card
 from ..info.info import Info, info_of
 from ..schemas import write_figures
 from .options import add_json, add_variant, text_stream
@@ -17,9 +18,10 @@ DESCRIPTION = (
     f"Show the contents of a model file ({', '.join(model_suffixes())}) or checkpoint (.safetensors, .pth, .h5)."
 )
 EXAMPLE = """  edgedet info edgedet-out/my.onnx
+  edgedet info edgedet-out/my_int8.tflite --html my_int8.html
   edgedet info my.pth --variant tf_efficientdet_d0 --json"""
 INPUTS = ("file",)
-OUTPUTS = ("json",)
+OUTPUTS = ("json", "html")
 
 LINE = 120
 
@@ -28,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet info``."""
     parser.add_argument("file", type=Path, metavar="FILE", help="model file or checkpoint")
     add_variant(parser)
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a model card: one page to publish beside it"
+    )
     add_json(parser, "it")
 
 
@@ -35,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the rows of a file's contents."""
     info = info_of(args.file, args.variant, _load_checkpoint)
     _print(info, text_stream(args.json))
+    if args.html is not None:
+        write_card(info, args.html)
+        print(f"wrote {args.html}", file=text_stream(args.json))
     write_figures("info", args.json, asdict(info))
     return 0
 
