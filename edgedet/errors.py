@@ -102,6 +102,7 @@ _PIP = {
     "pycocotools": "pip install 'edgedet[bench]'",
     "matplotlib": "pip install 'edgedet[bench]'",
     "tornado": "pip install 'edgedet[web]'",
+    "paho": "pip install 'edgedet[mqtt]'",
     "zmq": "pip install 'edgedet[serve]'",
     "prometheus_client": "pip install 'edgedet[web]'",
     "shtab": "pip install 'edgedet[completion]'",

@@ -11,6 +11,7 @@ from typing import Optional, Tuple
 from ..engines.base import check_threads
 from ..engines.table import engine_for
 from ..errors import InputError, require
+from ..events.mqtt import PASSWORD_VARIABLE, USER_VARIABLE, MqttOptions, broker_of, credentials
 from ..events.sink import EventOptions
 from ..files import MODELS_FOLDER
 from ..postprocess import logit_of
@@ -70,6 +71,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-track", action="store_true", help="do not follow objects from frame to frame (docs/events.md)"
     )
     _add_cameras_outputs(parser)
+    _add_mqtt(parser)
     _add_web(parser)
 
 
@@ -157,6 +159,18 @@ def _add_cameras_outputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_mqtt(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("telling an MQTT broker of events, and Home Assistant (docs/mqtt.md)")
+    group.add_argument("--mqtt", metavar="URL", help="broker, as mqtt://HOST, or mqtts://HOST with TLS; needs --events")
+    group.add_argument(
+        "--mqtt-password-file",
+        type=Path,
+        metavar="FILE",
+        help=f"user in its first line, password in its second (default: {USER_VARIABLE} and {PASSWORD_VARIABLE})",
+    )
+    group.add_argument("--mqtt-ca", type=Path, metavar="FILE", help="authority that signed the broker's certificate")
+
+
 def _add_web(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("live page (docs/web.md)")
     group.add_argument(
@@ -222,6 +236,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         keep_bytes=None if args.keep is None else bytes_of(args.keep),
         go_on=args.on_write_error == "go-on",
         events=None if args.events is None else EventOptions(args.events),
+        mqtt=_mqtt_options(args),
     )
     if str(args.jsonl) == "-" and args.json == "-":
         raise InputError("--jsonl and --json both want stdout: give one of them a file.")
@@ -286,6 +301,19 @@ def _size_of(text: Optional[str], option: str) -> Optional[Tuple[int, int]]:
     if size is None or not int(size.group(1)) or not int(size.group(2)):
         raise InputError(f"{option} wants WIDTHxHEIGHT, as 1280x720; got {text}.")
     return int(size.group(1)), int(size.group(2))
+
+
+def _mqtt_options(args: argparse.Namespace) -> Optional[MqttOptions]:
+    if args.mqtt is None:
+        if args.mqtt_password_file is not None or args.mqtt_ca is not None:
+            raise InputError("--mqtt-password-file and --mqtt-ca go with --mqtt.")
+        return None
+    if args.events is None:
+        raise InputError("--mqtt tells of events: name a folder for them, as --events happened/.")
+    require("paho.mqtt.client", "--mqtt")
+    host, port, tls = broker_of(args.mqtt)
+    user, password = credentials(args.mqtt_password_file)
+    return MqttOptions(host, port, tls, user, password, args.mqtt_ca)
 
 
 def _web_options(args: argparse.Namespace) -> Optional[WebOptions]:

@@ -44,8 +44,8 @@ class Publisher:
         """Return what is to be told, which is stored with the event."""
         return []
 
-    def stored(self, camera: str, open_events: Sequence[Event], snapshot: Optional[Tuple[str, bytes]]) -> None:
-        """Take news: what is stored now, the events of a camera that go on, and (label, JPEG) of a new best picture."""
+    def stored(self, camera: str, open_events: Sequence[Event], pictures: Mapping[str, bytes]) -> None:
+        """Take news that are stored: events of a camera that go on, and JPEGs by label where there are better ones."""
 
 
 @dataclass(frozen=True)
@@ -195,17 +195,17 @@ class _Worker:
             recorder.keep_until(item.captured_s)
         if recorder is not None and item.bgr is not None:
             recorder.add(item.bgr, item.captured_s, item.utc_s)
-        picture = None
+        pictures: Dict[str, bytes] = {}
         for change in item.changes:
             event, jpeg = self._with_media(change, item, recorder)
             if jpeg is not None:
-                picture = (event.label, jpeg)
+                pictures[event.label] = jpeg
             change = replace(change, event=event)
             self._store.put(event, self._publisher.messages_of(change))
         if any(change.kind == "end" for change in item.changes):
             self._log()
         if item.changes:
-            self._publisher.stored(item.camera, item.open_events, picture)
+            self._publisher.stored(item.camera, item.open_events, pictures)
         if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
             self._pruned_s = time.monotonic()
             self._store.prune(self._options.retention, self._clock())

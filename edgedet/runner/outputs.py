@@ -10,6 +10,7 @@ from typing import Callable, ContextManager, List, Optional, Sequence
 import numpy as np
 
 from ..errors import InputError
+from ..events.mqtt import MqttOptions
 from ..events.sink import EventOptions, Publisher, events_sink
 from ..stream.cameras.address import file_stem
 from ..stream.live import Say
@@ -36,6 +37,7 @@ class OutputOptions:
     keep_bytes: of cameras' outputs; the oldest files beyond are removed. None: all are kept.
     go_on:      go on without an output that fails, such as on a full disk.
     events:     where events go and what makes one; None: there are none.
+    mqtt:       the broker that is told of events; None: nobody is.
     """
 
     save: Optional[str] = None
@@ -46,6 +48,7 @@ class OutputOptions:
     keep_bytes: Optional[int] = None
     go_on: bool = False
     events: Optional[EventOptions] = None
+    mqtt: Optional[MqttOptions] = None
 
 
 def check_save(save: Optional[str], source: Source) -> None:

@@ -9,6 +9,7 @@ from typing import Callable, List, Optional, Tuple
 
 from ..detector import Detector
 from ..errors import InputError
+from ..events.mqtt import mqtt_publisher
 from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
 from ..stream.outputs.sinks import Write
@@ -98,7 +99,13 @@ def run_detection(
                 options.web, source, model.name, detectors[0].meta, tracking, options.model.threads, progress.say
             )
         failures: List[str] = []
-        outputs = open_outputs(options.outputs, source, detectors[0].class_names, stop, page, progress.say, failures)
+        publisher = None
+        events, mqtt = options.outputs.events, options.outputs.mqtt
+        if events is not None and mqtt is not None:
+            publisher = held.enter_context(mqtt_publisher(mqtt, events.folder, progress.say))
+        outputs = open_outputs(
+            options.outputs, source, detectors[0].class_names, stop, page, progress.say, failures, publisher
+        )
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
         summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, tracking)

@@ -156,7 +156,7 @@ class Told(Publisher):
     def messages_of(self, change):
         self.kind = change.kind, change.event.id
         return []
-    def stored(self, camera, open_events, snapshot):
+    def stored(self, camera, open_events, pictures):
         print(*self.kind, flush=True)
 
 options = EventOptions(Path(sys.argv[1]), clips=ClipRules(fps=0))
