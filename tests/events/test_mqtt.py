@@ -170,12 +170,12 @@ def test_hundred_restarts_of_the_broker_lose_nothing(tmp_path, start_broker, sub
     walked = 0
     faults = threading.Thread(target=lambda: restart(broker, 100, ending))
     faults.start()
-    while not ending.wait(0.02):
+    while not ending.wait(0.1):
         run.walk(frames=2)
         walked += 1
     faults.join()
-    wait_until(lambda: len({one["after"]["id"] for one in noted.events() if one["type"] == "end"}) == walked)
-    print(f"{walked} events, {len(noted.events())} messages, {noted.doubles()} came twice, 0 events lost")
+    wait_until(lambda: len(noted.ended) == walked, f"{walked} events, {len(noted.ended)} ended")
+    print(f"{walked} events, {len(noted.events())} messages, {noted.doubles} came twice, 0 events lost")
     begun = [one["after"]["id"] for one in noted.events() if one["type"] == "new"]
     assert len(begun) == walked
     assert walked > 100

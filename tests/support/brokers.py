@@ -81,7 +81,10 @@ class Subscriber:
     def __init__(self, port: int, topic: str = "#", user: str | None = None, password: str | None = None) -> None:
         from paho.mqtt import client as paho
 
-        self.messages: list[tuple[str, bytes, bool]] = []
+        self.messages: list[tuple[str, bytes, bool]] = []  # topic, payload and whether it was retained, of states
+        self.ended: set[str] = set()  # ids of events
+        self.doubles = 0
+        self._events: dict[str, dict] = {}
         self.subscribed = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="noting", clean_session=False)
         if user:
@@ -89,20 +92,24 @@ class Subscriber:
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self.subscribed.set()
-        self._client.on_message = lambda client, data, message: self.messages.append(
-            (message.topic, message.payload, bool(message.retain))
-        )
+        self._client.on_message = lambda client, data, message: self._note(message)
         self._client.connect("127.0.0.1", port, keepalive=5)
         self._client.loop_start()
         assert self.subscribed.wait(10)
 
-    def events(self, topic: str = "edgedet/events") -> list[dict]:
-        """Return what was told of events, without what came twice: QoS 1 promises "at least once"."""
-        told = [json.loads(payload) for name, payload, _ in list(self.messages) if name == topic]
-        return list({one["message_id"]: one for one in told}.values())
+    def _note(self, message) -> None:
+        if message.topic == "edgedet/events":
+            event = json.loads(message.payload)
+            self.doubles += event["message_id"] in self._events
+            self._events.setdefault(event["message_id"], event)
+            if event["type"] == "end":
+                self.ended.add(event["after"]["id"])
+        else:
+            self.messages.append((message.topic, message.payload, bool(message.retain)))
 
-    def doubles(self, topic: str = "edgedet/events") -> int:
-        return sum(name == topic for name, _, _ in self.messages) - len(self.events(topic))
+    def events(self) -> list[dict]:
+        """Return what was told of events, without what came twice: QoS 1 promises "at least once"."""
+        return list(self._events.values())
 
     def newest(self, topic: str) -> bytes | None:
         found = [payload for name, payload, _ in list(self.messages) if name == topic]
