@@ -1,4 +1,4 @@
-"""Float graph and frames -> INT8 graphs. The order of the steps; each step is in its own module."""
+"""Quantise a float graph by calibration frames. The steps are in modules of their own; their order is here."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def quantise(
     recovery: "none"; "fast": equalisation and bias correction; "full": also rounds weights layer by layer.
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
     keep_float: what the sparse form leaves float (``make_sparse_plan``).
-    observer:   of ``table_from_observed``.
-    progress:   told each step as it begins.
+    observer:   as for ``table_from_observed``.
+    progress:   called with a line as each step begins.
     Raises InputError where the table is another model's or the model computes no finite numbers.
     """
     if not pixels:
@@ -80,18 +80,18 @@ def quantise(
     executor = Executor(model)
     if table is None:
         progress(f"observing {len(pixels)} frames")
-        seen, hashes = observe(executor, pixels)
-        moved = compare_halves(seen)
-        if moved is not None:
+        observed, hashes = observe(executor, pixels)
+        movement = compare_halves(observed)
+        if movement is not None:
             progress(
-                f"ranges move by {100 * moved[0]:.0f} % (median) between the frames' two halves, at most by "
-                f"{100 * moved[1]:.0f} % ({moved[2]})"
+                f"ranges move by {100 * movement[0]:.0f} % (median) between the frames' two halves, at most by "
+                f"{100 * movement[1]:.0f} % ({movement[2]})"
             )
         progress("choosing ranges")
-        table = table_from_observed(executor, seen, hashes, model_sha256, observer)
-        del seen  # a gigabyte
+        table = table_from_observed(executor, observed, hashes, model_sha256, observer)
+        del observed  # a gigabyte
         if observer == "mixed":
-            progress("judging the worst tensors' ranges at the outputs")
+            progress("refining the ranges of the worst tensors by the error at the outputs")
             plans = make_dense_plan(model, spec, table), make_sparse_plan(model, table, keep_float)
             table = refine_ranges(executor, table, *plans, pixels)
     elif table.model_sha256 != model_sha256:

@@ -1,7 +1,8 @@
-"""Where on its feature maps a network's detections come from.
+"""Find the cells of a network's feature maps that its detections come from.
 
-Most cells of a map see background, and what heads say there is never used. Ranges for BiFPN and heads are therefore
-judged on the cells that the float model detects something in, and their neighbours, which a 3x3 convolution reads.
+Most cells of a map show background, and the heads' values there are never used. Ranges for BiFPN and heads are
+therefore chosen on the cells in which the float model detects something, and on their neighbours, which a 3x3
+convolution reads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from edgedet.calibration.graph.executor import Executor
 
-SCORE = 0.1  # of 0.01, 0.1 and 0.27 the best for box codes: lower ones are background, of higher ones there are few
+SCORE = 0.1  # from which score on a cell counts; of 0.01, 0.1 and 0.27 the best for box codes
 PREDICTION = "class_net.predict.conv_pw"
 HEADS = ("class_net.", "box_net.")
 PARTS = ("fpn.", *HEADS)
@@ -26,17 +27,17 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Masks (h, w) of one picture's cells, by the size of the map.
+    """Masks (h, w) of the cells of one picture that detections come from, by the size of the map.
 
-    heads: the level's own detections, for a head's maps.
-    union: those of all levels, for the BiFPN's maps, which pass them on.
+    heads: cells of the level's own detections, for the maps of a head.
+    union: cells of all levels' detections, for the maps of the BiFPN, which passes features between levels.
     """
 
     heads: Mapping[Size, Tensor]
     union: Mapping[Size, Tensor]
 
     def values(self, name: str, value: Tensor) -> Tensor | None:
-        """Return what a map (1, C, h, w) holds at the places, flat; None for values of other parts."""
+        """Return the values of a map (1, C, h, w) at the places, flat; None for tensors of other parts."""
         if not name.startswith(PARTS) or value.dim() != 4:
             return None
         mask = (self.heads if name.startswith(HEADS) else self.union)[(value.shape[2], value.shape[3])]
@@ -44,7 +45,7 @@ class Places:
 
 
 def find_places(executor: Executor, values: Mapping[str, Tensor]) -> Places:
-    """Return where the float model scores SCORE and more in one picture; ``values`` are the executor's of it."""
+    """Find the cells of one picture that the float model scores SCORE or more; ``values`` are ``Executor.values``'."""
     threshold = math.log(SCORE / (1.0 - SCORE))
     masks: dict[Size, Tensor] = {}
     for node in executor.nodes:

@@ -14,7 +14,7 @@ from edgedet.calibration.placement.plan import (
     QuantParams,
     SparsePlan,
     choose_centre,
-    quantised_input_indices,
+    find_quantised_inputs,
 )
 from edgedet.specs import DetectorSpec
 
@@ -112,7 +112,7 @@ def make_sparse_graph(model: onnx.ModelProto, plan: SparsePlan) -> onnx.ModelPro
     for original in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        for index in quantised_input_indices(original, plan):
+        for index in find_quantised_inputs(original, plan):
             name = original.input[index]
             if name not in quantised:
                 rewriter.quantiser(name, plan.tensors[name])

@@ -269,8 +269,8 @@ def _rounded_inputs(node: onnx.NodeProto, fused: Collection[str]) -> tuple[int, 
     return tuple(index for index in range(len(node.input)) if index not in beside)
 
 
-def quantised_input_indices(node: onnx.NodeProto, plan: SparsePlan) -> tuple[int, ...]:
-    """Return which inputs of a node are read rounded."""
+def find_quantised_inputs(node: onnx.NodeProto, plan: SparsePlan) -> tuple[int, ...]:
+    """Return the indices of a node's inputs that are quantised."""
     if node.name in plan.convs:
         return (0,)
     return plan.sums.get(node.name, ())

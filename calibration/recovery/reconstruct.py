@@ -1,9 +1,9 @@
-"""Round weights so that layers' outputs stay, not each weight by itself. Knows the executor and plans; knows no engine.
+"""Round the weights of a layer together, so that the layer's outputs change least.
 
-Layer by layer, from the first: a layer's inputs are taken from the INT8 network so far, and each column of weights is
-rounded in turn, its error being made up for by the columns that are still float (GPTQ: Frantar et al., arXiv
-2210.17323, Algorithm 1, without its blocks; the step that it refines is AdaRound's, Nagel et al., arXiv 2004.10568,
-equation 21). Scales stay. Where weights are rounded otherwise, biases take in the mean error, as in ``recover``.
+This goes layer by layer from the first: a layer's inputs come from the INT8 network so far, and each column of weights
+is rounded in turn, while the columns that are still float compensate for its error (GPTQ: Frantar et al., arXiv
+2210.17323, Algorithm 1, without its blocks; the objective is AdaRound's, Nagel et al., arXiv 2004.10568, equation 21).
+Scales stay as they are. The mean error that is left goes into the biases, as in ``recover``.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from edgedet.calibration.placement.plan import (
     DensePlan,
     QuantisedConv,
     SparsePlan,
-    quantised_input_indices,
+    find_quantised_inputs,
 )
 from edgedet.calibration.ranges.observe import fake_quantise
 from edgedet.progress import with_progress
 
-POSITIONS = 8192  # of a layer's map, over all frames, that its outputs are compared at
-DAMPING = 0.01  # of the mean diagonal, as GPTQ's percdamp
+POSITIONS = 8192  # of a layer's map, over all frames, at which its outputs are compared
+DAMPING = 0.01  # share of the mean diagonal that is added to it, as GPTQ's percdamp
 
 
 @torch.inference_mode()
 def reconstruct_weights(executor: Executor, plan: DensePlan | SparsePlan, pixels: np.ndarray) -> DensePlan | SparsePlan:
-    """Return the plan with weights rounded for their layers' outputs; ``pixels`` (N, H, W, 3) uint8 frames.
+    """Return the plan with weights that are rounded for their layers' outputs.
 
-    The dense plan's stem stays as it is: its bias holds the mean's subtraction.
+    pixels: (N, H, W, 3) uint8 calibration frames.
+    The stem of the dense plan stays as it is, because its bias holds the mean's subtraction.
     """
     convs = dict(plan.convs)
     is_dense = isinstance(plan, DensePlan)
@@ -53,11 +54,11 @@ def reconstruct_weights(executor: Executor, plan: DensePlan | SparsePlan, pixels
             values[name] if name in values else executor.constants[name] if name else None for name in node.input
         ]
         if isinstance(plan, SparsePlan):
-            for at in quantised_input_indices(node, plan):
-                inputs[at] = fake_quantise(inputs[at], plan.tensors[node.input[at]])
+            for position in find_quantised_inputs(node, plan):
+                inputs[position] = fake_quantise(inputs[position], plan.tensors[node.input[position]])
         if node.name in convs:
             if not (is_dense and node.name == stem):
-                convs[node.name] = _reconstructed(node, attributes, inputs, convs[node.name], random)
+                convs[node.name] = _reconstruct_conv(node, attributes, inputs, convs[node.name], random)
             inputs = [inputs[0], *dequantise(convs[node.name])]
         value = compute(node, inputs, attributes)
         name = node.output[0]
@@ -73,37 +74,37 @@ def reconstruct_weights(executor: Executor, plan: DensePlan | SparsePlan, pixels
     return replace(plan, convs=convs)
 
 
-def _reconstructed(
+def _reconstruct_conv(
     node: onnx.NodeProto, attributes: Mapping[str, Any], inputs: list[Any], q: QuantisedConv, random: torch.Generator
 ) -> QuantisedConv:
     x, weight = inputs[0], inputs[1]
     groups = attributes["group"]
-    columns = _columns(x, weight.shape, attributes, random).double()
+    columns = _sample_columns(x, weight.shape, attributes, random).double()
     rows = weight.reshape(groups, len(weight) // groups, -1).double()
     columns = columns.reshape(groups, rows.shape[2], -1)
     scales = torch.from_numpy(q.scales).double().reshape(groups, -1)
     integers = round_columns(rows, columns @ columns.transpose(1, 2), scales)
-    made = QuantisedConv(integers.reshape(weight.shape).to(torch.int8).numpy(), q.scales, None)
-    difference = weight - dequantise(made)[0]
+    rounded = QuantisedConv(integers.reshape(weight.shape).to(torch.int8).numpy(), q.scales, None)
+    difference = weight - dequantise(rounded)[0]
     error = compute(node, [x, difference], attributes).mean((0, 2, 3))
     bias = error if len(inputs) < 3 or inputs[2] is None else inputs[2] + error
-    return replace(made, bias=bias.float().numpy())
+    return replace(rounded, bias=bias.float().numpy())
 
 
-def _columns(x: Tensor, shape: Any, attributes: Mapping[str, Any], random: torch.Generator) -> Tensor:
-    """Return what a convolution multiplies its weights with at some positions: (input channels x kernel, n)."""
+def _sample_columns(x: Tensor, shape: Any, attributes: Mapping[str, Any], random: torch.Generator) -> Tensor:
+    """Return the inputs that a convolution multiplies by its weights at n positions: (input channels x kernel, n)."""
     top, left, bottom, right = attributes["pads"]
     count = max(1, POSITIONS // len(x))
-    found = []
+    columns = []
     for frame in x:
         padded = F.pad(frame[None], (left, right, top, bottom))
-        seen = F.unfold(padded, tuple(shape[2:]), stride=tuple(attributes["strides"]))[0]
-        found.append(seen[:, torch.randperm(seen.shape[1], generator=random)[:count]])
-    return torch.cat(found, 1)
+        unfolded = F.unfold(padded, tuple(shape[2:]), stride=tuple(attributes["strides"]))[0]
+        columns.append(unfolded[:, torch.randperm(unfolded.shape[1], generator=random)[:count]])
+    return torch.cat(columns, 1)
 
 
 def round_columns(weight: Tensor, moments: Tensor, scales: Tensor) -> Tensor:
-    """Return integers whose products with the inputs stay close to those of the weights.
+    """Round weights to integers whose products with the inputs stay close to those of the weights.
 
     weight:  (groups, outputs, inputs) float64.
     moments: (groups, inputs, inputs), the inputs' products summed over positions.
@@ -111,13 +112,13 @@ def round_columns(weight: Tensor, moments: Tensor, scales: Tensor) -> Tensor:
     """
     weight, n = weight.clone(), weight.shape[2]
     damping = DAMPING * moments.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(torch.float64).tiny ** 0.5)
-    regular = moments + damping[:, None, None] * torch.eye(n, dtype=moments.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(regular))
+    damped = moments + damping[:, None, None] * torch.eye(n, dtype=moments.dtype)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     upper = torch.linalg.cholesky(inverse, upper=True)
     integers = torch.zeros_like(weight)
-    for at in range(n):
-        column = weight[:, :, at]
-        integers[:, :, at] = (column / scales).round().clamp(-INT8_MAX, INT8_MAX)
-        error = (column - integers[:, :, at] * scales) / upper[:, at, at, None]
-        weight[:, :, at + 1 :] -= error[:, :, None] * upper[:, at, None, at + 1 :]
+    for i in range(n):
+        column = weight[:, :, i]
+        integers[:, :, i] = (column / scales).round().clamp(-INT8_MAX, INT8_MAX)
+        error = (column - integers[:, :, i] * scales) / upper[:, i, i, None]
+        weight[:, :, i + 1 :] -= error[:, :, None] * upper[:, i, None, i + 1 :]
     return integers

@@ -1,11 +1,11 @@
-"""Get back what rounding loses, without labels and without training. Knows the executor; knows no engine.
+"""Equalisation and bias correction: they recover accuracy that rounding loses, without labels and without training.
 
-Equalisation: scale a depthwise convolution's channels so that one INT8 scale suits them all, and undo it in the
-pointwise convolution behind (Nagel et al., arXiv 1906.04721 section 4.1). Exact only where no activation stands
-between: in the BiFPN and the heads.
-Bias correction: take the mean error that rounded weights cause in each output channel into the bias (section 4.2),
-from the first convolution to the last. Activations are not rounded meanwhile: clipped ranges shift means on purpose,
-and correcting for them was worse than nothing (docs/int8.md).
+Equalisation scales the channels of a depthwise convolution so that one INT8 scale suits them all, and undoes that in
+the pointwise convolution behind it (Nagel et al., arXiv 1906.04721 section 4.1). This is exact only where no activation
+stands between the two: in the BiFPN and the heads.
+Bias correction adds to each output channel's bias the mean error that rounded weights cause there (section 4.2), from
+the first convolution to the last. Activations are not rounded meanwhile: clipping shifts means on purpose, and to
+correct for it was worse than no correction (docs/int8.md).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from edgedet.calibration.placement.plan import (
     read_initializers,
 )
 
-# Share of a channel's range that is moved into the pointwise weights: 0 keeps the depthwise outputs as they are, 1
-# makes them all equally wide and leaves the spread to the weights.
-STRENGTH = 0.8  # of 0, 0.5 and 0.8 the best on both placements
+# How much of the difference between channels moves into the pointwise weights: 0 keeps the depthwise outputs as they
+# are, 1 gives them all the same range. Of 0, 0.5 and 0.8 the last is the best for both placements.
+STRENGTH = 0.8
 SMALLEST_RANGE = 1e-6
 
 
 def equalise(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
-    """Return an equivalent float graph whose depthwise outputs spread less over their channels.
+    """Return an equivalent float graph in which the ranges of a depthwise convolution's channels differ less.
 
     pixels: (N, H, W, 3) uint8 calibration frames.
     """
-    pairs = _depthwise_pointwise(model)
+    pairs = _find_depthwise_pointwise(model)
     ranges: dict[str, Tensor] = {}
 
     def visit(node: onnx.NodeProto, value: Tensor) -> Tensor:
@@ -70,8 +70,8 @@ def equalise(model: onnx.ModelProto, pixels: np.ndarray) -> onnx.ModelProto:
     return result
 
 
-def _depthwise_pointwise(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Return depthwise node name -> the pointwise node that alone reads it, where nothing stands between."""
+def _find_depthwise_pointwise(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Return, by a depthwise node's name, the pointwise node that reads its output directly and alone."""
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in model.graph.node:
         for name in node.input:
@@ -80,7 +80,7 @@ def _depthwise_pointwise(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     pairs = {}
     for node in model.graph.node:
         if node.op_type != "Conv" or len(node.input) > 2 or constants[node.input[1]].shape[1] != 1:
-            continue  # a bias would have to be scaled too; these convolutions have none
+            continue  # a bias would have to be scaled, too; these convolutions have none
         following = readers[node.output[0]]
         if len(following) == 1 and following[0].op_type == "Conv" and len(readers[following[0].input[1]]) == 1:
             pairs[node.name] = following[0]

@@ -1,4 +1,4 @@
-"""Put layers back to float: plans without them, and the search for the fewest. Knows plans; knows no engine, no file.
+"""Put layers back to float: make plans without them, and find the fewest layers that have to go back.
 
 A layer is a convolution with the activation behind it, as in ``sensitivity``.
 """
@@ -28,24 +28,27 @@ def find_layer_nodes(model: onnx.ModelProto, layer: str) -> list[onnx.NodeProto]
 def exclude_layers(
     model: onnx.ModelProto, dense: DensePlan, sparse: SparsePlan, layers: Collection[str]
 ) -> tuple[DensePlan, SparsePlan]:
-    """Return the plans with these layers float. The dense one's stem cannot be: its integers hold the mean, too."""
+    """Return the plans with these layers in float. The dense plan's stem must not be one: its bias holds the mean."""
     tensors, floats = dict(dense.tensors), set(dense.floats)
     for layer in layers:
         nodes = find_layer_nodes(model, layer)
         floats |= {node.name for node in nodes}
         for node in nodes[:-1]:
             tensors.pop(node.output[0], None)
-    kept = {name: conv for name, conv in dense.convs.items() if name not in layers}
-    left = {name: conv for name, conv in sparse.convs.items() if name not in layers}
-    return DensePlan(tensors, kept, frozenset(floats)), replace(sparse, convs=left)
+    dense_convs = {name: conv for name, conv in dense.convs.items() if name not in layers}
+    sparse_convs = {name: conv for name, conv in sparse.convs.items() if name not in layers}
+    return DensePlan(tensors, dense_convs, frozenset(floats)), replace(sparse, convs=sparse_convs)
 
 
 def find_fewest_layers(
     layers: Sequence[str], value_of: Callable[[Sequence[str]], float], required: float
 ) -> tuple[list[str], float] | None:
-    """Return the shortest beginning of ``layers``, worst first, without which the value is reached, and the value.
+    """Return how many of the worst layers must go back to float, as (these layers, the value that is then reached).
 
-    Tries 1, 2, 4, ... of them and then halves the last step. None where all of them together do not do.
+    layers:   the worst first; the result is a beginning of this list.
+    value_of: returns the value with the given layers in float.
+    required: the least value that will do.
+    Tries 1, 2, 4, ... layers, and then bisects the last step. None where all of them together are not enough.
     """
     if not layers:
         return None
@@ -57,9 +60,9 @@ def find_fewest_layers(
         value = value_of(layers[:enough])
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        found = value_of(layers[:middle])
-        if found >= required:
-            enough, value = middle, found
+        middle_value = value_of(layers[:middle])
+        if middle_value >= required:
+            enough, value = middle, middle_value
         else:
             too_few = middle
     return list(layers[:enough]), value

@@ -1,8 +1,8 @@
-"""Which layers lose the accuracy in INT8, one at a time. Knows the executor and the dense plan; knows no files.
+"""Measure how much accuracy each layer costs when it alone is INT8.
 
 A layer is a convolution with the element-wise operators behind it. With one layer in INT8 and all others in float, the
-signal-to-quantisation-noise ratio (SQNR) at the network's outputs says what that layer alone costs. Only what follows
-the layer is computed again. The worst are then judged on detections.
+signal-to-quantisation-noise ratio (SQNR) at the network's outputs says what that layer alone costs. Only the operators
+behind the layer are computed again. The worst layers are then compared by their detections.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ NOISELESS_DB = 200.0  # in place of infinity, where rounding changes nothing at 
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What one layer costs when it alone is INT8.
+    """The cost of one layer when it alone is INT8.
 
     layer:     name of its convolution.
-    sqnr_db:   signal to noise at the outputs in dB, the worse of class logits and box codes; smaller is worse.
+    sqnr_db:   signal to noise at the outputs in dB, the lower one of class logits and box codes; lower is worse.
     macs:      share of the network's multiply-accumulates.
-    f1:        of the detections against the float model's at the score asked for; None where not verified.
+    f1:        F1 of the detections against the float model's; None where it was not measured.
     """
 
     layer: str
@@ -49,9 +49,9 @@ class _Power:
     signal: float = 0.0
     noise: float = 0.0
 
-    def add(self, wanted: Tensor, got: Tensor) -> None:
-        self.signal += float(wanted.double().square().sum())
-        self.noise += float((got.double() - wanted.double()).square().sum())
+    def add(self, reference: Tensor, actual: Tensor) -> None:
+        self.signal += float(reference.double().square().sum())
+        self.noise += float((actual.double() - reference.double()).square().sum())
 
     def sqnr_db(self) -> float:
         if not self.noise:
@@ -66,7 +66,7 @@ class LayerQuantiser:
         """``plan`` belongs to ``model`` (``Quantised.dense`` and ``model``); ``meta`` says how outputs become boxes."""
         self._executor, self._plan, self._meta = Executor(model), plan, meta
         self._anchors_yxyx = anchors_for(meta.spec)
-        self.tensors = _tensors_of_layers(self._executor.nodes, plan)
+        self.tensors = _find_tensors_of_layers(self._executor.nodes, plan)
         mean_bgr = (
             self._executor.constants["mean_bgr"].reshape(-1, 3)[0].reshape(1, 3, 1, 1)
         )  # every column's is the same
@@ -86,14 +86,14 @@ class LayerQuantiser:
         conv = compute(node, [data, *dequantise(self._plan.convs[layer])], attributes)
         tensors = self.tensors[layer]
 
-        def rounding(node: onnx.NodeProto, value: Tensor) -> Tensor:
+        def round_value(node: onnx.NodeProto, value: Tensor) -> Tensor:
             name = node.output[0]
             return fake_quantise(value, self._plan.tensors[name]) if name in tensors else value
 
-        return self._executor.outputs_after(values, {node.output[0]: rounding(node, conv)}, rounding)
+        return self._executor.outputs_after(values, {node.output[0]: round_value(node, conv)}, round_value)
 
-    def detections(self, outputs: tuple[Tensor, Tensor], frame: ModelInput, score: float) -> Detections:
-        """Return what class logits and box codes detect."""
+    def detect(self, outputs: tuple[Tensor, Tensor], frame: ModelInput, score: float) -> Detections:
+        """Return the detections of class logits and box codes."""
         logits, codes = outputs
         raw = RawOutputs(logits[0].numpy(), codes[0].numpy())
         return postprocess(
@@ -107,8 +107,8 @@ class LayerQuantiser:
         )
 
 
-def _tensors_of_layers(nodes: Sequence[onnx.NodeProto], plan: DensePlan) -> dict[str, set[str]]:
-    """Return for each convolution the values that are rounded with it: its own and what is computed of it alone."""
+def _find_tensors_of_layers(nodes: Sequence[onnx.NodeProto], plan: DensePlan) -> dict[str, set[str]]:
+    """Return for each convolution the tensors that are rounded with it: its output and those computed from it alone."""
     owner: dict[str, str] = {}
     tensors: dict[str, set[str]] = {}
     for node in nodes:
@@ -129,21 +129,21 @@ def _tensors_of_layers(nodes: Sequence[onnx.NodeProto], plan: DensePlan) -> dict
 def measure_layer_losses(
     layers: LayerQuantiser, frames: Iterable[ModelInput], mac_shares: Mapping[str, float]
 ) -> list[LayerLoss]:
-    """Return every layer's loss on the frames, the worst first.
+    """Measure every layer's loss on the frames; return the losses, the worst first.
 
-    Logits count from logit(0.01) on, which is where detections begin; box codes count at anchors that reach it.
+    Logits count from logit(0.01) on, where detections begin; box codes count at anchors whose logits reach it.
     """
     powers = {layer: (_Power(), _Power()) for layer in layers.tensors}
     for frame in frames:
         values = layers.float_values(frame.pixels)
         logits, codes = (values[name] for name in OUTPUTS)
-        above = (logits > LOWEST_LOGIT).any(-1)
-        wanted = logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT
+        detecting = (logits > LOWEST_LOGIT).any(-1)
+        reference = logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT
         for layer in with_progress(list(powers), "layers of a frame", "layer"):
             new_logits, new_codes = layers.run_with_layer(layer, values)
             of_logits, of_codes = powers[layer]
-            of_logits.add(wanted, new_logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT)
-            of_codes.add(codes[above], new_codes[above])
+            of_logits.add(reference, new_logits.clamp_min(LOWEST_LOGIT) - LOWEST_LOGIT)
+            of_codes.add(codes[detecting], new_codes[detecting])
     losses = [
         LayerLoss(layer, min(power.sqnr_db() for power in both), mac_shares[layer]) for layer, both in powers.items()
     ]
@@ -153,12 +153,12 @@ def measure_layer_losses(
 def verify_on_detections(
     layers: LayerQuantiser, frames: Iterable[ModelInput], losses: Sequence[LayerLoss], score: float
 ) -> list[LayerLoss]:
-    """Return the losses with the F1 that the detections have where that layer alone is INT8."""
+    """Return the losses with F1: that of the detections with the layer alone in INT8 against the float model's."""
     counts = {loss.layer: np.zeros(3) for loss in losses}
     for frame in with_progress(frames, "verifying", "frame"):
         values = layers.float_values(frame.pixels)
-        wanted = layers.detections((values[OUTPUTS[0]], values[OUTPUTS[1]]), frame, score)
+        reference = layers.detect((values[OUTPUTS[0]], values[OUTPUTS[1]]), frame, score)
         for layer, sums in counts.items():
-            found = layers.detections(layers.run_with_layer(layer, values), frame, score)
-            sums += count_matches(found, wanted)
+            detections = layers.detect(layers.run_with_layer(layer, values), frame, score)
+            sums += count_matches(detections, reference)
     return [LayerLoss(loss.layer, loss.sqnr_db, loss.macs, compute_f1(counts[loss.layer])) for loss in losses]

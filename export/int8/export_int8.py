@@ -246,7 +246,7 @@ def _write_and_judge(
         verdict = judge(temporary)
         report = {
             "gate": verdict.to_dict(),
-            "frames": frames.report(),
+            "frames": frames.to_dict(),
             "int8_mac_share": share,
             "recovery": options.recovery,
             "reverted": floats,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from media import META, write_clip
 
+from edgedet.calibration.ranges import frame_picker
 from edgedet.calibration.ranges import frames as frames_module
 from edgedet.calibration.ranges.frames import (
     PHOTOGRAPHS,
-    measure_range_movement,
     sha256_of_frame,
     split_blocks,
     take_calibration_frames,
@@ -169,13 +169,13 @@ def test_of_ten_thousand_images_only_those_that_are_tried_are_read(tmp_path, mon
         read.append(path)
         return read_image(path)
 
-    monkeypatch.setattr(frames_module, "read_image", counted)
+    monkeypatch.setattr(frame_picker, "read_image", counted)
     source = frames_module.ImageSource("many", tmp_path, paths)
     monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: source)
     sets = take_calibration_frames("many", SPEC, count=16)
     assert len(sets.calibrate) + len(sets.select) <= 12
     assert 16 <= len(everything(sets)) <= 48  # the gate has up to three times its share
-    assert len(read) <= 48 * frames_module.TRIES
+    assert len(read) <= 48 * frame_picker.TRIES
 
 
 def write_scenes(path, count):
@@ -207,7 +207,8 @@ def test_a_video_of_unknown_length_is_counted_first(tmp_path, monkeypatch):
         source.total = None
         return source
 
-    monkeypatch.setattr(frames_module, "open_source", without_total)
+    for module in (frames_module, frame_picker):
+        monkeypatch.setattr(module, "open_source", without_total)
     assert hashes(take_calibration_frames(path, SPEC, count=10)) == hashes(whole)
 
 
@@ -267,15 +268,15 @@ def test_without_a_source_other_models_take_photographs_and_say_so():
     pytest.importorskip("skimage", reason="the photographs are scikit-image's")
     sets = take_calibration_frames(None, SPEC)
     assert len(everything(sets)) == len(PHOTOGRAPHS)
-    assert sets.report()["source"] == "scikit-image's photographs"
+    assert sets.to_dict()["source"] == "scikit-image's photographs"
     assert any("frames of the scene that the camera will see are better" in note for note in sets.notes)
 
 
 def test_the_report_tells_no_password_and_no_folder(tmp_path, monkeypatch):
     url = "rtsp://user:secret@10.0.0.5:554/live?token=abc"
-    assert take_calibration_frames(write_images(tmp_path / "x", range(3)), SPEC).report()["source"] == "x"
+    assert take_calibration_frames(write_images(tmp_path / "x", range(3)), SPEC).to_dict()["source"] == "x"
     monkeypatch.setattr(frames_module, "open_source", lambda text, stopped: live(text, FakeCamera(10), lambda: False))
-    report = take_calibration_frames(url, SPEC, count=2, live_seconds=0.01).report()
+    report = take_calibration_frames(url, SPEC, count=2, live_seconds=0.01).to_dict()
     assert report["source"] == "rtsp://10.0.0.5:554/live"
     assert "secret" not in str(report)
 
@@ -288,15 +289,6 @@ def test_no_frame_wanted_is_refused():
 def test_a_larger_input_gives_larger_pixels():
     sets = take_calibration_frames(None, replace(SPEC, input_hw=(256, 128)), count=3, is_demo=True)
     assert {frame.pixels.shape for frame in sets.calibrate + sets.gate} == {(1, 256, 128, 3)}
-
-
-# --- ranges -----------------------------------------------------------------------------------------------------
-
-
-def test_range_movement_is_a_share_of_the_wider_range():
-    first = {"a": (-1.0, 9.0), "b": (0.0, 4.0), "dead": (0.0, 0.0)}
-    second = {"a": (-1.0, 8.0), "b": (0.0, 2.0), "dead": (0.0, 0.0)}
-    assert measure_range_movement(first, second) == (pytest.approx(0.1), pytest.approx(0.5), "b")
 
 
 # --- one way of resizing ----------------------------------------------------------------------------------------
@@ -332,7 +324,7 @@ def test_no_other_code_resizes_pictures_for_a_model():
         "edgedet/events/clips.py",
         "edgedet/stream/outputs/video_file.py",
         "edgedet/web/pictures.py",
-        "calibration/ranges/frames.py",
+        "calibration/ranges/frame_picker.py",
         "export/interop/triton.py",
     }
     code = [

@@ -24,7 +24,13 @@ from edgedet.calibration.placement.plan import (
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import KEEP_FLOAT
 from edgedet.calibration.ranges import refine
-from edgedet.calibration.ranges.observe import _spread, fake_quantise, observe, table_from_observed
+from edgedet.calibration.ranges.observe import (
+    _take_evenly,
+    fake_quantise,
+    measure_range_movement,
+    observe,
+    table_from_observed,
+)
 from edgedet.specs import resized, spec_for
 
 SPEC = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)
@@ -74,8 +80,8 @@ def test_samples_come_in_the_order_of_channels_however_they_lie_in_memory() -> N
     value = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
     last = value.to(memory_format=torch.channels_last)
     for share in (5, 100):
-        assert _spread(last, 3, share).tolist() == _spread(value, 3, share).tolist()
-    assert _spread(last, 1, 5).tolist() == [1.0, 5.0, 9.0, 13.0, 17.0]
+        assert _take_evenly(last, 3, share).tolist() == _take_evenly(value, 3, share).tolist()
+    assert _take_evenly(last, 1, 5).tolist() == [1.0, 5.0, 9.0, 13.0, 17.0]
 
 
 def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> None:
@@ -83,7 +89,7 @@ def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> Non
     monkeypatch.setattr(refine, "SCORE", 1e-6)  # of a random network every anchor counts
     monkeypatch.setattr(refine, "WORST_DENSE", 2)
     monkeypatch.setattr(refine, "WORST_SPARSE", 2)
-    monkeypatch.setattr(refine, "JUDGED_ON", 2)
+    monkeypatch.setattr(refine, "MOST_FRAMES", 2)
     low, high = table.ranges[TENSOR]
     ruined = replace(
         table,
@@ -99,7 +105,9 @@ def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> Non
     everywhere = torch.ones(values["class_logits"].shape[:2], dtype=torch.bool)
 
     def error(q: QuantParams, name: str) -> float:
-        return refine._error(values, executor.outputs_after(values, {name: fake_quantise(values[name], q)}), everywhere)
+        return refine._compute_error(
+            values, executor.outputs_after(values, {name: fake_quantise(values[name], q)}), everywhere
+        )
 
     for form, name, before, after in (
         (params_from_range, TENSOR, ruined.ranges[TENSOR], mended.ranges[TENSOR]),
@@ -121,3 +129,9 @@ def test_without_detections_the_table_stays(parts, monkeypatch) -> None:
     _, table, _ = parts
     monkeypatch.setattr(refine, "SCORE", 1.0 - 1e-9)
     assert refine_ranges(parts, table) is table
+
+
+def test_range_movement_is_a_share_of_the_wider_range():
+    first = {"a": (-1.0, 9.0), "b": (0.0, 4.0), "dead": (0.0, 0.0)}
+    second = {"a": (-1.0, 8.0), "b": (0.0, 2.0), "dead": (0.0, 0.0)}
+    assert measure_range_movement(first, second) == (pytest.approx(0.1), pytest.approx(0.5), "b")

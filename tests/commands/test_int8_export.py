@@ -29,7 +29,7 @@ FILES = ("_int8.onnx", "_int8_fp16.onnx", "_int8.tflite")
 @pytest.fixture(autouse=True)
 def one_range_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one frame: it takes most of calibration's time, and has tests of its own."""
-    for name in ("WORST_DENSE", "WORST_SPARSE", "JUDGED_ON"):
+    for name in ("WORST_DENSE", "WORST_SPARSE", "MOST_FRAMES"):
         monkeypatch.setattr(refine, name, 1)
 
 
