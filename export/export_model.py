@@ -11,7 +11,8 @@ from edgedet.engines.base import default_threads
 from edgedet.errors import require
 from edgedet.export.checkpoints.open_weights import DEMO, WeightsChoice, open_weights, stem_of
 from edgedet.export.export_onnx import PACKAGES, ExportResult, export_onnx
-from edgedet.export.int8.export_int8 import Int8Options, export_int8, float_model
+from edgedet.export.int8.export_int8 import export_int8, read_float_model
+from edgedet.export.int8.options import Int8Options
 from edgedet.export.interop.target import ModelFiles
 from edgedet.export.interop.targets import targets_named, write_targets
 from edgedet.files import MODELS_FOLDER
@@ -48,7 +49,7 @@ def export_model(
     with_tflite = tflite or any(target.tflite for target in chosen)
     result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms)
     if int8 is not None:
-        model, meta = float_model(Path(result.onnx))
+        model, meta = read_float_model(Path(result.onnx))
         outcome = export_int8(Path(result.onnx), model, meta, int8, say)
         result = replace(result, int8=outcome.written, refused=outcome.refused)
         if not outcome.written and (error := outcome.error()) is not None:

@@ -160,9 +160,10 @@ def _make(file: FamilyFile, out: Path, float_onnx: Path | None, threads: int) ->
 
 def _make_int8(file: FamilyFile, float_onnx: Path, threads: int) -> Path:
     """Write INT8 files beside the float one; return the ONNX file's path."""
-    from edgedet.export.int8.export_int8 import Int8Options, export_int8, float_model
+    from edgedet.export.int8.export_int8 import export_int8, read_float_model
+    from edgedet.export.int8.options import Int8Options
 
-    model, meta = float_model(float_onnx)
+    model, meta = read_float_model(float_onnx)
     onnx = float_onnx.with_name(f"{float_onnx.stem}_int8.onnx")
     if file.weights is None:
         from edgedet.benchmarks.models.ungated_int8 import write_ungated

@@ -34,7 +34,7 @@ from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError
-from edgedet.export.int8.export_int8 import float_model
+from edgedet.export.int8.export_int8 import read_float_model
 from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
 from edgedet.files import sha256_of, write_json
@@ -58,7 +58,7 @@ class Sweep:
 
     def __init__(self, path: Path, calib: str, data: Dataset, threads: int) -> None:
         self.path, self.calib, self.data, self.threads = path, calib, data, threads
-        self.model, self.meta = float_model(path)
+        self.model, self.meta = read_float_model(path)
         self._tables: dict[tuple[str, ...], tuple[CalibrationTable, float]] = {}
         judged = match_under_changes(path, data, 1, threads)
         self.float_ap = self._mean_ap(judged)

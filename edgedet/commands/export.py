@@ -32,7 +32,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..export.int8.export_int8 import Int8Options, Int8Outcome
+    from ..export.int8.export_int8 import Int8Outcome
+    from ..export.int8.options import Int8Options
     from ..export.interop.targets import Target, TargetResult
 
 DESCRIPTION = "Turn an EfficientDet checkpoint into a fused ONNX file and verify it against the checkpoint."
@@ -272,7 +273,7 @@ def _check_combination(args: argparse.Namespace) -> None:
 
 def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
     from ..calibration.ranges.observe import OBSERVERS
-    from ..export.int8.export_int8 import Int8Options
+    from ..export.int8.options import Int8Options
     from ..export.int8.revert import MOST
     from ..judge.labels import read_dataset
     from ..postprocess import logit_of
@@ -323,9 +324,9 @@ def _print_float(result: ExportResult, text: TextIO) -> None:
 
 
 def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> Int8Outcome:
-    from ..export.int8.export_int8 import export_int8, float_model
+    from ..export.int8.export_int8 import export_int8, read_float_model
 
-    model, meta = float_model(float_path)
+    model, meta = read_float_model(float_path)
     outcome = export_int8(float_path, model, meta, options, _print_progress)
     for result in outcome.written:
         print(

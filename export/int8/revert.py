@@ -1,7 +1,4 @@
-"""Which layers of an INT8 model go back to float: the fewest, by what files find in the select frames.
-
-Knows calibration, writers and engines; knows no argv.
-"""
+"""Put the fewest layers of an INT8 model back to float with which it passes on the select frames."""
 
 from __future__ import annotations
 
@@ -23,17 +20,17 @@ from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
 from edgedet.types import ModelInput
 
 MOST = 16  # layers put back at most, by default
-MARGIN = 0.01  # of AP kept, beyond what the gate wants: its frames are others
-PASSES = 2  # frames that every layer's loss is measured on
+MARGIN = 0.01  # so much more of the AP must be kept than the gate requires, whose frames are others
+PASSES = 2  # number of frames on which every layer's loss is measured
 
 
 class Selector:
-    """Judges files on the select frames, which neither ranges nor the gate saw."""
+    """Judges files on the select frames, which neither calibration nor the gate uses."""
 
     def __init__(
         self, float_engine: Engine, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float, threads: int
     ) -> None:
-        """``frames`` are the select frames; ``score`` is the threshold that detections count from."""
+        """``frames`` are the select frames; ``score`` is the threshold from which detections count."""
         self._meta, self._frames, self._threads = meta, frames, threads
         self._reference = FloatReference(float_engine.infer, meta, frames, score)
         self._order: list[str] | None = None
@@ -48,7 +45,7 @@ class Selector:
                 return self._reference.judge(engine.infer)
 
     def order(self, quantised: Quantised) -> list[str]:
-        """Return the layers, the one that costs most in INT8 first, each judged alone; takes a minute for D0."""
+        """Return the layers, sorted by what each costs alone, the most first; this takes a minute for D0."""
         if self._order is None:
             macs = count_conv_macs(quantised.model)
             shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
@@ -63,23 +60,24 @@ class Selector:
 def revert_layers(
     quantised: Quantised, form: Form, selector: Selector, most: int, say: Callable[[str], None]
 ) -> tuple[Quantised, list[str]]:
-    """Return the model with the fewest layers back in float that the select frames pass, and those layers.
+    """Put as few layers back to float as the file needs to pass on the select frames; return the model and the layers.
 
-    most: layers that are put back, at most.
-    say:  told, in a line, what was done and why.
-    Without a need, without enough boxes in the select frames, or where ``most`` do not help, nothing is put back.
+    most: at most so many layers are put back.
+    say:  called with a line on what was done and why.
+    Nothing is put back where the file passes as it is, where the select frames hold too few boxes, and where ``most``
+    layers are not enough.
     """
-    before, who = selector.verdict(quantised, form), form.suffix
+    before, suffix = selector.verdict(quantised, form), form.suffix
     if before.boxes < MIN_BOXES:
-        say(f"{who}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
+        say(f"{suffix}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
         return quantised, []
     required = MIN_KEPT + MARGIN
     if before.value is None or before.value >= required or not most:
         return quantised, []
     convs = (quantised.dense if form.placement == "dense" else quantised.sparse).convs
     say(
-        f"{who}: keeps {before.value:.3f} of AP on the select frames, {required:g} is required: looking for layers to "
-        "revert to float"
+        f"{suffix}: keeps {before.value:.3f} of AP on the select frames, {required:g} is required: "
+        "looking for layers to revert to float"
     )
     order = [layer for layer in selector.order(quantised) if layer in convs][:most]
 
@@ -88,7 +86,7 @@ def revert_layers(
         shares = {
             "dense": compute_int8_mac_share(quantised.model, dense),
             "sparse": compute_int8_mac_share(quantised.model, sparse),
-        }  # fmt: skip
+        }
         return replace(quantised, dense=dense, sparse=sparse, mac_shares=shares)
 
     def value_of(layers: Sequence[str]) -> float:
@@ -96,12 +94,12 @@ def revert_layers(
 
     chosen = find_fewest_layers(order, value_of, required)
     if chosen is None:
-        say(f"{who}: not even without the {len(order)} worst layers: all stay INT8")
+        say(f"{suffix}: not even without the {len(order)} worst layers: all stay INT8")
         return quantised, []
     layers, value = chosen
     result = model_without(layers)
     say(
-        f"{who}: back to float: {', '.join(layers)}; keeps {value:.3f} of AP on the select frames, "
+        f"{suffix}: back to float: {', '.join(layers)}; keeps {value:.3f} of AP on the select frames, "
         f"{100 * result.mac_shares[form.placement]:.1f} % of the MACs stay INT8"
     )
     return result, layers

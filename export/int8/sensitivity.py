@@ -57,10 +57,10 @@ def measure_sensitivity(options: SensitivityOptions, note: Callable[[str], None]
     from edgedet.calibration.quantise import quantise
     from edgedet.calibration.ranges.frames import take_calibration_frames
     from edgedet.calibration.recovery.sensitivity import LayerQuantiser, measure_layer_losses, verify_on_detections
-    from edgedet.export.int8.export_int8 import float_model
+    from edgedet.export.int8.export_int8 import read_float_model
 
     torch.set_num_threads(options.threads)
-    model, meta = float_model(options.model)
+    model, meta = read_float_model(options.model)
     is_demo = options.calib is None and meta.source_sha256 == sha256_of(demo.WEIGHTS)
     frames = take_calibration_frames(options.calib, meta.spec, options.frames, is_demo=is_demo)
     for line in frames.notes:

@@ -118,11 +118,11 @@ def test_a_ruined_range_is_mended_in_either_placement(parts, monkeypatch) -> Non
 
 def test_ends_beyond_what_was_seen_are_not_tried() -> None:
     table = CalibrationTable({"x": (-2.0, 4.0)}, {"x": 4.0}, {"x": (-2.1, 40.0)})
-    ends = refine._ranges(table, "x")
+    ends = refine._list_ranges(table, "x")
     assert ends["high"] == [(-2.0, 4.0 * fraction) for fraction in refine.FRACTIONS]
     assert ends["low"] == [(-2.1, 4.0), *((-2.0 * fraction, 4.0) for fraction in (1.0, 0.7, 0.5, 0.35))]
     table = CalibrationTable({"x": (-0.1, 4.0)}, {}, {"x": (-0.1, 4.0)})
-    assert set(refine._ranges(table, "x")) == {"high"}  # a twentieth of the range changes no step
+    assert set(refine._list_ranges(table, "x")) == {"high"}  # a twentieth of the range changes no step
 
 
 def test_without_detections_the_table_stays(parts, monkeypatch) -> None:

@@ -1,0 +1,111 @@
+"""The accuracy gate of INT8 files: against the float model on the gate's frames, or on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from edgedet.artifact import ArtifactMeta
+from edgedet.calibration.ranges.frames import FrameSets, sha256_of_frame
+from edgedet.detector import Detector
+from edgedet.engines.base import Engine, open_engine
+from edgedet.errors import InputError, SourceError
+from edgedet.export.int8.options import Int8Options
+from edgedet.judge.average_precision import detect_images
+from edgedet.judge.labels import Dataset, match_classes
+from edgedet.judge.matching import match_dataset
+from edgedet.judge.perturbation import PerturbedEngine
+from edgedet.judge.reference import FloatReference, spread
+from edgedet.judge.verdict import LABELS_SCORE_FLOOR, Verdict, is_settled, verdict_on_labels
+from edgedet.preprocess import Preprocessor
+from edgedet.progress import with_progress
+from edgedet.specs import DetectorSpec
+from edgedet.stream.sources import read_image
+from edgedet.types import Detections
+
+# So many runs over the labelled images, each changed a little, give the mean AP. The AP of one run is chance to half a
+# point (docs/int8.md); onnxruntime without its optimisations is ten times slower.
+RUNS = {".tflite": 8, ".onnx": 3}
+
+
+class Gate:
+    """Gives verdicts on INT8 files; the float model's detections are computed once for all of them."""
+
+    def __init__(
+        self,
+        float_engine: Engine,
+        meta: ArtifactMeta,
+        frames: FrameSets,
+        options: Int8Options,
+        say: Callable[[str], None],
+    ) -> None:
+        """Prepare the comparison; ``say`` is called with a line where it takes more frames or fewer runs."""
+        self._options, self._meta, self._say = options, meta, say
+        self._class_map = match_classes(options.labels, meta.class_names) if options.labels else ()
+        if options.labels is None:
+            self._reference = FloatReference(float_engine.infer, meta, spread(frames.gate), options.score, say)
+        else:
+            self._float_detections = self._detect_labelled(float_engine)
+            self._float_ap = self._compute_ap(self._float_detections)
+
+    def judge(self, path: Path) -> Verdict:
+        """Run the file with its own engine and return the verdict on it."""
+        options = self._options
+        _, engine = open_engine(path, options.threads)
+        with closing(engine):
+            if options.labels is None:
+                return self._reference.judge(engine.infer, options.seed)
+            runs: list[list[Detections]] = []
+            aps: list[float] = []
+            for seed in range(RUNS[path.suffix]):
+                runs.append(self._detect_labelled(PerturbedEngine(engine, seed)))
+                aps.append(self._compute_ap(runs[-1]))
+                if is_settled(aps, (1.0 - options.max_drop / 100.0) * self._float_ap):
+                    self._say(f"{path.name}: {len(runs)} of {RUNS[path.suffix]} runs tell enough")
+                    break
+        return verdict_on_labels(
+            options.labels.images,
+            self._float_detections,
+            runs,
+            self._class_map,
+            options.score,
+            options.seed,
+            options.max_drop,
+        )
+
+    def _compute_ap(self, detections: list[Detections]) -> float:
+        assert self._options.labels is not None
+        matched = match_dataset(self._options.labels.images, detections, self._class_map)
+        return matched.compute_ap(np.ones(len(detections))) or 0.0
+
+    def _detect_labelled(self, engine: Engine) -> list[Detections]:
+        labels = self._options.labels
+        assert labels is not None
+        detector = Detector((self._meta, engine), self._options.threads, LABELS_SCORE_FLOOR)
+        detected, failures = detect_images(detector, with_progress(labels.images, "judging", "image"))
+        failures = [*labels.failures, *failures]
+        if failures:
+            raise InputError(f"{len(failures)} labelled images cannot be judged: {failures[0]}; mend or remove them.")
+        return [detections for _, detections in detected]
+
+
+def check_no_overlap(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> None:
+    """Raise InputError where a labelled image is a calibration frame, since a verdict needs pictures that are new."""
+    calibrated_on = {sha256_of_frame(frame) for frame in (*frames.calibrate, *frames.select)}
+    preprocess = Preprocessor(spec)
+    both = []
+    for image in labels.images:
+        try:
+            bgr = read_image(image.path)
+        except SourceError:
+            continue  # the gate names it
+        if sha256_of_frame(preprocess(bgr)) in calibrated_on:
+            both.append(image.path.name)
+    if both:
+        raise InputError(
+            f"{len(both)} of the {len(labels.images)} labelled images are calibration frames, too (first: {both[0]}): "
+            "the verdict needs other pictures; take them out of --calib or of --data."
+        )
