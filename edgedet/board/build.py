@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict, Optional
 
 from .. import __version__
 from ..engines.table import engine_named
-from ..engines.tensorrt.board import Board, check_int8, import_tensorrt, this_board
-from ..engines.tensorrt.build import file_for, options_for
+from ..engines.tensorrt.board import Board, check_int8, import_tensorrt, read_board
+from ..engines.tensorrt.build import choose_file, choose_options
 from ..engines.tensorrt.cuda import open_cuda
 from ..errors import InputError, require
 from ..files import sha256_of
@@ -55,10 +55,10 @@ def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Di
     trt = import_tensorrt("edgedet build")
     require("cv2", "edgedet build")
     board = _describe_board(trt)
-    onnx = file_for(trt, request.model)
+    onnx = choose_file(trt, request.model)
     if onnx.meta.precision == "int8" and request.precision is None:
         check_int8(board.identity.compute_capability)
-    options = options_for(board, request.workspace_mb, request.low_memory)
+    options = choose_options(board, request.workspace_mb, request.low_memory)
     candidates = recipes(onnx, request.precision, request.tune)
     say(f"{board.identity.line()}, workspace {options.workspace_bytes >> 20} MB")
     reference = reference_of(onnx, request.source, request.score, request.force)
@@ -86,6 +86,6 @@ def _describe_board(trt: Any) -> Board:
     """Describe this machine, and give the GPU's memory back before the build."""
     cuda = open_cuda()
     try:
-        return this_board(trt, cuda)
+        return read_board(trt, cuda)
     finally:
         cuda.close()

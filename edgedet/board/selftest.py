@@ -26,7 +26,7 @@ from ..engines.base import open_engine, rebuild_model
 from ..engines.onnx_file import read_onnx
 from ..engines.tensorrt.board import import_tensorrt
 from ..engines.tensorrt.engine import TrtEngine
-from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, read_engine, with_report
+from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, add_to_report, read_engine
 from ..engines.tensorrt.members import MEMBERS
 from ..errors import EdgeDetError, OutdatedError, require
 from ..machine import clock_mhz, governor, read_machine
@@ -190,7 +190,7 @@ def _rebuild(engine: Path) -> Tuple[Dict[str, Any], str]:
     meta, plan = read_engine(engine)
     copy = engine.with_name(f"{engine.stem}-rebuilt{engine.suffix}")
     try:
-        with_report(copy, meta, plan, {BUILT_ON: {**meta.report[REPORT][BUILT_ON], "tensorrt": "0.0"}})
+        add_to_report(copy, meta, plan, {BUILT_ON: {**meta.report[REPORT][BUILT_ON], "tensorrt": "0.0"}})
         try:
             open_engine(copy, 1)[1].close()
             return {}, "an engine of another TensorRT was opened as it was"

@@ -22,7 +22,7 @@ from ..engines.tensorrt.board import Board
 from ..engines.tensorrt.build import BuildOptions, Recipe
 from ..engines.tensorrt.cuda import open_cuda
 from ..engines.tensorrt.engine import TrtEngine
-from ..engines.tensorrt.engine_file import build_engine, read_engine, with_report
+from ..engines.tensorrt.engine_file import add_to_report, build_engine, read_engine
 from ..errors import (
     EdgeDetError,
     MissingDependency,
@@ -239,7 +239,7 @@ def build_best(
             raise _none_passed(trials)
         trials = [replace(trial, kept=trial is kept[0]) for trial in trials]
         meta, plan = read_engine(kept[1])
-        with_report(out, meta, plan, {"trials": [asdict(trial) for trial in trials], "judged_by": reference.name})
+        add_to_report(out, meta, plan, {"trials": [asdict(trial) for trial in trials], "judged_by": reference.name})
     finally:
         for path in made:
             if path.exists():

@@ -15,7 +15,7 @@ from trt_models import save_changed, write_models
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra: NVIDIA's builder, which works without a GPU")
 
-from edgedet.engines.tensorrt.build import BuildOptions, Recipe, build_plan, typed_only
+from edgedet.engines.tensorrt.build import BuildOptions, Recipe, build_plan, takes_typed_only
 from edgedet.errors import ArtifactError
 
 
@@ -52,7 +52,7 @@ def test_each_recipe_builds_and_tells_how_far_it_is(name: str, recipe: Recipe, i
 
 
 def test_strong_typing_alone_is_seen():
-    assert typed_only(trt)
+    assert takes_typed_only(trt)
 
 
 @pytest.mark.parametrize(

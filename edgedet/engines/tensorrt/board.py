@@ -1,4 +1,4 @@
-"""What a TensorRT engine belongs to: the GPU, TensorRT's version and the board's system. Knows no model."""
+"""The machine that a TensorRT engine belongs to: its GPU, its version of TensorRT and its system."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ SMALL_BYTES = 5 << 30  # Nano- and NX-sized boards with 4 GB: building in full w
 
 @dataclass(frozen=True)
 class Identity:
-    """What an engine is bound to; an engine built under another one is not to be trusted.
+    """The GPU, TensorRT and system that an engine was built for. Under other ones it must not be used.
 
-    tensorrt: version, as ``tensorrt.__version__``. gpu: name. compute_capability: for example "8.7".
-    system:   Jetson Linux's release, for example "R36.4.3"; "" elsewhere.
+    tensorrt: version, as ``tensorrt.__version__``.
+    gpu:      name.
+    compute_capability: for example "8.7".
+    system:   release of Jetson Linux, for example "R36.4.3"; "" elsewhere.
     """
 
     tensorrt: str
@@ -35,12 +37,12 @@ class Identity:
         return dict(asdict(self))
 
     def line(self) -> str:
-        """Return it in one line."""
+        """Return the identity as a line of text."""
         system = f", Jetson Linux {self.system}" if self.system else ""
         return f"TensorRT {self.tensorrt} on {self.gpu} (compute capability {self.compute_capability}){system}"
 
     def changes_since(self, then: Mapping[str, Any]) -> List[str]:
-        """Return what differs from an earlier ``to_dict``, "what: before -> now" each."""
+        """Return the differences from an earlier ``to_dict``, each as "field before -> now"."""
         now = self.to_dict()
         return [f"{name} {then.get(name) or '?'} -> {now[name]}" for name in now if then.get(name) != now[name]]
 
@@ -56,12 +58,15 @@ class Board:
 
     @property
     def small(self) -> bool:
-        """Whether building must be careful with memory."""
+        """Whether a build must save memory."""
         return self.total_bytes < SMALL_BYTES
 
 
 def import_tensorrt(purpose: str) -> Any:
-    """Return NVIDIA's module, or raise MissingDependency; refuses versions before 8.5, which lack named tensors."""
+    """Import NVIDIA's module.
+
+    Raises MissingDependency where it is not installed, UnsupportedError before 8.5, which has no named tensors.
+    """
     trt = require("tensorrt", purpose, engine_named("trt").packages[0].install)
     if not hasattr(trt, "ICudaEngine") or not hasattr(trt.ICudaEngine, "num_io_tensors"):
         help_ = (
@@ -75,8 +80,8 @@ def import_tensorrt(purpose: str) -> Any:
     return trt
 
 
-def this_board(trt: Any, cuda: Cuda) -> Board:
-    """Describe this machine as TensorRT and the driver see it."""
+def read_board(trt: Any, cuda: Cuda) -> Board:
+    """Ask TensorRT and the driver about this machine."""
     gpu = cuda.gpu()
     free = gpu.free_bytes
     if gpu.integrated:  # the driver does not count what the system would give back from its file cache
@@ -86,10 +91,10 @@ def this_board(trt: Any, cuda: Cuda) -> Board:
 
 
 def has_int8(compute_capability: str) -> bool:
-    """Return whether a GPU multiplies INT8: since 6.1, but for TX2's 6.2 (CUDA C++ Programming Guide, __dp4a).
+    """Return whether a GPU multiplies INT8: from 6.1 on, without TX2's 6.2 (CUDA C++ Programming Guide, __dp4a).
 
-    By its number, because TensorRT's own answer takes a Builder, which on a Jetson holds more than a gigabyte
-    (NVIDIA/TensorRT#3640), and TensorRT 11 no longer gives it.
+    The compute capability decides, because TensorRT's own answer needs a Builder, which on a Jetson takes more than a
+    gigabyte (NVIDIA/TensorRT#3640), and TensorRT 11 no longer gives it.
     """
     numbers = tuple(map(int, compute_capability.split(".")))
     return numbers >= _FIRST_WITH_INT8 and numbers not in _WITHOUT_INT8
@@ -103,7 +108,7 @@ def check_int8(compute_capability: str) -> None:
 
 def _available_bytes() -> int:
     try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return 0
-    return int(found.group(1)) << 10 if found else 0
+    return int(match.group(1)) << 10 if match else 0

@@ -1,4 +1,4 @@
-"""ONNX file -> TensorRT plan, on the machine that will run it. Knows TensorRT's builder; judges nothing."""
+"""Build a TensorRT plan from an ONNX file, on the machine that will run it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ...errors import ArtifactError, DeviceError, EdgeDetError, InputError, Unsu
 from ...files import atomic_path, cache_folder
 from ..onnx_file import OnnxFile, read_onnx
 from .board import Board
-from .int8_layers import read_magnitudes, to_dense, to_int8
-from .layer_precision import to_float, to_half
+from .int8_layers import convert_to_dense, convert_to_int8, read_magnitudes
+from .layer_precision import convert_to_float, convert_to_half
 
 WORKSPACE_SHARE = 0.5  # of the free memory; the rest is for weights, and for a system that shares it on a Jetson
 WORKSPACE_BYTES = (64 << 20, 2 << 30)  # least and most; D7's largest layer asks for less than the most
@@ -22,14 +22,15 @@ PRECISIONS = ("int8", "fp16", "fp32")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one engine is made.
+    """How one engine is built.
 
-    name:      as tables show it.
+    name:      the recipe's name in tables.
     onnx:      the file.
-    precision: "int8" as the file says, "fp16" or "fp32".
-    to_float:  parts of the network (``trt_parts.PARTS``) that are taken out of INT8.
-    ranges:    calibration table by which float convolutions go into INT8, all but squeeze-excite's; "": none.
-    dense:     pairs of depthwise and pointwise convolution in BiFPN and heads become one INT8 convolution each.
+    precision: "int8" as in the file, "fp16" or "fp32".
+    to_float:  parts of the network (``layer_precision.PARTS``) that go back from INT8 to float.
+    ranges:    path of a calibration table, by which all float convolutions but those of squeeze-excite become INT8;
+               "": they stay float.
+    dense:     each pair of depthwise and pointwise convolution in BiFPN and heads becomes one INT8 convolution.
     """
 
     name: str
@@ -42,11 +43,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build may use.
+    """The limits of a build.
 
-    workspace_bytes: scratch memory of a layer, at most.
+    workspace_bytes: largest scratch memory of a layer.
     low_memory:      try fewer kernels and leave out the libraries cuDNN and cuBLAS, which hold hundreds of megabytes.
-    timing_cache:    file of measured kernels, shared by all builds of this board; None: measure anew.
+    timing_cache:    file with the measured times of kernels, for all builds on this board; None: measure again.
     """
 
     workspace_bytes: int
@@ -54,8 +55,8 @@ class BuildOptions:
     timing_cache: Optional[str] = None
 
 
-def options_for(board: Board, workspace_mb: Optional[int] = None, low_memory: bool = False) -> BuildOptions:
-    """Return what suits the board: a share of what is free, little on small boards."""
+def choose_options(board: Board, workspace_mb: Optional[int] = None, low_memory: bool = False) -> BuildOptions:
+    """Return options that suit the board: a share of its free memory, and little on small boards."""
     low_memory = low_memory or board.small
     least, most = WORKSPACE_BYTES
     workspace = int(min(max(board.free_bytes * WORKSPACE_SHARE, least), LOW_MEMORY_BYTES if low_memory else most))
@@ -64,15 +65,15 @@ def options_for(board: Board, workspace_mb: Optional[int] = None, low_memory: bo
     return BuildOptions(workspace_mb << 20 if workspace_mb else workspace, low_memory, str(cache_folder() / name))
 
 
-def typed_only(trt: Any) -> bool:
-    """Return whether this TensorRT takes precisions from the file alone, as 11 does."""
+def takes_typed_only(trt: Any) -> bool:
+    """Return whether this TensorRT takes precisions only from the file, as version 11 does."""
     return not hasattr(trt.BuilderFlag, "INT8")
 
 
-def file_for(trt: Any, path: Path) -> OnnxFile:
-    """Return the emission of a model that this TensorRT builds: NAME.onnx, or NAME_fp16.onnx beside it.
+def choose_file(trt: Any, path: Path) -> OnnxFile:
+    """Choose the file of a model that this TensorRT can build: NAME.onnx, or NAME_fp16.onnx beside it.
 
-    Raises UnsupportedError where only the other one is there.
+    Raises UnsupportedError where only the other one exists.
     """
     onnx = read_onnx(path)
     if onnx.typed and not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
@@ -80,7 +81,7 @@ def file_for(trt: Any, path: Path) -> OnnxFile:
             f"{path} has FP16 scales (opset {onnx.opset}), which TensorRT {trt.__version__} does not read: name the "
             f"file without _fp16."
         )
-    if onnx.typed or not typed_only(trt) or onnx.meta.precision != "int8":
+    if onnx.typed or not takes_typed_only(trt) or onnx.meta.precision != "int8":
         return onnx
     other = path.with_name(f"{path.stem}_fp16.onnx")
     if not other.is_file():
@@ -96,44 +97,46 @@ def build_plan(
 ) -> Tuple[bytes, int]:
     """Build in this process; return the plan and the number of layers of the network.
 
-    progress: told (phase, steps done, steps), from any thread, where TensorRT tells.
+    progress: called with (phase, steps done, steps) from any thread, where TensorRT reports its progress.
     Raises UnsupportedError, ArtifactError or DeviceError in one line with TensorRT's own reason.
     """
-    onnx = file_for(trt, Path(recipe.onnx))
-    log = logger(trt)
+    onnx = choose_file(trt, Path(recipe.onnx))
+    log = make_logger(trt)
     builder = trt.Builder(log)
-    typed = onnx.typed or typed_only(trt)
+    typed = onnx.typed or takes_typed_only(trt)
     _check(recipe, onnx)
     network = builder.create_network(_network_flags(trt, typed))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx.path.read_bytes()):
-        said = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
-        raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx.path}: {said or log.reason()}.")
+        reasons = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise ArtifactError(f"TensorRT {trt.__version__} cannot read {onnx.path}: {reasons or log.reason()}.")
     all_float = recipe.precision == "fp16" and onnx.meta.precision == "int8"
-    moved, alive = to_float(trt, network, ("everything",) if all_float else recipe.to_float)
+    moved, alive = convert_to_float(trt, network, ("everything",) if all_float else recipe.to_float)
     if recipe.ranges:
-        moved, alive = to_int8(trt, network, read_magnitudes(Path(recipe.ranges), onnx.meta.source_sha256), typed)
+        moved, alive = convert_to_int8(
+            trt, network, read_magnitudes(Path(recipe.ranges), onnx.meta.source_sha256), typed
+        )
         if not moved:
             raise UnsupportedError(f"{onnx.path.name} has all of it in INT8 already")
     if recipe.dense:
-        pairs, more = to_dense(trt, network, typed)
+        pairs, more = convert_to_dense(trt, network, typed)
         alive += more
         if not pairs:
             raise UnsupportedError(f"{onnx.path.name} has no pair of INT8 convolutions to make one of: export it again")
     if typed and recipe.precision == "fp16" and not onnx.typed:
-        alive += to_half(trt, network)
+        alive += convert_to_half(trt, network)
     if recipe.to_float and not moved:
         raise UnsupportedError(f"{onnx.path.name} has {' and '.join(recipe.to_float)} in float already")
     config = builder.create_builder_config()
     _configure(trt, config, recipe, options, typed, onnx.meta.precision == "int8")
-    cache = _with_timing_cache(config, options.timing_cache)
-    monitor = _monitor(trt, progress)
+    cache = _set_timing_cache(config, options.timing_cache)
+    monitor = _make_monitor(trt, progress)
     if monitor is not None:
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
-    del alive  # the weights had to live until now
+    del alive  # TensorRT reads the weights until the build has ended
     if plan is None:
-        raise _not_built(log.reason(), recipe)
+        raise _explain_failure(log.reason(), recipe)
     if cache is not None and options.timing_cache is not None:
         with atomic_path(options.timing_cache) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))
@@ -157,8 +160,8 @@ def _network_flags(trt: Any, typed: bool) -> int:
 def _configure(trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typed: bool, has_quantisers: bool) -> None:
     """Set flags and limits.
 
-    has_quantisers: Q/DQ layers are in the network, read by others or not. The builder then wants the INT8 flag, also
-                    where all is to run in FP16 (NVIDIA/TensorRT#4021).
+    has_quantisers: whether the network has Q/DQ layers, used or not. The builder then needs the INT8 flag, even where
+                    everything runs in FP16 (NVIDIA/TensorRT#4021).
     """
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if not typed:
@@ -179,20 +182,20 @@ def _configure(trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typ
         config.set_tactic_sources(sum(1 << int(source) for source in sources))
 
 
-def _with_timing_cache(config: Any, path: Optional[str]) -> Any:
-    """Give the configuration the earlier builds' measurements; return the cache that this build will fill."""
+def _set_timing_cache(config: Any, path: Optional[str]) -> Any:
+    """Give the configuration the measurements of earlier builds; return the cache, to which this build adds its own."""
     if path is None:
         return None
-    known = Path(path).read_bytes() if Path(path).is_file() else b""
-    cache = config.create_timing_cache(known)
+    measured = Path(path).read_bytes() if Path(path).is_file() else b""
+    cache = config.create_timing_cache(measured)
     if cache is None or not config.set_timing_cache(cache, False):  # damaged, or of another TensorRT: start anew
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
 
 
-def _not_built(reason: str, recipe: Recipe) -> EdgeDetError:
-    if _is_memory(reason):
+def _explain_failure(reason: str, recipe: Recipe) -> EdgeDetError:
+    if _is_about_memory(reason):
         return DeviceError(f"no memory to build {recipe.name}: {reason}. {MEMORY_ADVICE}")
     return UnsupportedError(f"TensorRT could not build {recipe.name}: {reason}.")
 
@@ -200,16 +203,16 @@ def _not_built(reason: str, recipe: Recipe) -> EdgeDetError:
 MEMORY_ADVICE = "Close the desktop (sudo init 3), add swap, or build with --low-memory."
 
 
-def _is_memory(reason: str) -> bool:
-    said = reason.lower().replace("_", " ")
-    return any(words in said for words in ("out of memory", "outofmemory", "insufficient memory", "memory allocation"))
+def _is_about_memory(reason: str) -> bool:
+    text = reason.lower().replace("_", " ")
+    return any(words in text for words in ("out of memory", "outofmemory", "insufficient memory", "memory allocation"))
 
 
-def logger(trt: Any) -> Any:
-    """Return a logger of TensorRT's kind that keeps errors; ``reason()`` is the one to tell."""
+def make_logger(trt: Any) -> Any:
+    """Return a TensorRT logger that keeps errors; its ``reason()`` is the one that a message should show."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors for our one line; TensorRT would print them in dozens."""
+        """Keeps errors for a message of one line; TensorRT would print dozens of lines."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -220,19 +223,19 @@ def logger(trt: Any) -> Any:
                 self.errors.append(message.strip().splitlines()[0])
 
         def reason(self) -> str:
-            memory = [message for message in self.errors if _is_memory(message)]
+            memory = [message for message in self.errors if _is_about_memory(message)]
             return (memory or self.errors or ["TensorRT gave no reason"])[-1].rstrip(".")
 
     return Log()
 
 
-def _monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
+def _make_monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
     """Return TensorRT's progress monitor (in Python since 10), or None."""
     if not hasattr(trt, "IProgressMonitor"):
         return None
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Hands on the outermost phase only; the others nest in it."""
+        """Reports the outermost phase; the others are nested in it."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)

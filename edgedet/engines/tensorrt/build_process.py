@@ -1,7 +1,7 @@
-"""A build in a process of its own. Knows how to start, show and end it; knows no TensorRT.
+"""Build an engine in a process of its own, and show the progress.
 
-Ctrl-C ends the child at once whatever TensorRT does, all of its memory is given back, and where the system kills it for
-want of memory, the caller lives on to say so.
+Ctrl-C ends the child at once, whatever TensorRT does, and all of its memory is freed. Where the system kills the child
+because memory is short, the caller survives and can report it.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from ...errors import DeviceError, EdgeDetError
 from .board import import_tensorrt
 from .build import MEMORY_ADVICE, BuildOptions, Recipe, build_plan
 
-_SHOWN_EVERY_S, _LOGGED_EVERY_S = 0.5, 10.0  # a log keeps every state of the line
+_SHOWN_EVERY_S, _LOGGED_EVERY_S = 0.5, 10.0  # less often in a log, which keeps every line
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build says of itself."""
+class BuildResult:
+    """The duration of a build, and the size of its result."""
 
     seconds: float
     bytes: int
     layers: int
 
 
-def build(recipe: Recipe, options: BuildOptions, plan: Path) -> Built:
+def build(recipe: Recipe, options: BuildOptions, plan: Path) -> BuildResult:
     """Build in a child process and write the plan to a file; progress goes to stderr.
 
-    Raises what the build raised, or DeviceError where the system killed it.
+    Raises the build's own error, or DeviceError where the system killed it.
     """
     job = json.dumps({"recipe": asdict(recipe), "options": asdict(options), "plan": str(plan)})
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as child_stderr:
         child = subprocess.Popen(
             [sys.executable, "-m", "edgedet.engines.tensorrt.build_process", job],
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=child_stderr,
             env=environment,
             universal_newlines=True,
         )
         lines: List[Dict[str, Any]] = []
-        reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
+        reader = threading.Thread(target=_collect_lines, args=(child, lines), daemon=True)
         reader.start()
         try:
-            with _Shown(recipe.name, started, lines) as shown:
+            with _ProgressLine(recipe.name, started, lines) as progress_line:
                 while child.poll() is None:
-                    shown.renew()
+                    progress_line.renew()
                     reader.join(_SHOWN_EVERY_S)
         finally:
             if child.poll() is None:  # Ctrl-C, or an error here
@@ -66,11 +66,11 @@ def build(recipe: Recipe, options: BuildOptions, plan: Path) -> Built:
             reader.join()
             if child.stdout is not None:
                 child.stdout.close()
-        said.seek(0)
-        return _outcome(child.returncode, lines, said.read(), recipe, time.monotonic() - started)
+        child_stderr.seek(0)
+        return _read_result(child.returncode, lines, child_stderr.read(), recipe, time.monotonic() - started)
 
 
-def _read(child: Any, lines: List[Dict[str, Any]]) -> None:
+def _collect_lines(child: Any, lines: List[Dict[str, Any]]) -> None:
     for line in child.stdout:
         try:
             value = json.loads(line)
@@ -80,10 +80,10 @@ def _read(child: Any, lines: List[Dict[str, Any]]) -> None:
             lines.append(value)
 
 
-def _outcome(code: int, lines: List[Dict[str, Any]], stderr: str, recipe: Recipe, seconds: float) -> Built:
+def _read_result(code: int, lines: List[Dict[str, Any]], stderr: str, recipe: Recipe, seconds: float) -> BuildResult:
     last = lines[-1] if lines else {}
     if code == 0 and "bytes" in last:
-        return Built(seconds, last["bytes"], last["layers"])
+        return BuildResult(seconds, last["bytes"], last["layers"])
     if "error" in last:
         raise getattr(errors, last["error"], EdgeDetError)(last["message"])
     if code == -signal.SIGKILL:
@@ -94,8 +94,8 @@ def _outcome(code: int, lines: List[Dict[str, Any]], stderr: str, recipe: Recipe
     raise DeviceError(f"the build of {recipe.name} ended without a result: {tail[0]}.")
 
 
-class _Shown:
-    """One line on stderr that says what is being built, how far it is and since when."""
+class _ProgressLine:
+    """A line on stderr with the recipe that is being built, the time since its start, and TensorRT's progress."""
 
     def __init__(self, name: str, started: float, lines: List[Dict[str, Any]]) -> None:
         self._name, self._started, self._lines = name, started, lines
@@ -103,7 +103,7 @@ class _Shown:
         self._every_s = _SHOWN_EVERY_S if self._terminal else _LOGGED_EVERY_S
         self._next = started
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> _ProgressLine:
         return self
 
     def renew(self) -> None:
@@ -123,12 +123,12 @@ class _Shown:
 
 
 def main(argv: List[str]) -> int:
-    """Run one job in this process; lines of JSON on stdout tell the parent."""
+    """Run one job in this process; lines of JSON on stdout report to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both; no traceback from here
     job = json.loads(argv[0])
     recipe = replace(Recipe(**job["recipe"]), to_float=tuple(job["recipe"]["to_float"]))
 
-    def tell(**values: Any) -> None:
+    def report(**values: Any) -> None:
         print(json.dumps(values), flush=True)
 
     try:
@@ -137,13 +137,13 @@ def main(argv: List[str]) -> int:
             trt,
             recipe,
             BuildOptions(**job["options"]),
-            lambda phase, done, steps: tell(phase=phase, done=done, steps=steps),
+            lambda phase, done, steps: report(phase=phase, done=done, steps=steps),
         )
         Path(job["plan"]).write_bytes(plan)
     except EdgeDetError as error:
-        tell(error=type(error).__name__, message=str(error))
+        report(error=type(error).__name__, message=str(error))
         return 1
-    tell(bytes=len(plan), layers=layers)
+    report(bytes=len(plan), layers=layers)
     return 0
 
 

@@ -1,6 +1,6 @@
-"""What edgedet asks of CUDA: one stream, buffers of host and device, copies. By pycuda, else by cuda-python.
+"""The part of CUDA that edgedet needs: a stream, buffers of host and device, and copies; by pycuda or cuda-python.
 
-Knows no TensorRT. A pointer or handle is an int here, as TensorRT's Python bindings take them.
+Pointers and handles are ints, as TensorRT's Python bindings take them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What the driver says of device 0; memory in bytes. On an integrated GPU it is the board's own."""
+    """The driver's description of device 0; memory in bytes. On an integrated GPU it is the board's own memory."""
 
     name: str
     compute_capability: str
@@ -46,14 +46,14 @@ class Gpu:
 
 
 class Cuda(ABC):
-    """One stream on device 0. The two ways to CUDA below fill in what differs."""
+    """One stream on device 0. A subclass for each Python package fills in the calls."""
 
     stream: int
     package: str
 
     @abstractmethod
     def current(self) -> ContextManager[None]:
-        """Make the device's context that of this thread within the block; an error inside becomes a DeviceError."""
+        """Make the device's context this thread's current one within the block; errors inside become DeviceError."""
 
     @abstractmethod
     def gpu(self) -> Gpu:
@@ -61,7 +61,7 @@ class Cuda(ABC):
 
     @abstractmethod
     def buffer(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> Buffer:
-        """Return new memory; raises DeviceError where there is not enough."""
+        """Allocate memory; raises DeviceError where there is not enough."""
 
     @abstractmethod
     def upload(self, buffer: Buffer) -> None:
@@ -81,25 +81,25 @@ class Cuda(ABC):
 
 
 def open_cuda() -> Cuda:
-    """Return pycuda's way to device 0 where pycuda is importable, else cuda-python's.
+    """Open device 0 by pycuda where that can be imported, else by cuda-python.
 
-    Raises MissingDependency where neither is there, DeviceError where there is no GPU.
+    Raises MissingDependency where neither can be imported, DeviceError where there is no GPU.
     """
     failures = []
-    for kind, modules in _WAYS:
+    for kind, modules in _PACKAGES:
         for module in modules:
             try:
-                found = import_module(module)
+                package = import_module(module)
             except ModuleNotFoundError:
                 continue
             except ImportError as error:  # built against another CUDA, or libcuda.so.1 is not there
                 failures.append(f"{module} does not load: {str(error).splitlines()[0]}")
                 continue
-            return kind(found)
-    told = f" ({'; '.join(failures)})" if failures else ""
+            return kind(package)
+    reasons = f" ({'; '.join(failures)})" if failures else ""
     raise MissingDependency(
-        f"TensorRT engines need pycuda or cuda-python, and neither can be imported{told}: `edgedet doctor` prints the "
-        "command for this machine (docs/jetson.md)"
+        f"TensorRT engines need pycuda or cuda-python, and neither can be imported{reasons}: `edgedet doctor` prints "
+        "the command for this machine (docs/jetson.md)"
     )
 
 
@@ -132,7 +132,7 @@ class PyCuda(Cuda):
             finally:
                 self._driver.Context.pop()
         except self._driver.Error as error:
-            raise _failed(error) from None
+            raise _explain_failure(error) from None
 
     def gpu(self) -> Gpu:
         """See Cuda."""
@@ -147,13 +147,13 @@ class PyCuda(Cuda):
         with self.current():
             if mapped:
                 host = self._driver.pagelocked_empty(shape, dtype, mem_flags=self._driver.host_alloc_flags.DEVICEMAP)
-                made = Buffer(host, int(host.base.get_device_pointer()), True)
+                buffer = Buffer(host, int(host.base.get_device_pointer()), True)
             else:
                 host = self._driver.pagelocked_empty(shape, dtype)
                 owner = self._driver.mem_alloc(host.nbytes)
-                made = Buffer(host, int(owner), False, owner)
-        self._buffers.append(made)
-        return made
+                buffer = Buffer(host, int(owner), False, owner)
+        self._buffers.append(buffer)
+        return buffer
 
     def upload(self, buffer: Buffer) -> None:
         """See Cuda."""
@@ -170,7 +170,7 @@ class PyCuda(Cuda):
         self._stream.synchronize()
 
     def close(self) -> None:
-        """See Cuda; pycuda frees what nobody holds, in the context that it was made in."""
+        """See Cuda; pycuda frees the rest when nobody uses it any longer, in the context of its allocation."""
         with self.current():
             for buffer in self._buffers:
                 if buffer.owner is not None:
@@ -195,11 +195,11 @@ class CudaPython(Cuda):
         self._buffers: List[Buffer] = []
 
     def _call(self, function: str, *values: Any) -> Any:
-        """Call; return what follows the status, or raise _CudaError."""
+        """Call a function of the runtime and return its results; raises _CudaError for a status that is not success."""
         status, *rest = getattr(self._runtime, function)(*values)
         if int(status):
-            _, said = self._runtime.cudaGetErrorString(status)
-            raise _CudaError(f"{function}: {said.decode() if isinstance(said, bytes) else said}")
+            _, text = self._runtime.cudaGetErrorString(status)
+            raise _CudaError(f"{function}: {text.decode() if isinstance(text, bytes) else text}")
         return rest[0] if len(rest) == 1 else tuple(rest)
 
     @contextmanager
@@ -209,15 +209,16 @@ class CudaPython(Cuda):
             self._call("cudaSetDevice", DEVICE)
             yield
         except _CudaError as error:
-            raise _failed(error) from None
+            raise _explain_failure(error) from None
 
     def gpu(self) -> Gpu:
         """See Cuda."""
         with self.current():
             free, total = self._call("cudaMemGetInfo")
-            it = self._call("cudaGetDeviceProperties", DEVICE)
-            name = it.name.decode() if isinstance(it.name, bytes) else str(it.name)
-            return Gpu(name.rstrip("\0"), f"{it.major}.{it.minor}", int(free), int(total), bool(it.integrated))
+            properties = self._call("cudaGetDeviceProperties", DEVICE)
+            name = properties.name.decode() if isinstance(properties.name, bytes) else str(properties.name)
+            capability = f"{properties.major}.{properties.minor}"
+            return Gpu(name.rstrip("\0"), capability, int(free), int(total), bool(properties.integrated))
 
     def buffer(self, shape: Tuple[int, ...], dtype: Any, mapped: bool) -> Buffer:
         """See Cuda."""
@@ -227,9 +228,9 @@ class CudaPython(Cuda):
             pointer = int(self._call("cudaHostAlloc", nbytes, flags))
             device = self._call("cudaHostGetDevicePointer", pointer, 0) if mapped else self._call("cudaMalloc", nbytes)
         memory = (ctypes.c_uint8 * nbytes).from_address(pointer)
-        made = Buffer(np.frombuffer(memory, dtype).reshape(shape), int(device), mapped, pointer)
-        self._buffers.append(made)
-        return made
+        buffer = Buffer(np.frombuffer(memory, dtype).reshape(shape), int(device), mapped, pointer)
+        self._buffers.append(buffer)
+        return buffer
 
     def upload(self, buffer: Buffer) -> None:
         """See Cuda."""
@@ -258,8 +259,8 @@ class CudaPython(Cuda):
             self._call("cudaStreamDestroy", self.stream)
 
 
-# in the order of preference: pycuda is what the project names, cuda-python is where it cannot be built
-_WAYS: Tuple[Tuple[Callable[[Any], Cuda], Tuple[str, ...]], ...] = (
+# In the order of preference; cuda-python serves where pycuda cannot be built.
+_PACKAGES: Tuple[Tuple[Callable[[Any], Cuda], Tuple[str, ...]], ...] = (
     (PyCuda, ("pycuda.driver",)),
     (CudaPython, ("cuda.bindings.runtime", "cuda.cudart")),
 )
@@ -273,8 +274,8 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _failed(error: Exception) -> DeviceError:
-    said = _first_line(error)
-    if "out of memory" in said.lower():
-        return DeviceError(f"the GPU has no memory left ({said}): close other programs, or use a smaller model.")
-    return DeviceError(f"the GPU failed ({said}): start again; where it fails again, restart the board.")
+def _explain_failure(error: Exception) -> DeviceError:
+    reason = _first_line(error)
+    if "out of memory" in reason.lower():
+        return DeviceError(f"the GPU has no memory left ({reason}): close other programs, or use a smaller model.")
+    return DeviceError(f"the GPU failed ({reason}): start again; where it fails again, restart the board.")

@@ -1,6 +1,6 @@
-"""A CUDA graph: what a stream did once, launched again as a whole. By the driver's C functions; knows no TensorRT.
+"""A CUDA graph: the work of a stream, recorded once and then launched as a whole.
 
-pycuda has no graphs, and cuda-python need not be there, so neither is used.
+It calls the driver's C functions, because pycuda has no graphs and cuda-python need not be installed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ...errors import DeviceError
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
 
 
-def driver() -> Any:
-    """Return the driver's library; raises OSError where there is none."""
+def load_driver() -> Any:
+    """Load the driver's library; raises OSError where there is none."""
     return ctypes.CDLL("libcuda.so.1")
 
 
 class Graph:
-    """A recording; its hundreds of small kernels then cost the CPU one call a frame."""
+    """A recorded graph: hundreds of small kernels cost the CPU one call for each frame."""
 
     def __init__(self, stream: int, work: Callable[[], None]) -> None:
         """Record ``work``, which must queue on ``stream`` only and must have run once; raises DeviceError."""
-        self._driver = driver()
+        self._driver = load_driver()
         self._stream = ctypes.c_void_p(stream)
         self._exec = ctypes.c_void_p()
         graph = ctypes.c_void_p()

@@ -1,4 +1,4 @@
-"""TensorRT engines that `edgedet build` made, by pycuda or cuda-python. Knows no picture and no box."""
+"""Run TensorRT engines that `edgedet build` made."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ...errors import ArtifactError, ClosedError, DeviceError
 from ...types import RawOutputs
 from ..base import CLOSED, Engine, check_pixels
 from ..ort import INPUT_NAME
-from .board import import_tensorrt, this_board
-from .build import logger
+from .board import import_tensorrt, read_board
+from .build import make_logger
 from .cuda import Cuda, open_cuda
 from .cuda_graph import Graph
 from .engine_file import read_engine, read_own_engine, rebuild_engine
@@ -32,7 +32,7 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     with ExitStack() as undo:
         cuda = open_cuda()
         undo.callback(cuda.close)
-        meta, plan = read_own_engine(this_board(trt, cuda), path)
+        meta, plan = read_own_engine(read_board(trt, cuda), path)
         try:
             engine = TrtEngine(trt, cuda, meta, plan)
         except ArtifactError as error:
@@ -46,7 +46,7 @@ def rebuild(path: Path) -> None:
     trt = import_tensorrt(f"building {path.name}")
     cuda = open_cuda()
     try:
-        board = this_board(trt, cuda)
+        board = read_board(trt, cuda)
     finally:
         cuda.close()  # the build needs the memory
     rebuild_engine(trt, board, path)
@@ -57,8 +57,8 @@ def read_meta(path: Path) -> ArtifactMeta:
     return read_engine(path)[0]
 
 
-def _runtime(trt: Any, log: Any) -> Any:
-    """Return TensorRT's runtime; its bindings raise TypeError where the library gives none."""
+def _make_runtime(trt: Any, log: Any) -> Any:
+    """Return TensorRT's runtime; its bindings raise TypeError where the library returns none."""
     try:
         return trt.Runtime(log)
     except TypeError:
@@ -67,7 +67,7 @@ def _runtime(trt: Any, log: Any) -> Any:
         ) from None
 
 
-class _Loaded:
+class _TensorRtObjects:
     """TensorRT's objects of one engine, to be freed in order and in the device's context, also when Python ends."""
 
     def __init__(self, cuda: Cuda, runtime: Any) -> None:
@@ -78,13 +78,13 @@ class _Loaded:
         self.lost = False
 
     def free(self) -> None:
-        """Free all. Of a GPU that failed, what it still frees: the error that matters was raised already."""
+        """Free everything. Errors of a GPU that failed before are ignored: the error that matters was raised then."""
         with suppress(*((DeviceError,) if self.lost else ())):
             self.free_plan()
             self.cuda.close()
 
     def free_plan(self) -> None:
-        """Free what TensorRT made, in the context that it was made in."""
+        """Free TensorRT's objects, in the context in which they were made."""
         with self.cuda.current():
             if self.graph is not None:
                 self.graph.close()
@@ -118,16 +118,16 @@ class TrtEngine(Engine):
         fails or has no memory.
         """
         self._cuda = cuda
-        self._log = logger(trt)
+        self._log = make_logger(trt)
         if zero_copy is None:
             gpu = cuda.gpu()
             zero_copy = gpu.integrated and tuple(map(int, gpu.compute_capability.split("."))) >= _COHERENT
         self.zero_copy = zero_copy
         with cuda.current():
-            loaded = self._loaded = _Loaded(cuda, _runtime(trt, self._log))
+            loaded = self._loaded = _TensorRtObjects(cuda, _make_runtime(trt, self._log))
         try:
             self._load(trt, meta, plan, use_graph)
-        except BaseException:  # else it would be freed later, wherever the error is let go
+        except BaseException:  # else the objects would be freed later, with the traceback, in any context
             loaded.free_plan()
             raise
         self._free = weakref.finalize(self, loaded.free)
@@ -141,7 +141,7 @@ class TrtEngine(Engine):
                 raise ArtifactError(
                     f"TensorRT {trt.__version__} cannot load it ({self._log.reason()}): build it again."
                 )
-            _check(trt, loaded.engine, meta)
+            _check_tensors(trt, loaded.engine, meta)
             loaded.context = loaded.engine.create_execution_context()
             if loaded.context is None:
                 raise DeviceError(f"no memory to run the engine ({self._log.reason()}): close other programs.")
@@ -150,7 +150,7 @@ class TrtEngine(Engine):
             self._enqueue()
             cuda.synchronize()
             if use_graph:
-                loaded.graph = self._recorded()
+                loaded.graph = self._record_graph()
 
     @property
     def uses_graph(self) -> bool:
@@ -178,8 +178,8 @@ class TrtEngine(Engine):
         for buffer in self._outputs:
             self._cuda.download(buffer)
 
-    def _recorded(self) -> Optional[Graph]:
-        """Return a frame's work as a graph; None, with a line on stderr, where CUDA cannot record it."""
+    def _record_graph(self) -> Optional[Graph]:
+        """Record a frame's work as a graph; return None, with a line on stderr, where CUDA cannot record it."""
         try:
             with self._cuda.current():
                 return Graph(self._cuda.stream, self._enqueue)
@@ -210,20 +210,20 @@ class TrtEngine(Engine):
         self._free()
 
 
-def _check(trt: Any, engine: Any, meta: ArtifactMeta) -> None:
+def _check_tensors(trt: Any, engine: Any, meta: ArtifactMeta) -> None:
     """Compare inputs and outputs with the metadata; raises ArtifactError where they differ."""
     spec = meta.spec
     num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
     types = {"INPUT": trt.DataType.UINT8, "OUTPUT": trt.DataType.FLOAT}
-    wanted: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
+    expected: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
         INPUT_NAME: ("INPUT", (1, *spec.input_hw, 3), True),
         meta.outputs[0]: ("OUTPUT", (1, num_anchors, spec.num_classes), True),
         meta.outputs[1]: ("OUTPUT", (1, num_anchors, 4), True),
     }
-    there = {}
+    actual = {}
     for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
         mode = "INPUT" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "OUTPUT"
         typed = engine.get_tensor_dtype(name) == types[mode]
-        there[name] = (mode, tuple(int(side) for side in engine.get_tensor_shape(name)), typed)
-    if there != wanted:
-        raise ArtifactError(f"inputs and outputs are {there}, its metadata says {wanted}: build it again.")
+        actual[name] = (mode, tuple(int(side) for side in engine.get_tensor_shape(name)), typed)
+    if actual != expected:
+        raise ArtifactError(f"inputs and outputs are {actual}, its metadata says {expected}: build it again.")

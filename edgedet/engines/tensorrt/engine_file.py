@@ -1,6 +1,7 @@
-"""A .engine file: TensorRT's plan, and behind it what it is and where it belongs. Writes, reads and rebuilds it.
+"""Write, read and rebuild .engine files: TensorRT's plan, with edgedet's metadata behind it.
 
-The plan alone says nothing of its model, and loads only under the TensorRT and on the GPU that built it.
+The plan alone says nothing about its model, and it loads only under the TensorRT and on the GPU that built it. The
+metadata names both, and how the engine was built.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ...files import atomic_path
 from ..onnx_file import read_onnx
 from ..tflite_file import split_trailer, with_trailer
 from .board import Board, check_int8
-from .build import BuildOptions, Recipe, file_for, options_for
-from .build_process import Built, build
+from .build import BuildOptions, Recipe, choose_file, choose_options
+from .build_process import BuildResult, build
 
 REPORT = "engine"  # entry of ArtifactMeta.report; its keys are below
 BUILT_ON, ONNX, RECIPE = "built_on", "onnx", "recipe"
@@ -42,16 +43,17 @@ def read_engine(path: Path) -> Tuple[ArtifactMeta, bytes]:
 
 def build_engine(
     trt: Any, board: Board, recipe: Recipe, options: BuildOptions, path: Path, report: Dict[str, Any]
-) -> Tuple[ArtifactMeta, Built]:
-    """Build in a child process and write a whole file or none.
+) -> Tuple[ArtifactMeta, BuildResult]:
+    """Build in a child process, and write the whole file or none.
 
-    report: further entries of the engine's report. Raises what the build raises, in one line.
+    report: further entries of the engine's report.
+    Raises the errors of ``build``.
     """
-    onnx = file_for(trt, Path(recipe.onnx))
+    onnx = choose_file(trt, Path(recipe.onnx))
     if recipe.precision == "int8":
         check_int8(board.identity.compute_capability)
     with atomic_path(path) as temporary:
-        built = build(recipe, options, temporary)
+        result = build(recipe, options, temporary)
         meta = replace(
             onnx.meta,
             precision=recipe.precision,
@@ -62,16 +64,16 @@ def build_engine(
                     BUILT_ON: board.identity.to_dict(),
                     ONNX: {"name": Path(recipe.onnx).name, "built_from": onnx.path.name, "sha256": onnx.sha256},
                     RECIPE: {**asdict(recipe), "onnx": Path(recipe.onnx).name, "ranges": Path(recipe.ranges).name},
-                    "build": asdict(built),
+                    "build": asdict(result),
                     **report,
                 },
             },
         )
         temporary.write_bytes(with_trailer(temporary.read_bytes(), meta))
-    return meta, built
+    return meta, result
 
 
-def with_report(path: Path, meta: ArtifactMeta, plan: bytes, report: Dict[str, Any]) -> ArtifactMeta:
+def add_to_report(path: Path, meta: ArtifactMeta, plan: bytes, report: Dict[str, Any]) -> ArtifactMeta:
     """Add entries to the engine's report in its file."""
     meta = replace(meta, report={**meta.report, REPORT: {**meta.report[REPORT], **report}})
     with atomic_path(path) as temporary:
@@ -94,27 +96,27 @@ def read_own_engine(board: Board, path: Path) -> Tuple[ArtifactMeta, bytes]:
         if onnx.is_file() and not same:
             print(f"edgedet: {onnx} has changed since {path} was built: `edgedet build` it again.", file=sys.stderr)
         return meta, plan
-    told = f"{path} was built elsewhere ({'; '.join(changes)})"
-    named = _named_onnx(path, report)
+    message = f"{path} was built elsewhere ({'; '.join(changes)})"
+    named = _onnx_path(path, report)
     if same:
-        raise OutdatedError(f"{told}: `edgedet build {named}` builds it for this machine.")
-    why = "has changed since" if onnx.is_file() else "is not beside it"
-    raise ArtifactError(f"{told}, and {onnx.name} {why}: `edgedet build {named}`.")
+        raise OutdatedError(f"{message}: `edgedet build {named}` builds it for this machine.")
+    reason = "has changed since" if onnx.is_file() else "is not beside it"
+    raise ArtifactError(f"{message}, and {onnx.name} {reason}: `edgedet build {named}`.")
 
 
 def rebuild_engine(trt: Any, board: Board, path: Path) -> None:
-    """Build an engine file for this board, in the way that was kept; raises what the build raises."""
+    """Build an engine file for this board by the recipe that it records; raises the errors of ``build``."""
     report = read_engine(path)[0].report[REPORT]
     changes = board.identity.changes_since(report[BUILT_ON])
-    recipe = _recipe_of(report, _named_onnx(path, report))
-    build_engine(trt, board, recipe, options_for(board), path, {"rebuilt_because": changes})
+    recipe = _read_recipe(report, _onnx_path(path, report))
+    build_engine(trt, board, recipe, choose_options(board), path, {"rebuilt_because": changes})
 
 
-def _named_onnx(path: Path, report: Dict[str, Any]) -> Path:
+def _onnx_path(path: Path, report: Dict[str, Any]) -> Path:
     return path.with_name(str(report[ONNX].get("name", "")))
 
 
-def _recipe_of(report: Dict[str, Any], onnx: Path) -> Recipe:
+def _read_recipe(report: Dict[str, Any], onnx: Path) -> Recipe:
     values: Dict[str, Any] = report[RECIPE]
     parts: List[str] = list(values.get("to_float", ()))
     ranges = str(values.get("ranges", ""))

@@ -1,6 +1,6 @@
-"""Edits of a parsed TensorRT network: parts of it go back from INT8 to float, or a float one to FP16.
+"""Edit a parsed TensorRT network: put parts of it back from INT8 to float, or a float one to FP16.
 
-By TensorRT's own network interface, so that a board without an onnx package can try placements. Knows no file.
+The edits use TensorRT's own network interface, so that a board without an onnx package can try placements.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import UnsupportedError
 
-CENTRED = "pixels.centred"  # what the mean's subtraction makes, in every file of edgedet
-# What can be taken back to float, by the ONNX node's name, as edgedet names them; but for the last one as --keep-float.
+CENTRED = "pixels.centred"  # the output of the mean's subtraction, in every file of edgedet
+# Parts that can go back to float, by the names that edgedet gives its ONNX nodes; all but the last as for --keep-float.
 PARTS: Dict[str, Callable[[str], bool]] = {
     "stem": lambda name: name == "backbone.conv_stem",
     "depthwise": lambda name: ".conv_dw" in name,
@@ -22,54 +22,53 @@ PARTS: Dict[str, Callable[[str], bool]] = {
 }
 
 
-def layers_of(network: Any) -> List[Any]:
-    """Return all layers, in order."""
+def list_layers(network: Any) -> List[Any]:
+    """Return all layers in their order."""
     return [network.get_layer(index) for index in range(network.num_layers)]
 
 
 class Layers:
-    """The network's layers, and which of them makes a tensor."""
+    """The network's layers, and the layer that computes each tensor."""
 
     def __init__(self, trt: Any, network: Any) -> None:
         """Read the network as it is now; layers that are added later are not in it."""
         self.trt, self.network = trt, network
-        self.layers = layers_of(network)
-        self.maker = {
+        self.layers = list_layers(network)
+        self.producers = {
             layer.get_output(index).name: layer for layer in self.layers for index in range(layer.num_outputs)
         }
 
-    def maker_of(self, layer: Any, index: int, kind: Any) -> Any:
-        """Return the layer of type ``kind`` that makes an input, or None."""
+    def find_producer(self, layer: Any, index: int, kind: Any) -> Any:
+        """Return the layer that computes an input; None where there is none or it is not of type ``kind``."""
         tensor = layer.get_input(index) if index < layer.num_inputs else None
-        made = self.maker.get(tensor.name) if tensor is not None else None
-        return made if made is not None and made.type == kind else None
+        producer = self.producers.get(tensor.name) if tensor is not None else None
+        return producer if producer is not None and producer.type == kind else None
 
-    def dequantised_weight(self, conv: Any) -> np.ndarray:
+    def read_dequantised_weight(self, conv: Any) -> np.ndarray:
         """Return an INT8 convolution's weights (O, I, k, k) in its scales' type; raises as ``constant``."""
-        dequantiser = self.maker_of(conv, 1, self.trt.LayerType.DEQUANTIZE)
+        dequantiser = self.find_producer(conv, 1, self.trt.LayerType.DEQUANTIZE)
         if dequantiser is None:
             raise UnsupportedError(f"{conv.name} has no INT8 weights: export the model with edgedet again.")
-        quantiser = self.maker_of(dequantiser, 0, self.trt.LayerType.QUANTIZE)
-        return _dequantised(self, dequantiser) if quantiser is None else self.constant(quantiser, 0)
+        quantiser = self.find_producer(dequantiser, 0, self.trt.LayerType.QUANTIZE)
+        return _dequantise(self, dequantiser) if quantiser is None else self.constant(quantiser, 0)
 
     def constant(self, layer: Any, index: int) -> np.ndarray:
         """Return the values of an input that is a constant; raises UnsupportedError where it is none."""
-        constant_layer = self.maker_of(layer, index, self.trt.LayerType.CONSTANT)
+        constant_layer = self.find_producer(layer, index, self.trt.LayerType.CONSTANT)
         if constant_layer is None:
             raise UnsupportedError(f"the layer {layer.name} reads no constant: export the model with edgedet again.")
-        constant_layer.__class__ = (
-            self.trt.IConstantLayer
-        )  # the bindings give ILayer; this is how they want it narrowed
+        # The bindings return an ILayer; to narrow it, they want this assignment.
+        constant_layer.__class__ = self.trt.IConstantLayer
         values: np.ndarray = np.array(constant_layer.weights).reshape(tuple(constant_layer.shape))
         return values
 
 
-def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np.ndarray]]:
-    """Let convolutions and sums of ``parts`` read what their quantisers read, and give them float weights.
+def convert_to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np.ndarray]]:
+    """Let convolutions and sums of ``parts`` read the inputs of their quantisers, and give them float weights.
 
-    Returns how many tensors were moved, and arrays that must live until the engine is built. Moving the activation
-    alone is not enough: the builder then leaves a layer for each convolution that dequantises its weights in every
-    frame (seen with TensorRT-RTX 1.7).
+    Returns the number of inputs that were changed, and the arrays that must live until the engine is built. To change
+    the activation alone is not enough: the builder then leaves a layer for each convolution that dequantises its
+    weights in every frame (seen with TensorRT-RTX 1.7).
     """
     graph = Layers(trt, network)
     chosen = [PARTS[part] for part in parts]
@@ -79,15 +78,15 @@ def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np
         if layer.type not in kinds or not any(is_part(layer.name) for is_part in chosen):
             continue
         for index in range(layer.num_inputs):
-            dequantiser = graph.maker_of(layer, index, trt.LayerType.DEQUANTIZE)
+            dequantiser = graph.find_producer(layer, index, trt.LayerType.DEQUANTIZE)
             if dequantiser is None:
                 continue
-            quantiser = graph.maker_of(dequantiser, 0, trt.LayerType.QUANTIZE)
+            quantiser = graph.find_producer(dequantiser, 0, trt.LayerType.QUANTIZE)
             if quantiser is not None:  # of an activation, or of weights that are float in the file
                 layer.set_input(index, quantiser.get_input(0))
                 moved += 1
                 continue
-            weights = _dequantised(graph, dequantiser)
+            weights = _dequantise(graph, dequantiser)
             alive.append(weights)
             constant = network.add_constant(weights.shape, weights)
             constant.name = f"{layer.name}.weight.float"
@@ -95,24 +94,24 @@ def to_float(trt: Any, network: Any, parts: Iterable[str]) -> Tuple[int, List[np
     return moved, alive
 
 
-def _dequantised(graph: Layers, dequantiser: Any) -> np.ndarray:
-    """Return a weight as the graph's float type holds it: integers (O, ...) times scales (O,)."""
+def _dequantise(graph: Layers, dequantiser: Any) -> np.ndarray:
+    """Return a weight in the graph's float type: integers (O, ...) times scales (O,)."""
     integers, scales = graph.constant(dequantiser, 0), graph.constant(dequantiser, 1)
     per_channel = scales.reshape((-1,) + (1,) * (integers.ndim - 1))
     real = integers.astype(np.float64) * per_channel.astype(np.float64)
     return np.ascontiguousarray(real.astype(scales.dtype))
 
 
-def to_half(trt: Any, network: Any) -> List[np.ndarray]:
+def convert_to_half(trt: Any, network: Any) -> List[np.ndarray]:
     """Turn a strongly typed FP32 network of edgedet into FP16 behind the mean's subtraction; outputs stay FP32.
 
-    As ``calibration.typed`` does with a file. Returns arrays that must live until the engine is built; raises
-    UnsupportedError where a value is beyond FP16.
+    ``calibration/placement/typed.py`` does the same with a file. Returns arrays that must live until the engine is
+    built; raises UnsupportedError where a value is beyond FP16.
     """
     graph = Layers(trt, network)
-    before = _computing(graph, CENTRED)
+    before = _find_ancestors(graph, CENTRED)
     alive: List[np.ndarray] = []
-    half = network.add_cast(graph.maker[CENTRED].get_output(0), trt.DataType.HALF).get_output(0)
+    half = network.add_cast(graph.producers[CENTRED].get_output(0), trt.DataType.HALF).get_output(0)
     for layer in graph.layers:
         if layer.name in before:
             continue
@@ -123,14 +122,14 @@ def to_half(trt: Any, network: Any) -> List[np.ndarray]:
         if layer.type == trt.LayerType.CONVOLUTION:
             conv = layer
             conv.__class__ = trt.IConvolutionLayer
-            conv.kernel = _half(layer, conv.kernel, alive)
+            conv.kernel = _convert_values(layer, conv.kernel, alive)
             if conv.bias.size:  # TensorRT logs an error for each bias of no values that is set
-                conv.bias = _half(layer, conv.bias, alive)
+                conv.bias = _convert_values(layer, conv.bias, alive)
         elif layer.type == trt.LayerType.CONSTANT:
             constant_layer = layer
             constant_layer.__class__ = trt.IConstantLayer
             if constant_layer.weights.dtype == np.float32:
-                constant_layer.weights = _half(layer, constant_layer.weights, alive)
+                constant_layer.weights = _convert_values(layer, constant_layer.weights, alive)
     for output in [network.get_output(index) for index in range(network.num_outputs)]:
         network.unmark_output(output)
         name, output.name = output.name, f"{output.name}.half"
@@ -140,19 +139,19 @@ def to_half(trt: Any, network: Any) -> List[np.ndarray]:
     return alive
 
 
-def _computing(graph: Layers, name: str) -> Set[str]:
-    """Return the names of the layers that a tensor is computed by."""
-    if name not in graph.maker:
+def _find_ancestors(graph: Layers, name: str) -> Set[str]:
+    """Return the names of all layers that a tensor depends on."""
+    if name not in graph.producers:
         return set()
-    layer = graph.maker[name]
+    layer = graph.producers[name]
     inputs = (layer.get_input(index) for index in range(layer.num_inputs))
-    return {layer.name}.union(*(_computing(graph, tensor.name) for tensor in inputs if tensor is not None))
+    return {layer.name}.union(*(_find_ancestors(graph, tensor.name) for tensor in inputs if tensor is not None))
 
 
-def _half(layer: Any, values: Any, alive: List[np.ndarray]) -> np.ndarray:
+def _convert_values(layer: Any, values: Any, alive: List[np.ndarray]) -> np.ndarray:
     single = np.array(values)
     if np.abs(single).max(initial=0.0) > np.finfo(np.float16).max:
         raise UnsupportedError(f"{layer.name} holds values beyond 65504, FP16's largest: build with --fp32.")
-    made = np.ascontiguousarray(single.astype(np.float16))
-    alive.append(made)
-    return made
+    half = np.ascontiguousarray(single.astype(np.float16))
+    alive.append(half)
+    return half

@@ -21,8 +21,8 @@ from sparse_models import sparse_model
 from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.calibration.quantise import KEEP_FLOAT
-from edgedet.engines.tensorrt.int8_layers import to_dense
-from edgedet.engines.tensorrt.layer_precision import to_float, to_half
+from edgedet.engines.tensorrt.int8_layers import convert_to_dense
+from edgedet.engines.tensorrt.layer_precision import convert_to_float, convert_to_half
 from edgedet.specs import SPECS
 
 
@@ -59,10 +59,10 @@ def test_int8_stays_within_its_budget(name: str, side: int, lone: int, kernels: 
     macs = count_conv_macs(model)
     assert sum(macs[conv] for conv in plan.convs) >= 0.85 * sum(macs.values())
     typed = make_typed_graph(sparse)
-    fp16 = cost_of(built_layers(model, lambda network: to_half(trt, network)))
+    fp16 = cost_of(built_layers(model, lambda network: convert_to_half(trt, network)))
     written = cost_of(built_layers(typed))
-    dense = cost_of(built_layers(typed, lambda network: to_dense(trt, network, typed=True)[1]))
-    backbone = cost_of(built_layers(typed, lambda network: to_float(trt, network, ("fpn", "heads"))[1]))
+    dense = cost_of(built_layers(typed, lambda network: convert_to_dense(trt, network, typed=True)[1]))
+    backbone = cost_of(built_layers(typed, lambda network: convert_to_float(trt, network, ("fpn", "heads"))[1]))
     assert fp16.lone_quantisers == 0
     assert max(backbone.lone_quantisers, dense.lone_quantisers) <= lone < written.lone_quantisers
     assert dense.kernels <= kernels * fp16.kernels < written.kernels

@@ -26,10 +26,17 @@ from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.engines.tensorrt import board as trt_board
 from edgedet.engines.tensorrt import build_process as trt_child
 from edgedet.engines.tensorrt.board import Board, Identity, import_tensorrt
-from edgedet.engines.tensorrt.build import LOW_MEMORY_BYTES, BuildOptions, Recipe, build_plan, file_for, options_for
+from edgedet.engines.tensorrt.build import (
+    LOW_MEMORY_BYTES,
+    BuildOptions,
+    Recipe,
+    build_plan,
+    choose_file,
+    choose_options,
+)
 from edgedet.engines.tensorrt.build_process import build
 from edgedet.engines.tensorrt.cuda import open_cuda
-from edgedet.engines.tensorrt.int8_layers import quantised
+from edgedet.engines.tensorrt.int8_layers import quantise_weights
 from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
 from edgedet.machine import read_machine
 
@@ -91,7 +98,7 @@ def test_parts_are_taken_back_to_float_with_their_weights(trt, parts, taken, int
     made = {name: node for node in model.graph.node for name in node.output}
     constants = {
         item.name: numpy_helper.to_array(item)
-        for graph in (onnx.load(file_for(trt, int8).path).graph, model.graph)
+        for graph in (onnx.load(choose_file(trt, int8).path).graph, model.graph)
         for item in graph.initializer
     }
     for node in model.graph.node:
@@ -174,11 +181,11 @@ def outputs(model: onnx.ModelProto) -> list[np.ndarray]:
 
 def test_what_export_left_float_goes_into_int8_as_export_would_have_done(trt, kept: Path, int8: Path):
     """The network computes the same, to the last bit, as the file in which everything is INT8."""
-    before = onnx.load(file_for(trt, kept).path)
+    before = onnx.load(choose_file(trt, kept).path)
     assert quantised_convs(before) == all_convs(before) - {STEM, DEPTHWISE}
     model = planned(trt, all_int8(kept))
     assert quantised_convs(model) == all_convs(model) == all_convs(before)
-    wanted = onnx.load(file_for(trt, int8).path)
+    wanted = onnx.load(choose_file(trt, int8).path)
     for got, want in zip(outputs(model), outputs(wanted), strict=True):
         np.testing.assert_array_equal(got, want)
     assert np.abs(outputs(before)[0] - outputs(wanted)[0]).max() > 0
@@ -187,12 +194,12 @@ def test_what_export_left_float_goes_into_int8_as_export_would_have_done(trt, ke
 def test_weights_are_rounded_as_the_exporter_rounds_them():
     weight = np.random.default_rng(2).normal(size=(5, 3, 3, 3)).astype(np.float32)
     weight[4] = 0.0  # a dead channel
-    integers, scales = quantised(weight, half=False)
+    integers, scales = quantise_weights(weight, half=False)
     wanted = quantise_conv(weight, None)
     np.testing.assert_array_equal(integers, wanted.weight)
     np.testing.assert_array_equal(scales, wanted.scales)
-    assert quantised(weight, half=True)[1].dtype == np.float16
-    assert (quantised(weight, half=True)[1] > 0).all()
+    assert quantise_weights(weight, half=True)[1].dtype == np.float16
+    assert (quantise_weights(weight, half=True)[1] > 0).all()
 
 
 def test_a_file_that_is_all_int8_is_not_built_twice(trt10, int8: Path, kept: Path):
@@ -246,7 +253,7 @@ def test_pairs_and_all_the_rest_go_into_int8_together(trt, kept: Path):
 
 def test_strong_typing_alone_takes_the_fp16_emission_beside_the_file(trt, int8: Path):
     typed = trt.__version__.startswith("11.")
-    assert file_for(trt, int8).path.name == ("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx")
+    assert choose_file(trt, int8).path.name == ("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx")
 
 
 def test_a_missing_fp16_emission_is_told(monkeypatch, tmp_path: Path, int8: Path):
@@ -254,7 +261,7 @@ def test_a_missing_fp16_emission_is_told(monkeypatch, tmp_path: Path, int8: Path
     alone = tmp_path / "alone_int8.onnx"
     alone.write_bytes(int8.read_bytes())
     with pytest.raises(UnsupportedError, match=r"needs alone_int8_fp16\.onnx beside .*copy it too\.$"):
-        file_for(importlib.import_module("tensorrt"), alone)
+        choose_file(importlib.import_module("tensorrt"), alone)
 
 
 def test_tensorrt_8_refuses_the_fp16_emission(monkeypatch, tmp_path: Path, int8: Path):
@@ -262,7 +269,7 @@ def test_tensorrt_8_refuses_the_fp16_emission(monkeypatch, tmp_path: Path, int8:
     with pytest.raises(
         UnsupportedError, match=r"opset 19\), which TensorRT 8\.6\.1 does not read: name the file without"
     ):
-        file_for(importlib.import_module("tensorrt"), int8.with_name("tiny_int8_fp16.onnx"))
+        choose_file(importlib.import_module("tensorrt"), int8.with_name("tiny_int8_fp16.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -286,14 +293,14 @@ def board(free: int, total: int) -> Board:
     [(12 << 30, 16 << 30, 2 << 30), (3 << 30, 8 << 30, 1536 << 20), (50 << 20, 8 << 30, 64 << 20)],
 )
 def test_the_workspace_is_half_of_what_is_free_within_limits(free: int, total: int, workspace: int):
-    options = options_for(board(free, total))
+    options = choose_options(board(free, total))
     assert (options.workspace_bytes, options.low_memory) == (workspace, False)
 
 
 def test_small_boards_build_carefully():
-    options = options_for(board(3 << 30, 4 << 30))
+    options = choose_options(board(3 << 30, 4 << 30))
     assert (options.workspace_bytes, options.low_memory) == (LOW_MEMORY_BYTES, True)
-    assert options_for(board(3 << 30, 4 << 30), workspace_mb=100).workspace_bytes == 100 << 20
+    assert choose_options(board(3 << 30, 4 << 30), workspace_mb=100).workspace_bytes == 100 << 20
 
 
 def test_low_memory_leaves_cudnn_and_cublas_out(trt, int8: Path):
@@ -475,7 +482,7 @@ def test_an_ended_build_ends_at_once_and_leaves_nothing(end, exit_code, trt10, i
 def test_the_board_s_system_is_part_of_what_an_engine_belongs_to(trt10, monkeypatch):
     machine = replace(read_machine(), jetpack="R36.4.3")
     monkeypatch.setattr(trt_board, "read_machine", lambda: machine)
-    identity = trt_board.this_board(trt10, open_cuda()).identity
+    identity = trt_board.read_board(trt10, open_cuda()).identity
     assert identity.line() == "TensorRT 10.3.0 on Simulated Orin (compute capability 8.7), Jetson Linux R36.4.3"
     then = {**identity.to_dict(), "system": "R35.4.1"}
     assert identity.changes_since(then) == ["system R35.4.1 -> R36.4.3"]

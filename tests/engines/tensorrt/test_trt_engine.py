@@ -33,7 +33,7 @@ from edgedet.engines.base import open_engine, rebuild_model
 from edgedet.engines.tensorrt import cuda as trt_cuda
 from edgedet.engines.tensorrt.cuda import open_cuda
 from edgedet.engines.tensorrt.engine import TrtEngine
-from edgedet.engines.tensorrt.engine_file import read_engine, with_report
+from edgedet.engines.tensorrt.engine_file import add_to_report, read_engine
 from edgedet.errors import (
     ArtifactError,
     ClosedError,
@@ -232,7 +232,7 @@ def test_a_program_that_closes_nothing_ends_quietly(cuda: str, here: Path, monke
     simulate(monkeypatch, tmp_path, V, cuda)
     code = (
         "import simulated_cuda; from edgedet.engines.tensorrt import cuda_graph\n"
-        "cuda_graph.driver = simulated_cuda.LibCuda\n"
+        "cuda_graph.load_driver = simulated_cuda.LibCuda\n"
         f"from edgedet import Detector; detector = Detector({str(here)!r}, 1); print(detector.class_names)"
     )
     done = subprocess.run(
@@ -357,7 +357,7 @@ def test_a_damaged_file_never_reaches_tensorrt(damage: str, here: Path, monkeypa
 
 def test_a_file_of_another_format_with_our_trailer_is_told(here: Path):
     meta, plan = read_engine(here)
-    with_report(here, meta, plan, {})
+    add_to_report(here, meta, plan, {})
     bare = replace(meta, report={})
     from edgedet.engines.tflite_file import with_trailer
 
@@ -409,7 +409,7 @@ def test_run_says_that_it_builds_an_engine_of_another_tensorrt_again(
 def test_a_recipe_survives_the_rebuild(here: Path, monkeypatch, tmp_path: Path):
     meta, plan = read_engine(here)
     recipe = {**meta.report["engine"]["recipe"], "name": "int8, depthwise fp16", "to_float": ["depthwise"]}
-    with_report(here, meta, plan, {"recipe": recipe})
+    add_to_report(here, meta, plan, {"recipe": recipe})
     simulate(monkeypatch, tmp_path, "10.13.3.9")
     rebuild_model(here)
     assert read_engine(here)[0].report["engine"]["recipe"] == recipe

@@ -25,8 +25,8 @@ from sparse_models import sparse_model
 from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import CENTRED, OP_CLASSES, SparsePlan
 from edgedet.calibration.placement.typed import make_typed_graph
-from edgedet.engines.tensorrt.int8_layers import to_int8
-from edgedet.engines.tensorrt.layer_precision import PARTS, to_float, to_half
+from edgedet.engines.tensorrt.int8_layers import convert_to_int8
+from edgedet.engines.tensorrt.layer_precision import PARTS, convert_to_float, convert_to_half
 from edgedet.specs import SPECS
 
 D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 128))
@@ -57,7 +57,7 @@ def int8_convs(layers: Iterable[Layer], model: onnx.ModelProto) -> set[str]:
 def test_the_parts_and_no_others_are_float_in_the_built_engine(parts, typed: bool, sparse: onnx.ModelProto) -> None:
     model = make_typed_graph(sparse) if typed else sparse
     before = {node.name for node in model.graph.node if node.op_type == "Conv" and ".se." not in node.name}
-    layers = built_layers(model, lambda network: to_float(trt, network, parts))
+    layers = built_layers(model, lambda network: convert_to_float(trt, network, parts))
     assert int8_convs(layers, model) == {name for name in before if not any(PARTS[part](name) for part in parts)}
     only_weights = [layer for layer in layers if layer.nodes and all(".weight.q" in name for name in layer.nodes)]
     assert only_weights == []  # nothing dequantises a weight while frames run
@@ -73,7 +73,7 @@ def test_what_was_left_float_goes_into_int8(typed: bool, float_and_sparse) -> No
     )
     less = make_typed_graph(less) if typed else less
     magnitudes = {CENTRED: 127.0, **{name: 127 * q.scale for name, q in plan.tensors.items()}}
-    layers = built_layers(less, lambda network: to_int8(trt, network, magnitudes, typed=True)[1])
+    layers = built_layers(less, lambda network: convert_to_int8(trt, network, magnitudes, typed=True)[1])
     convs = [layer for layer in layers if layer.kind == CONVOLUTION]  # the new ones name no ONNX node
     assert len([layer for layer in convs if layer.inputs[0][1] == "Int8"]) == len(plan.convs)
     assert all(".se." in layer.name for layer in convs if layer.inputs[0][1] != "Int8")
@@ -81,7 +81,7 @@ def test_what_was_left_float_goes_into_int8(typed: bool, float_and_sparse) -> No
 
 
 def test_everything_to_float_leaves_fp16_alone(sparse: onnx.ModelProto) -> None:
-    layers = built_layers(make_typed_graph(sparse), lambda network: to_float(trt, network, ("everything",)))
+    layers = built_layers(make_typed_graph(sparse), lambda network: convert_to_float(trt, network, ("everything",)))
     kinds = {kind for layer in layers for _, kind in layer.outputs}
     assert "Int8" not in kinds
     assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
@@ -90,14 +90,14 @@ def test_everything_to_float_leaves_fp16_alone(sparse: onnx.ModelProto) -> None:
 def test_a_float_network_becomes_fp16(float_and_sparse) -> None:
     """As TensorRT 11 needs it, which takes no FP16 flag; only the two outputs are FP32."""
     LOG.errors.clear()
-    layers = built_layers(float_and_sparse[0], lambda network: to_half(trt, network))
+    layers = built_layers(float_and_sparse[0], lambda network: convert_to_half(trt, network))
     assert LOG.errors == []  # most heads' convolutions have no bias: setting an empty one logs an error each
     assert {layer.inputs[0][1] for layer in layers if layer.kind == CONVOLUTION} == {"Half"}
     assert Counter(kind for layer in layers for _, kind in layer.outputs)["Float"] == 2
 
 
 def test_moving_activations_alone_would_dequantise_weights_in_every_frame(sparse: onnx.ModelProto) -> None:
-    """Why to_float writes weights anew."""
+    """Why convert_to_float writes weights anew."""
 
     def edit(network):
         layers = [network.get_layer(index) for index in range(network.num_layers)]

@@ -98,29 +98,38 @@ VARIABLES = {
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "context": "IExecutionContext",
-    "of_weights": "IDequantizeLayer",
+    "weight_dequantiser": "IDequantizeLayer",
     "new": "IConvolutionLayer",
     "old": "IConvolutionLayer",
     "like": "IConvolutionLayer",
-    "read": "ITensor",
+    "data": "ITensor",
     "weight_quantiser": "IQuantizeLayer",
     "pointwise": "IConvolutionLayer",
     "depthwise": "IConvolutionLayer",
 }
 
 # members of other objects of those names: edgedet's own, and argparse's
-OURS = {"infer", "close", "constant", "maker_of", "maker", "layers", "add_argument", "add_mutually_exclusive_group"}
+OURS = {
+    "infer",
+    "close",
+    "constant",
+    "find_producer",
+    "producers",
+    "layers",
+    "add_argument",
+    "add_mutually_exclusive_group",
+}
 
 # members that some versions lack -> what the code does there
 GUARDED = {
-    "BuilderFlag.INT8": "typed_only() and a typed network come first",
+    "BuilderFlag.INT8": "takes_typed_only() and a typed network come first",
     "BuilderFlag.FP16": "likewise",
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": "only for typed files, which file_for() refuses in 8.x",
+    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": "only for typed files, which choose_file() refuses in 8.x",
     "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": "hasattr",
     "IBuilderConfig.progress_monitor": "hasattr(trt, 'IProgressMonitor')",
     "IProgressMonitor": "hasattr",
     "IBuilderConfig.builder_optimization_level": "hasattr",
-    "INetworkDefinition.add_cast": "to_half() only, for networks that are typed without being written so: TensorRT 11",
+    "INetworkDefinition.add_cast": "convert_to_half() only, for networks that TensorRT 11 types by itself",
 }
 
 

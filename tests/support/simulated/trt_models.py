@@ -179,4 +179,4 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, cuda: 
     monkeypatch.setenv("SIMULATED_TENSORRT", version)
     monkeypatch.delenv("SIMULATED_FAULT", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setattr(trt_graph, "driver", LibCuda)
+    monkeypatch.setattr(trt_graph, "load_driver", LibCuda)
