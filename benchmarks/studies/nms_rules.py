@@ -25,7 +25,7 @@ from edgedet.judge.average_precision import SCORE_FLOOR, compute_accuracy
 from edgedet.judge.labels import LabelledImage, match_classes, read_dataset
 from edgedet.postprocess import DEFAULT_SCORE, NmsRules, postprocess
 from edgedet.preprocess import Preprocessor
-from edgedet.stream.sources import read_image
+from edgedet.stream.images import read_image
 from edgedet.types import Detections, RawOutputs
 
 RULES = {

@@ -14,7 +14,9 @@ import numpy as np
 
 from edgedet.errors import InputError, SourceError, require
 from edgedet.preprocess import Preprocessor
-from edgedet.stream.sources import ImageSource, Source, open_source, read_image
+from edgedet.stream.file_sources import ImageSource
+from edgedet.stream.images import read_image
+from edgedet.stream.sources import Source, open_source
 from edgedet.types import ModelInput
 
 TRIES = 4  # frames that are read, at most, until one can be used

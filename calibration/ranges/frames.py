@@ -23,7 +23,8 @@ from edgedet.calibration.ranges.frame_picker import FramePicker, pick_frames
 from edgedet.errors import InputError, require
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import DetectorSpec
-from edgedet.stream.sources import ImageSource, Source, open_source
+from edgedet.stream.file_sources import ImageSource
+from edgedet.stream.sources import Source, open_source
 from edgedet.types import ModelInput
 
 COUNT = 128

@@ -18,9 +18,9 @@ from ..postprocess import logit_of
 from ..runner.models import ModelOptions
 from ..runner.outputs import OutputOptions
 from ..runner.run import RunOptions
-from ..stream.cameras.camera import Recovery
 from ..stream.cameras.capture import PIXEL_FORMATS, TIMEOUT_S, TRANSPORTS, CaptureOptions
 from ..stream.cameras.pipelines import DECODERS, is_gstreamer
+from ..stream.cameras.recovery import Recovery
 from ..stream.outputs.recording import RECORDING_FPS, SEGMENT_S
 from ..stream.outputs.segments import bytes_of
 from ..stream.sources import SourceOptions

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SourceError, require
-from ..stream.sources import read_image
+from ..stream.images import read_image
 from ..types import Detections
 from .labels import LabelledImage
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import parse_json
-from ..stream.sources import IMAGE_SUFFIXES
+from ..stream.images import IMAGE_SUFFIXES
 
 _PROBED_IMAGES = 50  # of the images, so many are looked for in each folder that may hold them
 

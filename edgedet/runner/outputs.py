@@ -13,6 +13,8 @@ from ..errors import InputError
 from ..events.mqtt import MqttOptions
 from ..events.sink import EventOptions, Publisher, events_sink
 from ..stream.cameras.address import file_stem
+from ..stream.file_sources import ImageSource
+from ..stream.images import IMAGE_SUFFIXES
 from ..stream.live import Say
 from ..stream.outputs.draw import draw
 from ..stream.outputs.jsonl import jsonl_sink
@@ -21,7 +23,7 @@ from ..stream.outputs.recording import RECORDING_FPS, SEGMENT_S, recording_sink
 from ..stream.outputs.segments import Keeper
 from ..stream.outputs.sinks import Annotate, Write, image_sink, lasting, video_sink, window_sink
 from ..stream.outputs.video_file import CODECS, MIN_FREE_BYTES, codec_of, recording_suffix
-from ..stream.sources import IMAGE_SUFFIXES, ImageSource, Source
+from ..stream.sources import Source
 from ..stream.stop import Stop
 from ..types import FrameResult
 

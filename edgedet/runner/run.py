@@ -10,11 +10,12 @@ from typing import Callable, List, Optional, Tuple
 from ..detector import Detector
 from ..errors import InputError
 from ..events.mqtt import mqtt_publisher
+from ..stream.file_sources import ImageSource
 from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
 from ..stream.outputs.sinks import Write
 from ..stream.progress import Progress
-from ..stream.sources import ImageSource, Source, SourceOptions, open_cameras, open_looped, open_source
+from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
 from ..stream.stop import Stop
 from ..web.sink import WebOptions, web_sink
 from .models import ExportDemo, ModelOptions, open_detectors

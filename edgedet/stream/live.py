@@ -1,4 +1,4 @@
-"""Several cameras as one source of their newest frames, one frame each in turn. Knows no model and no output."""
+"""Several cameras as one source, which gives the newest frame of each camera in turn."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import SourceError, require
 from ..types import CameraStats, Frame, FrameResult
-from .cameras.camera import POLITE_CLOSE_S, Camera, Opener, Recovery
+from .cameras.camera import POLITE_CLOSE_S, Camera
+from .cameras.recovery import Opener, Recovery
 from .pace import Pace
 
-_STOP_POLL_S = 0.1  # how long an interrupt may go unseen while no frame comes
+_STOP_POLL_S = 0.1  # while no frame comes, a request to stop is noticed within this time
 
 Say = Callable[[str], None]
 NamedOpener = Tuple[str, Opener]
 
 
 def say_nothing(line: str) -> None:
-    """Report to nobody."""
+    """Ignore the line."""
 
 
 class LiveSource:
-    """Cameras that run until they are stopped; a reader that is slower than they are sees each of them in turn."""
+    """Cameras that run until they are stopped. A reader that is slower than they are gets frames of each in turn."""
 
     live = True
     total: Optional[int] = None
@@ -37,8 +38,8 @@ class LiveSource:
     ) -> None:
         """Start taking frames.
 
-        openers: each camera's name, which must be its own, and how it is opened.
-        stopped: asked while waiting; its True ends the iteration.
+        openers: the name of each camera, no two alike, and the function that opens it.
+        stopped: called while waiting; True ends the iteration.
         report:  called with a line when a camera is lost or is back, from any thread.
         pace:    makes the Pace of each camera.
         """
@@ -56,7 +57,7 @@ class LiveSource:
 
     @property
     def fps(self) -> Optional[float]:
-        """Frames a second of the fastest camera, as it claims."""
+        """Frames a second of the fastest camera, as the cameras state them."""
         return max(camera.fps for camera in self.cameras)
 
     @property
@@ -65,7 +66,7 @@ class LiveSource:
         return [f"{camera.name} stopped delivering: {camera.reason}." for camera in self.cameras if camera.given_up]
 
     def wait_until_open(self) -> None:
-        """Wait until one camera is open; the others are not waited for, and those that fail are reported from now on.
+        """Wait until the first camera is open. From then on, cameras that fail are reported.
 
         Raises the first camera's error where none could be opened.
         """
@@ -79,7 +80,7 @@ class LiveSource:
                     raise first.error or SourceError(f"{first.name} does not answer.")
                 self._changed.wait(_STOP_POLL_S)
             for camera in cameras:
-                camera.speak()
+                camera.report_from_now_on()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frames, each once, until stopped or until every camera was given up.
@@ -91,11 +92,11 @@ class LiveSource:
         turn = 0
         while not self._stopped() and not self._closed:
             with self._changed:
-                self._changed.wait_for(self._has_news, _STOP_POLL_S)
+                self._changed.wait_for(self._can_continue, _STOP_POLL_S)
                 for camera in cameras:
-                    camera.look_after()
+                    camera.check_for_stall()
                 frame = None
-                for number in (*range(turn, len(cameras)), *range(turn)):  # each in turn, or a fast one would take all
+                for number in (*range(turn, len(cameras)), *range(turn)):  # else a fast camera would always come first
                     frame = cameras[number].take()
                     if frame is not None:
                         turn = (number + 1) % len(cameras)
@@ -106,12 +107,12 @@ class LiveSource:
             elif ended:
                 return
 
-    def _has_news(self) -> bool:
+    def _can_continue(self) -> bool:
         cameras = self.cameras
         return any(camera.waiting for camera in cameras) or all(camera.state == "ended" for camera in cameras)
 
     def note(self, result: FrameResult) -> None:
-        """Take a result's age into its camera's figures."""
+        """Add a result's age to its camera's figures."""
         with self._changed:
             for camera in self.cameras:
                 if camera.name == result.frame.camera and result.age_ms is not None:
@@ -120,9 +121,9 @@ class LiveSource:
     def note_left_out(self, camera: str) -> None:
         """Count a result that a camera's recording left out."""
         with self._changed:
-            for one in self.cameras:
-                if one.name == camera:
-                    one.left_out += 1
+            for candidate in self.cameras:
+                if candidate.name == camera:
+                    candidate.left_out += 1
 
     def stats(self) -> List[CameraStats]:
         """Return each camera's figures so far; may be called from any thread."""
@@ -130,7 +131,7 @@ class LiveSource:
             return [camera.stats() for camera in self.cameras]
 
     def close(self) -> None:
-        """Stop the threads and let go of the cameras; the iteration ends."""
+        """Stop the threads and close the cameras; the iteration ends."""
         if self._closed:
             return
         self._closed = True

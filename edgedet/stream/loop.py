@@ -1,8 +1,8 @@
-"""The run: frames from a source through a detector to the sinks, and what to say of it. Knows no file and no option.
+"""The run: pass frames from a source through a detector to the sinks, and measure each stage.
 
-Reading, detecting and writing run beside each other. Of a file, the next frames are decoded ahead and several copies of
-the detector may work; a live source is asked for its newest frame when its one detector is free, so that no frame ages
-in a queue. Sinks are called in the main thread, where windows must be.
+Reading, detecting and writing run in parallel. Of a file, the next frames are decoded ahead, and several copies of the
+detector may work. A live source is asked for its newest frame when its one detector is free, so that no frame ages in a
+queue. Sinks are called in the main thread, where windows must be.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import numpy as np
 
 from ..types import CameraStats, Frame, FrameResult
 from .outputs.sinks import Write
-from .overlap import Beside, in_order
+from .overlap import RunAhead, map_in_order
 from .sources import Source
 
-_TIMINGS_KEPT = 10_000  # a camera runs for months: percentiles are those of the last frames
-_READ_AHEAD = 2  # frames of a file: one that is taken, one that is decoded
+_TIMINGS_KEPT = 10_000  # percentiles are those of the last so many frames, since a camera runs for months
+_READ_AHEAD = 2  # frames of a file: one that is ready, and one that is being decoded
 _WRITE_BEHIND = 1  # results that may wait for the sinks
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did.
+    """The figures of a run.
 
-    seconds:  of wall time, from before the first read to after the last write; fps is frames by these.
-    p50_ms:   per stage, likewise p90_ms and p99_ms: "read" (for live sources: waiting for a frame), those of
-              FrameResult, and "write". Stages overlap, so their sum may be more than the time between two frames.
+    seconds:  wall time from before the first read to after the last write; fps is frames / seconds.
+    p50_ms:   by stage, as p90_ms and p99_ms: "read" (for live sources: waiting for a frame), the stages of FrameResult,
+              and "write". Stages overlap, so their sum may be more than the time between two frames.
     failures: a line for each input that could not be read.
-    cameras:  the figures of each camera, none for files.
+    cameras:  the figures of each camera; empty for files.
     """
 
     frames: int
@@ -54,10 +54,10 @@ def run_frames(
     sinks: Sequence[Write],
     stopped: Callable[[], bool],
     limit: Optional[int] = None,
-    progress: Callable[[int, int], None] = lambda frames, found: None,
+    progress: Callable[[int, int], None] = lambda frames, detections: None,
     follow: Callable[[FrameResult], FrameResult] = lambda result: result,
 ) -> RunSummary:
-    """Take frames until the source ends, ``stopped`` says so, or ``limit`` frames are done; then close the source.
+    """Process frames until the source ends, ``stopped`` returns True, or ``limit`` is reached; then close the source.
 
     detectors: one, or copies of one that work side by side on the frames of a file. They are called in other threads
                than this one, each always in the same.
@@ -67,8 +67,8 @@ def run_frames(
     timings_ms: Dict[str, Deque[float]] = defaultdict(lambda: deque(maxlen=_TIMINGS_KEPT))
     frames = detections = 0
     started = time.perf_counter()
-    with ExitStack() as held:
-        for result, read_ms in _results(source, detectors, limit, held):
+    with ExitStack() as resources:
+        for result, read_ms in _iterate_results(source, detectors, limit, resources):
             result = follow(result)
             detected = time.perf_counter()
             for write in sinks:
@@ -99,28 +99,28 @@ def run_frames(
     )
 
 
-def _results(
-    source: Source, detectors: Sequence[Callable[[Frame], FrameResult]], limit: Optional[int], held: ExitStack
+def _iterate_results(
+    source: Source, detectors: Sequence[Callable[[Frame], FrameResult]], limit: Optional[int], resources: ExitStack
 ) -> Iterator[Tuple[FrameResult, float]]:
-    """Yield each result with the milliseconds that reading its frame took; ``held`` ends the threads."""
-    frames: Iterator[Tuple[Frame, float]] = islice(_timed(source), limit)
+    """Yield each result with the milliseconds that reading its frame took; ``resources`` ends the threads."""
+    frames: Iterator[Tuple[Frame, float]] = islice(_measure_reading(source), limit)
     if not source.live:
-        ahead = held.enter_context(closing(Beside(frames, _READ_AHEAD, "reading")))
+        ahead = resources.enter_context(closing(RunAhead(frames, _READ_AHEAD, "reading")))
         frames = iter(ahead)
-    stages = [_with_age(detect, source) for detect in detectors]
-    results = held.enter_context(closing(Beside(in_order(stages, frames), _WRITE_BEHIND, "detecting")))
-    held.callback(source.close)  # first of all, so that nobody waits for a frame
+    stages = [_measure_age(detect, source) for detect in detectors]
+    results = resources.enter_context(closing(RunAhead(map_in_order(stages, frames), _WRITE_BEHIND, "detecting")))
+    resources.callback(source.close)  # first of all, so that nobody waits for a frame
     return iter(results)
 
 
-def _timed(source: Source) -> Iterator[Tuple[Frame, float]]:
+def _measure_reading(source: Source) -> Iterator[Tuple[Frame, float]]:
     began = time.perf_counter()
     for frame in source:
         yield frame, (time.perf_counter() - began) * 1e3
         began = time.perf_counter()
 
 
-def _with_age(
+def _measure_age(
     detect: Callable[[Frame], FrameResult], source: Source
 ) -> Callable[[Tuple[Frame, float]], Tuple[FrameResult, float]]:
     def stage(read: Tuple[Frame, float]) -> Tuple[FrameResult, float]:

@@ -1,4 +1,4 @@
-"""Let stages run beside each other: an iteration in a thread of its own, a function in several. Knows no frame."""
+"""Run stages in parallel: an iteration in a thread of its own, or copies of a function in several threads."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Callable, Deque, Generator, Generic, Iterable, Iterator, Opti
 T = TypeVar("T")
 R = TypeVar("R")
 
-NICENESS = 10  # of threads that stand back: a tenth of the detector's weight, where there are not enough cores for all
-_POLL_S = 0.1  # how long a producer may go on for a consumer that has gone
+NICENESS = 10  # a thread of low priority gets a tenth of the detector's time where cores are short
+_POLL_S = 0.1  # within this time a producer notices that its consumer has closed
 
 
 def lower_priority() -> None:
-    """Let the calling thread stand back behind the detector's, where the system can do that for one thread."""
-    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":  # elsewhere it is the whole process's
+    """Give the calling thread a lower priority than the detector's, where the system can do that for one thread."""
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":  # elsewhere this would change the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-class Beside(Generic[T]):
-    """An iteration that runs ahead of its reader in a thread, by ``ahead`` items; its errors come to the reader.
+class RunAhead(Generic[T]):
+    """An iteration that runs in a thread, at most ``ahead`` items before its reader; its errors reach the reader.
 
-    Close it, and the thread is waited for: what it iterates over must end soon then, so end that first.
+    ``close`` waits for the thread, so let the iteration of ``items`` end first.
     """
 
     def __init__(self, items: Iterable[T], ahead: int, name: str) -> None:
-        """Start at once."""
+        """Start the thread."""
         self._items = items
         self._queue: queue.Queue[Tuple[Optional[T], Optional[BaseException], bool]] = queue.Queue(ahead)
         self._cancelled = threading.Event()
@@ -45,11 +45,11 @@ class Beside(Generic[T]):
             for item in items:
                 if not self._put((item, None, False)):
                     return
-        except BaseException as raised:  # the reader is to know, whatever it is
+        except BaseException as raised:  # the reader raises it, whatever it is
             error = raised
         finally:
             if isinstance(items, Generator):
-                items.close()  # what it holds is let go in the thread that used it
+                items.close()  # frees the generator's resources in the thread that used them
         self._put((None, error, True))
 
     def _put(self, entry: Tuple[Optional[T], Optional[BaseException], bool]) -> bool:
@@ -77,20 +77,20 @@ class Beside(Generic[T]):
         self._thread.join()
 
 
-def in_order(functions: Sequence[Callable[[T], R]], items: Iterable[T]) -> Iterator[R]:
-    """Yield the result of each item in order; each function has a thread of its own and takes items in turn.
+def map_in_order(functions: Sequence[Callable[[T], R]], items: Iterable[T]) -> Iterator[R]:
+    """Yield the results of the items in their order; the functions take items in turn, each in a thread of its own.
 
-    With one function this is ``map``. The functions may take equally long, as copies of one do.
+    With one function this is ``map``. The functions should take equally long, as copies of one function do.
     """
     if len(functions) == 1:
         yield from map(functions[0], items)
         return
-    with ExitStack() as held:
-        threads = [held.enter_context(ThreadPoolExecutor(1, "detector")) for _ in functions]
+    with ExitStack() as resources:
+        threads = [resources.enter_context(ThreadPoolExecutor(1, "detector")) for _ in functions]
         pending: Deque[Future[R]] = deque()
         for item, thread, function in zip(items, cycle(threads), cycle(functions)):
             pending.append(thread.submit(function, item))
-            if len(pending) > len(threads):  # one more than there are threads, so that each finds its next at once
+            if len(pending) > len(threads):  # one more than threads, so that each finds its next item at once
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -1,14 +1,14 @@
-"""Which frames are looked at: every N-th, and not more than so many a second. Knows numbers and times only."""
+"""Choose the frames that are processed: every N-th one, and at most so many a second."""
 
 from __future__ import annotations
 
 from typing import Optional
 
-_EARLY = 0.5  # of a frame's interval, below: a frame that comes this much too early is still the one that was due
+_EARLY = 0.5  # share of the interval by which a frame may come too early and still be the one that is due
 
 
 class Pace:
-    """Decides frame by frame; one Pace belongs to one source."""
+    """Decides for one frame after the other; each source has a Pace of its own."""
 
     def __init__(self, every: int = 1, max_fps: Optional[float] = None) -> None:
         """Take each ``every``-th frame, and of those at most ``max_fps`` a second."""
@@ -18,9 +18,9 @@ class Pace:
         self._last_s: Optional[float] = None
 
     def takes(self, index: int, now_s: float) -> bool:
-        """Return True where frame ``index``, captured at ``now_s``, is to be looked at; indices and times ascend.
+        """Return whether frame ``index``, captured at ``now_s``, shall be processed; indices and times must ascend.
 
-        Frames come in steps, so one is taken where it lies nearer to the time that is due than the next one will.
+        Frames come at intervals of their own, so a frame is taken if it is nearer to the due time than the next one.
         """
         if index % self._every:
             return False

@@ -1,4 +1,4 @@
-"""How far a run is, on stderr: one line that rewrites itself on a terminal, a line now and then in a log."""
+"""Show a run's progress on stderr: on a terminal one line that is rewritten, in a log a new line now and then."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LOG_EVERY_S = 10.0
 
 
 class Progress:
-    """Prints frames done and the frames a second since the last print."""
+    """Prints the number of frames, and the frames a second since the last print."""
 
     def __init__(self, stream: TextIO, total: Optional[int] = None) -> None:
-        """Count from now; ``total`` is None where nobody knows it."""
+        """Start the clock; ``total`` is None where it is unknown."""
         self.expect(total)
         self._stream = stream
         self._terminal = stream.isatty()
@@ -23,18 +23,18 @@ class Progress:
         self._printed_frames = 0
 
     def expect(self, total: Optional[int]) -> None:
-        """Say how many frames there will be, None where nobody knows it."""
+        """Set the total number of frames; None where it is unknown."""
         self._of_total = f"/{total}" if total else ""
 
-    def update(self, frames: int, found: int) -> None:
-        """Note that ``frames`` are done, with ``found`` detections in the last one."""
+    def update(self, frames: int, detections: int) -> None:
+        """Note that ``frames`` are done, with so many ``detections`` in the last one."""
         now = time.monotonic()
         elapsed_s = now - self._printed_at_s
         if elapsed_s < self._every_s:
             return
         fps = (frames - self._printed_frames) / elapsed_s
-        text = f"frame {frames}{self._of_total}  {fps:.1f} FPS  {found} found"
-        # ESC [K clears what a longer line left behind
+        text = f"frame {frames}{self._of_total}  {fps:.1f} FPS  {detections} found"
+        # ESC [K clears the rest of a longer line
         self._print(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
         self._printed_at_s, self._printed_frames = now, frames
 

@@ -1,4 +1,4 @@
-"""How a run is asked to end: by Ctrl-C, SIGTERM, SIGHUP, or a key. Knows nothing of what runs."""
+"""Ask a run to end: by Ctrl-C, SIGTERM, SIGHUP, a key or a closed window."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any, Iterator
 
 
 class Stop:
-    """Whether the run is to end after the frame in hand; asked by a signal, a key or a closed window."""
+    """Whether the run shall end after the present frame."""
 
     def __init__(self) -> None:
-        """Start as not asked."""
-        self.signum = 0  # of the signal that asked
-        self._asked = False
+        """Begin without a request to stop."""
+        self.signum = 0  # of the signal that requested the stop
+        self._requested = False
 
     def __call__(self) -> bool:
-        """Return True once somebody asked."""
-        return self._asked
+        """Return whether a stop was requested."""
+        return self._requested
 
     def ask(self) -> None:
-        """Ask for the end."""
-        self._asked = True
+        """Request the stop."""
+        self._requested = True
 
     def _on_signal(self, signum: int, _: Any) -> None:
-        if self.signum:  # the second time the user is in earnest
+        if self.signum:  # a second signal ends the run at once
             raise KeyboardInterrupt
         self.signum = signum
-        self._asked = True
+        self._requested = True
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Let Ctrl-C, SIGTERM and SIGHUP ask within the block, so that files are finished; a second one ends at once.
+        """Let Ctrl-C, SIGTERM and SIGHUP request the stop within the block, so that files are completed.
 
-        SIGHUP, of a closed terminal, is left alone where it is ignored, as under nohup.
+        A second signal ends the run at once. SIGHUP, which a closed terminal sends, stays ignored where it is, as under
+        nohup.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python gives signals to the main thread only

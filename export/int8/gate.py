@@ -23,7 +23,7 @@ from edgedet.judge.verdict import LABELS_SCORE_FLOOR, Verdict, is_settled, verdi
 from edgedet.preprocess import Preprocessor
 from edgedet.progress import with_progress
 from edgedet.specs import DetectorSpec
-from edgedet.stream.sources import read_image
+from edgedet.stream.images import read_image
 from edgedet.types import Detections
 
 # So many runs over the labelled images, each changed a little, give the mean AP. The AP of one run is chance to half a

@@ -23,9 +23,9 @@ from edgedet.detector import Detector
 from edgedet.engines.fake import FakeEngine
 from edgedet.errors import InputError, SourceError
 from edgedet.preprocess import Preprocessor
-from edgedet.stream.cameras.camera import Recovery
+from edgedet.stream.cameras.recovery import Recovery
+from edgedet.stream.images import read_image
 from edgedet.stream.live import LiveSource
-from edgedet.stream.sources import read_image
 
 cv2 = pytest.importorskip("cv2", reason="frames are read by OpenCV")
 pytest.importorskip("tqdm", reason="the progress bar is tqdm's")

@@ -22,7 +22,7 @@ from edgedet.export.interop.target import Request, compare
 from edgedet.export.interop.targets import targets_named
 from edgedet.postprocess import ORIGINALS
 from edgedet.preprocess import Preprocessor
-from edgedet.stream.sources import read_image
+from edgedet.stream.images import read_image
 
 
 def test_the_file_gives_the_boxes_of_edgedet_run_on_photographs(request_for_files: Request, shared_dir: Path) -> None:

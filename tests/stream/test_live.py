@@ -14,7 +14,7 @@ from media import picture
 from waiting import wait_until
 
 from edgedet.errors import MissingDependency, SourceError
-from edgedet.stream.cameras.camera import Recovery
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.loop import run_frames
 from edgedet.stream.sources import open_cameras

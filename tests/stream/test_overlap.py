@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from waiting import wait_until
 
-from edgedet.stream.overlap import Beside, in_order
+from edgedet.stream.overlap import RunAhead, map_in_order
 
 
 def test_a_producer_runs_ahead_by_so_many_items():
@@ -20,7 +20,7 @@ def test_a_producer_runs_ahead_by_so_many_items():
             made.append(number)
             yield number
 
-    with closing(Beside(items(), 2, "test")) as beside:
+    with closing(RunAhead(items(), 2, "test")) as beside:
         wait_until(lambda: len(made) == 3)
         time.sleep(0.1)
         assert made == [0, 1, 2]  # two wait, one is on its way
@@ -32,7 +32,7 @@ def test_an_error_comes_to_the_reader_after_what_was_before():
         yield 1
         raise ValueError("broken")
 
-    with closing(Beside(items(), 2, "test")) as beside:
+    with closing(RunAhead(items(), 2, "test")) as beside:
         frames = iter(beside)
         assert next(frames) == 1
         with pytest.raises(ValueError, match="broken"):
@@ -51,7 +51,7 @@ def test_closing_ends_the_thread_and_the_generator_in_it():
         finally:
             ended_in.append(threading.current_thread().name)
 
-    beside = Beside(items(), 1, "reader")
+    beside = RunAhead(items(), 1, "reader")
     assert next(iter(beside)) == 0
     beside.close()
     assert ended_in == ["reader"]
@@ -66,7 +66,7 @@ def test_results_come_in_order_whichever_is_ready_first():
     def fast(number):
         return number, "fast"
 
-    results = list(in_order([slow, fast], range(6)))
+    results = list(map_in_order([slow, fast], range(6)))
     assert [number for number, _ in results] == list(range(6))
     assert [who for _, who in results] == ["slow", "fast"] * 3
 
@@ -79,14 +79,14 @@ def test_functions_work_side_by_side():
         three.wait()
         return number
 
-    assert list(in_order([work] * 3, range(6))) == list(range(6))
+    assert list(map_in_order([work] * 3, range(6))) == list(range(6))
 
 
 def test_each_function_stays_in_its_thread():
     def where(number):
         return threading.get_ident()
 
-    idents = list(in_order([where, where], range(8)))
+    idents = list(map_in_order([where, where], range(8)))
     assert len(set(idents[::2])) == len(set(idents[1::2])) == 1
     assert idents[0] != idents[1]
 
@@ -100,6 +100,6 @@ def test_one_function_takes_an_item_only_when_it_is_wanted():
             taken.append(number)
             yield number
 
-    results = in_order([lambda number: number], items())
+    results = map_in_order([lambda number: number], items())
     assert next(results) == 0
     assert taken == [0]

@@ -14,9 +14,11 @@ from media import FPS, picture, write_clip
 from waiting import wait_until
 
 from edgedet.errors import EdgeDetError, SourceError
-from edgedet.stream.cameras.camera import Recovery
+from edgedet.stream.cameras.recovery import Recovery
+from edgedet.stream.file_sources import ImageSource, VideoSource
+from edgedet.stream.images import is_cut_off, read_image
 from edgedet.stream.live import LiveSource
-from edgedet.stream.sources import ImageSource, SourceOptions, VideoSource, is_cut, open_source, read_image
+from edgedet.stream.sources import SourceOptions, open_source
 
 cv2 = pytest.importorskip("cv2", reason="sources are read by OpenCV")
 
@@ -113,9 +115,9 @@ def test_cut_bytes_are_told_before_decoding(suffix):
     data = encoded.tobytes()
     if suffix == ".jpg":
         data = with_exif(data, b"preview \xff\xd8 ... \xff\xd9")
-    assert not is_cut(data)
-    assert not is_cut(data + b"what phones append")
-    assert all(is_cut(data[:length]) for length in range(8, len(data) - 8))
+    assert not is_cut_off(data)
+    assert not is_cut_off(data + b"what phones append")
+    assert all(is_cut_off(data[:length]) for length in range(8, len(data) - 8))
 
 
 def test_exif_turns_a_photo_upright(tmp_path):

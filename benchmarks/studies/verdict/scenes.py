@@ -17,7 +17,8 @@ from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.judge.labels import LabelledImage, match_classes, read_dataset
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import DetectorSpec, resized
-from edgedet.stream.sources import open_source, read_image
+from edgedet.stream.images import read_image
+from edgedet.stream.sources import open_source
 from edgedet.types import ModelInput
 
 JUDGED = 70  # frames without labels, of those that calibration does not see

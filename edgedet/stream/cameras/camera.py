@@ -1,7 +1,7 @@
-"""One camera or network stream that is kept alive: a thread of its own takes every frame and keeps the newest only.
+"""Keep one camera or network stream alive: a thread of its own takes every frame and keeps only the newest.
 
-A reader slower than the camera thus sees the present, not a queue of the past. A camera that ends, hangs, freezes or
-loops is noticed within the timeout, reported once, and opened again and again.
+So a reader that is slower than the camera gets the newest frame, and not a queue of old ones. A camera that ends,
+hangs, freezes or repeats itself is noticed within the timeout, reported once, and opened again and again.
 """
 
 from __future__ import annotations
@@ -9,69 +9,32 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import Callable, Deque, Dict, Optional, Protocol, Tuple, runtime_checkable
+from dataclasses import replace
+from typing import Callable, Deque, Dict, Optional, Tuple
 
 import numpy as np
 
 from ...errors import EdgeDetError, LoginError, SourceError
 from ...types import CameraStats, Frame, Gap
 from ..pace import Pace
-from .capture import FALLBACK_FPS, TIMEOUT_S, Capture, fps_of
+from .capture import FALLBACK_FPS, Capture, fps_of
 from .novelty import Novelty
+from .recovery import LOGIN_WAIT_S, LONGEST_WAIT_S, Opener, Recovery, Startable
 
-POLITE_CLOSE_S = 1.0  # for the read in hand and for telling the camera; then its process is killed
-_LONGEST_CLOSE_S = 2.0  # after that; a thread that hangs in this very process is left behind, as a daemon
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # between two openings: doubled from the first to the longest
-LOGIN_WAIT_S = 600.0  # cameras lock an account after some 5 to 10 wrong passwords within half an hour
-_LONGEST_OPENING = 1.5  # timeouts, for the first opening: a driver that hangs knows none
+POLITE_CLOSE_S = 1.0  # for the present read and for closing the connection; then the process is killed
+_LONGEST_CLOSE_S = 2.0  # after that; a thread that hangs in this process is left behind, as a daemon
+_LONGEST_OPENING = 1.5  # timeouts that the first opening may take: a driver that hangs has no timeout
 _SLOW = 0.9  # of the timeout: a read that takes so long has failed, whatever it returns
-_LONGEST_PATIENCE_S = 3600.0  # between two openings of a camera whose picture stands still
+_LONGEST_PATIENCE_S = 3600.0  # longest time between two openings of a camera whose picture stands still
 _COUNTED = ("captured", "processed", "dropped", "skipped", "stale", "gaps")
-_AGES_KEPT = 10_000  # a camera runs for months: percentiles are those of the last frames
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """When a camera is taken for lost, and how often it is opened again.
-
-    timeout_s:     without a frame, or without a new picture, until it is lost.
-    retries:       openings in a row that may fail before the camera is given up; None for no end.
-    allow_repeats: a picture that stands still or comes again is no fault (a test pattern, a demo in a loop).
-    first_wait_s:  before the second opening; doubled each time, up to LONGEST_WAIT_S.
-    """
-
-    timeout_s: float = TIMEOUT_S
-    retries: Optional[int] = None
-    allow_repeats: bool = False
-    first_wait_s: float = FIRST_WAIT_S
-
-
-Opener = Callable[[], Capture]
-
-
-@runtime_checkable
-class Startable(Protocol):
-    """An opener that has to be started before it can open, as a process has, and that can be stopped while it hangs."""
-
-    def prepare(self) -> None:
-        """Start, where it does not run; raises EdgeDetError."""
-        ...
-
-    def abort(self) -> None:
-        """Stop for good, from any thread; an opening or read that hangs raises soon."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything; called by the capture thread at its end."""
-        ...
+_AGES_KEPT = 10_000  # percentiles are those of the last so many frames, since a camera runs for months
 
 
 class Camera:
     """A camera's capture thread and its newest frame.
 
-    Each Frame's index counts what the camera delivered, so a jump shows what was passed over; ``captured_s`` is
-    ``time.monotonic()`` when it was at the sensor, as far as the capture tells.
+    The index of a Frame counts all frames that the camera delivered, so a jump shows dropped frames. ``captured_s`` is
+    the ``time.monotonic()`` at which the frame was at the sensor, as far as the capture knows.
     """
 
     def __init__(
@@ -83,12 +46,12 @@ class Camera:
         pace: Optional[Pace] = None,
         recovery: Optional[Recovery] = None,
     ) -> None:
-        """Start taking frames.
+        """Start the capture thread.
 
-        opener:  opens the camera; one that is Startable may hang, other ones must not.
-        changed: notified at each new frame; guards what the capture thread and the reader share.
-        report:  called with a line when the camera is lost or is back, once it was open or ``speak`` was called; not
-                 from the main thread.
+        opener:  opens the camera. A Startable may hang, any other must not.
+        changed: notified at each new frame; guards the state that the capture thread and the reader share.
+        report:  called with a line when the camera is lost or is back, after it was open once or after
+                 ``report_from_now_on``; not from the main thread.
         """
         self.name = name
         self.fps = FALLBACK_FPS
@@ -106,7 +69,7 @@ class Camera:
         # Guarded by ``changed``:
         self._state = "opening"
         self._reason = ""
-        self._speaks = False
+        self._reports = False
         self._login_refused = False
         self._still = False  # lost because the picture stands still
         self._newest: Optional[Frame] = None
@@ -126,21 +89,21 @@ class Camera:
 
     @property
     def waiting(self) -> bool:
-        """Whether a frame waits to be taken."""
+        """Whether a frame is there to be taken."""
         return self._newest is not None
 
     @property
     def state(self) -> str:
-        """As in CameraStats."""
+        """The state, as in CameraStats."""
         return self._state
 
     @property
     def reason(self) -> str:
-        """Why the camera is lost or ended."""
+        """The reason why the camera is lost or has ended."""
         return self._reason
 
     def take(self) -> Optional[Frame]:
-        """Return the newest frame, each once."""
+        """Return the newest frame, each only once; None where no new one is there."""
         frame, self._newest = self._newest, None
         if frame is None:
             return None
@@ -149,28 +112,28 @@ class Camera:
         return replace(frame, gap=gap) if gap else frame
 
     def failed_to_open(self) -> bool:
-        """Return True where the first opening failed, or hangs in this very process."""
+        """Return whether the first opening failed, or hangs in this process."""
         if self._state != "opening":
             return not self.opened
         hangs_s = _LONGEST_OPENING * self._recovery.timeout_s
         started = self._opening_s is not None and not isinstance(self._opener, Startable)
         return started and time.monotonic() - (self._opening_s or 0.0) > hangs_s
 
-    def speak(self) -> None:
-        """Report also while the camera was never open, beginning with what is wrong now."""
-        self._speaks = True
+    def report_from_now_on(self) -> None:
+        """Report a camera that was never open, too, beginning with its present failure."""
+        self._reports = True
         if self._state == "lost" and not self.opened:
             self._report_loss()
 
-    def look_after(self) -> None:
-        """Notice a read that hangs; call this at least every tenth of a second or after each inference."""
+    def check_for_stall(self) -> None:
+        """Count the camera as lost where a read hangs; call this every tenth of a second, or after each inference."""
         timeout_s = self._recovery.timeout_s
         waits = self._state == "live" or (self._state == "opening" and self._opening_s is not None)
         if waits and time.monotonic() - self._frame_s > timeout_s:
             self._lose(f"no frame for {timeout_s:g} s")
 
     def note_age(self, age_ms: float) -> None:
-        """Remember the age of a result."""
+        """Add the age of a result to the figures."""
         self._ages_ms.append(age_ms)
 
     def stats(self) -> CameraStats:
@@ -178,19 +141,26 @@ class Camera:
         open_gap_s = self._gap_until(time.monotonic()) if self._state == "lost" else 0.0
         p50_ms, p99_ms = np.percentile(self._ages_ms, (50, 99)).tolist() if self._ages_ms else (None, None)
         return CameraStats(
-            name=self.name, state=self._state, reason=self._reason, size_wh=self._size_wh, **self._counts,
-            gap_s=self._gap_s + open_gap_s, age_ms=self._ages_ms[-1] if self._ages_ms else None,
-            age_p50_ms=p50_ms, age_p99_ms=p99_ms, left_out=self.left_out,
-        )  # fmt: skip
+            name=self.name,
+            state=self._state,
+            reason=self._reason,
+            size_wh=self._size_wh,
+            **self._counts,
+            gap_s=self._gap_s + open_gap_s,
+            age_ms=self._ages_ms[-1] if self._ages_ms else None,
+            age_p50_ms=p50_ms,
+            age_p99_ms=p99_ms,
+            left_out=self.left_out,
+        )
 
     # --- both sides ---------------------------------------------------------------------------------------------
 
     def ask_to_close(self) -> None:
-        """Let the thread end after the read in hand."""
+        """Let the thread end after the present read."""
         self._closing.set()
 
     def close(self, polite_until_s: float = 0.0) -> None:
-        """Stop the thread and let go of the camera: in good order until that time, then by force."""
+        """Stop the thread and close the camera: in good order until that time, then by force."""
         self._closing.set()
         self._thread.join(max(0.0, polite_until_s - time.monotonic()))
         if isinstance(self._opener, Startable):
@@ -208,18 +178,18 @@ class Camera:
 
     def _keep_alive(self) -> None:
         try:
-            self._live_again_and_again()
+            self._open_again_and_again()
         finally:
             if isinstance(self._opener, Startable):
                 self._opener.close()
 
-    def _live_again_and_again(self) -> None:
+    def _open_again_and_again(self) -> None:
         attempts = 0  # since the camera last ran for a timeout or more
         wait_s = 0.0
         retries, first_wait_s = self._recovery.retries, self._recovery.first_wait_s
         while not self._closing.wait(wait_s):
             self._login_refused = False
-            steady, reason = self._one_life()
+            steady, reason = self._open_and_take_frames()
             with self._changed:
                 self._changed.notify_all()
                 if self._closing.is_set():
@@ -236,8 +206,8 @@ class Camera:
             wait_s = LOGIN_WAIT_S if self._login_refused else wait_s
             attempts += 1
 
-    def _one_life(self) -> Tuple[bool, str]:
-        """Open the camera and take frames to the end; return (whether it ran for a timeout or more, why it ended)."""
+    def _open_and_take_frames(self) -> Tuple[bool, str]:
+        """Open the camera and take frames until it fails; return (whether it ran for a timeout or more, the reason)."""
         try:
             if isinstance(self._opener, Startable):
                 self._opener.prepare()
@@ -249,7 +219,7 @@ class Camera:
             self.error = self.error or error
             self._login_refused = isinstance(error, LoginError)
             return False, str(error).rstrip(".")
-        except Exception as error:  # whatever a driver does: it may be better the next time
+        except Exception as error:  # a driver may raise anything, and succeed the next time
             self.error = self.error or SourceError(f"{self.name}: {type(error).__name__}: {error}")
             return False, f"{type(error).__name__}: {error}"
         began = time.monotonic()
@@ -277,7 +247,7 @@ class Camera:
             now = time.monotonic()
             new = ok and bgr is not None and (self._recovery.allow_repeats or self._novelty.is_new(bgr))
             with self._changed:
-                # FFmpeg hands out an old frame when its read timed out, so how long the read took counts too.
+                # After a timeout FFmpeg returns an old frame, so the duration of the read decides, too.
                 if now - began >= _SLOW * self._recovery.timeout_s:
                     return f"no frame for {now - began:.1f} s"
                 if not ok:
@@ -294,7 +264,7 @@ class Camera:
         return "closed"
 
     def _stands_still(self, opened_s: float, now: float) -> bool:
-        """Return True for an old picture of a frozen or looping camera; count it, since it is not handed over."""
+        """Return whether this is an old picture of a frozen or repeating camera; count it, since no reader gets it."""
         if self._state == "live" and now - max(opened_s, self._new_s) > self._recovery.timeout_s:
             self._lose(f"the picture stands still or repeats for {self._recovery.timeout_s:g} s")
             self._still = True
@@ -322,7 +292,7 @@ class Camera:
     def _lose(self, reason: str) -> None:
         self._state, self._reason = "lost", reason
         self._counts["gaps"] += 1
-        if self.opened or self._speaks:  # else whoever waits for the first opening speaks
+        if self.opened or self._reports:  # else the caller that waits for the first opening reports it
             self._report_loss()
 
     def _report_loss(self) -> None:

@@ -13,7 +13,7 @@ from fake_driver import FakeDriver, consistent, picture, running_camera
 from waiting import wait_until
 
 from edgedet.errors import SourceError
-from edgedet.stream.cameras.camera import Recovery
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.pace import Pace
 

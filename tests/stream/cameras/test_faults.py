@@ -15,8 +15,8 @@ from faults import fault_proxy
 from media import write_fake_model
 from waiting import wait_until
 
-from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.cameras.capture import CaptureOptions
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.sources import SourceOptions, open_cameras
 
 cv2 = pytest.importorskip("cv2", reason="streams are read by OpenCV")

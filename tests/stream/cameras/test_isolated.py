@@ -16,8 +16,8 @@ from waiting import wait_until
 
 from edgedet.errors import SourceError
 from edgedet.stream.cameras import isolated as isolated_module
-from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.cameras.isolated import CAN_ISOLATE, IsolatedCamera
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.live import LiveSource
 
 pytest.importorskip("cv2", reason="the capture process imports OpenCV before it opens a camera")

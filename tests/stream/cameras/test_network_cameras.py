@@ -13,8 +13,8 @@ from fake_driver import consistent
 from waiting import wait_until
 
 from edgedet.errors import SourceError
-from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.cameras.capture import CaptureOptions, open_url
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.sources import SourceOptions, open_source
 
 np = pytest.importorskip("numpy")

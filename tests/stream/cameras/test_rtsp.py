@@ -24,8 +24,8 @@ from leftovers import running_children
 from waiting import wait_until
 
 from edgedet.errors import SourceError
-from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.cameras.capture import CaptureOptions
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.loop import run_frames
 from edgedet.stream.sources import SourceOptions, open_cameras, open_source
 from edgedet.types import Detections, FrameResult

@@ -20,8 +20,8 @@ from media import META
 
 from edgedet.detector import Detector
 from edgedet.engines.fake import FakeEngine
-from edgedet.stream.cameras.camera import Recovery
 from edgedet.stream.cameras.capture import CaptureOptions
+from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.loop import RunSummary, run_frames
 from edgedet.stream.outputs.jsonl import jsonl_sink
 from edgedet.stream.outputs.recording import recording_sink
