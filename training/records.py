@@ -12,8 +12,8 @@ import numpy as np
 from edgedet.errors import require
 from edgedet.files import atomic_path
 from edgedet.judge.labels import LabelledImage
+from edgedet.stream.images import read_image
 from edgedet.stream.outputs.draw import draw
-from edgedet.stream.sources import read_image
 from edgedet.types import Detections
 
 Row = Mapping[str, "float | None"]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from edgedet.judge.labels import LabelledImage
 from edgedet.preprocess import shrink
 from edgedet.specs import DetectorSpec
-from edgedet.stream.sources import read_image
+from edgedet.stream.images import read_image
 from edgedet.training.augment import NONE, Augmentation, Sample, augment, fit_sample, make_mosaic
 
 CACHE_BYTES = 2 << 30  # of decoded pictures; what is beyond is read again each time
