@@ -102,9 +102,17 @@ class Watcher:
                 return []
             best = Best(utc_s, track.score, box)
             one.event = Event(
-                event_id(one.first_s), self._camera, label, track.id, one.first_s, utc_s, track.score, box, best,
+                event_id(one.first_s),
+                self._camera,
+                label,
+                track.id,
+                one.first_s,
+                utc_s,
+                track.score,
+                box,
+                best,
                 path=((round(utc_s - one.first_s, 3), *point),),
-            )  # fmt: skip
+            )
             one.event = _with_moments(one.event, one.where.zones, one.early)
             one.told = one.event
             return [Change("new", one.event, None, better=True)]

@@ -40,8 +40,12 @@ def test_dwelling_is_told_once_and_again_after_leaving():
     zone = Zone("yard", YARD.polygon, dwell_s=1.0)
     found, _ = walk([zone], [(0.7, 0.5)] * 40 + [(0.2, 0.5)] * 3 + [(0.7, 0.5)] * 20)
     assert [(number, one.kind) for number, one in found] == [
-        (1, "enter"), (11, "dwell"), (41, "leave"), (44, "enter"), (54, "dwell"),
-    ]  # fmt: skip
+        (1, "enter"),
+        (11, "dwell"),
+        (41, "leave"),
+        (44, "enter"),
+        (54, "dwell"),
+    ]
 
 
 def test_zone_takes_its_classes_and_sure_objects_only():

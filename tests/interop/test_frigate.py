@@ -18,8 +18,15 @@ from edgedet.export.interop.target import Request
 pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 
 MODEL_KEYS = {  # Frigate forbids others (detectors/detector_config.py)
-    "path", "labelmap_path", "width", "height", "input_tensor", "input_pixel_format", "input_dtype", "model_type",
-}  # fmt: skip
+    "path",
+    "labelmap_path",
+    "width",
+    "height",
+    "input_tensor",
+    "input_pixel_format",
+    "input_dtype",
+    "model_type",
+}
 
 
 def read_as_frigate(rows: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -75,8 +82,11 @@ def test_each_block_of_the_configuration_is_yaml_with_known_keys(request_for_fil
     coming = blocks_of((request_for_files.folder / "config-0.19.yml").read_text())
     assert coming == [migrated(block) for block in released]
     assert [block["models"][0]["devices"] for block in coming] == [
-        ["onnx"], ["openvino:CPU"], ["cpu:2"], ["zmq:ipc:///tmp/cache/zmq_detector"]
-    ]  # fmt: skip
+        ["onnx"],
+        ["openvino:CPU"],
+        ["cpu:2"],
+        ["zmq:ipc:///tmp/cache/zmq_detector"],
+    ]
 
 
 def test_regions_are_stretched_only_where_the_file_itself_takes_them(request_for_files: Request) -> None:

@@ -298,9 +298,13 @@ def test_with_labels_the_threshold_is_the_lowest_that_keeps_the_precision():
     wrong = [(20 * n, 50, 20 * n + 10, 60) for n in range(4)]
     of_float = found((*right[0], 0.9, 0), (*right[1], 0.8, 0), (*wrong[0], 0.5, 0), (*right[2], 0.3, 0))
     of_int8 = found(
-        (*right[0], 0.8, 0), (*wrong[0], 0.7, 0), (*right[1], 0.6, 0), (*wrong[1], 0.5, 0), (*right[2], 0.35, 0),
+        (*right[0], 0.8, 0),
+        (*wrong[0], 0.7, 0),
+        (*right[1], 0.6, 0),
+        (*wrong[1], 0.5, 0),
+        (*right[2], 0.35, 0),
         (*wrong[2], 0.1, 0),
-    )  # fmt: skip
+    )
     report = verdict_on_labels([image], [of_float], [[of_int8]], (0,), score=0.4)
     assert report.score_int8 == pytest.approx(0.6)
     assert (report.precision, report.recall) == (0.5, 0.5)  # at 0.4: 2 right of 4, of 4 labels

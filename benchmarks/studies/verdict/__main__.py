@@ -58,9 +58,11 @@ class Bench:
         as_other = replace(self.meta, class_names=names, spec=replace(self.meta.spec, num_classes=len(names)))
         others = pictures_of(other, as_other, shared)
         self.maker = Maker(
-            self.model, self.meta.spec, [item.pixels for item in self.pictures.calibrate],
+            self.model,
+            self.meta.spec,
+            [item.pixels for item in self.pictures.calibrate],
             [item.pixels for item in others.calibrate],
-        )  # fmt: skip
+        )
         path = self.cache / "float.onnx"
         write_onnx(self.model, self.meta, path)
         self._keep("float test", lambda: detect(path, self.pictures.test))

@@ -27,10 +27,15 @@ from edgedet.specs import DetectorSpec
 
 Convs = Mapping[str, QuantisedConv]
 BROKEN = (
-    "backbone.blocks.1.0.conv_pw", "backbone.blocks.4.1.conv_pwl", "backbone.blocks.5.2.conv_pw",
-    "backbone.blocks.2.1.conv_dw", "backbone.blocks.3.1.conv_pw", "class_net.conv_rep.1.conv_pw",
-    "box_net.conv_rep.0.conv_pw", "backbone.blocks.6.0.conv_pwl",
-)  # fmt: skip
+    "backbone.blocks.1.0.conv_pw",
+    "backbone.blocks.4.1.conv_pwl",
+    "backbone.blocks.5.2.conv_pw",
+    "backbone.blocks.2.1.conv_dw",
+    "backbone.blocks.3.1.conv_pw",
+    "class_net.conv_rep.1.conv_pw",
+    "box_net.conv_rep.0.conv_pw",
+    "backbone.blocks.6.0.conv_pwl",
+)
 
 
 @dataclass(frozen=True)

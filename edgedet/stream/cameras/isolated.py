@@ -161,9 +161,13 @@ class _CaptureServer:
         self._capture: Optional[Capture] = None
         self._unplaced: Optional[np.ndarray] = None
         self._actions: Dict[str, Callable[..., Any]] = {
-            "open": self._open, "read": self._read, "place": self._place, "grab": self._grab, "get": self._get,
+            "open": self._open,
+            "read": self._read,
+            "place": self._place,
+            "grab": self._grab,
+            "get": self._get,
             "release": self._release,
-        }  # fmt: skip
+        }
 
     def __call__(self, question: Tuple[Any, ...]) -> Tuple[str, Any, float]:
         name, *arguments = question

@@ -24,9 +24,7 @@ _LONGEST_LINE = 1 << 20  # bytes, at the end of a file where a killed process ma
 
 
 @contextmanager
-def jsonl_sink(
-    path: Path, class_names: Sequence[str], live: bool, keeper: Optional[Keeper] = None
-) -> Iterator[Write]:  # fmt: skip
+def jsonl_sink(path: Path, class_names: Sequence[str], live: bool, keeper: Optional[Keeper] = None) -> Iterator[Write]:
     """Write one JSON line a frame, each whole as soon as it is there, so that other programs may follow the file.
 
     path: "-" is stdout. Raises InputError where another run writes the same file.

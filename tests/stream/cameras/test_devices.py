@@ -28,9 +28,11 @@ class FakeV4l2:
         self.has_mjpg = has_mjpg
         self.asked = []
         self.values = {
-            cv2.CAP_PROP_FOURCC: YUYV, cv2.CAP_PROP_FRAME_WIDTH: 640, cv2.CAP_PROP_FRAME_HEIGHT: 480,
+            cv2.CAP_PROP_FOURCC: YUYV,
+            cv2.CAP_PROP_FRAME_WIDTH: 640,
+            cv2.CAP_PROP_FRAME_HEIGHT: 480,
             cv2.CAP_PROP_FPS: 30.0,
-        }  # fmt: skip
+        }
 
     def set(self, prop, value):
         self.asked.append(prop)
@@ -60,8 +62,11 @@ def test_a_size_is_asked_for_in_motion_jpeg_and_the_format_comes_first():
     camera = FakeV4l2()
     assert negotiate(camera, CaptureOptions(size_wh=(1280, 720), fps=30.0)) == ""
     assert camera.asked[1:] == [
-        cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS
-    ]  # fmt: skip
+        cv2.CAP_PROP_FOURCC,
+        cv2.CAP_PROP_FRAME_WIDTH,
+        cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FPS,
+    ]
     assert camera.values[cv2.CAP_PROP_FOURCC] == MJPG
 
 
@@ -169,9 +174,7 @@ def test_a_raspberry_pis_camera_goes_by_picamera2(board, picamera2):
     """Its "RGB888" is B, G, R in memory, so the picture is taken as it is: blue stays blue."""
     board("Raspberry Pi 5 Model B Rev 1.0")
     camera = open_csi(0, CaptureOptions(size_wh=(640, 480), fps=15.0))
-    assert picamera2 == [
-        "open", ({"size": (640, 480), "format": "RGB888"}, {"FrameRate": 15.0}), "start"
-    ]  # fmt: skip
+    assert picamera2 == ["open", ({"size": (640, 480), "format": "RGB888"}, {"FrameRate": 15.0}), "start"]
     ok, bgr = camera.read()
     assert ok
     assert bgr[0, 0].tolist() == [255, 0, 0]

@@ -124,9 +124,11 @@ def test_a_crash_is_told_and_the_next_opening_has_a_new_process(tmp_path):
 def test_closing_does_not_wait_for_a_driver_that_hangs():
     lines = []
     source = LiveSource(
-        [("cam", IsolatedCamera(fake_captures.Hanging, PATIENT_S))], lambda: False, lines.append,
+        [("cam", IsolatedCamera(fake_captures.Hanging, PATIENT_S))],
+        lambda: False,
+        lines.append,
         recovery=Recovery(PATIENT_S),
-    )  # fmt: skip
+    )
     with closing(source):
         frames = iter(source)
         wait_until(lambda: source.stats()[0].captured == 2)

@@ -107,9 +107,11 @@ def soak(folder: Path, frames: int, faults: int) -> Soak:
         lines = jsonl_sink(folder / "out.jsonl", META.class_names, True, keeper)
         with recording as record, lines as write:
             summary = run_frames(
-                source, [detector.detect], [watch, record, write],
+                source,
+                [detector.detect],
+                [watch, record, write],
                 lambda: source.stats()[0].captured >= frames,
-            )  # fmt: skip
+            )
     after = threading.active_count(), handles()
     breaks = sum(kind in BREAKS for kind in kinds[:done])
     return Soak(summary, camera.produced, done, breaks, numbers, memory, *zip(before, after, strict=True))

@@ -172,8 +172,10 @@ def test_a_gap_begins_a_new_segment(tmp_path):
 def test_another_size_begins_a_new_segment(tmp_path):
     record(tmp_path, [shown(50, 100.0), shown(60, 100.1, size_wh=(128, 96)), shown(70, 100.2, size_wh=(128, 96))])
     assert sorted(frame.shape for path in tmp_path.iterdir() for frame in frames_of(path)[0]) == [
-        (96, 128, 3), (96, 128, 3), (192, 256, 3)
-    ]  # fmt: skip
+        (96, 128, 3),
+        (96, 128, 3),
+        (192, 256, 3),
+    ]
 
 
 def test_each_camera_has_its_own(tmp_path):

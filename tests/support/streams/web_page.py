@@ -89,9 +89,16 @@ def page(
         score[0] = value
 
     subject = Subject(
-        "clip.mp4", {"file": "m.onnx", "model": "d0", "input": "128 x 128", "precision": "fp32", "report": {}},
-        lambda: list(cameras), Figures(NAMES), lambda: score[0], set_score, unhealthy_s, encode, healthy_if,
-    )  # fmt: skip
+        "clip.mp4",
+        {"file": "m.onnx", "model": "d0", "input": "128 x 128", "precision": "fp32", "report": {}},
+        lambda: list(cameras),
+        Figures(NAMES),
+        lambda: score[0],
+        set_score,
+        unhealthy_s,
+        encode,
+        healthy_if,
+    )
     with web_server(PLACE, Guard(names_of(PLACE, ()), token, viewer_token=viewer_token), subject, said.append) as put:
         port = int(re.search(r":(\d+)/", said[0])[1])
         yield Page(port, put, subject, said, encoded, score)
