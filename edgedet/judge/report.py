@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import SourceError, require
 from ..files import atomic_path
-from ..stream.sources import read_image
+from ..stream.images import read_image
 from .evaluate import Evaluation
 from .matching import COCO_IOUS, COCO_RECALLS
 from .mistakes import Mistake, find_false_alarms, find_misses
