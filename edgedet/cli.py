@@ -3,7 +3,9 @@
 Text goes to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 partly failed, 2 bad input or usage,
 3 refused by a verification, 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP (a closed terminal).
 A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``, and, where its
-options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``.
+options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``. Those of
+``OUTPUTS`` that may be folders are in ``OUTPUT_FOLDERS``, too. ``outputs_may_fail(args) -> bool`` says whether the user
+chose to go on without outputs that cannot be written.
 """
 
 from __future__ import annotations
@@ -80,10 +82,16 @@ def _run_command(name: str, argv: List[str]) -> int:
     )
     module.add_arguments(parser)
     args = parser.parse_args(argv)
-    outputs = {f"--{name.replace('_', '-')}": getattr(args, name) for name in getattr(module, "OUTPUTS", ())}
-    may_fail = getattr(args, "on_write_error", "stop") == "go-on"
-    check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())), may_fail)
+    outputs = {_option(name): getattr(args, name) for name in getattr(module, "OUTPUTS", ())}
+    folders = [_option(name) for name in getattr(module, "OUTPUT_FOLDERS", ())]
+    may_fail = hasattr(module, "outputs_may_fail") and module.outputs_may_fail(args)
+    check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())), may_fail, folders)
     return int(module.run(args))
+
+
+def _option(attribute: str) -> str:
+    """Return the option whose value is an attribute of ``args``."""
+    return f"--{attribute.replace('_', '-')}"
 
 
 def _print_completion(shell: str) -> None:

@@ -13,12 +13,11 @@ import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Set, Tuple, Union
+from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, Optional, Set, Tuple, Union
 
 from .errors import InputError
 
 MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
-_MAY_BE_FOLDERS = ("--save", "--report")  # options of outputs; all others name files
 _TEMPORARY = re.compile(r"\..*-edgedet[0-9a-f]{8}(\.\w+)?")  # names that ``_new_file`` gives
 MOST_TEXT_BYTES = 64 << 20  # a result of `edgedet bench` with 10,000 runs of 100 rows has some 20 MB
 
@@ -212,13 +211,17 @@ def check_writable(path: Union[str, Path]) -> None:
 
 
 def check_outputs(
-    outputs: Mapping[str, Union[str, Path, None]], inputs: Iterable[Union[str, Path]], may_fail: bool = False
+    outputs: Mapping[str, Union[str, Path, None]],
+    inputs: Iterable[Union[str, Path]],
+    may_fail: bool = False,
+    folders: Collection[str] = (),
 ) -> None:
     """Check what a command will write before it does any work.
 
     outputs: option -> path; None and "-" (stdout) are passed over. Folders may be among both.
     inputs:  what the command reads; what is no file or folder here, such as a camera's address, is passed over.
     may_fail: the user chose to go on without outputs that cannot be written.
+    folders: options of outputs that may name a folder; all others name files.
     Raises InputError where an output would replace an input or a file in an input's folder, where two outputs are one
     file, or where a file cannot be written. Devices and pipes may be named twice: nothing is lost in them.
     """
@@ -239,7 +242,7 @@ def check_outputs(
             )
         seen[real] = option
         is_folder = os.path.isdir(real) or str(name).endswith(os.sep) or not Path(name).suffix
-        if not (may_fail or (is_folder and option in _MAY_BE_FOLDERS)):
+        if not (may_fail or (is_folder and option in folders)):
             check_writable(name)
 
 

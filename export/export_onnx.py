@@ -14,6 +14,7 @@ from edgedet.files import atomic_path, sha256_of
 from edgedet.postprocess import DEFAULT_RULES, ORIGINALS
 
 if TYPE_CHECKING:
+    from edgedet.board.build import BuildReport
     from edgedet.export.checkpoints.checkpoint import Checkpoint
     from edgedet.export.int8.export_int8 import Int8Result, Refused
     from edgedet.export.interop.targets import TargetResult
@@ -47,7 +48,7 @@ class ExportResult:
     tflite: TfliteResult | None = None
     int8: list[Int8Result] | None = None
     refused: list[Refused] | None = None
-    engine: dict[str, Any] | None = None
+    engine: BuildReport | None = None
     targets: list[TargetResult] | None = None
 
 

@@ -63,6 +63,24 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A publication of latencies.
+
+    where:     its address.
+    engine:    name of the engine; ``version`` is None where it is not stated.
+    includes:  the work that the times include.
+    statistic: mean, median or other, and of how many runs.
+    """
+
+    where: str
+    engine: str
+    version: str | None
+    batch: int
+    includes: str
+    statistic: str
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """An AP: ``value`` is None where nobody published one, ``note`` says whose it is and how it was found."""
 
@@ -101,9 +119,9 @@ def read_figures() -> list[Figure]:
     return [Figure(*row) for row in _read_data()["figures"]]
 
 
-def read_sources() -> dict[str, dict[str, Any]]:
-    """Return key -> where it is, which engine, batch, what the times include."""
-    return dict(_read_data()["sources"])
+def read_sources() -> dict[str, Source]:
+    """Return the sources of published figures by their keys."""
+    return {key: Source(**item) for key, item in _read_data()["sources"].items()}
 
 
 def read_other_networks() -> dict[str, dict[str, float]]:

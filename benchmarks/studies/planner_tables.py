@@ -140,7 +140,7 @@ def memory_table() -> str:
 
 def sources_list() -> str:
     """Return the sources as a list."""
-    lines = [f"- {item['where']}: {item['version'] or ''}; {item['includes']}." for item in read_sources().values()]
+    lines = [f"- {item.where}: {item.version or ''}; {item.includes}." for item in read_sources().values()]
     return "\n".join(line.replace(": ; ", ": ") for line in lines)
 
 

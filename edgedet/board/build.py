@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from .. import __version__
 from ..engines.table import engine_named
-from ..engines.tensorrt.board import Board, check_int8, import_tensorrt, read_board
+from ..engines.tensorrt.board import Board, Identity, check_int8, import_tensorrt, read_board
 from ..engines.tensorrt.build import choose_file, choose_options
 from ..engines.tensorrt.cuda import open_cuda
 from ..errors import InputError, require
 from ..files import sha256_of
 from ..postprocess import DEFAULT_SCORE
-from .tune import HEADER, RUNS, build_best, recipes, reference_of
+from .tune import HEADER, RUNS, Trial, build_best, recipes, reference_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,38 @@ class BuildRequest:
     low_memory: bool = False
 
 
-def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Dict[str, Any]:
-    """Build an engine and return the figures that ``edgedet build --json`` writes.
+@dataclass(frozen=True)
+class BuildReport:
+    """The engine that was built and the figures of all trials, as ``edgedet build --json`` writes them.
 
-    say: takes each line of the table as soon as it is known.
+    edgedet:       version of edgedet.
+    onnx, engine:  paths of the files.
+    judged_by:     name of the file whose detections are the reference of the accuracy gate.
+    frames, score: number of frames of the gate, and the threshold of the detections that it compares.
+    """
+
+    edgedet: str
+    board: Identity
+    onnx: str
+    onnx_sha256: str
+    engine: str
+    engine_sha256: str
+    workspace_bytes: int
+    low_memory: bool
+    judged_by: str
+    frames: int
+    score: float
+    trials: Tuple[Trial, ...]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> BuildReport:
+    """Build an engine in one or several ways, and keep the best.
+
+    say: called with each line of the table as soon as it is known.
     Raises an EdgeDetError where no engine could be built, VerificationError where none passed the accuracy gate.
     """
     out = request.out or request.model.with_suffix(".engine")
@@ -66,20 +94,20 @@ def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> Di
     trials = build_best(trt, board, candidates, options, reference, out, request.force, say)
     kept = next(trial for trial in trials if trial.kept)
     say(f"wrote {out}: {kept.recipe}, {out.stat().st_size / 1e6:.1f} MB")
-    return {
-        "edgedet": __version__,
-        "board": board.identity.to_dict(),
-        "onnx": str(onnx.path),
-        "onnx_sha256": onnx.sha256,
-        "engine": str(out),
-        "engine_sha256": sha256_of(out),
-        "workspace_bytes": options.workspace_bytes,
-        "low_memory": options.low_memory,
-        "judged_by": reference.name,
-        "frames": len(reference.frames),
-        "score": request.score,
-        "trials": [asdict(trial) for trial in trials],
-    }
+    return BuildReport(
+        edgedet=__version__,
+        board=board.identity,
+        onnx=str(onnx.path),
+        onnx_sha256=onnx.sha256,
+        engine=str(out),
+        engine_sha256=sha256_of(out),
+        workspace_bytes=options.workspace_bytes,
+        low_memory=options.low_memory,
+        judged_by=reference.name,
+        frames=len(reference.frames),
+        score=request.score,
+        trials=tuple(trials),
+    )
 
 
 def _describe_board(trt: Any) -> Board:

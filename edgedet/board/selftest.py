@@ -150,7 +150,8 @@ def _members() -> Tuple[Dict[str, Any], str]:
 
 
 def _build(onnx: Path, engine: Path) -> Tuple[Dict[str, Any], str]:
-    figures = build_model(BuildRequest(onnx, engine), lambda line: print(line, file=sys.stderr))
+    report = build_model(BuildRequest(onnx, engine), lambda line: print(line, file=sys.stderr))
+    figures = report.to_dict()
     for key in ("onnx", "engine"):
         figures[key] = Path(figures[key]).name
     return figures, ""

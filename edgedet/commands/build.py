@@ -60,5 +60,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--workspace wants megabytes from 1 up; got {request.workspace_mb}.")
     logit_of(request.score)
     text = text_stream(json_target)
-    write_figures("build", json_target, build_model(request, lambda line: print(line, file=text)))
+    report = build_model(request, lambda line: print(line, file=text))
+    write_figures("build", json_target, report.to_dict())
     return 0

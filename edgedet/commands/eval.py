@@ -26,6 +26,7 @@ EXAMPLE = """  edgedet eval edgedet-out/my.onnx --data test.json --images photos
   edgedet eval edgedet-out/my.onnx --data VOC2007/ --report accuracy/"""
 INPUTS = ("model", "data")
 OUTPUTS = ("json", "report")
+OUTPUT_FOLDERS = ("report",)
 
 
 @dataclass(frozen=True)

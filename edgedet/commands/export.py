@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from .. import demo
 from ..engines.base import check_threads
@@ -32,6 +32,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..board.build import BuildReport
     from ..export.int8.export_int8 import Int8Outcome
     from ..export.int8.options import Int8Options
     from ..export.interop.targets import Target, TargetResult
@@ -349,7 +350,7 @@ def _onnx_for_engine(result: ExportResult) -> Path:
     return Path(next(int8, result.onnx))
 
 
-def _build_engine(result: ExportResult, source: str | None, score: float, text: TextIO) -> dict[str, Any] | None:
+def _build_engine(result: ExportResult, source: str | None, score: float, text: TextIO) -> BuildReport | None:
     """Build an engine; return None where TensorRT is not on this machine."""
     from importlib.util import find_spec
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import InputError, require
-from ..export.checkpoints.import_checkpoint import ImportResult, import_checkpoint
+from ..export.checkpoints.import_checkpoint import import_checkpoint
 from ..export.checkpoints.training import training_from
+from ..info.info import FileSummary
 from ..schemas import write_figures
 from .options import add_class_names, add_json, add_training, add_variant, count_of, text_stream
 
@@ -60,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(options: Options, result: ImportResult) -> None:
+def _print(options: Options, result: FileSummary) -> None:
     for note in result.notes:
         print(f"{options.checkpoint}: {note}", file=sys.stderr)
     h, w = result.input_hw
     classes = count_of(result.classes, "class", "es")
     print(
         f"recognised {options.checkpoint}: {result.family} {result.variant} (compared with its own code: "
-        f"{result.compared}), {h}x{w}, {classes}, {result.parameters / 1e6:.2f} M parameters\n"
+        f"{result.compared}), {h}x{w}, {classes}, {(result.parameters or 0) / 1e6:.2f} M parameters\n"
         f"wrote {result.file}: {result.bytes / 1e6:.1f} MB",
         file=text_stream(options.json),
     )

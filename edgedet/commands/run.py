@@ -30,6 +30,7 @@ EXAMPLE = """  edgedet run photo.jpg
   edgedet run --camera door=rtsp://10.0.0.7/stream --camera 0 --save recordings/ --keep 10GB"""
 INPUTS = ("files", "source")
 OUTPUTS = ("save", "jsonl", "json")
+OUTPUT_FOLDERS = ("save",)
 
 _NAMED_FAILURES = 5  # in the closing line; --json has all
 
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet run``."""
     add_run_arguments(parser)
     add_json(parser, "the summary")
+
+
+def outputs_may_fail(args: argparse.Namespace) -> bool:
+    """Return whether the run goes on without outputs that cannot be written."""
+    return bool(args.on_write_error == "go-on")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,36 +25,69 @@ LoadCheckpoint = Callable[[Path, Optional[str]], Any]
 
 
 @dataclass(frozen=True)
-class Info:
-    """The description of a file, as ``--json`` prints it.
+class FileSummary:
+    """What every model file and checkpoint has, as ``--json`` prints it.
 
+    sha256:        of the file itself.
+    source_sha256: of the checkpoint that the file was made from; of the file itself for another code base's checkpoint.
     family:        the code base that the weights were trained with: "effdet", "zylo117" or "automl".
     variant:       the model's name in the family table.
     compared:      how far such models were compared with that code base (``edgedet.parity``).
     input_hw:      (height, width) in pixels.
-    sha256:        of the file itself.
-    source_sha256: of the checkpoint that the file was made from; of the file itself for another code base's checkpoint.
+    classes:       number of class slots.
     parameters:    count of the numbers in all tensors; None for model files.
-    versions:      of the packages that wrote a model file.
-    report:        figures of the verification and the accuracy gate, as the export wrote them.
     notes:         choices that were made in reading a checkpoint.
     """
 
     file: str
     bytes: int
     sha256: str
+    source_sha256: str
     family: str
     variant: str
     compared: str
     input_hw: Tuple[int, int]
-    precision: str
     classes: int
+    parameters: Optional[int]
+    notes: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Info(FileSummary):
+    """The description of a file, as ``--json`` prints it.
+
+    precision: of the numbers in the file, such as "fp32" or "int8".
+    versions:  of the packages that wrote a model file.
+    report:    figures of the verification and the accuracy gate, as the export wrote them.
+    """
+
+    precision: str
     class_names: Tuple[str, ...]
-    source_sha256: str
-    parameters: Optional[int] = None
     versions: Dict[str, str] = field(default_factory=dict)
     report: Dict[str, Any] = field(default_factory=dict)
-    notes: Tuple[str, ...] = ()
+
+
+def summarise(
+    path: Path,
+    spec: DetectorSpec,
+    source_sha256: str,
+    parameters: Optional[int] = None,
+    notes: Tuple[str, ...] = (),
+) -> FileSummary:
+    """Summarise a file whose network is described by ``spec``; raises InputError where the file cannot be read."""
+    return FileSummary(
+        file=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        source_sha256=source_sha256,
+        family=spec.family,
+        variant=spec.name,
+        compared=parity_of(spec),
+        input_hw=spec.input_hw,
+        classes=spec.num_classes,
+        parameters=parameters,
+        notes=notes,
+    )
 
 
 def info_of(path: Path, variant: Optional[str] = None, load_checkpoint: Optional[LoadCheckpoint] = None) -> Info:
@@ -76,28 +109,15 @@ def info_of(path: Path, variant: Optional[str] = None, load_checkpoint: Optional
     return info or _info_from_checkpoint(path, variant, load_checkpoint)
 
 
-def _make_info(
-    path: Path, spec: DetectorSpec, names: Tuple[str, ...], precision: str, source: str, **more: Any
-) -> Info:
-    return Info(
-        file=str(path),
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
-        family=spec.family,
-        variant=spec.name,
-        compared=parity_of(spec),
-        input_hw=spec.input_hw,
-        precision=precision,
-        classes=spec.num_classes,
-        class_names=names,
-        source_sha256=source,
-        **more,
-    )
-
-
 def _info_from_meta(path: Path, meta: ArtifactMeta) -> Info:
-    more = {"versions": meta.versions, "report": meta.report}
-    return _make_info(path, meta.spec, meta.class_names, meta.precision, meta.source_sha256, **more)
+    summary = summarise(path, meta.spec, meta.source_sha256)
+    return Info(
+        **vars(summary),
+        precision=meta.precision,
+        class_names=meta.class_names,
+        versions=meta.versions,
+        report=meta.report,
+    )
 
 
 def _info_from_safetensors(path: Path) -> Optional[Info]:
@@ -120,7 +140,8 @@ def _info_from_safetensors(path: Path) -> Optional[Info]:
     if len(names) != spec.num_classes:
         raise CheckpointError(f"{path} has {spec.num_classes} classes, but {len(names)} names: save it again.")
     precision = "/".join(_PRECISIONS.get(name, name) for name in types)
-    return _make_info(path, spec, names, precision, str(embedded.get("sha256", "")), parameters=parameters)
+    summary = summarise(path, spec, str(embedded.get("sha256", "")), parameters)
+    return Info(**vars(summary), precision=precision, class_names=names)
 
 
 def _info_from_checkpoint(path: Path, variant: Optional[str], load_checkpoint: Optional[LoadCheckpoint]) -> Info:
@@ -132,12 +153,5 @@ def _info_from_checkpoint(path: Path, variant: Optional[str], load_checkpoint: O
         raise InputError(f"{path} is a checkpoint of another code base: `edgedet info {path}` reads it.")
     checkpoint = load_checkpoint(path, variant)
     parameters = sum(value.numel() for value in checkpoint.state.values())
-    return _make_info(
-        path,
-        checkpoint.spec,
-        checkpoint.class_names,
-        "fp32",
-        checkpoint.sha256,
-        parameters=parameters,
-        notes=checkpoint.notes,
-    )
+    summary = summarise(path, checkpoint.spec, checkpoint.sha256, parameters, checkpoint.notes)
+    return Info(**vars(summary), precision="fp32", class_names=checkpoint.class_names)

@@ -174,8 +174,8 @@ def test_each_published_figure_has_a_source_and_a_board():
         assert 0 < figure.ms < 1e6
         assert 1 <= figure.threads <= board_for(figure.board).cores
     for source in read_sources().values():
-        assert source["where"].startswith("github.com/")
-        assert source["includes"]
+        assert source.where.startswith("github.com/")
+        assert source.includes
 
 
 def test_published_figures_of_the_nano_are_those_at_the_source():
