@@ -4,8 +4,8 @@ Text goes to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 part
 3 refused by a verification, 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP (a closed terminal).
 A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``, and, where its
 options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``. Those of
-``OUTPUTS`` that may be folders are in ``OUTPUT_FOLDERS``, too. ``outputs_may_fail(args) -> bool`` says whether the user
-chose to go on without outputs that cannot be written.
+``OUTPUTS`` that may be folders are in ``OUTPUT_FOLDERS``, too; ``OUTPUTS_MAY_FAIL`` holds the attribute and the value
+by which the user chose to go on without outputs that cannot be written.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _run_command(name: str, argv: List[str]) -> int:
     args = parser.parse_args(argv)
     outputs = {_option(name): getattr(args, name) for name in getattr(module, "OUTPUTS", ())}
     folders = [_option(name) for name in getattr(module, "OUTPUT_FOLDERS", ())]
-    may_fail = hasattr(module, "outputs_may_fail") and module.outputs_may_fail(args)
+    may_fail = any(getattr(args, name) == value for name, value in getattr(module, "OUTPUTS_MAY_FAIL", {}).items())
     check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())), may_fail, folders)
     return int(module.run(args))
 

@@ -31,6 +31,7 @@ EXAMPLE = """  edgedet run photo.jpg
 INPUTS = ("files", "source")
 OUTPUTS = ("save", "jsonl", "json")
 OUTPUT_FOLDERS = ("save",)
+OUTPUTS_MAY_FAIL = {"on_write_error": "go-on"}
 
 _NAMED_FAILURES = 5  # in the closing line; --json has all
 
@@ -39,11 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet run``."""
     add_run_arguments(parser)
     add_json(parser, "the summary")
-
-
-def outputs_may_fail(args: argparse.Namespace) -> bool:
-    """Return whether the run goes on without outputs that cannot be written."""
-    return bool(args.on_write_error == "go-on")
 
 
 def run(args: argparse.Namespace) -> int:
