@@ -20,9 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take Ctrl-C as a terminal gives it, and find what tests leave behind."""
+    """Have signals reach children as they do from a terminal, and find what tests leave behind."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup: still ignored here, but not by children
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     leftovers.adopt_orphans()
 
 

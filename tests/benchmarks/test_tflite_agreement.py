@@ -15,10 +15,9 @@ pytest.importorskip("onnxruntime", reason="runs the reference")
 cv2 = pytest.importorskip("cv2", reason="reads the picture")
 
 from models import (
-    random_network,
     random_pixels,
 )
-from tflite_models import graph_of, meta_of, plan_for
+from tflite_models import meta_of, plan_for, random_graph
 
 from edgedet.benchmarks.studies.tflite_agreement import (
     by_operator,
@@ -51,7 +50,7 @@ def test_levels_are_counted() -> None:
 
 @BOTH
 def test_each_operator_alone_is_within_one_level_and_nearly_always_equal(spec: DetectorSpec) -> None:
-    model, pixels = graph_of(random_network(spec)), random_pixels(spec)
+    model, pixels = random_graph(spec), random_pixels(spec)
     plan = plan_for(model, spec, pixels)
     dense = make_dense_graph(model, spec, plan)
     given = integers_of(model, plan, pixels)
@@ -69,7 +68,7 @@ def test_each_operator_alone_is_within_one_level_and_nearly_always_equal(spec: D
 
 def test_an_operator_that_computes_something_else_is_found() -> None:
     """One weight changed by 60 levels: of all operators only that convolution differs."""
-    model, pixels = graph_of(random_network(D0)), random_pixels(D0)
+    model, pixels = random_graph(D0), random_pixels(D0)
     plan = plan_for(model, D0, pixels)
     given = integers_of(model, plan, pixels)
     name = "backbone.blocks.1.1.conv_pw"
@@ -82,7 +81,7 @@ def test_an_operator_that_computes_something_else_is_found() -> None:
 
 @BOTH
 def test_the_plan_is_read_back_out_of_the_file(spec: DetectorSpec) -> None:
-    model = graph_of(random_network(spec))
+    model = random_graph(spec)
     plan = plan_for(model, spec, random_pixels(spec))
     flatbuffer, _ = tflite_from_graph(model, plan)
     found = plan_of(flatbuffer, model)
@@ -98,7 +97,7 @@ def test_the_plan_is_read_back_out_of_the_file(spec: DetectorSpec) -> None:
 def test_the_command_compares_the_shipped_file_and_writes_a_reference_that_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, pixels = graph_of(random_network(D0)), random_pixels(D0)
+    model, pixels = random_graph(D0), random_pixels(D0)
     write_onnx(model, meta_of(D0), tmp_path / "d0.onnx")
     write_tflite(model, meta_of(D0), tmp_path / "d0_int8.tflite", plan_for(model, D0, pixels))
     cv2.imwrite(str(tmp_path / "picture.png"), pixels[0])
@@ -112,7 +111,7 @@ def test_the_command_compares_the_shipped_file_and_writes_a_reference_that_runs(
     codes = engine.infer(pixels).real().box_codes
     ours = open_engine(tmp_path / "d0_int8.tflite", 1)[1].infer(pixels).real().box_codes
     assert np.corrcoef(codes.ravel(), ours.ravel())[0, 1] > 0.95
-    write_tflite(graph_of(random_network(LITE0)), meta_of(LITE0), tmp_path / "lite0.tflite")
+    write_tflite(random_graph(LITE0), meta_of(LITE0), tmp_path / "lite0.tflite")
     command = [str(tmp_path / "d0.onnx"), str(tmp_path / "lite0.tflite"), "--source", str(tmp_path / "picture.png")]
     assert main(command) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("edgedet: "))

@@ -14,10 +14,9 @@ pytest.importorskip("cv2", reason="the detector resizes pictures by OpenCV")
 pytest.importorskip("tqdm", reason="needs the bench extra")
 
 from models import (
-    random_network,
     random_pixels,
 )
-from tflite_models import graph_of, plan_for
+from tflite_models import plan_for, random_graph
 
 from edgedet.benchmarks.profile.tflite_profile import Profile, parse_times
 from edgedet.errors import UnsupportedError
@@ -59,7 +58,7 @@ def test_times_are_read_from_the_profilers_text() -> None:
 
 def test_litert_profiles_each_run_by_itself(tmp_path: Path) -> None:
     """Convolutions take part of each run and other operators another; a second run is not counted with the first."""
-    model = graph_of(random_network(SPEC))
+    model = random_graph(SPEC)
     path = tmp_path / "lite.tflite"
     path.write_bytes(tflite_from_graph(model, plan_for(model, SPEC, random_pixels(SPEC)))[0])
     profile = Profile(path)

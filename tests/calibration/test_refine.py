@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-from models import random_network
-from tflite_models import graph_of
+
+from tflite_models import random_graph
 
 from edgedet.calibration.graph.downstream import DownstreamGraph
 from edgedet.calibration.graph.executor import Executor
@@ -39,14 +39,14 @@ TENSOR, PAIRED = "backbone.blocks.2.0.conv_dw.swish", "backbone.blocks.3.0.conv_
 
 @pytest.fixture(scope="module")
 def parts():
-    executor = Executor(graph_of(random_network(SPEC)))
+    executor = Executor(random_graph(SPEC))
     pixels = list(np.random.default_rng(0).integers(0, 256, (3, 1, 128, 128, 3), np.uint8))
     return executor, table_from_observed(executor, *observe(executor, pixels), "0" * 64, "minmax"), pixels
 
 
 def refine_ranges(parts, table: CalibrationTable) -> CalibrationTable:
     executor, _, pixels = parts
-    model = graph_of(random_network(SPEC))
+    model = random_graph(SPEC)
     return refine.refine_ranges(
         executor, table, make_dense_plan(model, SPEC, table), make_sparse_plan(model, table, KEEP_FLOAT), pixels
     )

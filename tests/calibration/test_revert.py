@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,10 +16,9 @@ pytest.importorskip("flatbuffers", reason="needs the tflite extra")
 
 import onnxruntime
 from models import (
-    random_network,
     random_pixels,
 )
-from tflite_models import flat, graph_of, operators_of, outputs_of, outside_xnnpack, plan_for
+from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, plan_for, random_graph
 
 from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.emit import make_dense_graph
@@ -43,10 +43,10 @@ NOTHING = SparsePlan({}, {}, {})
 
 
 def test_a_layer_is_a_convolution_and_its_activation() -> None:
-    model = graph_of(random_network(D0))
+    model = random_graph(D0)
     kinds = {layer: [node.op_type for node in find_layer_nodes(model, layer)] for layer in (SWISHED, GATE, LINEAR)}
     assert kinds == {SWISHED: ["Conv", "Sigmoid", "Mul"], GATE: ["Conv", "Sigmoid"], LINEAR: ["Conv"]}
-    lite = graph_of(random_network(LITE0))
+    lite = random_graph(LITE0)
     assert [node.op_type for node in find_layer_nodes(lite, SWISHED)] == ["Conv", "Clip"]
 
 
@@ -55,7 +55,7 @@ def test_a_layer_is_a_convolution_and_its_activation() -> None:
 )
 def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
     """Outputs are the Q/DQ graph's of the same plan, to two levels (root mean square) and 1 % of their own power."""
-    model, pixels = graph_of(random_network(spec)), random_pixels(spec)
+    model, pixels = random_graph(spec), random_pixels(spec)
     whole = plan_for(model, spec, pixels)
     plan, _ = exclude_layers(model, whole, NOTHING, layers)
     flatbuffer, names = tflite_from_graph(model, plan)
@@ -81,7 +81,7 @@ def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
 
 
 def test_the_stem_and_others_stay_integers() -> None:
-    model, pixels = graph_of(random_network(D0)), random_pixels(D0)
+    model, pixels = random_graph(D0), random_pixels(D0)
     whole = plan_for(model, D0, pixels)
     plan, _ = exclude_layers(model, whole, NOTHING, [SWISHED])
     assert set(whole.convs) - set(plan.convs) == {SWISHED}
@@ -122,8 +122,9 @@ class _Selector:
         return [GATE, SWISHED, LINEAR]
 
 
+@cache
 def _quantised() -> Quantised:
-    model = graph_of(random_network(D0))
+    model = random_graph(D0)
     dense = plan_for(model, D0, random_pixels(D0))
     return Quantised(model, CalibrationTable({}, {}), dense, NOTHING, {"dense": 1.0, "sparse": 0.0})
 

@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-from models import random_network
-from tflite_models import graph_of, plan_for
+
+from tflite_models import plan_for, random_graph
 
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
@@ -39,7 +39,7 @@ LAYER = "backbone.blocks.2.0.conv_dw"
 
 @pytest.fixture(scope="module")
 def parts():
-    model = graph_of(random_network(SPEC))
+    model = random_graph(SPEC)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), np.uint8)
     return model, plan_for(model, SPEC, pixels), ModelInput(pixels, 1.0, (128, 128))
 

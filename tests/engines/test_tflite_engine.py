@@ -17,10 +17,9 @@ pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 pytest.importorskip("flatbuffers", reason="needs the tflite extra")
 
 from models import (
-    random_network,
     random_pixels,
 )
-from tflite_models import flat, graph_of, meta_of, outputs_of, plan_for
+from tflite_models import flat, meta_of, outputs_of, plan_for, random_graph
 
 from edgedet.anchors import anchors_for
 from edgedet.engines import tflite
@@ -40,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with float.tflite and int8.tflite of the same network."""
     folder = tmp_path_factory.mktemp("tflite")
-    model = graph_of(random_network(SPEC))
+    model = random_graph(SPEC)
     write_tflite(model, meta_of(SPEC), folder / "float.tflite")
     write_tflite(model, meta_of(SPEC), folder / "int8.tflite", plan_for(model, SPEC, random_pixels(SPEC)))
     return folder

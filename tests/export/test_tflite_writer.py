@@ -20,7 +20,16 @@ from models import (
     random_pixels,
     relative_error,
 )
-from tflite_models import flat, graph_of, interpreter_of, meta_of, operators_of, outputs_of, outside_xnnpack
+from tflite_models import (
+    flat,
+    graph_of,
+    interpreter_of,
+    meta_of,
+    operators_of,
+    outputs_of,
+    outside_xnnpack,
+    random_graph,
+)
 
 from edgedet.cli import main
 from edgedet.engines.tflite_file import read_trailer
@@ -91,7 +100,7 @@ def test_a_relu6_that_nothing_can_fuse_stays_an_operator() -> None:
 
 
 def test_d0_is_written_in_nhwc_without_a_transpose() -> None:
-    kinds = operators_of(tflite_from_graph(graph_of(random_network(replace(D0, input_hw=(128, 128)))))[0])
+    kinds = operators_of(tflite_from_graph(random_graph(replace(D0, input_hw=(128, 128))))[0])
     partitions = kinds.pop("DELEGATE")
     assert set(kinds) == {
         "DEQUANTIZE",
@@ -112,12 +121,12 @@ def test_d0_is_written_in_nhwc_without_a_transpose() -> None:
 def test_only_the_nearest_resize_is_outside_xnnpack() -> None:
     for spec in (D0, LITE0):
         small = replace(spec, input_hw=(128, 128))
-        flatbuffer, _ = tflite_from_graph(graph_of(random_network(small)))
+        flatbuffer, _ = tflite_from_graph(random_graph(small))
         assert set(outside_xnnpack(flatbuffer)) == {"RESIZE_NEAREST_NEIGHBOR"}
 
 
 def test_lite0_fuses_every_relu6() -> None:
-    kinds = operators_of(tflite_from_graph(graph_of(random_network(replace(LITE0, input_hw=(128, 128)))))[0])
+    kinds = operators_of(tflite_from_graph(random_graph(replace(LITE0, input_hw=(128, 128))))[0])
     assert kinds["RELU6"] == 0
     assert kinds["MUL"] == 0
 
@@ -141,7 +150,7 @@ def test_nearest_resize_is_exact_at_every_ratio_that_levels_can_have() -> None:
 
 def test_the_heads_store_their_shared_weights_once() -> None:
     """Five levels use the same depthwise weights; the file is no larger than the ONNX file, which shares them too."""
-    model = graph_of(random_network(replace(D0, input_hw=(128, 128))))
+    model = random_graph(replace(D0, input_hw=(128, 128)))
     flatbuffer, _ = tflite_from_graph(model)
     assert len(flatbuffer) < model.ByteSize()
 
@@ -164,7 +173,7 @@ def test_d0_is_written_in_five_seconds_of_a_processor(tmp_path: Path) -> None:
 
 def test_the_file_carries_its_metadata_and_names_its_outputs(tmp_path: Path) -> None:
     spec = replace(D0, input_hw=(128, 128))
-    written = write_tflite(graph_of(random_network(spec)), meta_of(spec), tmp_path / "d0.tflite")
+    written = write_tflite(random_graph(spec), meta_of(spec), tmp_path / "d0.tflite")
     meta, flatbuffer = read_trailer(tmp_path / "d0.tflite")
     assert meta == written
     assert meta.precision == "fp32"
@@ -176,7 +185,7 @@ def test_the_file_carries_its_metadata_and_names_its_outputs(tmp_path: Path) -> 
 
 def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
     spec = replace(D0, input_hw=(128, 128))
-    model = graph_of(random_network(spec))
+    model = random_graph(spec)
     for name in ("a.tflite", "b.tflite"):
         write_tflite(model, meta_of(spec), tmp_path / name)
     assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
@@ -196,7 +205,7 @@ def test_an_unknown_graph_is_refused_naming_the_node(
     op_type: str, key: str, value: str | int, complaint: str, tmp_path: Path
 ) -> None:
     spec = replace(D0, input_hw=(128, 128))
-    model = graph_of(random_network(spec))
+    model = random_graph(spec)
     node = next(node for node in model.graph.node if node.op_type == op_type)
     if key == "op_type":
         node.op_type = value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from models import random_network
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import interpreter_of
@@ -27,6 +29,18 @@ def meta_of(spec: DetectorSpec) -> ArtifactMeta:
 
 def graph_of(network: EfficientDet) -> onnx.ModelProto:
     return graph_from_network(network, meta_of(network.spec))
+
+
+def random_graph(spec: DetectorSpec) -> onnx.ModelProto:
+    """Return the fused graph of ``random_network(spec)``; the caller's own, made once in a process and copied."""
+    model = onnx.ModelProto()
+    model.CopyFrom(_random_graph(spec))
+    return model
+
+
+@functools.lru_cache(maxsize=8)
+def _random_graph(spec: DetectorSpec) -> onnx.ModelProto:
+    return graph_of(random_network(spec))
 
 
 def plan_for(model: onnx.ModelProto, spec: DetectorSpec, pixels: np.ndarray) -> DensePlan:
