@@ -17,7 +17,7 @@ cv2 = pytest.importorskip("cv2", reason="reads the picture")
 from models import (
     random_pixels,
 )
-from tflite_models import meta_of, plan_for, random_graph
+from tflite_models import meta_of, random_graph, random_plan
 
 from edgedet.benchmarks.studies.tflite_agreement import (
     by_operator,
@@ -51,7 +51,7 @@ def test_levels_are_counted() -> None:
 @BOTH
 def test_each_operator_alone_is_within_one_level_and_nearly_always_equal(spec: DetectorSpec) -> None:
     model, pixels = random_graph(spec), random_pixels(spec)
-    plan = plan_for(model, spec, pixels)
+    plan = random_plan(spec)
     dense = make_dense_graph(model, spec, plan)
     given = integers_of(model, plan, pixels)
     operators = by_operator(dense, given)
@@ -69,7 +69,7 @@ def test_each_operator_alone_is_within_one_level_and_nearly_always_equal(spec: D
 def test_an_operator_that_computes_something_else_is_found() -> None:
     """One weight changed by 60 levels: of all operators only that convolution differs."""
     model, pixels = random_graph(D0), random_pixels(D0)
-    plan = plan_for(model, D0, pixels)
+    plan = random_plan(D0)
     given = integers_of(model, plan, pixels)
     name = "backbone.blocks.1.1.conv_pw"
     changed = plan.convs[name].weight.copy()
@@ -82,7 +82,7 @@ def test_an_operator_that_computes_something_else_is_found() -> None:
 @BOTH
 def test_the_plan_is_read_back_out_of_the_file(spec: DetectorSpec) -> None:
     model = random_graph(spec)
-    plan = plan_for(model, spec, random_pixels(spec))
+    plan = random_plan(spec)
     flatbuffer, _ = tflite_from_graph(model, plan)
     found = plan_of(flatbuffer, model)
     for name, params in found.tensors.items():
@@ -99,7 +99,7 @@ def test_the_command_compares_the_shipped_file_and_writes_a_reference_that_runs(
 ) -> None:
     model, pixels = random_graph(D0), random_pixels(D0)
     write_onnx(model, meta_of(D0), tmp_path / "d0.onnx")
-    write_tflite(model, meta_of(D0), tmp_path / "d0_int8.tflite", plan_for(model, D0, pixels))
+    write_tflite(model, meta_of(D0), tmp_path / "d0_int8.tflite", random_plan(D0))
     cv2.imwrite(str(tmp_path / "picture.png"), pixels[0])
     reference = tmp_path / "d0_dense.onnx"
     figures = compare(tmp_path / "d0.onnx", tmp_path / "d0_int8.tflite", str(tmp_path / "picture.png"), 1, reference)

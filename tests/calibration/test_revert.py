@@ -18,7 +18,7 @@ import onnxruntime
 from models import (
     random_pixels,
 )
-from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, plan_for, random_graph
+from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
 
 from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.emit import make_dense_graph
@@ -56,7 +56,7 @@ def test_a_layer_is_a_convolution_and_its_activation() -> None:
 def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
     """Outputs are the Q/DQ graph's of the same plan, to two levels (root mean square) and 1 % of their own power."""
     model, pixels = random_graph(spec), random_pixels(spec)
-    whole = plan_for(model, spec, pixels)
+    whole = random_plan(spec)
     plan, _ = exclude_layers(model, whole, NOTHING, layers)
     flatbuffer, names = tflite_from_graph(model, plan)
     kinds = Counter(operators_of(flatbuffer))
@@ -81,8 +81,8 @@ def test_the_file_computes_reverted_layers_in_float(spec, layers) -> None:
 
 
 def test_the_stem_and_others_stay_integers() -> None:
-    model, pixels = random_graph(D0), random_pixels(D0)
-    whole = plan_for(model, D0, pixels)
+    model = random_graph(D0)
+    whole = random_plan(D0)
     plan, _ = exclude_layers(model, whole, NOTHING, [SWISHED])
     assert set(whole.convs) - set(plan.convs) == {SWISHED}
     assert set(whole.tensors) - set(plan.tensors) == {SWISHED, f"{SWISHED}.sigmoid"}
@@ -125,7 +125,7 @@ class _Selector:
 @cache
 def _quantised() -> Quantised:
     model = random_graph(D0)
-    dense = plan_for(model, D0, random_pixels(D0))
+    dense = random_plan(D0)
     return Quantised(model, CalibrationTable({}, {}), dense, NOTHING, {"dense": 1.0, "sparse": 0.0})
 
 

@@ -120,15 +120,14 @@ def test_no_sum_differs_and_the_scale_grows_little(count: int) -> None:
 def test_no_product_and_no_mean_of_a_plan_differs() -> None:
     """Swishes, squeeze-excite's means and gates, fusion weights of a D0; the tensors behind share the moved scale."""
     pytest.importorskip("torch", reason="needs the export extra")
-    from models import random_pixels
-    from tflite_models import plan_for, random_graph
+    from tflite_models import random_graph, random_plan
 
     from edgedet.calibration.placement.plan import MEANS, SAME_SCALE, quantise_factor, read_initializers
     from edgedet.specs import SPECS
 
     spec = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
     model = random_graph(spec)
-    tensors, constants = plan_for(model, spec, random_pixels(spec)).tensors, read_initializers(model)
+    tensors, constants = random_plan(spec).tensors, read_initializers(model)
     muls = [node for node in model.graph.node if node.op_type == "Mul"]
     for node in muls:
         integers, scales = [], []

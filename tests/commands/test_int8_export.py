@@ -22,7 +22,7 @@ from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
 
 INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "1"]
 CLIPS_ASPECT = ["--size", "384x512"]  # no border to compute; the boxes are those of 512 x 512
-SMALL = ["--size", "192x256"]  # where nothing need be detected
+SMALL = ["--size", "128x128"]  # where nothing need be detected
 FILES = ("_int8.onnx", "_int8_fp16.onnx", "_int8.tflite")
 
 
@@ -62,7 +62,7 @@ def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: p
 
 @pytest.mark.usefixtures("few_are_ranked")
 def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
-    common = [*INT8, *SMALL, "--frames", "10", "--force", "--out"]
+    common = [*INT8, *SMALL, "--frames", "6", "--force", "--out"]
     assert main([*common, str(tmp_path / "a")]) == 0
     table = tmp_path / "a" / f"{demo.MODEL_NAME}_int8.table.json"
     assert main([*common, str(tmp_path / "b"), "--table", str(table)]) == 0
@@ -159,7 +159,7 @@ def test_a_ruined_file_is_refused_and_not_kept(
 def test_wrong_options_give_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*INT8, "--frames", "6", "--out", str(tmp_path), *arguments]) == 2
+    assert main([*INT8, *SMALL, "--frames", "6", "--out", str(tmp_path), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -179,7 +179,7 @@ def test_labels_of_calibration_frames_are_refused(tmp_path: Path, capsys: pytest
     labels = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
     (tmp_path / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
     calibrate = ["--calib", str(folder), "--frames", "4", "--data", str(tmp_path / "labels.json")]
-    assert main([*INT8, *calibrate, "--images", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert main([*INT8, *SMALL, *calibrate, "--images", str(folder), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "of the 4 labelled images are calibration frames, too (first: " in error
     assert not list((tmp_path / "out").glob("*int8*"))

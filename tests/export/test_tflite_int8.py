@@ -15,7 +15,7 @@ from models import (
     random_pixels,
 )
 from tflite_arithmetic import integer_values
-from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, plan_for, random_graph
+from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
 
 from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.calibration.placement.plan import DensePlan
@@ -44,7 +44,7 @@ def test_every_value_is_the_exact_integer(spec: DetectorSpec) -> None:
     """Each operator of the graph, at each element, with the operators before it: no level of difference."""
     model = random_graph(spec)
     pixels = random_pixels(spec)
-    plan = plan_for(model, spec, pixels)
+    plan = random_plan(spec)
     wanted = integer_values(model, plan, pixels)
     flatbuffer, names = tflite_from_graph(model, plan, every_value=True)
     compared = 0
@@ -58,7 +58,7 @@ def test_every_value_is_the_exact_integer(spec: DetectorSpec) -> None:
 def test_what_a_fused_relu6_reads_is_never_rounded() -> None:
     """Neither the plan nor the Q/DQ reference has a scale between an operator and the ReLU6 that is part of it."""
     model = random_graph(LITE0)
-    plan = plan_for(model, LITE0, random_pixels(LITE0))
+    plan = random_plan(LITE0)
     clips = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Clip"}
     assert len(clips) == 86
     assert not clips.keys() & plan.tensors.keys()
@@ -73,7 +73,7 @@ def test_the_file_as_it_is_shipped_gives_the_same_outputs() -> None:
     """Without the values in between, XNNPACK may fuse more."""
     model = random_graph(D0)
     pixels = random_pixels(D0)
-    plan = plan_for(model, D0, pixels)
+    plan = random_plan(D0)
     wanted = integer_values(model, plan, pixels)
     flatbuffer, names = tflite_from_graph(model, plan)
     for name, got in zip(names, outputs_of(flatbuffer, pixels), strict=True):
@@ -84,7 +84,7 @@ def test_int8_outputs_follow_the_float_network() -> None:
     """The integers mean what the network means: a gross error, such as a wrong zero point, would not correlate."""
     model = random_graph(D0)
     pixels = random_pixels(D0)
-    plan = plan_for(model, D0, pixels)
+    plan = random_plan(D0)
     real, quantised = (tflite_from_graph(model, p) for p in (None, plan))
     got = [
         (value.astype(np.float32) - plan.tensors[name].zero_point) * plan.tensors[name].scale
@@ -98,7 +98,7 @@ def test_int8_outputs_follow_the_float_network() -> None:
 def test_d0_has_at_most_570_operators_and_only_the_resizes_outside_xnnpack() -> None:
     """litert-torch's converter makes 613 of the same model."""
     model = random_graph(D0)
-    flatbuffer, _ = tflite_from_graph(model, plan_for(model, D0, random_pixels(D0)))
+    flatbuffer, _ = tflite_from_graph(model, random_plan(D0))
     kinds = operators_of(flatbuffer)
     assert kinds.pop("DELEGATE") == 13  # one more than there are resizes
     assert kinds.total() == 563
@@ -118,7 +118,7 @@ def test_a_channel_without_weight_keeps_its_bias() -> None:
 
 def test_a_plan_that_lacks_a_tensor_is_refused_by_name() -> None:
     model = random_graph(D0)
-    plan = plan_for(model, D0, random_pixels(D0))
+    plan = random_plan(D0)
     tensors = {name: q for name, q in plan.tensors.items() if name != "backbone.conv_stem"}
     with pytest.raises(UnsupportedError, match="lacks the tensor backbone.conv_stem:"):
         tflite_from_graph(model, DensePlan(tensors, plan.convs))
@@ -129,7 +129,7 @@ def test_the_stem_reads_pairs_of_columns_where_it_steps_over_them_two_by_two() -
     even, odd = D0, replace(D0, input_hw=(128, 133))
     for spec, reshapes in ((even, 1), (odd, 0), (replace(D0, backbone_padding="symmetric"), 0)):
         model = random_graph(spec)
-        flatbuffer, _ = tflite_from_graph(model, plan_for(model, spec, random_pixels(spec)))
+        flatbuffer, _ = tflite_from_graph(model, random_plan(spec))
         assert operators_of(flatbuffer)["RESHAPE"] == reshapes
         assert set(outside_xnnpack(flatbuffer)) <= {"RESIZE_NEAREST_NEIGHBOR", "PADV2", "PAD"}
         assert outside_xnnpack(flatbuffer)["RESIZE_NEAREST_NEIGHBOR"] == 12

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from models import random_network
+from models import random_network, random_pixels
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import interpreter_of
@@ -56,6 +56,12 @@ def plan_for(model: onnx.ModelProto, spec: DetectorSpec, pixels: np.ndarray) -> 
         if name.startswith("class_net.predict.conv_pw"):
             ranges[name] = (LOWEST_LOGIT, high)
     return make_dense_plan(model, spec, CalibrationTable(ranges, {}))
+
+
+@functools.lru_cache(maxsize=8)
+def random_plan(spec: DetectorSpec) -> DensePlan:
+    """Return the plan of ``random_graph(spec)`` for ``random_pixels(spec)``; made once, not to be changed."""
+    return plan_for(random_graph(spec), spec, random_pixels(spec))
 
 
 def outputs_of(flatbuffer: bytes, pixels: np.ndarray) -> list[np.ndarray]:
