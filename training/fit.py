@@ -94,7 +94,7 @@ def fit(
 
     judge:     called by the first process after each epoch with the averaged model and the epoch's number; returns the
                figures of a row, and keeps what it wants to keep.
-    report:    called by the first process with all rows and the seconds that are left.
+    report:    called by the first process with all rows and the seconds that are left, also when a training goes on.
     more_loss: a further loss of a batch, its logits and its codes; of a teacher.
     Raises InputError where the loss is no number any more, or where the state to go on from is another training's.
     """
@@ -121,6 +121,8 @@ def fit(
         for name, part in parts.items():
             part.load_state_dict(saved.parts[name])
         first_epoch, first_step, history, sums = saved.epoch, saved.step, saved.history, saved.sums
+        if group.is_first and history:
+            report(history, _seconds_of_epoch(history) * (options.epochs - first_epoch))
     anchors = torch.from_numpy(anchors_for(spec)).to(group.device)
     trained: nn.Module = model
     if group.count > 1:
@@ -167,10 +169,13 @@ def fit(
         first_step, sums = 0, dict.fromkeys(sums, 0.0)
         save(epoch + 1, 0)
         if group.is_first:
-            per_epoch = sum(float(r["seconds"] or 0) + float(r["judged_seconds"] or 0) for r in history) / len(history)
-            report(history, per_epoch * (options.epochs - epoch - 1))
+            report(history, _seconds_of_epoch(history) * (options.epochs - epoch - 1))
         wait(group)
     return mean.module
+
+
+def _seconds_of_epoch(history: list[Row]) -> float:
+    return sum(float(row["seconds"] or 0) + float(row["judged_seconds"] or 0) for row in history) / len(history)
 
 
 def _step(

@@ -11,19 +11,21 @@ import torch
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.errors import InputError
-from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgedet.files import make_folder, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
 from edgedet.training.augment import Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, Row, fit
-from edgedet.training.processes import Processes, join_processes, share_norms
+from edgedet.training.int8 import Int8Training, Int8TrainResult, train_int8
+from edgedet.training.preflight import Preflight, check_labels
+from edgedet.training.processes import Processes, join_processes, share_norms, wait
 from edgedet.training.records import TensorBoard, draw_curves, draw_validation, write_table
 from edgedet.training.samples import Pictures, select_labels
 from edgedet.training.start import Start, compute_digest, make_starting_network
-from edgedet.training.validate import NetworkEngine, validate
+from edgedet.training.validate import ModuleEngine, validate
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-TABLE, CURVES, PICTURES = "results.csv", "curves.png", "validation"
+TABLE, CURVES, PICTURES, SHEET, INT8 = "results.csv", "curves.png", "validation", "labels.jpg", "int8"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class TrainRequest:
     out:      folder to write to.
     device:   "cpu", "cuda", ...; None: a GPU where there is one.
     sync_bn:  let BatchNorms see the pictures of all processes.
+    int8:     how the trained network is then trained for INT8; None: not at all.
     """
 
     start: Start
@@ -48,6 +51,7 @@ class TrainRequest:
     device: str | None = None
     sync_bn: bool = False
     tensorboard: bool = False
+    int8: Int8Training | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class TrainResult:
     """What a training gave, as ``--json`` prints it.
 
     best, last: checkpoints: of the epoch with the highest AP, and of the last epoch; averaged weights.
-    history:    the figures of each epoch.
+    history:    the figures of each epoch; of the network as it came where there was none.
+    int8:       what training for INT8 gave.
     """
 
     best: str
@@ -66,10 +71,11 @@ class TrainResult:
     classes: list[str]
     images: int
     history: list[dict[str, Any]]
+    int8: Int8TrainResult | None = None
 
 
-def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult:
-    """Train a detector; every process of a torchrun calls it, and the first one writes files.
+def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult | None:
+    """Train a detector; every process of a torchrun calls it. The first one writes files, and returns what it gave.
 
     say: takes a line for each choice and each epoch.
     Raises InputError or CheckpointError for what cannot be used.
@@ -89,6 +95,12 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult:
             request.fit.seed,
         )
         make_folder(request.out)
+        if group.is_first and not request.fit.resume:
+            found = check(request)
+            for line in found.warnings:
+                say(f"note: {line}")
+            if found.problems:
+                raise InputError(f"the labels need mending: {'; '.join(found.problems)}. --check looks at them alone.")
         keeper = Keeper(request, names, say)
         settings = {"model": spec.name, "size": list(spec.input_hw), "classes": list(names), "images": len(pictures)}
         say(
@@ -97,8 +109,28 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult:
             f"{_describe_device(group)}"
         )
         options = replace(request.fit, settings={**settings, **asdict(request.how)} | request.fit.settings)
-        fit(FromPixels(network), spec, pictures, options, group, request.out, keeper.judge, keeper.report)
-        return keeper.result(len(pictures))
+        if options.epochs:
+            fit(FromPixels(network), spec, pictures, options, group, request.out, keeper.judge, keeper.report)
+        elif group.is_first:
+            row: Row = dict.fromkeys(("rate", "loss", "class_loss", "box_loss", "seconds"))
+            keeper.report([{"epoch": 0, **row, **keeper.judge(FromPixels(network), 0)}], 0.0)
+        wait(group)
+        int8 = None
+        if request.int8 is not None:
+            checkpoint = load_checkpoint(request.out / BEST)
+            class_map = map_classes(request.val, names)
+            how, folder = request.int8, request.out / INT8
+            make_folder(folder)
+            int8 = train_int8(
+                checkpoint, pictures, request.val.images, class_map, how, group, folder, request.out.name, say
+            )
+        return keeper.make_result(len(pictures), int8) if group.is_first else None
+
+
+def check(request: TrainRequest) -> Preflight:
+    """Return what is wrong with the labels, and draw some of the pictures with their boxes to OUT/labels.jpg."""
+    names = select_classes(request.data, request.classes)
+    return check_labels(request.data, request.val, names, request.out / SHEET)
 
 
 def _say_nothing(line: str) -> None:
@@ -149,7 +181,7 @@ class Keeper:
         checkpoint = Checkpoint(state, network.spec, self._names, compute_digest(state))
         save_checkpoint(checkpoint, self._out / LAST)
         meta = ArtifactMeta(network.spec, self._names, "fp32", checkpoint.sha256)
-        accuracy, found = validate(NetworkEngine(network), meta, self._images, self._class_map)
+        accuracy, found = validate(ModuleEngine(model), meta, self._images, self._class_map)
         ap = accuracy.figures["AP"]
         if ap is None or ap >= max((float(row["AP"] or 0) for row in self._history), default=0.0):
             save_checkpoint(checkpoint, self._out / BEST)
@@ -166,11 +198,11 @@ class Keeper:
             self._board.add(row)
         best = find_best_row(history)
         self._say(
-            f"epoch {row['epoch']}: loss {row['loss']:.4f}, AP {_show(row['AP'])}, AP50 {_show(row['AP50'])}; best "
+            f"epoch {row['epoch']}: loss {_show(row['loss'])}, AP {_show(row['AP'])}, AP50 {_show(row['AP50'])}; best "
             f"{_show(best['AP'])} (epoch {best['epoch']}); {format_time_left(left_s)}"
         )
 
-    def result(self, images: int) -> TrainResult:
+    def make_result(self, images: int, int8: Int8TrainResult | None) -> TrainResult:
         """Return what the training gave."""
         best = find_best_row(self._history)
         path = self._out / BEST
@@ -183,6 +215,7 @@ class Keeper:
             list(self._names),
             images,
             [dict(row) for row in self._history],
+            int8,
         )
 
 

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.detector import Detector
 from edgedet.engines.base import Engine
 from edgedet.errors import InputError
-from edgedet.export.network.efficientdet import EfficientDet
-from edgedet.export.verify import network_input
 from edgedet.judge.average_precision import SCORE_FLOOR, Accuracy, compute_accuracy, detect_images
 from edgedet.judge.labels import LabelledImage
 from edgedet.progress import with_progress
 from edgedet.types import Detections, RawOutputs
 
 
-class NetworkEngine(Engine):
-    """A network in PyTorch behind the interface of an engine, so that it is judged as model files are."""
+class ModuleEngine(Engine):
+    """A module that takes pixels, behind the interface of an engine, so that it is judged as model files are."""
 
-    def __init__(self, network: EfficientDet) -> None:
-        """The network is put into eval mode while it infers, and back."""
-        self._network = network
+    def __init__(self, module: nn.Module) -> None:
+        """``module``: (N, H, W, 3) uint8 BGR -> logits and codes, as ``fit.FromPixels``."""
+        self._module = module
 
     @torch.inference_mode()
     def infer(self, pixels: np.ndarray) -> RawOutputs:
-        """Run (1, H, W, 3) uint8 BGR pixels."""
-        device = next(self._network.parameters()).device
-        was_training = self._network.training
-        self._network.eval()
-        logits, codes = self._network(network_input(pixels, self._network.spec).to(device))
-        self._network.train(was_training)
+        """Run (1, H, W, 3) uint8 BGR pixels in eval mode."""
+        device = next(self._module.parameters()).device
+        was_training = self._module.training
+        self._module.eval()
+        logits, codes = self._module(torch.from_numpy(pixels.copy()).to(device))
+        self._module.train(was_training)
         return RawOutputs(logits[0].float().cpu().numpy(), codes[0].float().cpu().numpy())
 
     def close(self) -> None:
@@ -53,8 +51,3 @@ def validate(
     if failures:
         raise InputError(f"{len(failures)} validation images cannot be used: {failures[0]}; mend or remove them.")
     return compute_accuracy(found, class_map, meta.class_names), found
-
-
-def unshared(network: EfficientDet) -> EfficientDet:
-    """Return a copy that nothing else changes."""
-    return copy.deepcopy(network)

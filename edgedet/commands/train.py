@@ -13,7 +13,7 @@ from ..engines.base import check_threads
 from ..errors import InputError, require
 from ..judge.labels import read_dataset
 from ..schemas import write_figures
-from .options import add_json, add_threads, check_at_least, text_stream
+from .options import add_json, add_threads, check_at_least, count_of, text_stream
 
 if TYPE_CHECKING:
     from ..training.train import TrainRequest
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--val", type=Path, metavar="X", help="labels to judge on (default: a fifth of --data)")
     data.add_argument("--val-images", type=Path, metavar="DIR", help="folder of their images")
     data.add_argument("--classes", metavar="A,B", help="learn these classes only (default: all of the data)")
+    data.add_argument("--check", action="store_true", help="look at labels and pictures only, and say what is wrong")
 
     start = parser.add_argument_group("what to start from (default: official weights of --phi or --variant)")
     start.add_argument("--phi", type=int, metavar="N", help="size of the model, 0 to 8")
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--epochs", type=int, default=40, metavar="N", help="times through the pictures (default: 40)")
     how.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a step and process (default: 8)")
     how.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(default: adamw)")
-    how.add_argument("--lr", type=float, metavar="R", help="learning rate (default: 5e-4 with adamw, 8e-3 with sgd)")
+    how.add_argument(
+        "--lr", type=float, metavar="R", help="learning rate for 8 pictures a step (default: 5e-4; sgd: 8e-3)"
+    )
     how.add_argument(
         "--clip", type=float, default=10.0, metavar="N", help="largest gradient norm; 0: any (default: 10)"
     )
@@ -58,6 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--sync-bn", action="store_true", help="BatchNorm over the pictures of all processes")
     how.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures (default: 0)")
     how.add_argument("--resume", action="store_true", help="go on with the training in --out")
+
+    int8 = parser.add_argument_group("INT8: after the epochs (0: of the weights as they are), train while rounding")
+    int8.add_argument("--int8", choices=("tflite", "tensorrt"), help="which files are written, to DIR/int8")
+    int8.add_argument("--int8-epochs", type=int, default=4, metavar="N", help="(default: 4)")
+    int8.add_argument(
+        "--int8-lr", type=float, metavar="R", help="share of a weight that a step changes (default: 1e-3)"
+    )
+    int8.add_argument(
+        "--teacher", type=float, default=1.0, metavar="W", help="weight of the float network (default: 1)"
+    )
+    int8.add_argument("--force", action="store_true", help="keep INT8 files that lost too much")
 
     look = parser.add_argument_group("how pictures are changed; 0 turns each off")
     look.add_argument(
@@ -83,14 +97,34 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoint is and how good it is."""
     request = _request(args)
     text = text_stream(args.json)
-    from ..training.train import train
+    from ..training.train import check, train
 
+    if args.check:
+        found = check(request)
+        for line in [*found.problems, *(f"note: {line}" for line in found.warnings)]:
+            print(line, file=text)
+        print(
+            f"{count_of(len(found.problems), 'problem')}; {args.out / 'labels.jpg'} shows pictures with their boxes",
+            file=text,
+        )
+        write_figures("train", args.json, asdict(found))
+        return 1 if found.problems else 0
     result = train(request, _print_line)
+    if result is None:  # another process of torchrun's prints
+        return 0
     print(
-        f"wrote {result.best}: AP {result.best_ap or 0:.4f} on the validation images (epoch {result.best_epoch} of "
-        f"{len(result.history)})\nnext: edgedet export --weights {result.best} --int8 --calib YOUR_SCENE",
+        f"wrote {result.best}: AP {result.best_ap or 0:.4f} on the validation images (epoch {result.best_epoch})",
         file=text,
     )
+    if result.int8 is None:
+        print(f"next: edgedet export --weights {result.best} --int8 --calib YOUR_SCENE", file=text)
+    else:
+        kept = ", ".join(str(file["path"]) for file in result.int8.files if file["kept"])
+        print(
+            f"wrote {kept}: AP float {result.int8.ap_float or 0:.4f}, calibrated only {result.int8.ap_ptq or 0:.4f}, "
+            f"trained {result.int8.ap_qat or 0:.4f}",
+            file=text,
+        )
     write_figures("train", args.json, asdict(result))
     return 0
 
@@ -110,10 +144,11 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     for option, value in (("--weights", args.weights), ("--backbone", args.backbone)):
         if value not in (None, "demo", "scratch") and not os.path.exists(value):
             raise InputError(f"{option} {value}: there is no such file.")
-    for option in ("epochs", "batch", "threads"):
-        check_at_least(f"--{option}", getattr(args, option), 1)
+    for option in ("batch", "threads", "int8_epochs"):
+        check_at_least(f"--{option.replace('_', '-')}", getattr(args, option), 1)
     check_at_least("--lr", args.lr, 0)
-    for option in ("flip", "scale", "colour", "mosaic", "clip", "workers", "seed"):
+    check_at_least("--int8-lr", args.int8_lr, 0)
+    for option in ("epochs", "teacher", "flip", "scale", "colour", "mosaic", "clip", "workers", "seed"):
         _check_share(option, getattr(args, option), 1.0 if option in ("flip", "mosaic") else None)
     if args.scale >= 1:
         raise InputError(f"--scale is a share below 1, such as 0.4 for 0.6 to 1.4 times the size; got {args.scale}.")
@@ -128,6 +163,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from ..export.checkpoints.checkpoint import parse_size
     from ..training.augment import Augmentation
     from ..training.fit import FROZEN, FitOptions
+    from ..training.int8 import Int8Training
     from ..training.start import Start
     from ..training.train import TrainRequest
 
@@ -142,6 +178,22 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         data = replace(data, images=tuple(image for at, image in enumerate(images) if at % 5))
         _print_line(f"no --val: every fifth image of {args.data} judges and is not learnt from")
     plain = Augmentation()
+    fit = FitOptions(
+        args.epochs,
+        args.batch,
+        args.optimizer,
+        args.lr,
+        args.clip,
+        args.amp,
+        frozen,
+        args.seed,
+        args.workers,
+        args.resume,
+    )
+    int8 = None
+    if args.int8 is not None:
+        rounds = replace(fit, epochs=args.int8_epochs, optimiser="adamw", rate=args.int8_lr, amp=False, frozen=())
+        int8 = Int8Training(args.int8, rounds, args.teacher, args.force)
     return TrainRequest(
         Start(args.weights, args.backbone, args.phi, args.variant, parse_size(args.size) if args.size else None),
         data,
@@ -172,6 +224,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         args.device,
         args.sync_bn,
         args.tensorboard,
+        int8,
     )
 
 

@@ -1,0 +1,155 @@
+"""Labels looked at before a training: what is wrong with them, and a sheet of pictures with their boxes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgedet.errors import InputError, SourceError
+from edgedet.judge.labels import Dataset, LabelledImage, join_names
+from edgedet.progress import with_progress
+from edgedet.stream.sources import read_image
+from edgedet.training.augment import compute_areas
+from edgedet.training.records import draw_labels, write_sheet
+
+FEW_IMAGES, FEW_BOXES = 100, 50  # below: of the whole set, and of a class
+SMALLEST_SIDE = 2.0  # pixels
+SHOWN = 20  # pictures on the sheet
+NAMED = 3  # files that a line names
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found.
+
+    problems: lines on labels that would spoil the training or its figures; it does not begin with them.
+    warnings: lines on what is worth a look.
+    """
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path | None) -> Preflight:
+    """Look at all labels and all pictures of a training; draw some of them to ``sheet``, the suspicious ones first.
+
+    Raises InputError where the training's pictures have not one box of the classes ``names``.
+    """
+    problems, warnings = [], []
+    suspicious: list[LabelledImage] = []
+    digests: dict[str, dict[str, str]] = {}
+    for label, dataset in (("training", data), ("validation", val)):
+        problems += [f"{line}" for line in dataset.failures[:NAMED]]
+        found, unreadable, digests[label] = _check_images(dataset.images, label)
+        problems += unreadable
+        for reason, images in found.items():
+            warnings.append(f"{label}: {_count(len(images))} with {reason}: {_name(images)}")
+            suspicious += images
+        if dataset.unlabelled:
+            warnings.append(f"{label}: {dataset.unlabelled} images have no label file and are not used")
+    both = sorted(set(digests["training"]) & set(digests["validation"]))
+    if both:
+        problems.append(
+            f"{_count(len(both))} to judge on are among those to learn from, so AP would be too good: "
+            f"{digests['validation'][both[0]]} is {digests['training'][both[0]]}"
+        )
+    warnings += _check_classes(data, val, names)
+    if sheet is not None:
+        _draw(suspicious, data.images, sheet)
+    return Preflight(problems, warnings)
+
+
+def _check_images(
+    images: Sequence[LabelledImage], label: str
+) -> tuple[dict[str, list[LabelledImage]], list[str], dict[str, str]]:
+    """Return the images by what is odd about their boxes, a line for each that cannot be read, and name by hash."""
+    odd: dict[str, list[LabelledImage]] = {}
+    problems, digests, twice = [], {}, []
+    for image in with_progress(images, f"checking {label}", "image"):
+        try:
+            bgr = read_image(image.path)
+        except SourceError as error:
+            problems.append(str(error).rstrip("."))
+            continue
+        h, w = bgr.shape[:2]
+        if image.size_wh not in (None, (w, h)):
+            problems.append(f"{image.path} is {w}x{h} pixels, but its labels are for {image.size_wh}")
+        for reason in find_odd_boxes(image, (w, h)):
+            odd.setdefault(reason, []).append(image)
+        digest = hashlib.sha256(bgr.tobytes()).hexdigest()
+        if digest in digests:
+            twice.append(image)
+        digests[digest] = image.path.name
+    if twice:
+        odd["a twin among them, picture for picture"] = twice
+    more = len(problems) - NAMED
+    return odd, problems[:NAMED] + ([f"and {more} more {label} images like these"] if more > 0 else []), digests
+
+
+def find_odd_boxes(image: LabelledImage, size_wh: tuple[int, int]) -> list[str]:
+    """Return what is odd about the boxes of a picture of (width, height) pixels, in a few words each."""
+    if not len(image.boxes_xyxy):
+        return []
+    reasons = []
+    boxes, (w, h) = image.boxes_xyxy, size_wh
+    inside = boxes.clip(0, [w, h, w, h])
+    outside = compute_areas(inside) <= 0
+    sides = boxes[:, 2:] - boxes[:, :2]
+    empty = (sides < SMALLEST_SIDE).any(1)
+    if (outside & ~empty).any():
+        reasons.append("boxes wholly outside the picture")
+    elif ((boxes < -1) | (boxes > [w + 1, h + 1, w + 1, h + 1])).any():
+        reasons.append("boxes that reach outside the picture")
+    if empty.any():
+        reasons.append(f"boxes thinner than {SMALLEST_SIDE:g} pixels")
+    rows = np.hstack([boxes, image.class_ids[:, None]])
+    if len(np.unique(rows, axis=0)) < len(rows):
+        reasons.append("the same box twice")
+    return reasons
+
+
+def _check_classes(data: Dataset, val: Dataset, names: Sequence[str]) -> list[str]:
+    """Return warnings on classes that are rare or missing, and on few pictures."""
+    lines = []
+    counts = {label: _count_boxes(dataset, names) for label, dataset in (("training", data), ("validation", val))}
+    if not sum(counts["training"].values()):
+        raise InputError(f"the pictures to learn from have not one box of the classes {join_names(list(names), 20)}.")
+    for label, of_class in counts.items():
+        missing = [name for name, count in of_class.items() if not count]
+        if missing:
+            lines.append(f"{label}: no box of {join_names(missing, 20)}")
+    rare = [f"{name} ({count})" for name, count in counts["training"].items() if 0 < count < FEW_BOXES]
+    if rare:
+        lines.append(f"training: fewer than {FEW_BOXES} boxes of {join_names(rare, 10)}")
+    if len(data.images) < FEW_IMAGES:
+        lines.append(f"training: {len(data.images)} images are few; from {FEW_IMAGES} on results become steady")
+    return lines
+
+
+def _count_boxes(dataset: Dataset, names: Sequence[str]) -> dict[str, int]:
+    slots = {name.strip().lower(): slot for slot, name in enumerate(dataset.class_names)}
+    ids = np.concatenate([image.class_ids for image in dataset.images] or [np.zeros(0, np.int64)])
+    return {name: int((ids == slots.get(name.strip().lower(), -1)).sum()) for name in names}
+
+
+def _draw(suspicious: Sequence[LabelledImage], images: Sequence[LabelledImage], sheet: Path) -> None:
+    rest = [image for image in images[:: max(1, len(images) // SHOWN)] if image not in suspicious]
+    tiles = []
+    for image in [*suspicious[: SHOWN // 2], *rest][:SHOWN]:
+        try:
+            tiles.append(draw_labels(read_image(image.path), image.boxes_xyxy))
+        except SourceError:
+            continue
+    write_sheet(tiles, sheet)
+
+
+def _count(number: int) -> str:
+    return f"{number} image{'' if number == 1 else 's'}"
+
+
+def _name(images: Sequence[LabelledImage]) -> str:
+    return join_names([image.path.name for image in images], NAMED)
