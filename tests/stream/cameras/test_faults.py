@@ -1,4 +1,4 @@
-"""One camera lives, three are dead in one way each: the live one does not notice. Real sockets on loopback."""
+"""One camera lives, others are dead in one way each: the live one does not notice. Real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ def live_and_dead(modes):
         yield [f"live={live.url}", *dead], proxies
 
 
-@pytest.mark.parametrize("modes", [("hole", "hole", "hole"), ("freeze", "drip", "refuse")])
-def test_a_live_camera_loses_nothing_to_three_dead_ones(modes):
+def test_a_live_camera_loses_nothing_to_six_dead_ones():
     """Timeouts as users have them, 10 s: whoever waits for a dead camera waits that long."""
-    with live_and_dead(modes) as (texts, _):
+    with live_and_dead(("hole", "hole", *DEAD)) as (texts, _):
         began_s = time.monotonic()
         with closing(open_cameras(texts, lambda: time.monotonic() > began_s + 60)) as source:
             frames = iter(source)

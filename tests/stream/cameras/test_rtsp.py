@@ -183,7 +183,7 @@ def test_the_age_is_that_of_what_the_picture_shows(python_with_gstreamer, quiet,
     server = RtspServer(python_with_gstreamer, str(fps))
     try:
         source = open_source(f"rtsp://127.0.0.1:{server.port}/clock", lambda: False)
-        run_frames(source, [detect], [look], lambda: False, limit=5 * fps)
+        run_frames(source, [detect], [look], lambda: False, limit=3 * fps)
     finally:
         server.kill()
     # Medians: some frames of a busy machine come late, from whichever side
