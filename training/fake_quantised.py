@@ -28,7 +28,7 @@ from edgedet.calibration.placement.plan import (
     QuantParams,
     SparsePlan,
     choose_centre,
-    quantised_input_indices,
+    find_quantised_inputs,
 )
 from edgedet.specs import DetectorSpec
 
@@ -89,7 +89,7 @@ class FakeQuantised(nn.Module):
         if plan is None:
             return inputs
         if isinstance(plan, SparsePlan):
-            for index in quantised_input_indices(node, plan):
+            for index in find_quantised_inputs(node, plan):
                 inputs[index] = round_to(inputs[index], plan.tensors[node.input[index]])
         if node.name in plan.convs:
             inputs[1] = round_weight(inputs[1])

@@ -7,8 +7,7 @@ labels and the float network, as a teacher, say what it shall answer. Scales sta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,19 +27,16 @@ from edgedet.calibration.placement.plan import (
     read_initializers,
 )
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
-from edgedet.detector import Detector
-from edgedet.engines.base import Engine, open_engine
-from edgedet.errors import InputError, VerificationError
+from edgedet.calibration.ranges.frames import FrameSets
+from edgedet.errors import VerificationError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, network_from_checkpoint
 from edgedet.export.fusion.fuse import graph_from_network
-from edgedet.export.int8.export_int8 import RUNS
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
+from edgedet.export.int8.gate import Gate
+from edgedet.export.int8.options import Int8Options
 from edgedet.files import atomic_path, sha256_of
-from edgedet.judge.average_precision import detect_images
-from edgedet.judge.labels import LabelledImage
-from edgedet.judge.perturbation import PerturbedEngine
-from edgedet.judge.verdict import LABELS_SCORE_FLOOR, PASSED, Verdict, verdict_on_labels
-from edgedet.progress import with_progress
+from edgedet.judge.labels import Dataset, LabelledImage
+from edgedet.judge.verdict import PASSED, Verdict
 from edgedet.specs import DetectorSpec
 from edgedet.training.distil import make_teacher_loss
 from edgedet.training.fake_quantised import FakeQuantised
@@ -48,7 +44,6 @@ from edgedet.training.fit import STATE, FitOptions, FromPixels, Row, fit
 from edgedet.training.processes import Processes
 from edgedet.training.samples import Pictures
 from edgedet.training.validate import ModuleEngine, validate
-from edgedet.types import Detections
 
 FORMS: dict[str, tuple[Form, ...]] = {"tflite": (TFLITE,), "tensorrt": (SPARSE, TYPED)}
 CALIBRATION_PICTURES = 64
@@ -87,7 +82,7 @@ class Int8TrainResult:
 def train_int8(
     checkpoint: Checkpoint,
     pictures: Pictures,
-    images: Sequence[LabelledImage],
+    val: Dataset,
     class_map: Sequence[int],
     how: Int8Training,
     group: Processes,
@@ -97,10 +92,10 @@ def train_int8(
 ) -> Int8TrainResult:
     """Train the checkpoint for INT8 and write OUT/NAME_int8 files; a killed training goes on from OUT.
 
-    pictures: to learn from; some of them, unchanged, calibrate. images: to judge on.
+    pictures: to learn from; some of them, unchanged, calibrate. val: to judge on.
     Raises VerificationError where no file passes the gate.
     """
-    spec = checkpoint.spec
+    spec, images = checkpoint.spec, val.images
     meta = ArtifactMeta(spec, checkpoint.class_names, "fp32", checkpoint.sha256)
     network = network_from_checkpoint(checkpoint)
     graph = graph_from_network(network, meta)
@@ -133,12 +128,13 @@ def train_int8(
     assert isinstance(trained, FakeQuantised)
     final = quantise_trained(trained.trained_model(model), spec, quantised)
     qat_ap = _measure(trained, meta, images, class_map)
-    detected = _detect(ModuleEngine(FromPixels(network)), meta, images)
+    unseen = FrameSets((), (), (), "labelled images")  # the gate looks at labels only
+    gate = Gate(ModuleEngine(FromPixels(network)), meta, unseen, Int8Options(labels=val), say)
+    figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
     files = []
     for form in FORMS[how.target]:
         path = out / f"{name}_int8{form.suffix}"
-        figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
-        files.append(_write(path, meta, final, form, images, detected, class_map, figures, how.force))
+        files.append(_write_and_judge(path, meta, final, form, gate, figures, how.force))
         say(f"{path}: {Verdict(**files[-1]['gate']).line()}")
     if not any(file["kept"] for file in files):
         raise VerificationError(
@@ -203,14 +199,12 @@ def _measure(
     return validate(ModuleEngine(module), meta, images, class_map)[0].figures["AP"]
 
 
-def _write(
+def _write_and_judge(
     path: Path,
     meta: ArtifactMeta,
     quantised: Quantised,
     form: Form,
-    images: Sequence[LabelledImage],
-    float_detections: Sequence[Detections],
-    class_map: Sequence[int],
+    gate: Gate,
     figures: dict[str, Any],
     force: bool,
 ) -> dict[str, Any]:
@@ -220,29 +214,14 @@ def _write(
     with TemporaryDirectory(dir=path.parent, prefix=".int8-") as folder:
         temporary = Path(folder) / path.name
         form.write(quantised, int8_meta, temporary)
-        _, engine = open_engine(temporary, 1)
-        with closing(engine):
-            runs = [_detect(PerturbedEngine(engine, seed), meta, images) for seed in range(RUNS[path.suffix])]
-        verdict = verdict_on_labels(images, float_detections, runs, class_map)
+        verdict = gate.judge(temporary)
     kept = verdict.verdict == PASSED or force
     if kept:
         report = {"gate": verdict.to_dict(), "quantisation_aware_training": figures}
         with atomic_path(path) as temporary:
             form.write(quantised, replace(int8_meta, report=report), temporary)
-    return {
-        "path": str(path),
-        "kept": kept,
-        "sha256": sha256_of(path) if kept else None,
-        "gate": asdict(verdict),
-    }
-
-
-def _detect(engine: Engine, meta: ArtifactMeta, images: Sequence[LabelledImage]) -> list[Detections]:
-    detector = Detector((meta, engine), 1, LABELS_SCORE_FLOOR)
-    done, failures = detect_images(detector, with_progress(images, "judging", "image"))
-    if failures:
-        raise InputError(f"{len(failures)} validation images cannot be used: {failures[0]}; mend or remove them.")
-    return [detections for _, detections in done]
+    sha256 = sha256_of(path) if kept else None
+    return {"path": str(path), "kept": kept, "sha256": sha256, "gate": verdict.to_dict()}
 
 
 def _show(value: float | None) -> str:

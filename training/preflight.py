@@ -12,7 +12,7 @@ import numpy as np
 from edgedet.errors import InputError, SourceError
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
 from edgedet.progress import with_progress
-from edgedet.stream.sources import read_image
+from edgedet.stream.images import read_image
 from edgedet.training.augment import compute_areas
 from edgedet.training.records import draw_labels, write_sheet
 

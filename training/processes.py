@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgedet.errors import EdgeDetError, InputError
@@ -79,6 +79,20 @@ def wait(group: Processes) -> None:
         dist.barrier()
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        summed = value.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return _SumOverProcesses.apply(gradient)
+
+
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the pictures of all processes, on any backend.
 
@@ -90,10 +104,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """(N, C, H, W) -> same shape."""
         if not self.training or not dist.is_initialized():
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
-
         count = x.numel() / x.shape[1] * dist.get_world_size()
-        sums = all_reduce(torch.stack([x.float().sum((0, 2, 3)), x.float().square().sum((0, 2, 3))]))
+        sums = _SumOverProcesses.apply(torch.stack([x.float().sum((0, 2, 3)), x.float().square().sum((0, 2, 3))]))
         mean = sums[0] / count
         variance = (sums[1] / count - mean.square()).clamp_min(0)
         assert self.running_mean is not None
@@ -101,7 +113,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         with torch.no_grad():
             self.running_mean.lerp_(mean, float(self.momentum or 0.0))
             self.running_var.lerp_(variance * count / max(count - 1, 1), float(self.momentum or 0.0))
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+        gain = self.weight * (variance + self.eps).rsqrt()
+        return x * gain[:, None, None] + (self.bias - mean * gain)[:, None, None]
 
 
 def share_norms(network: nn.Module) -> None:

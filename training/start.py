@@ -82,7 +82,9 @@ def make_fresh_network(spec: DetectorSpec) -> EfficientDet:
             nn.init.trunc_normal_(module.weight, std=math.sqrt(1.0 / fan_in))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    nn.init.constant_(network.class_net.predict.conv_pw.bias, -math.log((1 - PRIOR) / PRIOR))
+    bias = network.class_net.predict.conv_pw.bias
+    assert bias is not None
+    nn.init.constant_(bias, -math.log((1 - PRIOR) / PRIOR))
     return network
 
 
@@ -96,6 +98,7 @@ def adapt_to_classes(checkpoint: Checkpoint, class_names: Sequence[str]) -> tupl
     known = [slots.get(name.strip().lower()) for name in class_names]
     fresh = make_fresh_network(spec).class_net.predict.conv_pw
     state = dict(checkpoint.state)
+    assert fresh.bias is not None
     for leaf, new in (("weight", fresh.weight), ("bias", fresh.bias)):
         old = state[f"{PREDICTION}.{leaf}"].reshape(spec.anchors_per_cell, checkpoint.spec.num_classes, -1)
         made = new.detach().clone().reshape(spec.anchors_per_cell, len(class_names), -1)

@@ -121,9 +121,7 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult | No
             class_map = map_classes(request.val, names)
             how, folder = request.int8, request.out / INT8
             make_folder(folder)
-            int8 = train_int8(
-                checkpoint, pictures, request.val.images, class_map, how, group, folder, request.out.name, say
-            )
+            int8 = train_int8(checkpoint, pictures, request.val, class_map, how, group, folder, request.out.name, say)
         return keeper.make_result(len(pictures), int8) if group.is_first else None
 
 
