@@ -4,9 +4,12 @@ A pseudo-label is the mean of what the float model detects in a picture and in t
 (``MOVES_XY``): what only one of them shows is chance, and no file shall be blamed for missing it. Against these labels
 the float model's own AP, with moved pictures, is what a file can reach; its share of that is the figure.
 
-A person's labels may all be tighter or wider than the boxes of the model, and then it matters a lot whether a file
-makes boxes larger or smaller: on two real sets the float model's boxes are 15 to 20 % too wide, and 2 % more cost 8 %
-of AP (docs/int8.md). So the labels come in three sizes, and the least of the three figures counts.
+A person's labels lie at the outlines of the objects, and the float model's boxes may all be wider or tighter than that.
+Then it matters a lot whether a file makes boxes larger or smaller: on two real sets the float model's boxes are 10 to
+20 % too wide, and 2 % more cost 8 % of AP (docs/int8.md). So the labels get the size of the objects, where the edges
+of the pictures tell it (``outlines``); where they do not, labels of three sizes are tried, and the least of the three
+figures counts. People and models also differ from box to box, which makes small errors cost less: the labels are
+scattered as much as the float model's boxes are on the two sets, and the figure is the mean over some such draws.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from ..anchors import anchors_for
 from ..artifact import ArtifactMeta
 from ..postprocess import postprocess
 from ..types import Detections, ModelInput, RawOutputs
-from .agreement import compute_iou
+from .agreement import compute_iou, keep_above
 from .labels import LabelledImage
 from .matching import MatchedDetections, match_dataset
+from .outlines import find_excess, measure_outlines
 from .perturbation import MOVES_XY, move_boxes_back, move_picture
 
 Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw outputs; an engine's ``infer``
@@ -31,7 +35,12 @@ Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw out
 LABEL_SHARE = 0.625  # of the user's score: from which mean score on a box is a label, 0.25 of 0.4
 FLOOR_SHARE = 0.2  # of the user's score: weaker detections hardly change an AP and are left out
 SAME_IOU = 0.5  # from which on two detections of a class are one object
-SIZES = (0.88, 1.0, 1.12)  # of a label's width and height, as shares of what the float model draws
+# Where the pictures do not tell how much larger than the objects the float model's boxes are: natural logarithms
+UNKNOWN_EXCESSES = ((0.12, 0.12), (0.0, 0.0), (-0.12, -0.12))
+# How float boxes scatter around labels on cards and street, standard deviations: logarithms of width and height 0.11 to
+# 0.15 and 0.07 to 0.09, middles 0.05 to 0.07 and 0.03 to 0.04 of the sides
+SCATTER_SIZE, SCATTER_MIDDLE = (0.12, 0.08), (0.06, 0.035)
+DRAWS = 3
 
 
 def detections_on(runner: Runner, meta: ArtifactMeta, frames: Iterable[ModelInput], score: float) -> List[Detections]:
@@ -56,14 +65,25 @@ def detections_on(runner: Runner, meta: ArtifactMeta, frames: Iterable[ModelInpu
 
 @dataclass(frozen=True, eq=False)
 class FloatRuns:
-    """What the float model detects: in each frame, and for each of MOVES_XY in each moved frame, moved back."""
+    """What the float model detects in some frames.
+
+    still:    in each frame.
+    moved:    for each of MOVES_XY in each moved frame, moved back.
+    outlines: of each frame, the edges around what it detects there (``measure_outlines``).
+    """
 
     still: List[Detections]
     moved: List[List[Detections]]
+    outlines: List[np.ndarray]
 
     def __add__(self, more: FloatRuns) -> FloatRuns:
         """Return the runs of these frames and of ``more``."""
-        return FloatRuns(self.still + more.still, [one + other for one, other in zip(self.moved, more.moved)])
+        moved = [one + other for one, other in zip(self.moved, more.moved)]
+        return FloatRuns(self.still + more.still, moved, self.outlines + more.outlines)
+
+    def first(self, count: int) -> FloatRuns:
+        """Return the runs of the first ``count`` frames."""
+        return FloatRuns(self.still[:count], [run[:count] for run in self.moved], self.outlines[:count])
 
 
 def float_runs(runner: Runner, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float) -> FloatRuns:
@@ -73,19 +93,38 @@ def float_runs(runner: Runner, meta: ArtifactMeta, frames: Sequence[ModelInput],
     for dx, dy in MOVES_XY:
         seen = detections_on(runner, meta, (move_picture(frame, dx, dy) for frame in frames), floor)
         runs.append([move_boxes_back(one, frame, dx, dy) for one, frame in zip(seen, frames)])
-    return FloatRuns(detections_on(runner, meta, frames, floor), runs)
+    still = detections_on(runner, meta, frames, floor)
+    return FloatRuns(still, runs, [outlines_of(*pair, score) for pair in zip(frames, still)])
+
+
+def outlines_of(frame: ModelInput, detections: Detections, score: float) -> np.ndarray:
+    """Return the edges around a frame's detections that are sure enough to be objects; ``score`` is the user's."""
+    return measure_outlines(frame, keep_above(detections, score).boxes_xyxy.astype(np.float64))
 
 
 class PseudoLabels:
-    """Labels of some frames, in three sizes, and the AP that the float model reaches on them."""
+    """Labels of some frames, and the AP that the float model reaches on them.
 
-    def __init__(self, runs: FloatRuns, score: float) -> None:
-        """``score`` is the user's."""
+    count:  number of labels.
+    excess: ln(box / object) of widths and of heights, by which labels are smaller than the float model's boxes; None
+            where the pictures do not tell it.
+    """
+
+    def __init__(self, runs: FloatRuns, score: float, seed: int = 0) -> None:
+        """``score`` is the user's; ``seed`` is that of the scatter."""
         boxes = [mean_boxes(of_frame, score * LABEL_SHARE) for of_frame in zip(runs.still, *runs.moved)]
         self.count = sum(len(class_ids) for _, class_ids in boxes)
         self._class_map = list(range(1 + max((int(ids.max()) for _, ids in boxes if len(ids)), default=-1)))
-        self._images = [[_image(_resized(xyxy, size), ids) for xyxy, ids in boxes] for size in SIZES]
-        self._reachable = [[self._matched(images, run) for run in runs.moved] for images in self._images]
+        self.excess = find_excess(runs.outlines)
+        random = np.random.default_rng(seed)
+        # [size][draw][frame]
+        self._images = [
+            [[_image(_scattered(xyxy, excess, random), ids) for xyxy, ids in boxes] for _ in range(DRAWS)]
+            for excess in ([self.excess] if self.excess else UNKNOWN_EXCESSES)
+        ]
+        self._reachable = [
+            [self._matched(images, run) for images in draws for run in runs.moved] for draws in self._images
+        ]
 
     def _matched(self, images: Sequence[LabelledImage], detections: Sequence[Detections]) -> MatchedDetections:
         return match_dataset(images, detections, self._class_map)
@@ -93,17 +132,18 @@ class PseudoLabels:
     def kept_by(self, detections: Sequence[Detections]) -> Callable[[np.ndarray], float]:
         """Return a function of frames' weights: the share of the float model's AP that these detections keep.
 
-        It is the least over SIZES; weights (frames,) say how often each frame counts. Without labels it is NaN.
+        It is the least over the sizes of labels; weights (frames,) say how often each frame counts. Without labels it
+        is NaN.
         """
-        matched = [self._matched(images, detections) for images in self._images]
+        matched = [[self._matched(images, detections) for images in draws] for draws in self._images]
 
         def kept(weights: np.ndarray) -> float:
             shares = []
             for own, reachable in zip(matched, self._reachable):
-                best = [ap for run in reachable if (ap := run.compute_ap(weights)) is not None]
-                if not best or not sum(best):
+                best = _mean_ap(reachable, weights)
+                if not best:
                     return float("nan")
-                shares.append((own.compute_ap(weights) or 0.0) / float(np.mean(best)))
+                shares.append(_mean_ap(own, weights) / best)
             return min(shares)
 
         return kept
@@ -137,9 +177,16 @@ def mean_boxes(runs: Sequence[Detections], least: float) -> Tuple[np.ndarray, np
     return (sums / np.maximum(counts, 1)[:, None])[kept], class_ids[kept]
 
 
-def _resized(boxes_xyxy: np.ndarray, size: float) -> np.ndarray:
-    centres, halves = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) / 2
-    return np.hstack([centres - size * halves, centres + size * halves])
+def _mean_ap(runs: Sequence[MatchedDetections], weights: np.ndarray) -> float:
+    return float(np.mean([run.compute_ap(weights) or 0.0 for run in runs]))
+
+
+def _scattered(boxes_xyxy: np.ndarray, excess: Tuple[float, float], random: np.random.Generator) -> np.ndarray:
+    """Return boxes of the objects' size, scattered as labels are."""
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    middles = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 + random.normal(0.0, SCATTER_MIDDLE, sides.shape) * sides
+    halves = sides / 2 * np.exp(random.normal(0.0, SCATTER_SIZE, sides.shape) - np.array(excess))
+    return np.hstack([middles - halves, middles + halves])
 
 
 def _image(boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> LabelledImage:

@@ -57,8 +57,7 @@ class FloatReference:
         if count not in self._labels:
             self.detections(count)
             assert self._runs is not None
-            runs = FloatRuns(self._runs.still[:count], [run[:count] for run in self._runs.moved])
-            self._labels[count] = PseudoLabels(runs, self.score)
+            self._labels[count] = PseudoLabels(self._runs.first(count), self.score)
         return self._labels[count]
 
     def judge(self, runner: Runner, seed: int = 0) -> Verdict:

@@ -24,14 +24,14 @@ from .pseudo_labels import PseudoLabels
 
 PASSED, FAILED, UNSURE = "PASSED", "FAILED", "UNSURE"
 
-MIN_KEPT = 0.90  # of the AP that the float model reaches on pseudo-labels (docs/int8.md)
+MIN_KEPT = 0.95  # of the AP that the float model reaches on pseudo-labels (docs/int8.md)
 MIN_BOXES = 50  # labels; with fewer, one box is more than 2 % and a verdict would be chance
 SURE = 1.0  # standard errors by which the figure must be off the limit
 MAX_DROP_PERCENT = 1.0  # of the float model's AP
 LABELS_SCORE_FLOOR = 0.01  # AP counts what scores more, as effdet's validation does
 LEAST_RUNS, SETTLED = 3, 3.0  # runs over labelled images, and standard errors of their mean, after which it may end
 LEAST_DEVIATION = 0.01  # of AP between runs: three that happen to agree shall not end it (0.01 to 0.02 in the study)
-RESAMPLES, FEW_RESAMPLES = 1000, 100  # of images, with labels and without
+RESAMPLES, FEW_RESAMPLES = 1000, 50  # of images, with labels and without
 LOW_PERCENTILE = 5.0
 MOST_FRAMES = 1000  # that a remedy asks for; beyond that, labels tell more
 LEAST_PICTURES, MOST_PICTURES = 20, 40  # that a remedy asks labels for

@@ -38,6 +38,18 @@ def load(path: Path) -> list[Detections]:
     return [Detections(*item) for item in zip(*parts, strict=True)]
 
 
+def save_outlines(path: Path, outlines: Sequence[np.ndarray]) -> None:
+    """Write the edges around what a float model detects, (n, 2, sizes) for each picture."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, counts=[len(one) for one in outlines], curves=np.concatenate(outlines))
+
+
+def load_outlines(path: Path) -> list[np.ndarray]:
+    """Read ``save_outlines``'s file."""
+    with np.load(path) as held:
+        return list(np.split(held["curves"], np.cumsum(held["counts"])[:-1]))
+
+
 def detect(path: Path, pictures: Sequence[ModelInput], seed: int | None = None) -> list[Detections]:
     """Return what a file detects from FLOOR up; ``seed`` is that of ``PerturbedEngine``, None changes nothing."""
     meta, opened = open_engine(path, 1)

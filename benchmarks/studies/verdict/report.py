@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedet.benchmarks.studies.verdict.detections import load
+from edgedet.benchmarks.studies.verdict.detections import load, load_outlines
 from edgedet.judge.agreement import compare_detections, keep_above
 from edgedet.judge.perturbation import MOVES_XY
 from edgedet.judge.pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels
@@ -24,6 +24,7 @@ GROUPS = (
     ("below 97 %", 0.0, BAD),
 )
 FLOOR = DEFAULT_SCORE * FLOOR_SHARE
+OUTLINES = "float_outlines.npz"
 
 
 def judged(rows: Sequence[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def judged(rows: Sequence[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
         if row["scene"] not in labels:
             still = _loaded(folder / "float_judge.npz")
             moved = [_loaded(folder / f"float_judge_moved_{dx}_{dy}.npz") for dx, dy in MOVES_XY]
-            runs = FloatRuns(still, moved)
+            runs = FloatRuns(still, moved, load_outlines(folder / OUTLINES))
             labels[row["scene"]] = PseudoLabels(runs, DEFAULT_SCORE), runs
         pseudo, runs = labels[row["scene"]]
         detections = _loaded(folder / f"{row['variant'].replace(' ', '_')}_judge.npz")
