@@ -69,7 +69,8 @@ class Request:
 class Agreement:
     """How a file's boxes compare with those of edgedet on the file that it was made from.
 
-    boxes: number of boxes compared, of LOWEST_SCORE and more; the other two are None where there was no box.
+    boxes: number of boxes compared, of LOWEST_SCORE and more; the next two are None where there was no box.
+    gate:  the accuracy gate's verdict on the file that it was made from; None for a float file.
     """
 
     file: str
@@ -77,14 +78,16 @@ class Agreement:
     boxes: int
     least_iou: float | None
     most_score_difference: float | None
+    gate: str | None = None
 
     def line(self) -> str:
         """Return the comparison in words."""
+        verdict = "" if self.gate is None else f", made from a file that {self.gate}"
         if self.least_iou is None:
-            return f"{self.file}: no box in {self.frames} frames, so nothing could be compared"
+            return f"{self.file}: no box in {self.frames} frames, so nothing could be compared{verdict}"
         return (
             f"{self.file}: {self.boxes} boxes in {self.frames} frames, IoU at least {self.least_iou:.4f}, "
-            f"scores within {self.most_score_difference:.1e}"
+            f"scores within {self.most_score_difference:.1e}{verdict}"
         )
 
 
@@ -112,8 +115,7 @@ def compare(
 ) -> Agreement:
     """Compare a target's boxes with edgedet's, box by box; raises VerificationError where they differ.
 
-    Both are cut to the model's input, not to the picture in it. A box within MOST_SCORE_DIFFERENCE of the lowest score
-    may be in one of both only.
+    Both are cut to the model's input, not to the picture in it.
 
     rows: boxes of a picture that the target has room for.
     clip: "picture": the target cuts boxes to the input before NMS; "nothing": after NMS, as TFLite's operator.
@@ -127,7 +129,7 @@ def compare(
             actual = read(frame.pixels)
             raw, input_hw = engine.infer(frame.pixels), meta.spec.input_hw
             expected = postprocess(raw, anchors_yxyx, 1.0, input_hw, LOWEST_SCORE, rules, input_hw)
-            pairs = _paired(expected[:rows], actual, name)
+            pairs = _paired(expected[:rows], actual, name, rows)
             boxes += len(pairs)
             least_iou = min([least_iou, *(iou for iou, _ in pairs)])
             most = max([most, *(difference for _, difference in pairs)])
@@ -137,23 +139,28 @@ def compare(
             f"{most:.1e}; wanted {LEAST_IOU} and {MOST_SCORE_DIFFERENCE:.0e}. The file was not kept."
         )
     shown = (least_iou, most) if boxes else (None, None)
-    return Agreement(name, len(request.frames), boxes, *shown)
+    return Agreement(name, len(request.frames), boxes, *shown, meta.report.get("gate", {}).get("verdict"))
 
 
-def _paired(expected: Detections, actual: Detections, name: str) -> list[tuple[float, float]]:
-    """Return (IoU, difference of scores) of each expected box with the best unused one of its class."""
+def _paired(expected: Detections, actual: Detections, name: str, rows: int) -> list[tuple[float, float]]:
+    """Return (IoU, difference of scores) of each expected box with the best unused one of its class.
+
+    Raises VerificationError for a box without a partner, but for those whose score is nearly the lowest: LOWEST_SCORE,
+    or where all ``rows`` are taken, the last one's, which INT8 boxes often share.
+    """
+    lowest = max(LOWEST_SCORE, float(expected.scores[-1])) if len(expected) == rows else LOWEST_SCORE
     pairs, used = [], np.zeros(len(actual), dtype=bool)
     for box, score, class_id in zip(expected.boxes_xyxy, expected.scores, expected.class_ids, strict=True):
         ious = np.where(used | (actual.class_ids != class_id), -1.0, _ious(box, actual.boxes_xyxy))
         best = int(np.argmax(ious)) if len(ious) else -1
         if best < 0 or ious[best] <= 0.5:
-            if score > LOWEST_SCORE + MOST_SCORE_DIFFERENCE:
+            if score > lowest + MOST_SCORE_DIFFERENCE:
                 raise VerificationError(f"{name} lacks a box of score {score:.3f}. The file was not kept.")
             continue
         used[best] = True
         pairs.append((float(ious[best]), float(abs(actual.scores[best] - score))))
     extra = actual.scores[~used]
-    if len(extra) and extra.max() > LOWEST_SCORE + MOST_SCORE_DIFFERENCE:
+    if len(extra) and extra.max() > lowest + MOST_SCORE_DIFFERENCE:
         raise VerificationError(f"{name} has a box of score {extra.max():.3f} too many. The file was not kept.")
     return pairs
 

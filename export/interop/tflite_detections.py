@@ -3,6 +3,9 @@
 Float and INT8 files take the same road: the network in them stays as it was verified. The operator runs as its
 "regular" NMS: hard NMS among the boxes of a class, as ``edgedet.postprocess`` does. Its fast one suppresses boxes of
 other classes, too (tensorflow/lite/kernels/detection_postprocess.cc).
+
+The operator decodes every anchor and looks through all of them once for each class. Where there are several classes, it
+is therefore given the best anchors of each pyramid level only: with 90 classes it takes 2.5 ms instead of 20.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from edgedet.export.tflite.builder import Scales, TfliteBuilder
 from edgedet.postprocess import MAX_BOXES, NMS_IOU
 
 OPERATOR = "TFLite_Detection_PostProcess"
+FEW_CLASSES = 2  # up to which looking through all anchors takes less time than choosing some
+BEST_OF_LEVEL = 1000  # anchors of a pyramid level; torchvision's RetinaNet takes as many (topk_candidates)
 
 
 def with_detections(flatbuffer: bytes, meta: ArtifactMeta) -> tuple[TfliteBuilder, int, tuple[int, ...]]:
@@ -36,13 +41,7 @@ def with_detections(flatbuffer: bytes, meta: ArtifactMeta) -> tuple[TfliteBuilde
         )
     builder, (image,), raw = TfliteBuilder.reopened(flatbuffer)
     pixels = _take_rgb(builder, image, meta)
-    levels = len(raw) // 2
-    logits = _joined(builder, raw[:levels], meta.spec.num_classes, "logits")
-    codes = _joined(builder, raw[levels:], 4, "codes")
-    count = sum(h * w for h, w in meta.spec.level_sizes()) * meta.spec.anchors_per_cell
-    scores = builder.tensor("scores.all", (1, count, meta.spec.num_classes), np.float32)
-    builder.op("LOGISTIC", [logits], [scores])
-    anchors = builder.constant("anchors", _centred_anchors(meta))
+    codes, scores, anchors = _candidates(builder, raw, meta)
     shapes = {
         "detection_boxes": (1, MAX_BOXES, 4),
         "detection_classes": (1, MAX_BOXES),
@@ -81,23 +80,86 @@ def _centred_anchors(meta: ArtifactMeta) -> np.ndarray:
     return (np.concatenate([(lows + highs) / 2, highs - lows], axis=1) / [h, w, h, w]).astype(np.float32)
 
 
-def _joined(builder: TfliteBuilder, levels: list[int], width: int, name: str) -> int:
-    """Join prediction maps (1, h, w, anchors x width) to one float tensor (1, A, width)."""
-    parts: list[int] = []
-    for tensor in levels:
-        shape = (1, int(np.prod(builder.tensors[tensor].shape)) // width, width)
-        flat = _like(builder, tensor, f"{name}.{len(parts)}", shape)
-        wanted = builder.constant(f"{name}.{len(parts)}.shape", np.array(shape, np.int32))
-        builder.op("RESHAPE", [tensor, wanted], [flat], newShape=list(shape))
-        if builder.tensors[flat].type == schema.TensorType.INT8:
-            real = builder.tensor(f"{name}.{len(parts)}.real", shape, np.float32)
-            builder.op("DEQUANTIZE", [flat], [real])
-            flat = real
-        parts.append(flat)
-    total = sum(int(builder.tensors[part].shape[1]) for part in parts)
-    joined = builder.tensor(name, (1, total, width), np.float32)
-    builder.op("CONCATENATION", parts, [joined], axis=1)
+def _candidates(builder: TfliteBuilder, raw: list[int], meta: ArtifactMeta) -> tuple[int, int, int]:
+    """Return box codes (1, n, 4), scores (1, n, C) and anchors (n, 4), float32, that the operator chooses among."""
+    levels, classes = len(raw) // 2, meta.spec.num_classes
+    all_anchors, first = _centred_anchors(meta), 0
+    parts: dict[str, list[int]] = {"logits": [], "codes": [], "anchors": []}
+    for level in range(levels):
+        logits = _rows(builder, raw[level], classes, f"logits.{level}")
+        codes = _rows(builder, raw[levels + level], 4, f"codes.{level}")
+        count = int(builder.tensors[logits].shape[0])
+        anchors = builder.constant(f"anchors.{level}", all_anchors[first : first + count])
+        first += count
+        if classes > FEW_CLASSES and count > BEST_OF_LEVEL:
+            best = _best_rows(builder, logits, f"best.{level}")
+            logits, codes, anchors = (_gathered(builder, tensor, best) for tensor in (logits, codes, anchors))
+        for name, tensor in (("logits", logits), ("codes", codes), ("anchors", anchors)):
+            parts[name].append(_real(builder, tensor))
+    logits, codes, anchors = (_joined(builder, tensors, name) for name, tensors in parts.items())
+    scores = builder.tensor("scores.all", builder.tensors[logits].shape, np.float32)
+    builder.op("LOGISTIC", [logits], [scores])
+    return _reshaped(builder, codes, (1, -1, 4)), _reshaped(builder, scores, (1, -1, classes)), anchors
+
+
+def _rows(builder: TfliteBuilder, tensor: int, width: int, name: str) -> int:
+    """Return a prediction map (1, h, w, anchors x width) as (h x w x anchors, width)."""
+    return _reshaped(builder, tensor, (-1, width), name)
+
+
+def _reshaped(builder: TfliteBuilder, tensor: int, shape: tuple[int, ...], name: str = "") -> int:
+    """Return a tensor of the same numbers in another shape, in which -1 stands for what is left."""
+    size = int(np.prod(builder.tensors[tensor].shape))
+    known = int(np.prod([side for side in shape if side != -1]))
+    shape = tuple(size // known if side == -1 else side for side in shape)
+    name = name or f"{_name(builder, tensor)}.reshaped"
+    reshaped = _like(builder, tensor, name, shape)
+    wanted = builder.constant(f"{name}.shape", np.array(shape, np.int32))
+    builder.op("RESHAPE", [tensor, wanted], [reshaped], newShape=list(shape))
+    return reshaped
+
+
+def _best_rows(builder: TfliteBuilder, logits: int, name: str) -> int:
+    """Return the numbers of the BEST_OF_LEVEL rows of (n, C) whose largest logit is the highest, int32."""
+    count = int(builder.tensors[logits].shape[0])
+    largest = _like(builder, logits, f"{name}.largest", (count,))
+    builder.op("REDUCE_MAX", [logits, builder.constant("classes_axis", np.array([1], np.int32))], [largest])
+    values = _like(builder, logits, f"{name}.values", (BEST_OF_LEVEL,))
+    rows = builder.tensor(f"{name}.rows", (BEST_OF_LEVEL,), np.int32)
+    builder.op(
+        "TOPK_V2", [largest, builder.constant("best_of_level", np.array(BEST_OF_LEVEL, np.int32))], [values, rows]
+    )
+    return rows
+
+
+def _gathered(builder: TfliteBuilder, tensor: int, rows: int) -> int:
+    """Return the rows of (n, width) with these numbers."""
+    shape = (int(builder.tensors[rows].shape[0]), int(builder.tensors[tensor].shape[1]))
+    gathered = _like(builder, tensor, f"{_name(builder, tensor)}.best", shape)
+    builder.op("GATHER", [tensor, rows], [gathered], axis=0)
+    return gathered
+
+
+def _real(builder: TfliteBuilder, tensor: int) -> int:
+    """Return an int8 tensor as float32, a float32 one as it is."""
+    if builder.tensors[tensor].type != schema.TensorType.INT8:
+        return tensor
+    real = builder.tensor(f"{_name(builder, tensor)}.real", builder.tensors[tensor].shape, np.float32)
+    builder.op("DEQUANTIZE", [tensor], [real])
+    return real
+
+
+def _joined(builder: TfliteBuilder, tensors: list[int], name: str) -> int:
+    """Join float tensors (n, width) of all levels."""
+    total = sum(int(builder.tensors[tensor].shape[0]) for tensor in tensors)
+    joined = builder.tensor(name, (total, int(builder.tensors[tensors[0]].shape[1])), np.float32)
+    builder.op("CONCATENATION", tensors, [joined], axis=0)
     return joined
+
+
+def _name(builder: TfliteBuilder, tensor: int) -> str:
+    name = builder.tensors[tensor].name
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _like(builder: TfliteBuilder, tensor: int, name: str, shape: tuple[int, ...]) -> int:
@@ -105,12 +167,8 @@ def _like(builder: TfliteBuilder, tensor: int, name: str, shape: tuple[int, ...]
     other = builder.tensors[tensor]
     if other.type == schema.TensorType.FLOAT32:
         return builder.tensor(name, shape, np.float32)
-    return builder.tensor(
-        name,
-        shape,
-        np.int8,
-        Scales(np.array(other.quantization.scale, np.float32), int(other.quantization.zeroPoint[0])),
-    )
+    scales = Scales(np.array(other.quantization.scale, np.float32), int(other.quantization.zeroPoint[0]))
+    return builder.tensor(name, shape, np.int8, scales)
 
 
 def _take_rgb(builder: TfliteBuilder, image: int, meta: ArtifactMeta) -> int:

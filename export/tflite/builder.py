@@ -22,6 +22,7 @@ OPERATORS = {
     "CONV_2D": ("Conv2DOptions", 1, 3),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 1, 3),
     "DEQUANTIZE": ("DequantizeOptions", 2, 2),  # int8 to float32
+    "GATHER": ("GatherOptions", 1, 2),
     "LOGISTIC": (None, 1, 2),
     "MAX_POOL_2D": ("Pool2DOptions", 1, 2),
     "MEAN": ("ReducerOptions", 1, 2),
@@ -29,10 +30,12 @@ OPERATORS = {
     "PAD": ("PadOptions", 1, 2),
     "PADV2": ("PadV2Options", 1, 2),
     "QUANTIZE": ("QuantizeOptions", 1, 1),  # float32 to int8
+    "REDUCE_MAX": ("ReducerOptions", 1, 2),
     "RELU6": (None, 1, 2),
     "RESHAPE": ("ReshapeOptions", 1, 1),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 1, 2),
     "SUB": ("SubOptions", 1, 2),
+    "TOPK_V2": ("TopKV2Options", 1, 2),
 }
 
 _TYPES = {
