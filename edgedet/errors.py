@@ -4,6 +4,7 @@
     |-- InputError             a file, value or option that cannot be used
     |   |-- CheckpointError    weights that do not fit, are damaged or are not safe to load
     |   |-- ArtifactError      a model file that edgedet did not write, or that is damaged
+    |   |   |-- ForeignError   a model file without edgedet's metadata
     |   |   `-- OutdatedError  a model file that was built for another machine, and can be built again for this one
     |   |-- SourceError        a camera, video or image that cannot be read
     |   |   `-- LoginError     a camera that wants another user or password
@@ -41,6 +42,10 @@ class CheckpointError(InputError):
 
 class ArtifactError(InputError):
     """A model file that edgedet did not write, or that is damaged."""
+
+
+class ForeignError(ArtifactError):
+    """A model file without edgedet's metadata."""
 
 
 class OutdatedError(ArtifactError):

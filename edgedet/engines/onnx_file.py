@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Container, Dict, Iterator, Optional, Set, Tuple, Union
 
 from ..artifact import MAX_META_BYTES, META_KEY, ArtifactMeta
-from ..errors import ArtifactError
+from ..errors import ArtifactError, ForeignError
 
 _OPSET_IMPORT, _METADATA_PROPS = 8, 14
 _FIRST, _SECOND = 1, 2  # key and value of a metadata entry; domain and version of an opset
@@ -56,8 +56,8 @@ def with_checksum(model: bytes) -> bytes:
 def read_onnx(path: Union[str, Path]) -> OnnxFile:
     """Read everything but the graph, and compare the checksum.
 
-    Raises ArtifactError in one line where the file is missing, damaged or not written by edgedet. Where an older
-    edgedet wrote no checksum, it says so on stderr, once for each file.
+    Raises ArtifactError in one line where the file is missing or damaged, ForeignError where edgedet did not write it.
+    Where an older edgedet wrote no checksum, it says so on stderr, once for each file.
     """
     path = Path(path)
     try:
@@ -72,13 +72,15 @@ def read_onnx(path: Union[str, Path]) -> OnnxFile:
             props, opset = _read_metadata(file, path.stat().st_size)
         text = props.get(META_KEY, "")
         if not text:
-            raise ArtifactError("holds no edgedet metadata: use a file that `edgedet export` wrote.")
+            raise ForeignError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.")
         meta = _parse(text)
         if checksum_matches is None:
             _accept_without_checksum(path, meta)
         return OnnxFile(path, meta, opset, sha256)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}.") from None
+    except ForeignError:
+        raise
     except ArtifactError as error:
         raise ArtifactError(f"{path} {error}") from None
     except (EOFError, ValueError) as error:

@@ -8,10 +8,12 @@ from typing import Any, Tuple
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, ClosedError, require
+from ..errors import ArtifactError, ClosedError, ForeignError, require
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
+from .finished import gives_boxes
 from .onnx_file import read_onnx
+from .onnx_finished import FourOutputsEngine, open_foreign
 from .table import engine_named
 
 INPUT_NAME = "pixels"
@@ -19,7 +21,10 @@ _LOG_FATAL = 4  # a lower level prints onnxruntime's own messages on a bad file 
 
 
 def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
-    """Open an ONNX file that ``edgedet export`` wrote; see ``open_engine``."""
+    """Open an ONNX file that ``edgedet export`` wrote, or one with boxes that ``onnx_finished`` knows.
+
+    See ``open_engine``.
+    """
     (package,) = engine_named("ort").packages
     ort = require(package.module, f"running {path.name}", package.install)
     options = ort.SessionOptions()
@@ -29,20 +34,29 @@ def open_model(path: Path, threads: int) -> Tuple[ArtifactMeta, Engine]:
     # cores from capture, drawing and other programs: on a busy machine 4 FPS became 8 without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _LOG_FATAL
-    meta = read_onnx(path).meta
+    try:
+        meta = read_onnx(path).meta
+    except ForeignError:
+        return open_foreign(path, _open_session(ort, path, options))
     if meta.precision == "int8":
         # Fused INT8 kernels saturate on CPUs without VNNI (onnxruntime#12088). INT8 ONNX files are for TensorRT; a CPU
         # runs them to measure their accuracy, so it computes in float between Q and DQ.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = _open_session(ort, path, options)
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class per status, all plain Exceptions
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{path} is damaged or no ONNX file: {reason}. Export it again.") from None
-    try:
-        return meta, OrtEngine(session, meta, ort)
+        return meta, FourOutputsEngine(session, meta) if gives_boxes(meta) else OrtEngine(session, meta, ort)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
+
+
+def _open_session(ort: Any, path: Path, options: Any) -> Any:
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class per status, all plain Exceptions
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{path} is damaged or no ONNX file that onnxruntime runs: {reason}. Export it again."
+        ) from None
 
 
 class OrtEngine(Engine):

@@ -10,13 +10,14 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from ..artifact import ArtifactMeta
-from ..errors import ArtifactError, ClosedError, MissingDependency, UnsupportedError
+from ..errors import ArtifactError, ClosedError, ForeignError, MissingDependency, UnsupportedError
 from ..specs import DetectorSpec
 from ..types import LevelScales, RawOutputs
 from .base import CLOSED, Engine, check_pixels
+from .finished import gives_boxes
 from .table import engine_named
 from .tflite_file import read_trailer
-from .tflite_finished import finished_model, is_finished, probe
+from .tflite_finished import finished_model, is_finished, own_engine, probe
 
 _TOP_BIT = np.uint8(0x80)  # flipping it turns a byte into the int8 number byte - 128
 
@@ -31,12 +32,14 @@ def open_model(path: Path, threads: int, delegate: Optional[str] = None) -> Tupl
     library = _import_interpreter(path)
     try:
         meta, flatbuffer = read_trailer(path)
-    except ArtifactError:
+    except ForeignError:
         if not is_finished(path):
             raise
         probe(path, library.__name__)
         return finished_model(path, _make_interpreter(library, path, path.read_bytes(), threads, delegate))
     interpreter = _make_interpreter(library, path, flatbuffer, threads, delegate)
+    if gives_boxes(meta):
+        return meta, own_engine(path, interpreter, meta)
     try:
         return meta, TfliteEngine(interpreter, meta)
     except ArtifactError as error:
@@ -47,7 +50,7 @@ def read_meta(path: Path) -> ArtifactMeta:
     """Return a file's metadata; only files of other makers need an interpreter for that."""
     try:
         return read_trailer(path)[0]
-    except ArtifactError:
+    except ForeignError:
         if not is_finished(path):
             raise
     meta, engine = open_model(path, 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Tuple, Union
 
 from ..artifact import MAX_META_BYTES, ArtifactMeta
-from ..errors import ArtifactError
+from ..errors import ArtifactError, ForeignError
 
 META_ENTRY = "edgedet.json"
 SHA256_ENTRY = "edgedet.sha256"  # of all bytes before the ZIP, in hex
@@ -33,7 +33,7 @@ def with_trailer(flatbuffer: bytes, meta: ArtifactMeta) -> bytes:
 def read_trailer(path: Union[str, Path]) -> Tuple[ArtifactMeta, bytes]:
     """Return the metadata and the flatbuffer, after its checksum was compared.
 
-    Raises ArtifactError where the file is damaged, cut off or not written by edgedet.
+    Raises ArtifactError where the file is damaged, ForeignError where it is cut off or not written by edgedet.
     """
     try:
         data = Path(path).read_bytes()
@@ -51,9 +51,9 @@ def split_trailer(path: Union[str, Path], data: bytes) -> Tuple[ArtifactMeta, by
             start = min(info.header_offset for info in archive.infolist())
             text, checksum = (_read_entry(archive, name) for name in (META_ENTRY, SHA256_ENTRY))
     except KeyError:
-        raise ArtifactError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.") from None
+        raise ForeignError(f"{path} holds no edgedet metadata: use a file that `edgedet export` wrote.") from None
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise ArtifactError(
+        raise ForeignError(
             f"{path} is cut off or holds no edgedet metadata ({error}): use a file that `edgedet export` wrote."
         ) from None
     flatbuffer = data[:start]

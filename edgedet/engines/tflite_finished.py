@@ -1,7 +1,7 @@
 """TFLite files of other makers that end in TFLite_Detection_PostProcess, such as efficientdet_lite0.tflite.
 
-These files decode boxes and apply NMS themselves. The engine encodes their detections as raw outputs again, one anchor
-for each box, so that everything after the engine is the same for all files.
+These files decode boxes and apply NMS themselves. edgedet's own of ``--for tflite-app`` are of that kind, and say what
+else a reader must know; of other makers' files it is found out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..artifact import ArtifactMeta
 from ..child_process import run_alone
 from ..errors import ArtifactError, ClosedError, DeviceError
 from ..files import sha256_of
-from ..postprocess import NmsRules, encode
 from ..specs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, MIN_SIDE, spec_for
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
+from .finished import OUTPUTS, RULES, raw_from_boxes
 
 POSTPROCESS = (
     "TFLite_Detection_PostProcess"  # its outputs in order: boxes y1 x1 y2 x2 in [0, 1], classes, scores, count
@@ -39,8 +39,6 @@ _NORMALISATIONS = (
 )
 _PLAIN_SCALES = (0.0, 1 / 255, 1.0)  # no scale, or one of raw pixels: the graph normalises
 _SCALE_TOLERANCE = 0.02  # calibration pictures do not quite fill the range of a normalised pixel
-SUREST = 1.0 - 1e-6  # score 1 has no finite logit
-_NO_LOGIT = -20.0
 Triple = Tuple[float, float, float]
 
 
@@ -78,11 +76,9 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
         )
     if min(shape[1:3]) < MIN_SIDE:
         raise ArtifactError(f"{path} takes pictures of {shape[1]}x{shape[2]}; at least {MIN_SIDE} a side are known.")
-    operators = [item for item in interpreter._get_ops_details() if item["op_name"] == POSTPROCESS]
-    if len(operators) != 1 or len(operators[0]["outputs"]) != 4:
-        raise ArtifactError(f"{path} does not end in one {POSTPROCESS} with four outputs.")
+    operator = _find_operator(path, interpreter)
     shapes = {item["index"]: tuple(item["shape"].tolist()) for item in interpreter.get_tensor_details()}
-    scores_shape = shapes.get(int(operators[0]["inputs"][1]), ())
+    scores_shape = shapes.get(int(operator["inputs"][1]), ())
     if not scores_shape or scores_shape[-1] < 1:
         raise ArtifactError(
             f"{path}: the scores before {POSTPROCESS} are {scores_shape}; (1, anchors, classes) are known."
@@ -109,10 +105,26 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
         "as found",
         sha256_of(path),
         "uint8 NHWC RGB",
-        ("boxes", "classes", "scores", "count"),
-        NmsRules(method="none", clip="nothing"),  # the file has applied NMS; a second NMS would drop boxes
+        OUTPUTS,
+        RULES,
     )
-    return meta, FinishedEngine(interpreter, meta, [int(index) for index in operators[0]["outputs"]], levels_rgb)
+    return meta, FinishedEngine(interpreter, meta, [int(index) for index in operator["outputs"]], levels_rgb)
+
+
+def own_engine(path: Path, interpreter: Any, meta: ArtifactMeta) -> FinishedEngine:
+    """Return an engine for a file of ``--for tflite-app``; raises ArtifactError where its metadata is wrong."""
+    shape = tuple(interpreter.get_input_details()[0]["shape"].tolist())
+    if shape != (1, *meta.spec.input_hw, 3):
+        raise ArtifactError(f"{path} takes {shape}, its metadata says {meta.spec.input_hw}: export it again.")
+    outputs = _find_operator(path, interpreter)["outputs"]
+    return FinishedEngine(interpreter, meta, [int(index) for index in outputs], None)
+
+
+def _find_operator(path: Path, interpreter: Any) -> Any:
+    operators = [item for item in interpreter._get_ops_details() if item["op_name"] == POSTPROCESS]
+    if len(operators) != 1 or len(operators[0]["outputs"]) != 4:
+        raise ArtifactError(f"{path} does not end in one {POSTPROCESS} with four outputs.")
+    return operators[0]
 
 
 def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], Triple, Triple]:
@@ -123,7 +135,7 @@ def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], 
     """
     lite_mean, lite_std = _NORMALISATIONS[0]
     plain = zero_point == 0 and any(math.isclose(scale, value, rel_tol=1e-3) for value in _PLAIN_SCALES)
-    if plain or scale == 1.0:  # the latter: a byte less a mean, as `edgedet export --for tflite-app` writes it
+    if plain or scale == 1.0:  # the latter: a byte less a mean, as edgedet's --for tflite-app wrote it without metadata
         return None, lite_mean, lite_std
     for mean_rgb, std_rgb in _NORMALISATIONS:
         lows = [-mean / std for mean, std in zip(mean_rgb, std_rgb)]
@@ -184,16 +196,10 @@ class FinishedEngine(Engine):
         boxes, classes, scores, count = (self._interpreter.get_tensor(index) for index in self._outputs)
         num_boxes = int(count.reshape(-1)[0])
         class_ids = classes.reshape(-1)[:num_boxes].astype(np.int64)
-        if num_boxes and not 0 <= class_ids.min() <= class_ids.max() < self._num_classes:
-            raise ArtifactError(f"the model found class {class_ids.max()}, but has {self._num_classes} names.")
         h, w = self._input_shape[1:3]
         boxes_xyxy = boxes.reshape(-1, 4)[:num_boxes][:, [1, 0, 3, 2]] * np.array([w, h, w, h], np.float32)
-        logits = np.full((len(self._anchors_yxyx), self._num_classes), _NO_LOGIT, np.float32)
-        codes = np.zeros((len(self._anchors_yxyx), 4), np.float32)
-        sure = np.clip(scores.reshape(-1)[:num_boxes].astype(np.float64), 1.0 - SUREST, SUREST)
-        logits[np.arange(num_boxes), class_ids] = np.log(sure / (1.0 - sure))
-        codes[:num_boxes] = encode(boxes_xyxy, self._anchors_yxyx[:num_boxes])
-        return RawOutputs(logits, codes)
+        found = scores.reshape(-1)[:num_boxes]
+        return raw_from_boxes(boxes_xyxy, found, class_ids, self._anchors_yxyx, self._num_classes)
 
     def close(self) -> None:
         """Free the interpreter."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from edgedet.engines.finished import OUTPUTS, RULES
 from edgedet.export.interop.graph_input import load_graph
 from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
 from edgedet.export.interop.onnx_reader import Outputs, first_rows, onnx_reader
 from edgedet.export.interop.target import Agreement, Request, fill_text, labels_text, verified_file, write_text
+from edgedet.export.onnx_file import write_onnx
 from edgedet.types import Detections
 
 NAMES = FourNames()
@@ -37,7 +40,7 @@ def write_onnx_nms(request: Request, name: str, made_from: Path, agreements: lis
     four_outputs(model, meta, XYXY_PIXELS, NAMES)
     reader = partial(onnx_reader, threads=request.threads, meta=meta, decode=_decode)
     with verified_file(request, name, made_from, reader, agreements) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+        write_onnx(model, replace(meta, outputs=OUTPUTS, nms=RULES), temporary)
     return name
 
 

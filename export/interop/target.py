@@ -138,8 +138,10 @@ def compare(
             f"{name} does not do what {made_from.name} does: boxes overlap by IoU {least_iou:.4f}, scores differ by "
             f"{most:.1e}; wanted {LEAST_IOU} and {MOST_SCORE_DIFFERENCE:.0e}. The file was not kept."
         )
-    shown = (least_iou, most) if boxes else (None, None)
-    return Agreement(name, len(request.frames), boxes, *shown, meta.report.get("gate", {}).get("verdict"))
+    gate = meta.report.get("gate", {}).get("verdict")
+    if not boxes:
+        return Agreement(name, len(request.frames), 0, None, None, gate)
+    return Agreement(name, len(request.frames), boxes, least_iou, most, gate)
 
 
 def _paired(expected: Detections, actual: Detections, name: str, rows: int) -> list[tuple[float, float]]:

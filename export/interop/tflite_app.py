@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from edgedet.engines.tflite_file import read_trailer
+from edgedet.engines.finished import OUTPUTS, RULES
+from edgedet.engines.tflite_file import read_trailer, with_trailer
 from edgedet.export.interop.onnx_reader import first_rows
 from edgedet.export.interop.target import Agreement, Reader, Request, fill_text, labels_text, verified_file, write_text
 from edgedet.export.interop.tflite_detections import with_detections
@@ -40,7 +42,8 @@ def write_tflite_app(request: Request, name: str, made_from: Path, agreements: l
     builder, image, outputs = with_detections(flatbuffer, meta)
     description = f"EfficientDet by edgedet, {meta.precision}, of the checkpoint with SHA-256 {meta.source_sha256}"
     builder.add_metadata(BUFFER_NAME, detector_metadata(request.files.name, description))
-    data = with_labels(builder.finished([image], outputs), labels_text(meta))
+    finished = replace(meta, input_layout="uint8 NHWC RGB", outputs=OUTPUTS, nms=RULES)
+    data = with_labels(with_trailer(builder.finished([image], outputs), finished), labels_text(meta))
     reader = partial(tflite_reader, threads=request.threads)
     with verified_file(request, name, made_from, reader, agreements, clip="nothing") as path:
         path.write_bytes(data)

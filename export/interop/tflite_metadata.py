@@ -119,10 +119,9 @@ def _group(w: _Writer, name: str, members: Sequence[str]) -> Offset:
     return w.table(2, name=w.offset(0, text), members=w.offset(1, names))
 
 
-def with_labels(flatbuffer: bytes, labels: str) -> bytes:
-    """Return the file: ``flatbuffer`` and behind it a ZIP with the labels, stored, as MediaPipe reads it."""
-    file = io.BytesIO()
-    file.write(flatbuffer)
-    with zipfile.ZipFile(file, "a") as archive:
+def with_labels(file: bytes, labels: str) -> bytes:
+    """Return a file of ``with_trailer`` with one entry more in its ZIP: the labels, stored, as MediaPipe reads them."""
+    whole = io.BytesIO(file)
+    with zipfile.ZipFile(whole, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS_NAME), labels)
-    return file.getvalue()
+    return whole.getvalue()

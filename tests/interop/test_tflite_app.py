@@ -6,7 +6,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -18,10 +17,10 @@ from ai_edge_litert.interpreter import Interpreter
 from edgedet import Detections, Detector, demo
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
-from edgedet.engines.base import read_meta
+from edgedet.engines.base import open_engine, read_meta
 from edgedet.engines.fake import FakeEngine, save_fake
 from edgedet.engines.tflite_file import read_trailer
-from edgedet.errors import UnsupportedError, VerificationError
+from edgedet.errors import ArtifactError, UnsupportedError, VerificationError
 from edgedet.export.interop import tflite_app
 from edgedet.export.interop.target import ModelFiles, Request, compare
 from edgedet.export.interop.tflite_detections import with_detections
@@ -101,18 +100,30 @@ def test_metadata_names_the_outputs_and_labels_lie_behind_the_file(request_for_f
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
 def test_edgedet_itself_runs_the_file(kind: str, request_for_files: Request, int8_request: Request) -> None:
-    """On a picture of the input's size there is no border, so that the boxes are the same."""
+    """With the border's colour, the names and the precision of the file that it was made from."""
     request = request_for_files if kind == "float" else int8_request
     tflite_app.write(request)
     source = request.files.tflite or request.files.int8_tflite
-    h, w = request.meta.spec.input_hw
-    bgr = cv2.resize(demo.clip_frames(1)[0], (w, h))
+    bgr = demo.clip_frames(1)[0][:, :400]  # fills no side of the input wholly
     with Detector(str(source), 1) as raw, Detector(str(next(request.folder.glob("*.tflite"))), 1) as app:
         expected, actual = raw(bgr), app(bgr)
         assert app.class_names == ("person",)
+        assert app.meta.spec.fill_rgb == raw.meta.spec.fill_rgb == (124, 116, 104)
+        assert app.meta.precision == raw.meta.precision
+        assert app.meta.nms.method == "none"
     assert len(expected) > 0
     np.testing.assert_allclose(actual.boxes_xyxy, expected.boxes_xyxy, atol=0.05)
     np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4)
+
+
+def test_a_damaged_file_is_refused_by_its_checksum(request_for_files: Request) -> None:
+    tflite_app.write(request_for_files)
+    path = request_for_files.folder / "model.tflite"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match="checksum is not the one that was written"):
+        open_engine(path, 1)
 
 
 def test_boxes_over_the_edge_are_compared_as_the_operator_sees_them(tmp_path: Path) -> None:
