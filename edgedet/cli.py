@@ -35,6 +35,7 @@ COMMANDS = {
     "info": ("edgedet.commands.info", "show the contents of a model file or a checkpoint"),
     "doctor": ("edgedet.commands.doctor", "say what can run on this machine, and how to install what is missing"),
     "run": ("edgedet.commands.run", "detect on a camera, video, stream or images"),
+    "config": ("edgedet.commands.config", "check a configuration of edgedet run, or print an example"),
     "serve": ("edgedet.commands.serve", "answer another program's requests for boxes: Frigate's"),
     "cameras": ("edgedet.commands.cameras", "list this machine's cameras"),
     "sensitivity": ("edgedet.commands.sensitivity", "find the layers that lose the most accuracy in INT8"),

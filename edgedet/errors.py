@@ -101,7 +101,7 @@ _PIP = {
     "safetensors": "pip install 'edgedet[export]'",
     "skimage": "pip install 'edgedet[export]'",
     "tqdm": "pip install 'edgedet[export]'",
-    "yaml": "pip install 'edgedet[export]'",
+    "yaml": "pip install 'edgedet[config]' (on a Jetson or Raspberry Pi: apt install python3-yaml)",
     "google_crc32c": "pip install 'edgedet[export]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",
     "pycocotools": "pip install 'edgedet[bench]'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Tuple
 
@@ -15,6 +16,7 @@ from ..events.mqtt import PASSWORD_VARIABLE, USER_VARIABLE, MqttOptions, broker_
 from ..events.sink import EventOptions
 from ..files import MODELS_FOLDER
 from ..postprocess import logit_of
+from ..runner.config import options_from
 from ..runner.models import ModelOptions
 from ..runner.outputs import OutputOptions
 from ..runner.run import RunOptions
@@ -33,11 +35,9 @@ from ..web.guard import (
     names_of,
     place_of,
 )
-from ..web.sink import WebOptions
+from ..web.sink import UNHEALTHY_S, WebOptions
 from ..web.subject import HEALTHY_IF
 from .options import add_score, add_threads, check_at_least
-
-UNHEALTHY_S = 30.0  # three of the timeouts after which a camera is opened again
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +50,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "source, as --source takes it",
     )
     _add_source(parser)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with everything (edgedet config --example prints one)"
+    )
     parser.add_argument(
         "--save",
         metavar="OUT",
@@ -214,6 +217,8 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     Raises InputError for values out of range or options that do not go together, MissingDependency where packages of
     the live page are not installed.
     """
+    if args.config is not None:
+        return _from_config(args)
     for option, value, least in (
         ("--threads", args.threads, 1),
         ("--limit", args.limit, 1),
@@ -252,6 +257,23 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     return RunOptions(
         source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit, not args.no_track
     )
+
+
+def _from_config(args: argparse.Namespace) -> RunOptions:
+    """Return what a configuration file says; on the command line, only what does not stand in it may be said."""
+    beside = ("config", "json", "limit", "show")
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    for name, default in vars(parser.parse_args([])).items():
+        if name not in beside and getattr(args, name) != default:
+            raise InputError(
+                f"--config says everything: leave out {name.replace('_', '-')}, and write it into the file."
+            )
+    options = options_from(args.config)
+    if options.web is not None:
+        for package in ("tornado", "prometheus_client"):
+            require(package, "the page")
+    return replace(options, limit=args.limit, outputs=replace(options.outputs, show=args.show))
 
 
 def _model_and_source(args: argparse.Namespace) -> Tuple[Optional[str], Optional[str]]:

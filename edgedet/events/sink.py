@@ -29,7 +29,7 @@ from .clips import ClipRecorder, ClipRules
 from .outbox import Message
 from .record import Event, as_json
 from .store import EventStore, Retention
-from .watch import Change, Rules, Watcher
+from .watch import Change, Rulebook, Watcher
 
 LINES = "events.jsonl"
 _WAITING = 8  # frames that may wait for the thread, of all cameras
@@ -53,18 +53,13 @@ class EventOptions:
     """Where events go and what makes one.
 
     folder:   of the store, the pictures and the videos.
-    rules:    by camera; ``other_rules`` for those without.
+    rules:    may be replaced while the run goes on.
     """
 
     folder: Path
-    rules: Mapping[str, Rules] = field(default_factory=dict)
-    other_rules: Rules = field(default_factory=Rules)
+    rules: Rulebook = field(default_factory=Rulebook)
     clips: ClipRules = field(default_factory=ClipRules)
     retention: Retention = field(default_factory=Retention)
-
-    def rules_of(self, camera: str) -> Rules:
-        """Return what makes an event before a camera."""
-        return self.rules.get(camera, self.other_rules)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +96,9 @@ def events_sink(
     def write(result: FrameResult) -> None:
         frame = result.frame
         if frame.camera not in watchers:
-            watchers[frame.camera] = Watcher(frame.camera, class_names, options.rules_of(frame.camera))
+            watchers[frame.camera] = Watcher(frame.camera, class_names, options.rules.of(frame.camera))
         watcher = watchers[frame.camera]
+        watcher.follow(options.rules.of(frame.camera))
         utc_s = utc_of(frame) if live else began_s + frame.captured_s
         last[frame.camera] = (frame.captured_s, utc_s)
         changes = watcher.take(result, utc_s)

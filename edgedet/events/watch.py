@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..types import FrameResult, Track
 from .record import Best, Box, Event, Moment, event_id
@@ -27,6 +27,37 @@ class Rules:
     places: Tuple[Place, ...] = ()
     classes: Optional[Mapping[str, float]] = None
     required: Optional[Tuple[str, ...]] = None
+
+
+class Rulebook:
+    """The rules of each camera, which may be replaced while a run goes on, from any thread."""
+
+    def __init__(self, rules: Optional[Mapping[str, Rules]] = None, others: Optional[Rules] = None) -> None:
+        """Take rules by camera; ``others`` are those of cameras without."""
+        self._book = (dict(rules or {}), others or Rules())
+
+    def of(self, camera: str) -> Rules:
+        """Return what makes an event before a camera."""
+        rules, others = self._book
+        return rules.get(camera, others)
+
+    def replace(self, other: Rulebook) -> None:
+        """Take another one's rules, which hold from the next frame on."""
+        self._book = other._book
+
+    def cameras(self) -> Mapping[str, Rules]:
+        """Return the rules that cameras have of their own."""
+        return self._book[0]
+
+    def class_names(self) -> Tuple[str, ...]:
+        """Return all names of classes that stand in rules, sorted."""
+        rules, others = self._book
+        names: Set[str] = set()
+        for one in (*rules.values(), others):
+            names.update(one.classes or ())
+            for place in one.places:
+                names.update(place.classes or ())
+        return tuple(sorted(names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +100,13 @@ class Watcher:
     def open(self) -> Tuple[Event, ...]:
         """Return the events that go on."""
         return tuple(one.event for one in self._objects.values() if one.event is not None)
+
+    def follow(self, rules: Rules) -> None:
+        """Take other rules: every object is outside of all zones, and enters them anew."""
+        if rules is not self._rules:
+            self._rules = rules
+            for one in self._objects.values():
+                one.where = PlacesOf(rules.places)
 
     def take(self, result: FrameResult, utc_s: float) -> List[Change]:
         """Return what a frame changes; ``utc_s`` is when it was captured, in seconds since 1970."""

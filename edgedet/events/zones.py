@@ -14,6 +14,7 @@ from ..errors import InputError
 Point = Tuple[float, float]
 
 STEADY_FRAMES = 2  # an object is in or out once so many frames in succession say so: boxes tremble
+_INSIDE = 1e-4  # of the picture: what stands on its edge is in a zone that ends there
 LINE_MARGIN = 0.005  # of the picture: an object that is nearer to a line keeps its side
 
 
@@ -148,9 +149,10 @@ class PlacesOf:
 
 
 def standing_point(box_xyxy: Sequence[float], picture_wh: Tuple[int, int]) -> Point:
-    """Return where a box stands, in shares of the picture."""
+    """Return where a box stands, in shares of the picture; one that is cut by its edge stands just inside."""
     x1, _, x2, y2 = box_xyxy
-    return (x1 + x2) / 2 / picture_wh[0], y2 / picture_wh[1]
+    x, y = (x1 + x2) / 2 / picture_wh[0], y2 / picture_wh[1]
+    return min(max(x, _INSIDE), 1 - _INSIDE), min(max(y, _INSIDE), 1 - _INSIDE)
 
 
 def _counts(place: Place, label: str, score: float) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from ..detector import Detector
-from ..errors import InputError
+from ..errors import EdgeDetError, InputError
 from ..events.mqtt import mqtt_publisher
+from ..events.watch import Rulebook
 from ..stream.file_sources import ImageSource
 from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
@@ -17,10 +18,19 @@ from ..stream.outputs.sinks import Write
 from ..stream.progress import Progress
 from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
 from ..stream.stop import Stop
+from ..types import FrameResult
 from ..web.sink import WebOptions, web_sink
 from .models import ExportDemo, ModelOptions, open_detectors
 from .outputs import OutputOptions, check_save, open_outputs
 from .tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change while a run goes on: the score threshold, and what makes an event."""
+
+    score: float
+    rules: Rulebook
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class RunOptions:
     web:     the live page; None without one.
     limit:   end after this number of frames; None: no limit.
     track:   follow objects from frame to frame; never done for images.
+    reload:  reads anew, at SIGHUP, what may change while the run goes on; None: SIGHUP ends the run.
     """
 
     source: Optional[str]
@@ -45,6 +56,7 @@ class RunOptions:
     web: Optional[WebOptions] = None
     limit: Optional[int] = None
     track: bool = True
+    reload: Optional[Callable[[], Settings]] = None
 
 
 @dataclass(frozen=True)
@@ -90,9 +102,11 @@ def run_detection(
         model, detectors = open_detectors(options.model, source.live, export_demo)
         for detector in detectors:
             held.enter_context(closing(detector))
+        if options.outputs.events is not None:
+            _check_classes(options.outputs.events.rules, detectors[0].class_names)
         started(model, detectors[0])
         progress.expect(min((n for n in (source.total, options.limit) if n is not None), default=None))
-        held.enter_context(stop.on_signals())
+        held.enter_context(stop.on_signals(reloads=options.reload is not None))
         tracking = Tracking(detectors, options.track and not isinstance(source, ImageSource))
         page = None
         if options.web is not None:
@@ -109,7 +123,13 @@ def run_detection(
         )
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
-        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, tracking)
+
+        def follow(result: FrameResult) -> FrameResult:
+            if options.reload is not None and stop.take_reload():
+                _reload(options, options.reload, tracking, detectors[0].class_names, progress.say)
+            return tracking(result)
+
+        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, follow)
         score = tracking.score()
     summary = replace(summary, failures=summary.failures + failures)
     return RunResult(model, source.name, source.live, score, stop.signum, summary)
@@ -122,6 +142,29 @@ def _check_events(options: RunOptions, source: Source) -> None:
         raise InputError("--events is for videos and cameras: single pictures have no events.")
     if not options.track:
         raise InputError("--events needs tracks: leave out --no-track.")
+
+
+def _check_classes(rules: Rulebook, class_names: Sequence[str]) -> None:
+    unknown = [name for name in rules.class_names() if name not in class_names]
+    if unknown:
+        known = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
+        raise InputError(f"this model has no class {unknown[0]}: choose from {known}.")
+
+
+def _reload(
+    options: RunOptions, read: Callable[[], Settings], tracking: Tracking, class_names: Sequence[str], report: Say
+) -> None:
+    """Take new settings; where they cannot be used, say so and go on with the old ones."""
+    try:
+        settings = read()
+        _check_classes(settings.rules, class_names)
+        tracking.set_score(settings.score)
+    except EdgeDetError as error:
+        report(f"{str(error).rstrip('.')}; going on as before")
+        return
+    if options.outputs.events is not None:
+        options.outputs.events.rules.replace(settings.rules)
+    report("read the configuration again: score, objects, zones and lines are new; the rest is at the next start")
 
 
 def _open_source(options: RunOptions, stop: Stop, report: Say) -> Source:

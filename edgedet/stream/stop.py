@@ -15,6 +15,7 @@ class Stop:
         """Begin without a request to stop."""
         self.signum = 0  # of the signal that requested the stop
         self._requested = False
+        self._hangups = 0  # SIGHUPs that ``take_reload`` has not returned yet
 
     def __call__(self) -> bool:
         """Return whether a stop was requested."""
@@ -30,12 +31,20 @@ class Stop:
         self.signum = signum
         self._requested = True
 
+    def take_reload(self) -> bool:
+        """Return whether SIGHUP came since the last call, where it asks for the settings to be read again."""
+        hangups, self._hangups = self._hangups, 0
+        return hangups > 0
+
+    def _on_hangup(self, signum: int, _: Any) -> None:
+        self._hangups += 1
+
     @contextmanager
-    def on_signals(self) -> Iterator[None]:
+    def on_signals(self, reloads: bool = False) -> Iterator[None]:
         """Let Ctrl-C, SIGTERM and SIGHUP request the stop within the block, so that files are completed.
 
         A second signal ends the run at once. SIGHUP, which a closed terminal sends, stays ignored where it is, as under
-        nohup.
+        nohup. With ``reloads`` it is what ``take_reload`` returns, and ends nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python gives signals to the main thread only
@@ -44,6 +53,9 @@ class Stop:
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        if reloads and hasattr(signal, "SIGHUP"):
+            ignored = signal.signal(signal.SIGHUP, self._on_hangup)
+            before.setdefault(signal.SIGHUP, ignored)
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ from media import frames_of, write_clip, write_fake_model
 from waiting import wait_until
 
 from edgedet import cli
+from edgedet.events.store import read_events
 from edgedet.stream.outputs import sinks, video_file
 from edgedet.stream.outputs.video_file import is_whole
 
@@ -253,3 +254,51 @@ def test_a_file_by_two_detectors_gives_what_one_gives(folder):
     assert one == two
     assert [line["frame"] for line in two] == list(range(30))
     assert Path("1.mp4").read_bytes()[-1000:] == Path("2.mp4").read_bytes()[-1000:]
+
+
+CONFIG = """
+model: model.fake
+threads: 1
+cameras:
+  door:
+    source: {url}
+    {zones}
+events: {{folder: happened, clips: {{fps: 0}}}}
+"""
+EVERYWHERE = "zones: {everywhere: {points: [[0, 0], [1, 0], [1, 1], [0, 1]]}}"
+
+
+def test_sighup_reads_the_configuration_again_and_keeps_the_streams(folder):
+    pytest.importorskip("yaml", reason="PyYAML is not installed")
+    config = Path("edgedet.yaml")
+    with mjpeg_camera() as camera:
+        config.write_text(CONFIG.format(url=camera.url, zones="objects: [person]"))
+        with subprocess.Popen(
+            [sys.executable, "-m", "edgedet", "run", "--config", "edgedet.yaml"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                wait_until(lambda: read_events(Path("happened")))
+                config.write_text(CONFIG.format(url=camera.url, zones="zones: {yard: 7}"))
+                process.send_signal(signal.SIGHUP)
+                refused = next(line for line in process.stderr if "going on as before" in line)
+                config.write_text(CONFIG.format(url=camera.url, zones=EVERYWHERE))
+                process.send_signal(signal.SIGHUP)
+                assert any("read the configuration again" in line for line in process.stderr)
+                wait_until(lambda: any(event["entered"] for event in read_events(Path("happened"))))
+            finally:
+                process.send_signal(signal.SIGTERM)
+            assert "0 gaps" in process.stdout.read()
+    assert re.search(r"edgedet.yaml:\d+: cameras.door.zones.yard: wanted a mapping with points", refused)
+    (person,) = [line for line in lines_of("happened/events.jsonl") if line["label"] == "person"]
+    assert person["entered"] == ["everywhere"]
+
+
+def test_class_that_the_model_has_not_is_told(folder, capsys):
+    pytest.importorskip("yaml", reason="PyYAML is not installed")
+    with mjpeg_camera() as camera:
+        Path("edgedet.yaml").write_text(CONFIG.format(url=camera.url, zones="objects: [elephant]"))
+        assert cli.main(["run", "--config", "edgedet.yaml"]) == 2
+    assert "this model has no class elephant: choose from person, car." in capsys.readouterr().err

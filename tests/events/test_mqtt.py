@@ -16,7 +16,7 @@ from edgedet.errors import InputError
 from edgedet.events.clips import ClipRules
 from edgedet.events.mqtt import MqttOptions, broker_of, credentials, mqtt_publisher
 from edgedet.events.sink import EventOptions, events_sink
-from edgedet.events.watch import Rules
+from edgedet.events.watch import Rulebook, Rules
 from edgedet.events.zones import Zone
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
@@ -32,7 +32,7 @@ class Run:
         self._held = ExitStack()
         mqtt = MqttOptions("127.0.0.1", port, node="board", **options)
         self._publisher = self._held.enter_context(mqtt_publisher(mqtt, folder, self.lines.append))
-        rules = EventOptions(folder, other_rules=Rules(places=(ALL,)), clips=ClipRules(fps=0))
+        rules = EventOptions(folder, Rulebook(others=Rules(places=(ALL,))), clips=ClipRules(fps=0))
         self._write = self._held.enter_context(events_sink(rules, CLASS_NAMES, live=False, publisher=self._publisher))
         self._time_s, self._id = 0.0, 0
 

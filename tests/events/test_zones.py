@@ -80,6 +80,11 @@ def test_object_stands_at_the_lower_edge_of_its_box():
     assert standing_point((100, 50, 200, 240), (400, 480)) == (0.375, 0.5)
 
 
+def test_object_that_the_picture_cuts_is_in_the_zone_at_its_edge():
+    found, _ = walk([YARD], [standing_point((300, 200, 500, 480), (400, 480))] * 3)
+    assert [one.kind for _, one in found] == ["enter"]
+
+
 @pytest.mark.parametrize(
     ("make", "line"),
     [

@@ -1,0 +1,36 @@
+"""``edgedet config``: check a configuration file of ``edgedet run``, or print an example."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError
+from ..runner.config import EXAMPLE as EXAMPLE_FILE
+from ..runner.config import options_from, summary_of
+
+DESCRIPTION = "Check a configuration file of `edgedet run --config`, or print one to begin with."
+EXAMPLE = """  edgedet config --example > edgedet.yaml
+  edgedet config --check edgedet.yaml
+  edgedet run --config edgedet.yaml"""
+INPUTS = ("check",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``edgedet config``."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--check", type=Path, metavar="FILE", help="say what is wrong in FILE, with the line, and exit with 2"
+    )
+    what.add_argument("--example", action="store_true", help="print a file with all that may stand in it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check or print; raises InputError with the line where a file cannot be used."""
+    if args.example:
+        print(EXAMPLE_FILE, end="")
+    elif args.check is not None:
+        print(f"{args.check} is fine: {summary_of(options_from(args.check))}")
+    else:
+        raise InputError("say --check FILE or --example.")
+    return 0
