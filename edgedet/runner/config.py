@@ -17,9 +17,9 @@ from ..events.watch import Rulebook, Rules
 from ..events.zones import Line, Place, Zone
 from ..files import read_text
 from ..postprocess import DEFAULT_SCORE
-from ..stream.cameras.camera import Recovery
 from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS, CaptureOptions
 from ..stream.cameras.pipelines import DECODERS
+from ..stream.cameras.recovery import Recovery
 from ..stream.outputs.segments import bytes_of
 from ..stream.sources import SourceOptions
 from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, Guard, check_token, names_of, place_of
