@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", nargs="+", metavar="FILE", help="model files, measured in turns")
     family = parser.add_argument_group("models of the family, exported and cached")
-    family.add_argument("--phi", metavar="N,M-L", help="compound scaling: 0-7, or 8 for D7x; numbers and ranges")
+    family.add_argument(
+        "--phi", metavar="N,M-L", help="sizes of the model: 0 for D0 to 7 for D7, 8 for D7x; numbers and ranges"
+    )
     family.add_argument(
         "--precision",
         default="fp32",

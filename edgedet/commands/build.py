@@ -1,4 +1,4 @@
-"""``edgedet build``: ONNX file -> TensorRT engine on the board that will run it; the table and the exit code."""
+"""``edgedet build``: build a TensorRT engine from an ONNX file, on the board that will run it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..schemas import write_figures
 from .options import add_json, add_score, text_stream
 
 DESCRIPTION = (
-    "Build a TensorRT engine from an ONNX file, on the board that will run it: an INT8 file in several ways, of which "
-    "the fastest is kept whose detections agree with the ONNX file's. Not yet tried on a board (docs/jetson.md)."
+    "Build a TensorRT engine from an ONNX file, on the board that will run it. An INT8 file is built in several ways, "
+    "and of the engines whose detections agree with the ONNX file's the fastest is kept. This was not yet tried on a "
+    "board (docs/jetson.md)."
 )
 EXAMPLE = """  edgedet build efficientdet_d0_street_int8.onnx
   edgedet build my_int8.onnx --source scene.mp4 --json
@@ -30,29 +31,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-tune",
         dest="tune",
         action="store_false",
-        help="build an INT8 file as it is written (default: in several ways, the best is kept)",
+        help="build an INT8 file only as it is written (default: in several ways, to keep the best)",
     )
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
-        "--fp16", dest="precision", action="store_const", const="fp16", help="in FP16 (default for float files)"
+        "--fp16", dest="precision", action="store_const", const="fp16", help="build in FP16 (default for float files)"
     )
-    precision.add_argument("--fp32", dest="precision", action="store_const", const="fp32", help="in FP32")
+    precision.add_argument("--fp32", dest="precision", action="store_const", const="fp32", help="build in FP32")
     parser.add_argument(
-        "--source", metavar="X", help="frames to compare on: video, folder or camera (default: the demo's)"
+        "--source", metavar="X", help="frames for the comparison: video, folder or camera (default: the demo's clip)"
     )
-    add_score(parser, "score from which detections are compared, 0 to 1")
-    parser.add_argument("--force", action="store_true", help="keep an engine whose accuracy could not be verified")
+    add_score(parser, "compare detections that score at least S, 0 to 1")
     parser.add_argument(
-        "--workspace", dest="workspace_mb", type=int, metavar="MB", help="scratch memory (default: by what is free)"
+        "--force", action="store_true", help="keep an engine even if its accuracy could not be measured"
     )
     parser.add_argument(
-        "--low-memory", action="store_true", help="try fewer kernels (default on boards with less than 5 GB)"
+        "--workspace",
+        dest="workspace_mb",
+        type=int,
+        metavar="MB",
+        help="scratch memory for the build (default: a share of the free memory)",
+    )
+    parser.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="take less memory by trying fewer kernels (default on boards with less than 5 GB)",
     )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the engines, and print the table of how they compare and which is kept."""
+    """Build the engines, and print a table that compares them and names the one that is kept."""
     values = dict(vars(args))
     json_target = values.pop("json")
     request = BuildRequest(**values)

@@ -80,7 +80,7 @@ class Options:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet export``."""
-    parser.add_argument("--phi", type=int, metavar="N", help="compound scaling: 0-7, or 8 for D7x")
+    parser.add_argument("--phi", type=int, metavar="N", help="size of the model: 0 for D0 to 7 for D7, 8 for D7x")
     add_variant(parser)
     parser.add_argument(
         "--weights",
@@ -92,17 +92,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="file name without suffix (default: the checkpoint's)")
     add_class_names(parser)
-    parser.add_argument("--classes", metavar="A,B", help="keep these classes only, by name: less work (default: all)")
+    parser.add_argument(
+        "--classes", metavar="A,B", help="keep only these classes, by name, which makes the model faster (default: all)"
+    )
     parser.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
     add_training(parser)
     parser.add_argument(
         "--original-nms",
         action="store_true",
-        help="boxes as the checkpoint's own code base makes them (default: effdet's)",
+        help="select boxes by the rules of the checkpoint's own code base (default: by effdet's rules)",
     )
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
-        "--target", choices=("tensorrt",), help="also build an engine where TensorRT is, as `edgedet build` does"
+        "--target", choices=("tensorrt",), help="also build an engine by `edgedet build`, if TensorRT is installed here"
     )
     parser.add_argument(
         "--for",
@@ -121,13 +123,14 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
     )
     add_scene(group, FRAMES)
     group.add_argument(
-        "--table", type=Path, metavar="FILE", help="use the ranges of an earlier export's NAME.table.json"
+        "--table", type=Path, metavar="FILE", help="use the ranges in NAME_int8.table.json of an earlier export"
     )
     group.add_argument(
         "--recover",
         choices=("none", "fast", "full"),
         default=RECOVERY,
-        help="fast: equalise and correct biases; full: also round weights layer by layer (default: %(default)s)",
+        help="recover accuracy: fast equalises channels and corrects biases, full also rounds weights layer by layer "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--observer",
@@ -139,34 +142,34 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
         "--keep-float",
         default=KEEP_FLOAT,
         metavar="A,B",
-        help="left float for TensorRT: stem, depthwise, backbone_depthwise, se, fpn, heads, or layers by name "
+        help="layers that stay float for TensorRT: stem, depthwise, backbone_depthwise, se, fpn, heads, or names "
         "(default: %(default)s)",
     )
     group.add_argument(
         "--revert",
         type=int,
         metavar="N",
-        help="put back to float at most N layers where INT8 fails (default: 16; 0: none)",
+        help="put at most N layers back to float if the INT8 model loses too much (default: 16; 0: none)",
     )
-    add_labelled_data(group, "verify by AP on labels")
-    add_score(group, "score from which detections are compared, 0 to 1")
+    add_labelled_data(group, "labelled pictures, to judge the files by their AP")
+    add_score(group, "compare detections that score at least S, 0 to 1")
     group.add_argument(
         "--max-drop",
         type=float,
         default=MAX_DROP,
         metavar="PERCENT",
-        help="share of AP that may be lost (default: %(default)s)",
+        help="loss of AP that is allowed, in percent of the float model's (default: %(default)s)",
     )
     group.add_argument("--force", action="store_true", help="keep files whose verdict is UNSURE")
     group.add_argument(
         "--keep-rejected",
         action="store_true",
-        help="leave files that did not pass under NAME.rejected, to look at them",
+        help="keep files that did not pass, as NAME.rejected",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print what was written and how far it is from the checkpoint."""
+    """Export, and print the files with their differences from the checkpoint."""
     options = _options(args)
     text = text_stream(options.json)
     checkpoint, weights = open_weights(options.weights, _print_progress)

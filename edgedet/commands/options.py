@@ -57,23 +57,27 @@ def add_labelled_data(parser: argparse._ActionsContainer, help_text: str = "labe
 def add_variant(parser: argparse._ActionsContainer) -> None:
     """Declare ``--variant NAME``: which model of the family a checkpoint holds."""
     parser.add_argument(
-        "--variant", metavar="NAME", help="the model's name, where the checkpoint does not give it: tf_efficientdet_d0"
+        "--variant",
+        metavar="NAME",
+        help="the model's name, if the checkpoint does not say it, such as tf_efficientdet_d0",
     )
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """Declare what a checkpoint's tensors do not say of its training; ``training.training_from`` takes all three."""
+    """Declare the settings of a training that its tensors do not show; ``training.training_from`` takes all three."""
     group = parser.add_argument_group(
-        "what the tensors do not say, for trainings with other settings than the official"
+        "settings of the training, if they are not the official ones (a checkpoint's tensors do not show them)"
     )
     group.add_argument(
         "--project", type=Path, metavar="FILE", help="the training's settings: zylo117's project .yml, automl's hparams"
     )
     group.add_argument(
-        "--anchor-ratios", metavar="W:H,...", help="ratios of the anchors, in order, e.g. 1:1,1.4:0.7,0.7:1.4"
+        "--anchor-ratios", metavar="W:H,...", help="aspect ratios of the anchors, in order, e.g. 1:1,1.4:0.7,0.7:1.4"
     )
     group.add_argument(
-        "--anchor-scales", metavar="A,B,...", help="sizes of the anchors at each place, e.g. 1,1.26,1.587"
+        "--anchor-scales",
+        metavar="A,B,...",
+        help="factors for the size of the anchors at each place, e.g. 1,1.26,1.587",
     )
 
 
@@ -83,21 +87,24 @@ def add_class_names(parser: argparse._ActionsContainer) -> None:
         "--names",
         type=Path,
         metavar="FILE",
-        help="class names, one a line (default: STEM.names, STEM.json, COCO's for 90 classes, else class_0, ...)",
+        help="file of class names, one on each line (default: STEM.names, STEM.json, COCO's for 90 classes, else "
+        "class_0, ...)",
     )
 
 
 def add_scene(parser: argparse._ActionsContainer, default_frames: int) -> None:
-    """Declare ``--calib SRC`` and ``--frames N``: the pictures that ranges are observed on."""
+    """Declare ``--calib SRC`` and ``--frames N``: the pictures for calibration."""
     parser.add_argument(
-        "--calib", metavar="SRC", help="video, folder, image or camera of the scene (default: bundled photographs)"
+        "--calib",
+        metavar="SRC",
+        help="pictures for calibration: video, folder, image or camera of the scene (default: bundled photographs)",
     )
     parser.add_argument(
         "--frames",
         type=int,
         default=default_frames,
         metavar="N",
-        help="number of frames to take from it (default: %(default)s)",
+        help="number of frames to take from --calib (default: %(default)s)",
     )
 
 

@@ -12,7 +12,10 @@ from ..errors import InputError, require
 from ..schemas import write_figures
 from .options import add_json, text_stream
 
-DESCRIPTION = "Say which variant, precision and size fits a board and a time budget, how fast it should be, how surely."
+DESCRIPTION = (
+    "Find the variant, precision and size that fit a board and a time budget, with the latency to expect and how "
+    "certain it is."
+)
 EXAMPLE = """  edgedet plan --board orin-nano --budget-ms 33
   edgedet plan --board raspberry-pi-5 --fps 15 --precision int8 --picture plan.png
   edgedet plan --from bench.json --fps 10"""
@@ -30,29 +33,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="measured",
         type=Path,
         metavar="FILE",
-        help="plan with what `edgedet bench --json FILE` measured on the board itself",
+        help="plan by the results that `edgedet bench --json FILE` measured on the board itself",
     )
     parser.add_argument("--budget-ms", type=float, metavar="MS", help="milliseconds that a frame may take")
-    parser.add_argument("--fps", type=float, help="or: frames a second to be reached")
+    parser.add_argument("--fps", type=float, metavar="FPS", help="instead of --budget-ms: frames a second to reach")
     parser.add_argument(
         "--other-ms",
         type=float,
         default=0.0,
         metavar="MS",
-        help="what a frame costs besides the network, such as resizing and drawing; off the budget (default: 0)",
+        help="milliseconds for the rest of a frame's work, such as resizing and drawing, to take off the budget "
+        "(default: 0)",
     )
-    parser.add_argument("--variant", metavar="A,B", help="only these, such as d0,lite2 (default: the whole family)")
-    parser.add_argument("--precision", metavar="A,B", help="only these of fp32, fp16, int8 (default: all of the board)")
     parser.add_argument(
-        "--size", type=int, metavar="N", help="NxN pixels instead of the published sizes; needs the extra export"
+        "--variant", metavar="A,B", help="plan only these variants, such as d0,lite2 (default: the whole family)"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: the board's cores, or what was measured)")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write speed against AP as .png or .svg")
+    parser.add_argument(
+        "--precision", metavar="A,B", help="plan only these of fp32, fp16, int8 (default: all that the board has)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help="input size of NxN pixels instead of the published ones; needs the extra export",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: the board's cores, or those of the measurement)"
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw speed against AP as a .png or .svg file")
     add_json(parser, "the plan")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table and the choice; 0 also where nothing fits, because that is an answer."""
+    """Print the table and the choice; return 0 also where nothing fits, because that is an answer."""
     if args.picture is not None:
         if args.picture.suffix.lower() not in PICTURES:
             raise InputError(f"--picture takes a file ending in {' or '.join(PICTURES)}; got {args.picture}.")

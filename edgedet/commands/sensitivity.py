@@ -13,7 +13,10 @@ from ..postprocess import logit_of
 from ..schemas import write_figures
 from .options import add_json, add_scene, add_score, add_threads, text_stream
 
-DESCRIPTION = "Find the layers that lose most in INT8: each alone, by signal to noise; the worst ten by detections."
+DESCRIPTION = (
+    "Measure how much each layer loses when it alone is INT8: for every layer the signal-to-noise ratio at the outputs, "
+    "and for the worst ten also the detections."
+)
 EXAMPLE = """  edgedet sensitivity edgedet-out/my.onnx --calib scene.mp4
   edgedet sensitivity edgedet-out/my.onnx --calib scene.mp4 --picture layers.png --json layers.json"""
 INPUTS = ("model", "calib")
@@ -29,12 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=4,
         metavar="N",
-        help="frames that every layer is measured on (default: %(default)s)",
+        help="number of frames on which every layer is measured (default: %(default)s)",
     )
     parser.add_argument(
-        "--worst", type=int, default=10, metavar="N", help="layers to verify on detections (default: %(default)s)"
+        "--worst",
+        type=int,
+        default=10,
+        metavar="N",
+        help="compare also the detections for the N worst layers (default: %(default)s)",
     )
-    add_score(parser, "score that detections count from")
+    add_score(parser, "compare detections that score at least S, 0 to 1")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the layers' losses to a .png or .svg file")
     add_threads(parser)
     add_json(parser)
