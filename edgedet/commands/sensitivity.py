@@ -14,8 +14,8 @@ from ..schemas import write_figures
 from .options import add_json, add_scene, add_score, add_threads, text_stream
 
 DESCRIPTION = (
-    "Measure how much each layer loses when it alone is INT8: for every layer the signal-to-noise ratio at the outputs, "
-    "and for the worst ten also the detections."
+    "Measure how much each layer loses when it alone is INT8: for every layer the signal-to-noise ratio at the "
+    "outputs, and for the worst ten also the detections."
 )
 EXAMPLE = """  edgedet sensitivity edgedet-out/my.onnx --calib scene.mp4
   edgedet sensitivity edgedet-out/my.onnx --calib scene.mp4 --picture layers.png --json layers.json"""
