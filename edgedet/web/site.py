@@ -1,4 +1,4 @@
-"""Which request gets which answer. Knows HTTP by way of Tornado; draws no picture and reads no camera.
+"""Answer the requests of the page and of other programs.
 
 Every request passes the guard first: the host's name, where it comes from, the token. Files come from a table, so no
 path is ever looked up on the disk.
@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, Iterator, Mapping, Set, Tuple
+from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Iterator, Mapping, Set, Tuple
 from urllib.parse import parse_qsl, urlencode
 
 from ..errors import InputError
@@ -24,57 +24,39 @@ from .guard import Guard
 from .guesses import Guesses
 from .metrics import metrics_text
 from .pictures import Picture, Pictures
+from .replies import CONTENT_POLICY, Refused, begin, connection_of, hang_up, reply, wait_until_sent
 from .subject import Subject, health_of, score_from, status_of
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
-STUCK_S = 10.0  # a viewer who takes nothing for so long is let go
 MAX_STREAMS = 48  # of pictures and events; a page has one of each
 EVENTS_EVERY_S = 0.5
 PICTURE_WAIT_S = 5.0  # for /snapshot.jpg, before the first frame
 BOUNDARY = "frame"
+Query = Mapping[str, str]
 _FOLDER = Path(__file__).resolve().parent / "page"
 _FILES = {
     "/": _FOLDER / "index.html",
     **{f"/{path.name}": path for path in _FOLDER.glob("**/*") if path.suffix in (".js", ".css", ".svg")},
 }
 _TYPES = {
-    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
-}  # fmt: skip
-_TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src {style}; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-_SECURITY = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": _POLICY.format(style="'self'"),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
 }
-
-
-class _Refused(Exception):
-    """Ends an answer with a status and a line."""
-
-    def __init__(self, status: HTTPStatus, text: str, **headers: str) -> None:
-        super().__init__(text)
-        self.status, self.text, self.headers = status, text, headers
 
 
 @dataclass
 class Site:
-    """What the answers are made of.
+    """The data that answers are made of, and the open streams.
 
     previews: small pictures, for several cameras side by side.
-    report:  called with a line where an answer failed; no address and no header is in it.
-    ending:  set when the run ends.
-    guesses: wrong tokens by address.
-    streams: open ones.
+    report:   called with a line where an answer failed; it holds no address and no header.
+    ending:   set when the run ends.
+    guesses:  counts wrong tokens by address.
+    streams:  number of open streams.
     """
 
     guard: Guard
@@ -89,11 +71,11 @@ class Site:
     _status: Tuple[float, bytes] = (0.0, b"")
 
     def take(self, request: HTTPServerRequest) -> None:
-        """Answer a request whose headers and body are here."""
+        """Start to answer a request whose headers and body have arrived."""
         task = asyncio.get_running_loop().create_task(self._answer(request))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        _connection(request).set_close_callback(task.cancel)
+        connection_of(request).set_close_callback(task.cancel)
 
     async def _answer(self, request: HTTPServerRequest) -> None:
         from tornado.iostream import StreamClosedError
@@ -101,13 +83,13 @@ class Site:
         try:
             try:
                 await self._route(request)
-            except _Refused as refused:
+            except Refused as refused:
                 await reply(request, refused.status, refused.text, **refused.headers)
         except (StreamClosedError, asyncio.TimeoutError):
-            _hang_up(request)
+            hang_up(request)
         except Exception as error:  # a mistake of ours must not end the server
             self.report(f"web: {type(error).__name__} in answering {_known_path(request)}")
-            _hang_up(request)
+            hang_up(request)
 
     async def _route(self, request: HTTPServerRequest) -> None:
         refusal = self.guard.refusal(request.headers)
@@ -119,7 +101,7 @@ class Site:
         if not self.guard.admits(request.headers):
             in_address = query.get("token", "")
             if self.guard.is_token(in_address) and request.method == "GET":
-                return await _into_cookie(self, request, query, in_address)
+                return await _move_token_to_cookie(self, request, query, in_address)
             if in_address or self.guard.offers(request.headers):
                 await self.slow_down(request)
             return await _unauthorised(request)
@@ -131,22 +113,22 @@ class Site:
         return await answer(self, request, query)
 
     async def slow_down(self, request: HTTPServerRequest) -> None:
-        """Let whoever sent a wrong token wait, after some of them, and say that somebody guesses."""
+        """After some wrong tokens, let their sender wait, and report that somebody guesses."""
         wait_s, line = self.guesses.note(request.remote_ip or "", time.monotonic())
         if line:
             self.report(line)
         await asyncio.sleep(wait_s)
 
-    def camera_of(self, query: Mapping[str, str]) -> str:
-        """Return the camera that is asked for, the first by default."""
+    def find_camera(self, query: Mapping[str, str]) -> str:
+        """Return the name of the requested camera, the first one by default."""
         names = self.subject.camera_names()
         name = query.get("camera", names[0])
         if name not in names:
-            raise _Refused(HTTPStatus.NOT_FOUND, "there is no such camera")
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such camera")
         return name
 
     def status(self) -> bytes:
-        """Return the state as a server-sent event, made anew at most every EVENTS_EVERY_S for all viewers."""
+        """Return the state as a server-sent event; viewers share one for half of EVENTS_EVERY_S."""
         now = time.monotonic()
         if now - self._status[0] > EVENTS_EVERY_S / 2:
             text = json.dumps(status_of(self.subject, self.streams))
@@ -155,57 +137,14 @@ class Site:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Count an open stream; there are not too many of them."""
+        """Count an open stream within the block; refuses more than MAX_STREAMS."""
         if self.streams >= MAX_STREAMS:
-            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open", Retry_After="10")
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_STREAMS} streams are open", Retry_After="10")
         self.streams += 1
         try:
             yield
         finally:
             self.streams -= 1
-
-
-Query = Mapping[str, str]
-
-
-async def reply(
-    request: HTTPServerRequest, status: HTTPStatus, body: Any, kind: str = _TEXT, **headers: str
-) -> None:  # fmt: skip
-    """Send a whole answer; text gets a line's end, other than bytes and text is sent as JSON."""
-    if isinstance(body, str):
-        body = (body + "\n").encode()
-    elif not isinstance(body, bytes):
-        body, kind = (json.dumps(body) + "\n").encode(), _JSON
-    headers["Content-Length"] = str(len(body))
-    await _flushed(_begin(request, status, kind, headers, b"" if request.method == "HEAD" else body))
-    _connection(request).finish()
-
-
-def _begin(
-    request: HTTPServerRequest, status: HTTPStatus, kind: str, headers: Mapping[str, str], body: bytes = b""
-) -> Awaitable[None]:  # fmt: skip
-    from tornado.httputil import HTTPHeaders, ResponseStartLine
-
-    all_headers = HTTPHeaders({**_SECURITY, "Content-Type": kind})
-    for name, value in headers.items():
-        all_headers[name.replace("_", "-")] = value
-    start = ResponseStartLine("HTTP/1.1", status.value, status.phrase)
-    written: Awaitable[None] = _connection(request).write_headers(start, all_headers, body)
-    return written
-
-
-async def _flushed(written: Awaitable[None]) -> None:
-    """Wait until the system took it; raises TimeoutError where the viewer takes nothing."""
-    await asyncio.wait_for(asyncio.shield(written), STUCK_S)
-
-
-def _hang_up(request: HTTPServerRequest) -> None:
-    _connection(request).close()
-
-
-def _connection(request: HTTPServerRequest) -> Any:
-    """Return Tornado's HTTP1Connection; its types promise less than that."""
-    return request.connection
 
 
 def _known_path(request: HTTPServerRequest) -> str:
@@ -215,14 +154,14 @@ def _known_path(request: HTTPServerRequest) -> str:
 async def _login(site: Site, request: HTTPServerRequest) -> None:
     offered = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("token", "")
     if request.method == "POST" and site.guard.is_token(offered):
-        return await _into_cookie(site, request, {}, offered)
+        return await _move_token_to_cookie(site, request, {}, offered)
     if offered:
         await site.slow_down(request)
     return await _unauthorised(request, "<p role='alert'>That is not the token.</p>" if offered else "")
 
 
-async def _into_cookie(site: Site, request: HTTPServerRequest, query: Query, token: str) -> None:
-    """Put the token into a cookie, so that no address holds it any longer."""
+async def _move_token_to_cookie(site: Site, request: HTTPServerRequest, query: Query, token: str) -> None:
+    """Put the token into a cookie, so that it leaves the address."""
     left = urlencode([(key, value) for key, value in query.items() if key != "token"])
     path = request.path if request.path in _ROUTES else "/"
     where = f"{path}?{left}" if left else path
@@ -236,11 +175,9 @@ async def _unauthorised(request: HTTPServerRequest, complaint: str = "") -> None
         style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
         assert style is not None
         digest = base64.b64encode(hashlib.sha256(style.group(1).encode()).digest()).decode()
-        policy = _POLICY.format(style=f"'sha256-{digest}'")
+        policy = CONTENT_POLICY.format(style=f"'sha256-{digest}'")
         kind = _TYPES[".html"]
-        return await reply(
-            request, HTTPStatus.UNAUTHORIZED, page.encode(), kind, **{"Content-Security-Policy": policy}
-        )  # fmt: skip
+        return await reply(request, HTTPStatus.UNAUTHORIZED, page.encode(), kind, **{"Content-Security-Policy": policy})
     # FFmpeg, VLC and the like send their password only where they are asked; a browser would ask the viewer.
     challenge = 'Basic realm="edgedet"' if accept == "*/*" else 'Bearer realm="edgedet"'
     return await reply(
@@ -261,28 +198,28 @@ async def _model(site: Site, request: HTTPServerRequest, query: Query) -> None:
 
 
 async def _viewer(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    """Say what the viewer may do."""
+    """Tell the page whether this viewer may change settings."""
     await reply(request, HTTPStatus.OK, {"may_change": site.guard.may_change(request.headers)})
 
 
 async def _history(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    await reply(request, HTTPStatus.OK, site.subject.figures.history(site.camera_of(query)))
+    await reply(request, HTTPStatus.OK, site.subject.figures.history(site.find_camera(query)))
 
 
 async def _score(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Change the detector's threshold; the body is a form with ``score``."""
     if not site.guard.may_change(request.headers):
-        raise _Refused(HTTPStatus.FORBIDDEN, "this token lets you look and change nothing")
+        raise Refused(HTTPStatus.FORBIDDEN, "this token lets you look and change nothing")
     try:
-        wanted = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("score", "")
-        site.subject.set_score(score_from(wanted))
+        text = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("score", "")
+        site.subject.set_score(score_from(text))
     except InputError as error:
-        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
+        raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
     await reply(request, HTTPStatus.OK, {"score": site.subject.score()})
 
 
 async def _healthz(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    site.camera_of(query)
+    site.find_camera(query)
     healthy, figures = health_of(site.subject, query.get("camera"))
     return await reply(request, HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE, figures)
 
@@ -293,28 +230,28 @@ async def _metrics(site: Site, request: HTTPServerRequest, query: Query) -> None
 
 
 async def _snapshot(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    camera = site.camera_of(query)
+    camera = site.find_camera(query)
     try:
         picture = await asyncio.wait_for(site.pictures.after(camera, 0), PICTURE_WAIT_S)
     except asyncio.TimeoutError:
-        raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no frame has come yet") from None
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no frame has come yet") from None
     await reply(request, HTTPStatus.OK, picture.jpeg, "image/jpeg")
 
 
 async def _stream(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    """Send pictures without end; whoever takes them slowly gets fewer, each the newest of its moment."""
-    camera = site.camera_of(query)
-    connection = _connection(request)
+    """Send pictures without end; a slow viewer gets fewer of them, but always the newest."""
+    camera = site.find_camera(query)
+    connection = connection_of(request)
     kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
     if request.method == "HEAD":
         return await reply(request, HTTPStatus.OK, b"", kind)
     with site.stream():
-        await _flushed(_begin(request, HTTPStatus.OK, kind, {}))
+        await wait_until_sent(begin(request, HTTPStatus.OK, kind, {}))
         number = 0
         while True:
             picture = await site.pictures.after(camera, number)
             number = picture.number
-            await _flushed(connection.write(_part(picture)))
+            await wait_until_sent(connection.write(_make_part(picture)))
 
 
 async def _grid(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -322,21 +259,21 @@ async def _grid(site: Site, request: HTTPServerRequest, query: Query) -> None:
 
     One stream, since a browser opens six connections to a host and no more.
     """
-    connection = _connection(request)
+    connection = connection_of(request)
     kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
     if request.method == "HEAD":
         return await reply(request, HTTPStatus.OK, b"", kind)
     names = site.subject.camera_names()
     numbers = dict.fromkeys(names, 0)
     with site.stream():
-        await _flushed(_begin(request, HTTPStatus.OK, kind, {}))
+        await wait_until_sent(begin(request, HTTPStatus.OK, kind, {}))
         while True:
             camera, picture = await site.previews.after_each(numbers)
             numbers[camera] = picture.number
-            await _flushed(connection.write(_part(picture, Camera=str(names.index(camera)))))
+            await wait_until_sent(connection.write(_make_part(picture, Camera=str(names.index(camera)))))
 
 
-def _part(picture: Picture, **headers: str) -> bytes:
+def _make_part(picture: Picture, **headers: str) -> bytes:
     """Return one picture of a multipart stream."""
     all_headers = {"Content-Type": "image/jpeg", "Content-Length": str(len(picture.jpeg)), **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
@@ -345,16 +282,16 @@ def _part(picture: Picture, **headers: str) -> bytes:
 
 async def _events(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Send the state every EVENTS_EVERY_S, and "end" when the run ends."""
-    connection = _connection(request)
+    connection = connection_of(request)
     if request.method == "HEAD":
         return await reply(request, HTTPStatus.OK, b"", "text/event-stream")
     with site.stream():
-        await _flushed(_begin(request, HTTPStatus.OK, "text/event-stream", {}, b"retry: 1000\n\n"))
+        await wait_until_sent(begin(request, HTTPStatus.OK, "text/event-stream", {}, b"retry: 1000\n\n"))
         while not site.ending.is_set():
-            await _flushed(connection.write(site.status()))
+            await wait_until_sent(connection.write(site.status()))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(site.ending.wait(), EVENTS_EVERY_S)
-        await _flushed(connection.write(b"event: end\ndata: {}\n\n"))
+        await wait_until_sent(connection.write(b"event: end\ndata: {}\n\n"))
     connection.finish()
     return None
 

@@ -78,10 +78,19 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
         if name in stats:
             camera = stats[name]
             one.update(
-                title=name, state=camera.state, reason=camera.reason, size=list(camera.size_wh),
-                captured=camera.captured, dropped=camera.dropped, skipped=camera.skipped, stale=camera.stale,
-                gaps=camera.gaps, gap_s=camera.gap_s, age_ms=camera.age_ms, left_out=camera.left_out,
-            )  # fmt: skip
+                title=name,
+                state=camera.state,
+                reason=camera.reason,
+                size=list(camera.size_wh),
+                captured=camera.captured,
+                dropped=camera.dropped,
+                skipped=camera.skipped,
+                stale=camera.stale,
+                gaps=camera.gaps,
+                gap_s=camera.gap_s,
+                age_ms=camera.age_ms,
+                left_out=camera.left_out,
+            )
         else:
             one.update(title=subject.name, state="file", reason="")
         cameras.append(one)

@@ -19,7 +19,7 @@ from web_page import TOKEN, ask, found, page, read_all, result, send, stats
 
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
-from edgedet.web import pictures, probe, site
+from edgedet.web import pictures, probe, replies, site
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
 from edgedet.web.guard import TOKEN_VARIABLE, Guard, Place, names_of
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
@@ -145,7 +145,7 @@ def viewer_who_takes_nothing(port: int) -> socket.socket:
 
 
 def test_a_viewer_who_takes_nothing_delays_no_one(monkeypatch):
-    monkeypatch.setattr(site, "STUCK_S", 3600.0)
+    monkeypatch.setattr(replies, "STUCK_S", 3600.0)
     with page() as one:
         noisy, stuck = noisy_result(), viewer_who_takes_nothing(one.port)
         reader = Viewer(one.port)
@@ -156,7 +156,7 @@ def test_a_viewer_who_takes_nothing_delays_no_one(monkeypatch):
 
 
 def test_a_viewer_who_takes_nothing_is_let_go(monkeypatch):
-    monkeypatch.setattr(site, "STUCK_S", 0.5)
+    monkeypatch.setattr(replies, "STUCK_S", 0.5)
     with page() as one:
         noisy, stuck = noisy_result(), viewer_who_takes_nothing(one.port)
         reader = Viewer(one.port)
@@ -242,8 +242,12 @@ def test_the_history_is_by_steps_of_two_seconds():
     }
     clock.now_s = 106.0  # the third step is complete
     assert figures.history("door", 1) == {
-        "at_s": [6], "fps": [0.5], "age_ms": [None], "longest_ms": [None], "boxes": {"car": [1]}
-    }  # fmt: skip
+        "at_s": [6],
+        "fps": [0.5],
+        "age_ms": [None],
+        "longest_ms": [None],
+        "boxes": {"car": [1]},
+    }
     clock.now_s = 100.0 + 700.0  # ten minutes are 300 steps; of the frames, only the last is not forgotten yet
     history = figures.history("door")
     assert len(history["fps"]) == 300

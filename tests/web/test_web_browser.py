@@ -40,9 +40,12 @@ def running(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen
     """Run edgedet until the block ends, and end it as systemd does."""
     command = [sys.executable, "-m", "edgedet", "run", str(write_fake_model(folder / "model.fake")), "--threads", "1"]
     run = subprocess.Popen(
-        [*command, "--web", f"127.0.0.1:{port}", *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*command, "--web", f"127.0.0.1:{port}", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     try:
         assert run.stderr is not None
         said = []

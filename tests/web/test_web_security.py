@@ -47,10 +47,15 @@ def test_every_path_is_shut_without_the_token(locked, path, monkeypatch):
     for method in ("GET", "POST", "HEAD", "PUT"):
         assert ask(locked.port, path, method=method)[0] == 401
     for header in (
-        "Authorization: Bearer wrong", f"Authorization: Bearer {TOKEN[:-1]}", f"Authorization: Bearer {TOKEN}x",
-        "Authorization: Basic !!!", "Authorization: Bearer", f"Cookie: other={TOKEN}", "Cookie: edgedet=",
+        "Authorization: Bearer wrong",
+        f"Authorization: Bearer {TOKEN[:-1]}",
+        f"Authorization: Bearer {TOKEN}x",
+        "Authorization: Basic !!!",
+        "Authorization: Bearer",
+        f"Cookie: other={TOKEN}",
+        "Cookie: edgedet=",
         "Cookie: =;;",
-    ):  # fmt: skip
+    ):
         assert ask(locked.port, path, header)[0] == 401
     assert ask(locked.port, f"{path}?token=wrong")[0] == 401
 
@@ -192,9 +197,12 @@ def test_a_get_changes_nothing(open_page):
 def test_every_answer_forbids_foreign_content_frames_and_guesses_of_type(open_page, path):
     head = ask(open_page.port, path)[1]
     for line in (
-        "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self';", "frame-ancestors 'none'",
-        "X-Content-Type-Options: nosniff", "Cross-Origin-Resource-Policy: same-origin", "Cache-Control: no-store",
-    ):  # fmt: skip
+        "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self';",
+        "frame-ancestors 'none'",
+        "X-Content-Type-Options: nosniff",
+        "Cross-Origin-Resource-Policy: same-origin",
+        "Cache-Control: no-store",
+    ):
         assert line in head
     assert "Access-Control-Allow-Origin" not in head
 
@@ -205,11 +213,21 @@ def test_every_answer_forbids_foreign_content_frames_and_guesses_of_type(open_pa
 @pytest.mark.parametrize(
     "path",
     [
-        "/../../etc/passwd", "/..%2f..%2fetc%2fpasswd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/page/../site.py",
-        "/..\\..\\etc\\passwd", "/index.html", "/login.html", "/style.css/../../site.py", "/app.js%00.css", "/static/",
-        "http://127.0.0.1/../site.py", "/stream.mjpg/../../guard.py",
+        "/../../etc/passwd",
+        "/..%2f..%2fetc%2fpasswd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/page/../site.py",
+        "/..\\..\\etc\\passwd",
+        "/index.html",
+        "/login.html",
+        "/style.css/../../site.py",
+        "/app.js%00.css",
+        "/static/",
+        "http://127.0.0.1/../site.py",
+        "/stream.mjpg/../../guard.py",
     ],
-)  # fmt: skip
+)
 def test_no_path_leads_out_of_the_table(open_page, path):
     status, _, body = ask(open_page.port, path)
     assert status in (0, 400, 404)
