@@ -3,24 +3,29 @@
 And tf_object_checkpoint.*: the same variables by object, as automl's tf2/train.py saves them.
 
     python scripts/make_tf_checkpoint.py                     # needs TensorFlow 2.15
-    python scripts/make_tf_checkpoint.py --whole EFFICIENTDET_FOLDER OUT
+    python scripts/make_tf_checkpoint.py --whole EFFICIENTDET_FOLDER OUT [MODEL ...]
+    python scripts/make_tf_checkpoint.py --compare OUT       # needs PyTorch instead
 
 The layout is that of google/automl's published efficientdet-d0.tar.gz: the files checkpoint, model.index and
 model.data-00000-of-00001 in a folder, tensors under their variables' names with averages and momentum beside them.
-With --whole, OUT gets a whole D0 with the names that automl's own code gives, for a check of the whole way.
+With --whole, OUT gets whole models, by default all of automl's, each as a folder with the variables that automl's own
+code makes. The averages are the weights of tests/golden/layout_outputs.json, so --compare can hold what edgedet's
+network gives, with the checkpoint read from the folder, against what automl's gave.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_layout_fixtures import GOLDEN, seeded_array
+from make_layout_fixtures import GOLDEN, RUNS, picture, sampled, seeded_array
 
 SMALL = {
     "efficientnet-b0/stem/conv2d/kernel": (3, 3, 3, 4),
@@ -33,8 +38,8 @@ SMALL = {
 }
 
 
-def save(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, np.ndarray]:
-    """Save a checkpoint with plain and averaged weights, momentum and step; return what TensorFlow reads back."""
+def save(values: dict[str, np.ndarray], folder: Path) -> dict[str, np.ndarray]:
+    """Save a checkpoint of variables and a step; return what TensorFlow reads back."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -42,10 +47,8 @@ def save(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, np.ndarr
         variables = [
             v1.Variable(np.int64(1234), name="global_step"),
             v1.Variable(np.float32(0.1), name="learning_rate"),
+            *(v1.Variable(value, name=name) for name, value in values.items()),
         ]
-        for name, shape in shapes.items():
-            for suffix in ("", "/ExponentialMovingAverage", "/Momentum"):
-                variables.append(v1.Variable(seeded_array(name + suffix, shape), name=name + suffix))
         session.run(v1.global_variables_initializer())
         v1.train.Saver(variables).save(session, str(folder / "model"), write_meta_graph=False)
     reader = tf.train.load_checkpoint(str(folder / "model"))
@@ -82,37 +85,82 @@ def save_by_object(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str
     return averages
 
 
-def names_of_automl(sources: str) -> dict[str, tuple[int, ...]]:
-    """Return the variables of automl's D0 by its own code."""
+def save_whole(model: str, sources: str, folder: Path) -> None:
+    """Save one of automl's models, under the names that its own code gives."""
     sys.path.insert(0, sources)
     import hparams_config
+    import tensorflow as tf
     from tf2 import efficientdet_keras
 
-    config: Any = hparams_config.get_efficientdet_config("efficientdet-d0")
+    tf.keras.backend.clear_session()
+    run = RUNS["automl"][model]
+    config: Any = hparams_config.get_efficientdet_config(model)
     config.is_training_bn = False
-    model = efficientdet_keras.EfficientDetNet(config=config)
-    model.build((1, 128, 128, 3))
-    return {weight.name.removesuffix(":0"): tuple(weight.shape) for weight in model.weights}
+    config.num_classes, config.image_size = run.classes, run.side
+    network = efficientdet_keras.EfficientDetNet(config=config)
+    network.build((1, run.side, run.side, 3))
+    values = {}
+    for layer in network.layers:
+        for weight in layer.weights:
+            name, shape = weight.name.removesuffix(":0"), tuple(weight.shape)
+            values[name] = np.zeros(shape, np.float32)
+            values[f"{name}/ExponentialMovingAverage"] = seeded_array(f"{layer.name}/{weight.name}", shape, run.gain)
+    folder.mkdir(parents=True, exist_ok=True)
+    save(values, folder)
+
+
+def compare_whole(folder: Path) -> str:
+    """Return a row of a table: how far edgedet's network with a saved checkpoint is from automl's own outputs."""
+    import torch
+
+    sys.path.insert(0, str(GOLDEN.parents[1]))
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint, network_from_checkpoint
+    from edgedet.specs import resized
+
+    checkpoint = load_checkpoint(folder / "model.index")
+    kept = json.loads((GOLDEN / "layout_outputs.json").read_text(encoding="utf-8"))["automl"][folder.name]
+    side = kept["side"]
+    network = network_from_checkpoint(replace(checkpoint, spec=resized(checkpoint.spec, (side, side))))
+    with torch.inference_mode():
+        outputs = [output[0].numpy() for output in network(torch.from_numpy(picture(side)))]
+    found = sampled(*outputs)
+    worst = [
+        np.abs(np.array(found[key]["samples"]) * found[key]["largest"] / kept[key]["largest"] - kept[key]["samples"])
+        for key in ("class_logits", "box_codes")
+    ]
+    size, tensors = (folder / "model.data-00000-of-00001").stat().st_size, len(checkpoint.state)
+    shares = " | ".join(f"{differences.max():.1e}" for differences in worst)
+    return f"| {folder.name} | {checkpoint.spec.name} | {size / 1e6:.0f} | {tensors} | {side} | {shares} |"
 
 
 def main() -> None:
     """Write the archive, and the arrays that TensorFlow restores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--whole", nargs=2, metavar=("SOURCES", "OUT"))
+    parser.add_argument("--whole", nargs="+", metavar=("SOURCES", "OUT"))
+    parser.add_argument("--compare", type=Path, metavar="OUT")
     args = parser.parse_args()
-    shapes = names_of_automl(args.whole[0]) if args.whole else SMALL
-    stem = Path(args.whole[1]) / "efficientdet-d0" if args.whole else GOLDEN / "tf_checkpoint"
+    if args.compare:
+        for folder in sorted(args.compare.iterdir()):
+            print(compare_whole(folder), flush=True)
+        return
+    if args.whole:
+        sources, out, *models = args.whole
+        for model in models or RUNS["automl"]:
+            save_whole(model, sources, Path(out) / model)
+            print(f"saved {model}", flush=True)
+        return
+    suffixes = ("", "/ExponentialMovingAverage", "/Momentum")
+    small = {name + suffix: seeded_array(name + suffix, shape) for name, shape in SMALL.items() for suffix in suffixes}
     with tempfile.TemporaryDirectory() as folder:
-        restored = save(shapes, Path(folder))
-        with tarfile.open(f"{stem}.tar.gz", "w:gz") as archive:
+        restored = save(small, Path(folder))
+        with tarfile.open(GOLDEN / "tf_checkpoint.tar.gz", "w:gz") as archive:
             archive.add(folder, "efficientdet-d0")
-    np.savez_compressed(f"{stem}.npz", **restored)
-    if not args.whole:
-        with tempfile.TemporaryDirectory() as folder:
-            averages = save_by_object(SMALL, Path(folder))
-            with tarfile.open(GOLDEN / "tf_object_checkpoint.tar.gz", "w:gz") as archive:
-                archive.add(folder, "model")
-        np.savez_compressed(GOLDEN / "tf_object_checkpoint.npz", **averages)
+    np.savez_compressed(GOLDEN / "tf_checkpoint.npz", **restored)
+    with tempfile.TemporaryDirectory() as folder:
+        averages = save_by_object(SMALL, Path(folder))
+        with tarfile.open(GOLDEN / "tf_object_checkpoint.tar.gz", "w:gz") as archive:
+            archive.add(folder, "model")
+    np.savez_compressed(GOLDEN / "tf_object_checkpoint.npz", **averages)
 
 
 if __name__ == "__main__":
