@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgedet.export.network.efficientdet import EfficientDet
 
 ROUNDING_FACTOR = 10.0  # times the rounding error of the network in float32, where that is the larger tolerance
-LEAST_TOLERANCE = 1e-4  # of the largest magnitude; the means of onnxruntime alone cost the demo's file 3.6e-5
+LEAST_TOLERANCE = 1e-4  # of the largest magnitude; engines sum in orders of their own (docs/decisions)
 MOST_TOLERANCE = 1e-3  # where float32 rounds more than this, nothing can be told from it
 FRAMES = 3  # of the demo clip
 

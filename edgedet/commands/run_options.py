@@ -81,7 +81,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_source(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--source", metavar="X", help="image, folder, 'glob*', video, or one camera: its number, csi:N, URL, pipeline"
+        "--source",
+        metavar="X",
+        help="image (of a TIFF the first page), folder, 'glob*', video, or one camera: its number, csi:N, URL or "
+        "pipeline",
     )
     where.add_argument(
         "--camera",
