@@ -34,6 +34,7 @@ CONFIG = ["pyyaml>=5.3"]  # Debian's and JetPack's python3-yaml will do
 MQTT = ["paho-mqtt>=2"]
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
 SERVE = ["pyzmq>=25"]
+CLUSTER = [*BENCH, "ray>=2.40"]
 COMPLETION = ["shtab>=1.7"]  # the last one of Python 3.8 is 1.7.1
 DEV = [
     "pytest>=8",
@@ -76,9 +77,9 @@ setup(
         "mqtt": MQTT,
         "config": CONFIG,
         "completion": COMPLETION,
-        "dev": sorted({*EXPORT, *TRAIN, *BENCH, *WEB, *RECORD, *MQTT, *CONFIG, *SERVE, *COMPLETION, *DEV}),
+        "dev": sorted({*EXPORT, *TRAIN, *BENCH, *WEB, *RECORD, *MQTT, *CONFIG, *SERVE, *CLUSTER, *COMPLETION, *DEV}),
         "all": sorted(
-            {*EXPORT, *TRAIN, *BENCH, *WEB, *RECORD, *MQTT, *CONFIG, *SERVE, *COMPLETION}
+            {*EXPORT, *TRAIN, *BENCH, *WEB, *RECORD, *MQTT, *CONFIG, *SERVE, *CLUSTER, *COMPLETION}
         ),  # every feature but tensorrt: pycuda builds against CUDA's headers
     },
 )

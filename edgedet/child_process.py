@@ -52,7 +52,7 @@ class Child:
         """Return the handler's answer; raises as ``first``. After a TimeoutError only ``kill`` is of use."""
         while self._pending:  # the answer to a question that was interrupted
             self._receive(timeout_s)
-        with suppress(OSError), _delay_interrupts():  # where the child has ended, _receive_answer says why
+        with suppress(OSError), delay_interrupts():  # where the child has ended, _receive_answer says why
             self._pending += 1
             self._pipe.send(question)
         return self._receive_answer(timeout_s)
@@ -98,7 +98,7 @@ class Child:
         try:
             if not self._pipe.poll(timeout_s):  # Ctrl-C ends this
                 raise TimeoutError
-            with _delay_interrupts():
+            with delay_interrupts():
                 answer: tuple[str, Any] = self._pipe.recv()
                 self._pending -= 1
             return answer
@@ -121,7 +121,7 @@ _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 @contextmanager
-def _delay_interrupts() -> Iterator[None]:
+def delay_interrupts() -> Iterator[None]:
     """Put signals that end a run off until the block is done: half a message makes a pipe unusable."""
     if threading.current_thread() is not threading.main_thread():
         yield

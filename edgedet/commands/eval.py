@@ -5,25 +5,36 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..detector import ORIGINAL
 from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
 from ..files import sha256_of
 from ..judge.average_precision import FIGURES, SCORE_FLOOR
-from ..judge.evaluate import Evaluation, describe_failures, evaluate
-from ..judge.labels import read_dataset
+from ..judge.evaluate import DetectAll, Evaluation, describe_failures, evaluate
+from ..judge.labels import LabelledImage, read_dataset
 from ..postprocess import MAX_BOXES
 from ..schemas import write_figures
-from .options import add_json, add_labelled_data, add_threads, check_at_least, text_stream
+from ..types import Detections
+from .options import (
+    add_json,
+    add_labelled_data,
+    add_threads,
+    add_workers,
+    check_at_least,
+    cluster_options,
+    text_stream,
+)
 
 DESCRIPTION = "Measure a model file's average precision (AP) on labelled images, by pycocotools."
 EXAMPLE = """  edgedet eval edgedet-out/my.onnx --data test.json --images photos/
   edgedet eval edgedet-out/my.onnx --data VOC2007/ --json accuracy.json
-  edgedet eval edgedet-out/my.onnx --data VOC2007/ --report accuracy/"""
+  edgedet eval edgedet-out/my.onnx --data VOC2007/ --report accuracy/
+  edgedet eval edgedet-out/my.onnx --data val2017.json --workers 8 --threads 1"""
 INPUTS = ("model", "data")
 OUTPUTS = ("json", "report")
 OUTPUT_FOLDERS = ("report",)
@@ -41,6 +52,8 @@ class Options:
     threads: int
     limit: Optional[int]
     report: Optional[Path]
+    workers: Optional[int]
+    ray: Optional[str]
     json: Optional[str]
 
 
@@ -61,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also write pictures: precision-recall curves, AP per class, the worst misses and false alarms",
     )
+    add_workers(parser)
     add_json(parser)
 
 
@@ -82,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     dataset = read_dataset(options.data, options.images)
     dataset = replace(dataset, images=dataset.images[: options.limit])
     nms = ORIGINAL if options.original_nms else None
-    evaluation = evaluate(options.model, dataset, options.threads, options.soft_nms, _print_note, nms)
+    evaluation = evaluate(
+        options.model, dataset, options.threads, options.soft_nms, _print_note, nms, _detect_in_workers(options, nms)
+    )
     _print(options, evaluation)
     if options.report is not None:
         from ..judge.report import write_report
@@ -94,6 +110,25 @@ def run(args: argparse.Namespace) -> int:
     if evaluation.failures:
         raise PartialFailure(describe_failures(evaluation.failures, evaluation.accuracy.images))
     return 0
+
+
+def _detect_in_workers(options: Options, nms: Optional[str]) -> Optional[DetectAll]:
+    """Return what runs the images in workers; None where no worker is asked for."""
+    cluster = cluster_options(options.workers, options.ray, options.threads)
+    if cluster is None:
+        return None
+    from ..benchmarks.cluster.detect import detect_images_in_workers
+    from ..benchmarks.cluster.shards import Throughput
+
+    def detect_all(images: Sequence[LabelledImage]) -> Tuple[List[Tuple[LabelledImage, Detections]], List[str]]:
+        throughput, start_s = Throughput(), time.monotonic()
+        found = detect_images_in_workers(options.model, images, cluster, options.soft_nms, nms, throughput)
+        seconds = time.monotonic() - start_s
+        for machine, count in throughput.items.items():
+            _print_note(f"{machine}: {count} images, {count / seconds:.1f} a second")
+        return found
+
+    return detect_all
 
 
 def _print_note(line: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional, TextIO
+from typing import TYPE_CHECKING, Optional, TextIO
 
 from ..engines.base import default_threads
-from ..errors import InputError
+from ..errors import InputError, require
 from ..postprocess import DEFAULT_SCORE
+
+if TYPE_CHECKING:
+    from ..benchmarks.cluster.shards import ClusterOptions
 
 
 def add_json(parser: argparse._ActionsContainer, content: str = "the figures") -> None:
@@ -119,3 +122,22 @@ def check_at_least(option: str, value: Optional[float], least: float) -> None:
         raise InputError(f"{option} wants a number {f'from {least:g} up' if least else 'above 0'}; got {value}.")
     if value is not None and value > sys.maxsize:  # infinite, too
         raise InputError(f"{option} wants a number up to {sys.maxsize}; got {value}.")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--workers`` and ``--ray``; ``cluster_options`` takes their values."""
+    group = parser.add_argument_group("many processes or machines, by Ray (docs/scaling.md)")
+    where = group.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine, of --threads each")
+    where.add_argument("--ray", metavar="ADDRESS", help="a running Ray cluster, as head:6379")
+
+
+def cluster_options(workers: Optional[int], address: Optional[str], threads: int) -> Optional[ClusterOptions]:
+    """Return where the work is done; None for this process alone. Raises InputError, and MissingDependency of Ray."""
+    if workers is None and address is None:
+        return None
+    check_at_least("--workers", workers, 1)
+    from ..benchmarks.cluster.shards import INSTALL, ClusterOptions
+
+    require("ray", "--workers and --ray", INSTALL)
+    return ClusterOptions(workers, address, threads)

@@ -66,7 +66,7 @@ def detect_images(
     for image in images:
         try:
             bgr = read_image(image.path)
-            _check_size(image, (bgr.shape[1], bgr.shape[0]))
+            check_size(image, (bgr.shape[1], bgr.shape[0]))
         except SourceError as error:
             failures.append(str(error).rstrip("."))
             continue
@@ -74,8 +74,11 @@ def detect_images(
     return detected, failures
 
 
-def _check_size(image: LabelledImage, size_wh: tuple[int, int]) -> None:
-    """Refuse a picture that was turned or resized after it was labelled: its AP would be near 0 without a reason."""
+def check_size(image: LabelledImage, size_wh: tuple[int, int]) -> None:
+    """Raise SourceError for a picture that was turned or resized after it was labelled.
+
+    Its AP would be near 0 without a reason.
+    """
     if image.size_wh not in (None, size_wh):
         raise SourceError(
             f"{image.path} is {size_wh[0]}x{size_wh[1]} pixels, but its labels are for "

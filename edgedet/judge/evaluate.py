@@ -15,6 +15,8 @@ from .average_precision import SCORE_FLOOR, Accuracy, compute_accuracy, detect_i
 from .coco import is_gap
 from .labels import Dataset, LabelledImage, join_names, match_classes
 
+# images -> what ``detect_images`` returns of them
+DetectAll = Callable[[Sequence[LabelledImage]], Tuple[List[Tuple[LabelledImage, Detections]], List[str]]]
 _NAMED_FAILURES = 5  # at most so many are named in one line
 
 
@@ -46,10 +48,12 @@ def evaluate(
     soft_nms: bool = False,
     note: Callable[[str], None] = print,
     nms: Optional[Union[NmsRules, str]] = None,
+    detect_all: Optional[DetectAll] = None,
 ) -> Evaluation:
     """Run the model on every image and return its AP as pycocotools computes it.
 
     soft_nms, nms: as of ``Detector``.
+    detect_all: runs the model on the images elsewhere; None: here, one after the other.
     note: takes a line on classes and images that are left out, before anything is detected.
     Raises SourceError where no image could be read, and what ``Detector`` raises.
     """
@@ -61,7 +65,10 @@ def evaluate(
             note(line)
         if dataset.outside:
             note(f"{dataset.outside} labelled boxes lie outside their pictures, and count as missed: mend the labels")
-        detections, failures = detect_images(detector, with_progress(dataset.images, "eval", "image"))
+        if detect_all is None:
+            detections, failures = detect_images(detector, with_progress(dataset.images, "eval", "image"))
+        else:
+            detections, failures = detect_all(dataset.images)
         failures = [*dataset.failures, *failures]
         if not detections:
             raise SourceError(describe_failures(failures, 0))

@@ -22,6 +22,12 @@ def read_image(path: Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: Path) -> np.ndarray:
+    """Return the picture that a file's bytes hold, (H, W, 3) uint8 BGR; raises SourceError, naming it by ``path``."""
+    cv2 = require("cv2", "reading images")
     if not data:
         raise SourceError(f"{path} is empty (0 bytes).")
     bgr = None

@@ -1,0 +1,101 @@
+"""Run a model on labelled pictures in several workers, with the results of ``detect_images`` in one process."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, Throughput, ray_session, run_in_shards
+from edgedet.detector import Detector
+from edgedet.errors import ArtifactError, SourceError, require
+from edgedet.judge.average_precision import SCORE_FLOOR, check_size
+from edgedet.judge.labels import LabelledImage
+from edgedet.postprocess import NmsRules
+from edgedet.stream.images import decode_image
+from edgedet.types import Detections
+
+
+@dataclass(frozen=True)
+class Model:
+    """What every worker needs to open the model: the file's name, bytes and SHA-256, and Detector's arguments."""
+
+    name: str
+    data: bytes
+    sha256: str
+    threads: int
+    soft_nms: bool
+    nms: NmsRules | str | None
+
+
+def detect_images_in_workers(
+    model: str | Path,
+    images: Sequence[LabelledImage],
+    options: ClusterOptions,
+    soft_nms: bool = False,
+    nms: NmsRules | str | None = None,
+    throughput: Throughput | None = None,
+) -> tuple[list[tuple[LabelledImage, Detections]], list[str]]:
+    """Return each image with its detections, and a line for each image that failed, in the order of ``images``.
+
+    Each machine gets the model once, each worker the bytes of its own pictures.
+    """
+    data = Path(model).read_bytes()
+    shared = Model(Path(model).name, data, hashlib.sha256(data).hexdigest(), options.threads, soft_nms, nms)
+    with ray_session(options) as ray:
+        found = run_in_shards(ray, _detect, shared, images, options, _load, title="eval", throughput=throughput)
+    detected: list[tuple[LabelledImage, Detections]] = []
+    failures: list[str] = []
+    for image, outcome in zip(images, found, strict=True):
+        if isinstance(outcome, Detections):
+            detected.append((image, outcome))
+        else:
+            failures.append(f"{image.path}: {outcome.reason}" if isinstance(outcome, Lost) else outcome)
+    return detected, failures
+
+
+def _load(image: LabelledImage) -> tuple[LabelledImage, bytes | str]:
+    """Return the image with its file's bytes, or why it has none."""
+    try:
+        return image, image.path.read_bytes()
+    except OSError as error:
+        return image, f"{image.path} cannot be read: {error.strerror or error}"
+
+
+# --- in a worker -----------------------------------------------------------------------------------------------------
+
+_opened: dict[Any, tuple[Detector, tempfile.TemporaryDirectory[str]]] = {}
+
+
+def _detect(model: Model, images: Sequence[tuple[LabelledImage, bytes | str]]) -> list[Detections | str]:
+    detector = _open(model)
+    found: list[Detections | str] = []
+    for image, data in images:
+        if isinstance(data, str):
+            found.append(data)
+            continue
+        try:
+            bgr = decode_image(data, image.path)
+            check_size(image, (bgr.shape[1], bgr.shape[0]))
+        except SourceError as error:
+            found.append(str(error).rstrip("."))
+            continue
+        found.append(detector(bgr))
+    return found
+
+
+def _open(model: Model) -> Detector:
+    """Open the model once a worker; the folder of its file ends with the worker."""
+    key = (model.sha256, model.threads, model.soft_nms, model.nms)
+    if key not in _opened:
+        if hashlib.sha256(model.data).hexdigest() != model.sha256:
+            raise ArtifactError(f"{model.name} arrived damaged: its SHA-256 is another one.")
+        require("cv2", "edgedet eval").setNumThreads(model.threads)
+        folder = tempfile.TemporaryDirectory(prefix="edgedet-")
+        path = Path(folder.name) / model.name
+        path.write_bytes(model.data)
+        _opened[key] = Detector(path, model.threads, SCORE_FLOOR, model.soft_nms, model.nms), folder
+    return _opened[key][0]

@@ -1,0 +1,158 @@
+"""Work in shards on Ray's workers gives what one process gives, also where workers are killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from leftovers import running_children
+from media import picture, write_fake_model
+from waiting import wait_until
+
+from edgedet import cli
+from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, Throughput, ray_session, run_in_shards
+from edgedet.errors import InputError
+
+ITEMS = list(range(10))
+
+
+def square(shared, items):
+    """The first shards take longest, so they are done last."""
+    time.sleep(0.05 * max(0, 4 - items[0]))
+    return [shared * item * item for item in items]
+
+
+def square_or_die_once(marker, items):
+    if 4 in items and not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(1)
+    return [item * item for item in items]
+
+
+def square_or_die(shared, items):
+    if 4 in items:
+        os._exit(1)
+    return [item * item for item in items]
+
+
+def refuse(shared, items):
+    raise InputError("no.")
+
+
+@pytest.mark.slow  # Ray takes seconds to start, so what it does is tested in one session
+def test_results_come_in_order_whatever_happens_to_workers(tmp_path):
+    ray = pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
+    options = ClusterOptions(workers=2)
+    squares = [item * item for item in ITEMS]
+    with ray_session(options) as connected:
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+        for shard_size in (1, 3, 16):
+            throughput = Throughput()
+            found = run_in_shards(connected, square, 2, ITEMS, options, shard_size=shard_size, throughput=throughput)
+            assert found == [2 * value for value in squares]
+            assert sum(throughput.items.values()) == len(ITEMS)
+
+        died = tmp_path / "died"
+        assert run_in_shards(connected, square_or_die_once, str(died), ITEMS, options, shard_size=3) == squares
+        assert died.exists()
+
+        found = run_in_shards(connected, square_or_die, None, ITEMS, options, shard_size=3)
+        assert isinstance(found[4], Lost)
+        assert "ended twice" in found[4].reason
+        assert found[:4] + found[5:] == squares[:4] + squares[5:]
+
+        with pytest.raises(InputError, match=r"^no\.$"):
+            run_in_shards(connected, refuse, None, ITEMS, options)
+    wait_until(lambda: not running_children())  # Ray's own processes end a moment after the workers
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """a.fake and 40 labelled pictures, one of them damaged, one missing."""
+    cv2 = pytest.importorskip("cv2", reason="edgedet eval reads images by OpenCV")
+    pytest.importorskip("pycocotools", reason="AP is computed by pycocotools (edgedet[bench])")
+    monkeypatch.chdir(tmp_path)
+    write_fake_model(Path("a.fake"))
+    rng = np.random.default_rng(0)
+    images, boxes = [], []
+    for n in range(40):
+        cv2.imwrite(f"{n}.png", picture(5 * n))
+        images.append({"id": n + 1, "file_name": f"{n}.png", "width": 256, "height": 192})
+        x, y = (float(value) for value in rng.uniform(0, 40, 2))
+        boxes.append({"id": n + 1, "image_id": n + 1, "category_id": 1, "bbox": [x, y, 64.0, 128.0], "area": 8192.0})
+        boxes[-1]["iscrowd"] = 0
+    Path("7.png").write_bytes(b"\x89PNG and no more")
+    Path("9.png").unlink()
+    labels = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    Path("labels.json").write_text(json.dumps(labels))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_eval_gives_the_same_figures_to_the_last_bit_with_any_number_of_workers(labelled):
+    pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
+    command = [sys.executable, "-m", "edgedet", "eval", "a.fake", "--data", "labels.json", "--threads", "1", "--json"]
+    figures = []
+    for workers in ([], ["--workers", "1"], ["--workers", "2"]):  # in processes: one may use Ray once at a time
+        done = subprocess.run([*command, *workers], capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr  # two pictures failed
+        figures.append(done.stdout)
+    assert json.loads(figures[0])["images"] == 38
+    assert len(json.loads(figures[0])["failures"]) == 2
+    assert figures[1] == figures[0]
+    assert figures[2] == figures[0]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_workers(labelled):
+    pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
+    command = [sys.executable, "-m", "edgedet", "eval", "a.fake", "--data", "labels.json", "--threads", "1"]
+    mark = f"EDGEDET_TEST={labelled}"
+    run = subprocess.Popen(
+        [*command, "--workers", "2"], stderr=subprocess.PIPE, env={**os.environ, "EDGEDET_TEST": str(labelled)}
+    )
+    wait_until(lambda: run.poll() is not None or any("ray::" in name for name in marked(mark)))
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    run.communicate()
+    assert run.returncode == 130
+    wait_until(lambda: not marked(mark))
+
+
+def marked(mark):
+    """Command lines of all processes that have inherited an environment variable."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().decode())
+        except OSError:
+            continue
+    return found
+
+
+def test_without_ray_a_line_says_what_to_install(labelled, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["eval", "a.fake", "--data", "labels.json", "--workers", "2"]) == 2
+    err = capsys.readouterr().err
+    assert "pip install 'edgedet[cluster]'" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_no_workers_are_refused(labelled, capsys):
+    assert cli.main(["eval", "a.fake", "--data", "labels.json", "--workers", "0"]) == 2
+    assert "--workers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "head"])
+def test_a_cluster_that_does_not_answer_is_said_at_once(labelled, capsys, address):
+    pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
+    assert cli.main(["eval", "a.fake", "--data", "labels.json", "--ray", address]) == 2
+    assert f"no Ray cluster answers at {address}" in capsys.readouterr().err
