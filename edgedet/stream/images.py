@@ -17,7 +17,6 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises SourceError where the file is missing, empty, cut off or no image.
     """
-    cv2 = require("cv2", "reading images")
     try:
         data = path.read_bytes()
     except OSError as error:
