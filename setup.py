@@ -29,7 +29,7 @@ EXPORT = [
 ]
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8", "pyyaml>=6"]
 TRAIN = [*EXPORT, "pycocotools>=2.0.7", "matplotlib>=3.8", "tensorboard>=2.16"]
-WEB = ["tornado>=6.4.2", "prometheus-client>=0.20"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
+WEB = ["tornado>=6.4.2", "prometheus-client>=0.20", "tqdm>=4.60"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
 CONFIG = ["pyyaml>=5.3"]  # Debian's and JetPack's python3-yaml will do
 MQTT = ["paho-mqtt>=2"]
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
@@ -59,7 +59,7 @@ setup(
     packages=PACKAGES,
     package_dir={"edgedet": "edgedet", **{f"edgedet.{name}": name for name in HOST_FOLDERS}},
     package_data={
-        "edgedet": ["py.typed", "demo/*", "web/page/*", "web/page/vendor/*"],
+        "edgedet": ["py.typed", "demo/*", "web/page/*", "web/page/vendor/*", "label/page/*"],
         "edgedet.benchmarks.planner": ["*.json"],
     },
     include_package_data=False,

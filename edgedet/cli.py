@@ -38,6 +38,7 @@ COMMANDS = {
     "config": ("edgedet.commands.config", "check a configuration of edgedet run, or print an example"),
     "serve": ("edgedet.commands.serve", "answer another program's requests for boxes: Frigate's"),
     "cameras": ("edgedet.commands.cameras", "list this machine's cameras"),
+    "label": ("edgedet.commands.label", "label pictures of a scene in a browser, for --data"),
     "sensitivity": ("edgedet.commands.sensitivity", "find the layers that lose the most accuracy in INT8"),
     "eval": ("edgedet.commands.eval", "measure a model file's accuracy on labelled images"),
     "plan": ("edgedet.commands.plan", "say which model fits a board and a time budget, and how surely"),

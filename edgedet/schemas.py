@@ -21,6 +21,7 @@ SCHEMAS = {
     "export": 1,
     "import": 1,
     "info": 1,
+    "label": 1,
     "plan": 1,
     "run": 1,
     "selftest": 1,

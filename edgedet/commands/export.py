@@ -166,6 +166,11 @@ def _add_int8_arguments(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="keep files that did not pass, as NAME.rejected",
     )
+    group.add_argument(
+        "--pictures",
+        action="store_true",
+        help="also draw float and INT8 boxes on frames that each file was judged on: FILE.boxes.jpg",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -256,6 +261,7 @@ _OF_INT8 = {
     "images": None,
     "max_drop": MAX_DROP,
     "force": False,
+    "pictures": False,
 }
 
 
@@ -299,6 +305,7 @@ def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
         max_drop=args.max_drop,
         force=args.force,
         keep_rejected=args.keep_rejected,
+        pictures=args.pictures,
         revert=MOST if args.revert is None else args.revert,
         threads=args.threads,
         is_demo=is_demo,

@@ -42,6 +42,7 @@ class FloatReference:
         self._runner, self._meta, self._note = runner, meta, note
         self._runs: Optional[FloatRuns] = None
         self._labels: Dict[int, PseudoLabels] = {}
+        self.judged: List[Detections] = []  # of the model that was judged last, in as many frames as that took
 
     def detections(self, count: int) -> List[Detections]:
         """Return what the float model detects in the first ``count`` frames."""
@@ -70,6 +71,7 @@ class FloatReference:
             count = min(len(found) + BATCH, len(self.frames))
             batch = self.frames[len(found) : count]
             found += detections_on(runner, self._meta, batch, self.score * FLOOR_SHARE)
+            self.judged = found
             verdict = verdict_without_labels(self.labels(count), self.detections(count), found, self.score, seed)
             if verdict.verdict != UNSURE or count == len(self.frames):
                 return verdict

@@ -28,8 +28,9 @@ from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
 from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, VerificationError
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
-from edgedet.export.int8.gate import Gate, check_no_overlap
+from edgedet.export.int8.gate import Gate, leave_out_labelled
 from edgedet.export.int8.options import Int8Options
+from edgedet.export.int8.picture import BOXES_SUFFIX
 from edgedet.export.int8.revert import Selector, revert_layers
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.verdict import FAILED, PASSED, UNSURE, Verdict
@@ -124,10 +125,10 @@ def export_int8(
     frames = take_calibration_frames(
         options.calib, meta.spec, options.frames, options.seed, options.is_demo and options.calib is None
     )
+    if options.labels is not None:
+        frames = leave_out_labelled(frames, options.labels, meta.spec)
     for note in frames.notes:
         print(f"edgedet: {note}", file=sys.stderr)
-    if options.labels is not None:
-        check_no_overlap(frames, options.labels, meta.spec)
     pixels = [frame.pixels for frame in frames.calibrate]
     quantised = quantise(
         model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, options.observer, say
@@ -178,6 +179,8 @@ def _write_and_judge(
         temporary = Path(folder) / path.name
         form.write(quantised, int8_meta, temporary)
         verdict = gate.judge(temporary)
+        if options.pictures:
+            gate.draw(path.with_name(f"{path.name}{BOXES_SUFFIX}"))
         report = {
             "gate": verdict.to_dict(),
             "frames": frames.to_dict(),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from edgedet.detector import Detector
 from edgedet.engines.base import Engine, open_engine
 from edgedet.errors import InputError, SourceError
 from edgedet.export.int8.options import Int8Options
+from edgedet.export.int8.picture import BOXES_SUFFIX, PictureOf, draw_boxes_of_both, source_picture
 from edgedet.judge.average_precision import detect_images
 from edgedet.judge.labels import Dataset, match_classes
 from edgedet.judge.matching import match_dataset
@@ -66,6 +69,7 @@ class Gate:
                 if is_settled(aps, (1.0 - options.max_drop / 100.0) * self._float_ap):
                     self._say(f"{path.name}: {len(runs)} of {RUNS[path.suffix]} runs tell enough")
                     break
+        self._int8_detections = runs[0]
         return verdict_on_labels(
             options.labels.images,
             self._float_detections,
@@ -75,6 +79,21 @@ class Gate:
             options.seed,
             options.max_drop,
         )
+
+    def draw(self, path: Path) -> None:
+        """Draw both models' boxes on frames that the file of the last verdict was judged on."""
+        labels = self._options.labels
+        frames: list[PictureOf]
+        if labels is None:
+            int8_side = self._reference.judged
+            float_side = self._reference.detections(len(int8_side))
+            frames = [partial(source_picture, frame) for frame in self._reference.frames[: len(int8_side)]]
+        else:
+            float_side, int8_side = self._float_detections, self._int8_detections
+            frames = [partial(read_image, image.path) for image in labels.images]
+        name = path.name.removesuffix(BOXES_SUFFIX)
+        draw_boxes_of_both(path, name, frames, float_side, int8_side, self._options.score)
+        self._say(f"drew {path}")
 
     def _compute_ap(self, detections: list[Detections]) -> float:
         assert self._options.labels is not None
@@ -92,20 +111,27 @@ class Gate:
         return [detections for _, detections in detected]
 
 
-def check_no_overlap(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> None:
-    """Raise InputError where a labelled image is a calibration frame, since a verdict needs pictures that are new."""
-    calibrated_on = {sha256_of_frame(frame) for frame in (*frames.calibrate, *frames.select)}
+def leave_out_labelled(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -> FrameSets:
+    """Return the frames without those that are labelled images, since a verdict needs pictures that are new.
+
+    Raises InputError where fewer than half of the frames to calibrate on would be left.
+    """
     preprocess = Preprocessor(spec)
-    both = []
+    labelled: dict[str, str] = {}  # hash of a frame -> the picture's name
     for image in labels.images:
-        try:
-            bgr = read_image(image.path)
-        except SourceError:
-            continue  # the gate names it
-        if sha256_of_frame(preprocess(bgr)) in calibrated_on:
-            both.append(image.path.name)
-    if both:
+        with suppress(SourceError):  # the gate names it
+            labelled[sha256_of_frame(preprocess(read_image(image.path)))] = image.path.name
+    both = [name for frame in (*frames.calibrate, *frames.select) if (name := labelled.get(sha256_of_frame(frame)))]
+    if not both:
+        return frames
+    calibrate, select = (
+        tuple(frame for frame in some if sha256_of_frame(frame) not in labelled)
+        for some in (frames.calibrate, frames.select)
+    )
+    if 2 * len(calibrate) < len(frames.calibrate):
         raise InputError(
             f"{len(both)} of the {len(labels.images)} labelled images are calibration frames, too (first: {both[0]}): "
             "the verdict needs other pictures; take them out of --calib or of --data."
         )
+    note = f"{len(both)} frames of --calib are labelled images: they judge, and are not calibrated on"
+    return replace(frames, calibrate=calibrate, select=select, notes=(*frames.notes, note))

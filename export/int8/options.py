@@ -27,6 +27,7 @@ class Int8Options:
     force:      keep files whose verdict is UNSURE.
     revert:     at most so many layers go back to float where the file fails on the select frames.
     keep_rejected: keep files that did not pass, as NAME.rejected.
+    pictures:   draw both models' boxes on frames that a file was judged on, beside each file.
     """
 
     calib: str | None = None
@@ -42,5 +43,6 @@ class Int8Options:
     force: bool = False
     revert: int = MOST
     keep_rejected: bool = False
+    pictures: bool = False
     threads: int = 1
     is_demo: bool = False

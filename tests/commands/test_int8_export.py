@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
@@ -15,10 +16,16 @@ pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 from edgedet import demo
 from edgedet.calibration import quantise as steps
 from edgedet.calibration.ranges import refine
+from edgedet.calibration.ranges.frames import FrameSets, sha256_of_frame
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
+from edgedet.export.int8.gate import leave_out_labelled
+from edgedet.judge.labels import Dataset, LabelledImage
 from edgedet.judge.reference import FloatReference
 from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
+from edgedet.preprocess import Preprocessor
+from edgedet.specs import SPECS, resized
+from edgedet.types import ModelInput
 
 INT8 = ["export", "--phi", "0", "--int8", "--weights", "demo", "--threads", "1"]
 CLIPS_ASPECT = ["--size", "384x512"]  # no border to compute; the boxes are those of 512 x 512
@@ -63,7 +70,8 @@ def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: p
 @pytest.mark.usefixtures("few_are_ranked")
 def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
     common = [*INT8, *SMALL, "--frames", "6", "--force", "--out"]
-    assert main([*common, str(tmp_path / "a")]) == 0
+    assert main([*common, str(tmp_path / "a"), "--pictures"]) == 0
+    assert (tmp_path / f"a/{demo.MODEL_NAME}_int8.tflite.boxes.jpg").stat().st_size > 10_000
     table = tmp_path / "a" / f"{demo.MODEL_NAME}_int8.table.json"
     assert main([*common, str(tmp_path / "b"), "--table", str(table)]) == 0
     first, second = (tmp_path / folder / f"{demo.MODEL_NAME}_int8.tflite" for folder in "ab")
@@ -163,6 +171,31 @@ def test_wrong_options_give_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_labelled_frames_are_left_out_of_calibration(tmp_path: Path) -> None:
+    """Of six frames to calibrate on, the second and the last are labelled; of two to select on, none."""
+    cv2 = pytest.importorskip("cv2", reason="needs the pc extra")
+    spec = resized(SPECS["tf_efficientdet_d0"], (128, 128))
+    pictures = [np.full((64, 64, 3), 25 * level, np.uint8) for level in range(8)]
+    inputs = tuple(replace_pixels(Preprocessor(spec), bgr) for bgr in pictures)
+    frames = FrameSets(inputs[:6], inputs[6:], (), "scene.mp4", 8)
+    images = []
+    for at in (1, 5):
+        path = tmp_path / f"{at}.png"
+        assert cv2.imwrite(str(path), pictures[at])
+        none = np.zeros(0)
+        images.append(LabelledImage(path, None, np.zeros((0, 4)), none.astype(np.int64), none, none.astype(bool)))
+    left = leave_out_labelled(frames, Dataset(tuple(images), ("person",)), spec)
+    kept = [sha256_of_frame(frame) for frame in (*left.calibrate, *left.select)]
+    assert kept == [sha256_of_frame(inputs[at]) for at in (0, 2, 3, 4, 6, 7)]
+    assert left.notes == ("2 frames of --calib are labelled images: they judge, and are not calibrated on",)
+
+
+def replace_pixels(preprocess: Preprocessor, bgr: np.ndarray) -> ModelInput:
+    """Return the input with pixels of its own: a Preprocessor uses its buffer again."""
+    model_input = preprocess(bgr)
+    return replace(model_input, pixels=model_input.pixels.copy())
 
 
 def test_labels_of_calibration_frames_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

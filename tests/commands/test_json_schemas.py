@@ -30,8 +30,8 @@ def kinds_written(command: str) -> list[str]:
 
 
 def test_every_command_with_json_writes_it_with_a_version():
-    kinds = [kind for command in COMMANDS if has_json(command) for kind in kinds_written(command)]
-    assert sorted(kinds) == sorted(SCHEMAS)
+    kinds = {kind for command in COMMANDS if has_json(command) for kind in kinds_written(command)}
+    assert kinds == set(SCHEMAS)
     for command in COMMANDS:
         assert bool(kinds_written(command)) == has_json(command), command
 
