@@ -1,4 +1,4 @@
-"""The anchor boxes of a detector. Knows the spec's geometry; knows no network output and no picture."""
+"""Compute the anchor boxes of a detector from its spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error that edgedet raises on purpose. Knows nothing else of the package.
+"""Every error that edgedet raises on purpose. This module imports nothing else of the package.
 
     EdgeDetError               exit code 2   bad input or usage; base of all
     |-- InputError             a file, value or option that cannot be used

@@ -1,4 +1,4 @@
-"""Turn raw network outputs into boxes. Knows anchors and NMS; knows no engine and no camera.
+"""Turn raw network outputs into boxes: decode box codes, and apply the score threshold and NMS.
 
 Decoding, candidate limit and hard NMS as rwightman effdet (anchors.py ``generate_detections``, bench.py
 ``_post_process``); soft NMS as effdet/soft_nms.py (Bodla et al., arXiv 1704.04503); what other code bases do otherwise

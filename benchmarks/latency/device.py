@@ -1,4 +1,4 @@
-"""On what machine, at which clock and by which engine a figure was measured. Knows no model's content."""
+"""Describe the machine, the clock and the engine with which a figure was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time of each stage of several models, measured in turns. Knows detectors and frames; knows no file, no process."""
+"""Measure the time of each stage of several models, in turns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What this machine says of itself now: clocks, heat, power, load. Reads files and asks tools; knows no model.
+"""Read the machine's present clocks, temperature, power and load, from files and from tools.
 
-Everything is None where this machine does not tell it: containers and virtual machines show neither clocks nor heat.
+A figure is None where the machine does not give it: containers and virtual machines show neither clocks nor heat.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Frames a second and heat of one model that runs on and on. Knows a served detector and a clock; draws nothing."""
+"""Measure frames a second and temperature of one model that runs for a long time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""The model files that a benchmark of the family asks for: exported once, kept in the cache.
+"""Export the model files that a benchmark of the family needs, once, and keep them in the cache.
 
-Knows which file which engine takes; knows no time.
-
-Without a checkpoint, weights are random (``random_weights``): such a file costs what a trained one costs, and finds
-nothing of use. Exports run in a process of their own, so their memory is given back.
+Without a checkpoint the weights are random (``random_weights``): such a file takes the same time as a trained one, and
+its detections mean nothing. Each export runs in a process of its own, so that its memory is freed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Milliseconds from layer costs: a roofline per layer with four constants, and their fit. Knows no board's name.
+"""Predict milliseconds from layer costs, by a roofline for each layer with four constants, and fit the constants.
 
 A layer takes the longer of computing (multiply-accumulates at a rate of dense or of depthwise convolutions) and moving
 its bytes, and a fixed time besides. Rates are shares of the machine's peaks, so that constants can go from one board of

@@ -1,4 +1,4 @@
-"""Plans -> Q/DQ ONNX graphs. Knows ONNX; decides nothing: what is quantised how comes from the plan."""
+"""Write Q/DQ ONNX graphs by a plan, which says how each tensor is quantised."""
 
 from __future__ import annotations
 

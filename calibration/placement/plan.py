@@ -1,4 +1,4 @@
-"""From ranges to integers: which tensor gets which scale. Knows the fused graph's operators; knows no engine.
+"""Plan the quantisation of a graph: which tensor gets which scale, and the integers of each convolution.
 
 Dense placement: every tensor of the graph is an INT8 tensor, by the rules of TensorFlow Lite's INT8 specification
 (asymmetric activations, per-channel symmetric weights, logistic output 1/256 and -128, equal scales through pool,

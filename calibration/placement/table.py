@@ -1,4 +1,4 @@
-"""The calibration table: a range for every tensor, and which frames it came from. Knows JSON; knows no graph."""
+"""The calibration table: a range for every tensor, and the frames that gave it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output scales under which an INT8 operator gives the same integers on every CPU. Knows numbers; knows no graph.
+"""Find output scales under which an INT8 operator gives the same integers on every CPU.
 
 XNNPACK (LiteRT 2.3) rounds two operators otherwise on ARM than on x86, where a result lies all but half-way between two
 integers; the others are alike (docs/decisions/0004-tflite.md).

@@ -1,4 +1,4 @@
-"""Sparse Q/DQ graph -> the same graph in FP16, for TensorRT's strong typing. Knows ONNX; decides no placement.
+"""Turn a sparse Q/DQ graph into FP16, for TensorRT's strong typing.
 
 TensorRT 11 takes each layer's precision from the graph alone: what is float there runs in FP32. So the integers stay,
 and everything else but the mean's subtraction becomes FP16: scales, biases, what is computed between DQ and Q.

@@ -1,6 +1,6 @@
-"""What a board must show before edgedet may say that it works there: one step a claim. Knows no argv.
+"""Test on a board whether edgedet works there, with a step for each claim.
 
-docs/jetson.md names, for each claim that no machine without a GPU can prove, the step that does.
+For each claim that only a machine with a GPU can prove, docs/jetson.md names the step that proves it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which engine of a model is the fastest that still finds what the ONNX file finds. Knows recipes; knows no argv.
+"""Find the fastest TensorRT engine of a model whose detections agree with the ONNX file's.
 
 Each recipe is built, run on frames, judged against the ONNX file as onnxruntime runs it, and timed.
 """

@@ -1,4 +1,4 @@
-"""What a run's results add up to: rates, latencies per stage, ages, counts per class. Knows no HTTP and no picture.
+"""Sum up a run's results: rates, latencies per stage, ages, counts per class.
 
 The thread of the outputs notes each result; the web thread reads summaries. It has little priority, so it only copies
 what it needs while it holds the lock, and works it out afterwards.

@@ -1,6 +1,6 @@
-"""Who may ask for what: the token, the names that this server answers to, where a request comes from.
+"""Decide who may request what, by the token, the server's names and the origin of a request.
 
-Knows headers as text; knows no server library, no camera. The dangers: a page on another site that sends requests from
+It protects against two dangers: a page on another site that sends requests from
 the viewer's browser (cross-site requests, DNS rebinding), and somebody on the network who guesses the token.
 """
 

@@ -1,4 +1,4 @@
-"""The figures of a run in Prometheus' text format. Knows no HTTP.
+"""Write the figures of a run in Prometheus' text format.
 
 Names follow Prometheus' own rules: base units (seconds), ``_total`` on counters.
 """

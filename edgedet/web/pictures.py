@@ -1,7 +1,7 @@
 """The newest annotated picture of each camera as JPEG: made once a frame, and only while somebody waits for it.
 
 The thread of the outputs puts results in and goes on at once; drawing and encoding take place in a thread of their own.
-Nothing is queued: a viewer who takes long gets the picture that is newest then. Knows no HTTP.
+Nothing is queued: a slow viewer gets the picture that is the newest when it is ready for one.
 """
 
 from __future__ import annotations

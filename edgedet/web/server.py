@@ -1,4 +1,4 @@
-"""The web server: its thread, its sockets and their limits. Knows no page.
+"""The web server: its thread, its sockets and their limits.
 
 Tornado does sockets and HTTP (docs/decisions/0007-web.md). One event loop runs in a thread of its own, with little
 priority, so that viewers wait for the detector and never the other way round.

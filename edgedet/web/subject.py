@@ -1,6 +1,6 @@
-"""What is watched, and what is said of it: the state for the page, the health for machines. Knows no HTTP.
+"""The state of a run for the page, and its health for other programs.
 
-No address of a camera is in it but the public one (``stream.cameras.address``): no password.
+Of a camera's address only the public form is in it (``stream.cameras.address``), so no password.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find out which EfficientDet a weight file holds, whatever code base it is from. Knows no file format, no graph.
+"""Find out which EfficientDet a weight file holds, from whatever code base it comes.
 
 Own format: safetensors in effdet's key layout, with ``{"edgedet": JSON of spec, class_names, sha256}`` as metadata.
 """

@@ -1,4 +1,4 @@
-"""Fetch weights whose name ends in their hash, once, into a folder that all processes share. Knows HTTP; no checkpoint.
+"""Download weights whose name ends in their hash, once, into a folder that all processes share.
 
 A download grows as NAME.part under an advisory lock on NAME.lock, so that a second process waits instead of fetching
 too, and an interrupted one is continued by a Range request. Only a file whose hash is right gets its name.

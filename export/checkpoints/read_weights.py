@@ -1,7 +1,7 @@
-"""Read name -> array from the file formats that weights come in. Runs no code of a file; knows no model.
+"""Read the arrays of a weight file by name, from every format of such files. No code of a file runs.
 
-Formats are told by their first bytes, not by their suffix. Everything that a file claims is bounded before it costs
-memory: torch.save's archives are not compressed, so one that is, or that claims more than it holds, is refused.
+The first bytes tell the format, not the suffix. All sizes that a file claims are checked before they cost memory:
+torch.save's archives are not compressed, so an archive that is, or that claims more than it holds, is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Official COCO weights by name: where they are and how their hash begins. Knows no network.
+"""Official COCO weights by name: where they are and how their hash begins.
 
 All lie in release v0.1 of rwightman/efficientdet-pytorch (Apache-2.0), converted there from google/automl's averaged
 (EMA) weights or trained there. A file's name ends in the first eight digits of its SHA-256, as torch.hub wants it;

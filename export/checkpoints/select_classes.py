@@ -1,4 +1,4 @@
-"""Keep some classes of a checkpoint: the class head's last convolution loses the others' channels. Knows no file."""
+"""Keep some classes of a checkpoint: the class head's last convolution loses the channels of the others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a checkpoint's file does not say of its training: options, a project's YAML file, and what is assumed without.
+"""Settings of a training that its checkpoint does not hold: by options, by a project's YAML file, or by default.
 
-Project files: zylo117's projects/NAME.yml and automl's hparams YAML (its hparams_config.py names the keys). Knows no
-tensor. Nothing of a file is evaluated: zylo117's '[2 ** 0, ...]' is read as numbers and the four operators on them.
+Project files are zylo117's projects/NAME.yml and automl's hparams YAML (its hparams_config.py names the keys). No text
+of a file is evaluated as code: zylo117's '[2 ** 0, ...]' is read as numbers and the four operators on them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Find the row of the family table that tensors fit, and what decides between rows that share all tensors.
-
-Knows names, shapes and hints; reads no file.
-"""
+"""Find the row of the family table that tensors fit, and decide between rows that share all tensors."""
 
 from __future__ import annotations
 

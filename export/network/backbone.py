@@ -1,4 +1,4 @@
-"""EfficientNet and EfficientNet-Lite feature extractors in PyTorch. Knows nothing of detection.
+"""EfficientNet and EfficientNet-Lite feature extractors in PyTorch.
 
 Module names follow timm's ``tf_efficientnet_*``, so that effdet's state dicts load as they are.
 Source of the stage table: arXiv 1905.11946 table 1; scaling as in timm/models/_efficientnet_builder.py.

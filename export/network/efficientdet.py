@@ -1,4 +1,4 @@
-"""EfficientDet in PyTorch, as it was trained: backbone, BiFPN, two heads. Knows no file format and no engine.
+"""EfficientDet in PyTorch, as it was trained: backbone, BiFPN, two heads.
 
 Module names follow effdet's ``tf_efficientdet_*``, so that its state dicts load as they are.
 Sources: arXiv 1911.09070 sections 3 and 4; google/automl efficientdet/efficientdet_arch.py.

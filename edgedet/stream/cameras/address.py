@@ -1,4 +1,4 @@
-"""What a source may be called in public: no password, no token. Knows text only; opens nothing."""
+"""Tell kinds of camera addresses apart, and name a source in public without its password or token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open a camera on the board itself: V4L2 and USB, CSI on a Jetson or a Raspberry Pi. Knows no thread and no policy."""
+"""Open a camera on the board itself: V4L2 and USB, or CSI on a Jetson or a Raspberry Pi."""
 
 from __future__ import annotations
 

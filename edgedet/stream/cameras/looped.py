@@ -1,4 +1,4 @@
-"""A video file that plays again and again at its own speed, as a camera would. Knows no model and no output."""
+"""Play a video file again and again at its own speed, as a camera would."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tell a picture that was seen before from a new one. Knows pixels only.
+"""Tell new pictures from pictures that came before.
 
-A sensor's noise makes each picture of a running camera new. A frozen camera gives one picture again and again, a
-looping one a row of them; neither gives a new one. So one rule finds both: nothing new for some time.
+A sensor's noise makes each picture of a running camera new. A frozen camera gives the same picture again and again, and
+a looping one repeats a sequence; neither gives a new picture. So one rule detects both: nothing new for some time.
 """
 
 from __future__ import annotations

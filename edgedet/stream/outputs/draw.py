@@ -1,4 +1,4 @@
-"""Draw detections into a picture. Knows no model and no file."""
+"""Draw detections into a picture."""
 
 from __future__ import annotations
 

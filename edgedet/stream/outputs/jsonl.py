@@ -1,4 +1,4 @@
-"""Write results as JSON lines, each whole, for other programs to follow. Knows no source and no model."""
+"""Write results as JSON lines. Each line is written at once, so that other programs can follow the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell systemd how a run fares: ready at the first frame, alive while frames flow. Knows no camera and no model.
+"""Report the state of a run to systemd: ready at the first frame, alive while frames flow.
 
 The protocol of sd_notify(3): a datagram of NAME=VALUE lines to the socket that NOTIFY_SOCKET names.
 """

@@ -1,4 +1,4 @@
-"""Outputs that go on for months: files named by the time they begin, the oldest removed. Knows names and sizes only."""
+"""Name files of a long recording by the time at which they begin, and remove the oldest ones beyond a size."""
 
 from __future__ import annotations
 

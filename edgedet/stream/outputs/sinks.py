@@ -1,7 +1,7 @@
-"""Where results go: annotated videos and images, a window; what else is a sink. Knows no source and no model.
+"""Write results as annotated videos and images, or show them in a window.
 
-A sink is a context manager that yields ``write(result)``. Nothing is created before the first result; what is there
-after the block is whole. Further sinks: ``jsonl``, ``recording``.
+A sink is a context manager that yields ``write(result)``. Nothing is created before the first result; all files are
+complete after the block. Further sinks: ``jsonl``, ``recording``.
 """
 
 from __future__ import annotations

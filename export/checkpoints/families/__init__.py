@@ -1,4 +1,4 @@
-"""Weights of other code bases, in edgedet's key layout, which is effdet's ``tf_efficientdet_*``. Knows no file format.
+"""Weights of other code bases, in edgedet's key layout, which is effdet's ``tf_efficientdet_*``.
 
 A module a family with ``recognises(names) -> bool`` and ``canonical_from_<family>(state) -> Converted``: pure functions
 from a mapping of names to arrays to one of canonical names to arrays. Names that a map does not know come back as they

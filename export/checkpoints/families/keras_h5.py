@@ -1,4 +1,4 @@
-"""Read the arrays of a Keras 2 weight file (HDF5). Runs nothing of the file, leaves it by no link; knows no model.
+"""Read the arrays of a Keras 2 weight file (HDF5). No code of the file runs, and no link out of it is followed.
 
 Sizes are bounded before anything is read: HDF5 files can claim terabytes in a few bytes.
 """

@@ -1,4 +1,4 @@
-"""Read TensorFlow's checkpoint format V2, a "tensor bundle": NAME.index and NAME.data-00000-of-00001. Knows no model.
+"""Read TensorFlow's checkpoint format V2, a "tensor bundle": NAME.index and NAME.data-00000-of-00001.
 
 Specified by TensorFlow's sources: core/util/tensor_bundle/tensor_bundle.h and .cc, core/protobuf/tensor_bundle.proto
 (BundleHeaderProto, BundleEntryProto), core/framework/tensor_shape.proto and types.proto; the index is a table of

@@ -3,7 +3,7 @@
 Read from a .tar.gz (.tgz, .tar), a folder or its files: ``checkpoint`` (which of several is the newest), NAME.index and
 NAME.data-*. Both ways in which TensorFlow names tensors are known: by variable (automl's published files) and by
 object, where the checkpoint's own graph of objects gives the variables' names (automl's tf2/train.py).
-Nothing of an archive is written to disk, so no path of it can lead anywhere. Knows no model.
+Nothing of an archive is written to disk, so no path in it can lead anywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find the state dict inside what people save: training dictionaries, DataParallel, averages, benches. Knows no tensor.
+"""Find the state dict inside the objects that people save: training dictionaries, DataParallel, averages, benches.
 
 Choices: averaged weights (EMA) before plain ones; among several models in one dictionary the averaged one, else the
 one with the shortest prefix. Each choice is told in a note.
