@@ -162,13 +162,13 @@ def _best_above(raw: RawOutputs, threshold: float, best_class_only: bool) -> Tup
     """Return (anchor ids, class ids, logits) above the threshold: MAX_CANDIDATES, best first, ties by index."""
     num_classes = raw.class_logits.shape[1]
     flat_logits = raw.class_logits.reshape(-1)
-    found, first = [], 0
+    passing, first = [], 0
     for end, bound in raw.logit_bounds(threshold):
         for start in range(first * num_classes, end * num_classes, _SCAN_BLOCK):
             block = flat_logits[start : min(start + _SCAN_BLOCK, end * num_classes)]
-            found.append(np.flatnonzero(block > bound) + start)
+            passing.append(np.flatnonzero(block > bound) + start)
         first = end
-    indices = np.concatenate(found)
+    indices = np.concatenate(passing)
     logits = raw.logits_at(*np.divmod(indices, num_classes))
     if best_class_only and num_classes > 1:
         indices, logits = _best_of_each_anchor(indices, logits, num_classes)

@@ -79,8 +79,8 @@ def export_onnx(
     with atomic_path(path) as temporary:
         model = graph_from_network(network, meta)
         write_onnx(model, meta, temporary)
-        found = verify(temporary, network, frames, threads)
-        report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
+        verification = verify(temporary, network, frames, threads)
+        report: dict[str, Any] = {"verify": {**asdict(verification), "reference": "network in PyTorch"}}
         write_onnx(model, replace(meta, report=report), temporary)
     written = _export_tflite(model, meta, network, frames, path.with_suffix(".tflite"), threads) if tflite else None
     return ExportResult(
@@ -91,8 +91,8 @@ def export_onnx(
         nodes=len(model.graph.node),
         input_hw=checkpoint.spec.input_hw,
         classes=checkpoint.spec.num_classes,
-        max_relative_difference=found.worst,
-        frames=found.frames,
+        max_relative_difference=verification.worst,
+        frames=verification.frames,
         tflite=written,
     )
 
@@ -105,10 +105,10 @@ def _export_tflite(
 
     with atomic_path(path) as temporary:
         write_tflite(model, meta, temporary)
-        found = verify(temporary, network, frames, threads)
-        report: dict[str, Any] = {"verify": {**asdict(found), "reference": "network in PyTorch"}}
+        verification = verify(temporary, network, frames, threads)
+        report: dict[str, Any] = {"verify": {**asdict(verification), "reference": "network in PyTorch"}}
         write_tflite(model, replace(meta, report=report), temporary)
-    return TfliteResult(str(path), path.stat().st_size, sha256_of(path), found.worst)
+    return TfliteResult(str(path), path.stat().st_size, sha256_of(path), verification.worst)
 
 
 def export_demo(out: Path) -> Path:

@@ -67,10 +67,10 @@ def mean_ratio(input_scale: float, scale: float | np.float32, count: int) -> np.
 
 
 def _neighbours(scale: np.float32) -> list[np.float32]:
-    found = [scale]
+    scales = [scale]
     for end in (np.float32(0), np.float32(np.inf)):
         at = scale
         for _ in range(NEIGHBOURS):
             at = np.nextafter(at, end)
-            found.append(at)
-    return found
+            scales.append(at)
+    return scales

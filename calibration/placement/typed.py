@@ -106,12 +106,12 @@ def _halves(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> dict[str,
         real = weight * scales.astype(np.float64).reshape(shape)
         integers = np.clip(np.rint(real / rounded.astype(np.float64).reshape(shape)), -INT8_MAX, INT8_MAX)
         return {node.input[0]: integers.astype(np.int8), node.input[1]: rounded}
-    found = {}
+    converted = {}
     for name in node.input:
         if name in constants and constants[name].dtype == np.float32:
             if np.abs(constants[name]).max(initial=0.0) > LARGEST:
                 raise UnsupportedError(f"{name} holds values beyond {LARGEST:.0f}, FP16's largest: use opset 17.")
-            found[name] = constants[name].astype(np.float16)
+            converted[name] = constants[name].astype(np.float16)
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        found[node.input[1]] = np.maximum(found[node.input[1]], SMALLEST_ACTIVATION_SCALE)
-    return found
+        converted[node.input[1]] = np.maximum(converted[node.input[1]], SMALLEST_ACTIVATION_SCALE)
+    return converted

@@ -249,18 +249,18 @@ def _times_ms(running: TrtEngine, pixels: np.ndarray) -> List[float]:
     return build_tune.measure(running, [ModelInput(pixels, 1.0, (pixels.shape[1], pixels.shape[2]))])
 
 
-def _difference(got: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.abs(got - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
+def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(actual - expected).max() / max(float(np.abs(expected).max()), 1e-12))
 
 
 def temperatures() -> Dict[str, float]:
     """Return degrees Celsius by the kernel's name of each sensor."""
-    found = {}
+    readings = {}
     for zone in sorted(_THERMAL.glob("thermal_zone*")):
         text = _text(zone / "temp")
         if text.lstrip("-").isdigit():
-            found[_text(zone / "type") or zone.name] = int(text) / 1e3
-    return found
+            readings[_text(zone / "type") or zone.name] = int(text) / 1e3
+    return readings
 
 
 def _text(path: Path) -> str:

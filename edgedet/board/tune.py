@@ -128,11 +128,11 @@ def _float_file(onnx: OnnxFile) -> Optional[Path]:
     if path is None or not path.is_file():
         return None
     try:
-        found = read_onnx(path)
+        float_onnx = read_onnx(path)
     except EdgeDetError:
         return None
-    same = found.meta.source_sha256 == onnx.meta.source_sha256 and found.meta.spec == onnx.meta.spec
-    return path if same and found.meta.precision == "fp32" else None
+    same = float_onnx.meta.source_sha256 == onnx.meta.source_sha256 and float_onnx.meta.spec == onnx.meta.spec
+    return path if same and float_onnx.meta.precision == "fp32" else None
 
 
 def _without_suffix(onnx: OnnxFile) -> str:
@@ -178,8 +178,8 @@ def _frames(spec: DetectorSpec, source: Optional[str]) -> Iterator[ModelInput]:
     preprocess = Preprocessor(spec)
 
     def model_input(bgr: np.ndarray) -> ModelInput:
-        made = preprocess(bgr)
-        return replace(made, pixels=made.pixels.copy())
+        prepared = preprocess(bgr)
+        return replace(prepared, pixels=prepared.pixels.copy())
 
     if source is None:
         # in an order that is spread over the clip wherever it is left off
@@ -224,11 +224,11 @@ def build_best(
     """
     trials: List[Trial] = []
     kept: Optional[Tuple[Trial, Path]] = None
-    made: List[Path] = []
+    paths: List[Path] = []
     try:
         for recipe in tried:
             path = out.with_name(f".{out.stem}-{os.getpid()}-{len(trials)}{out.suffix}")
-            made.append(path)
+            paths.append(path)
             trial = _try(trt, board, recipe, options, reference, path)
             trials.append(trial)
             say(line_of(trial))
@@ -241,7 +241,7 @@ def build_best(
         meta, plan = read_engine(kept[1])
         add_to_report(out, meta, plan, {"trials": [asdict(trial) for trial in trials], "judged_by": reference.name})
     finally:
-        for path in made:
+        for path in paths:
             if path.exists():
                 path.unlink()
     return trials
@@ -278,10 +278,10 @@ def _none_passed(trials: Sequence[Trial]) -> EdgeDetError:
     built = [trial for trial in trials if trial.verdict != NOT_BUILT]
     if not built:
         return UnsupportedError("; ".join(dict.fromkeys(trial.reason for trial in trials)))
-    told = "; ".join(f"{trial.recipe}: {trial.verdict}, {trial.reason.rstrip('.')}" for trial in built)
+    reasons = "; ".join(f"{trial.recipe}: {trial.verdict}, {trial.reason.rstrip('.')}" for trial in built)
     unsure = any(trial.verdict == UNSURE for trial in built)
     hint = " Give frames of the scene (--source), a lower --score, or --force to keep one unjudged." if unsure else ""
-    return VerificationError(f"no engine was kept. {told}.{hint}")
+    return VerificationError(f"no engine was kept. {reasons}.{hint}")
 
 
 def line_of(trial: Trial) -> str:

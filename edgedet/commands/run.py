@@ -108,11 +108,11 @@ def _description_of(model: Path, detector: Detector, threads: int) -> str:
 
 def _picture_lines(result: FrameResult, class_names: Sequence[str]) -> List[str]:
     """Return what was found in one picture: its name, then class, score and corners in pixels of each detection."""
-    found = result.detections
-    lines = [f"{result.frame.name}: {count_of(len(found), 'detection') if len(found) else 'nothing found'}"]
-    names = [class_names[class_id] for class_id in found.class_ids]
+    detections = result.detections
+    lines = [f"{result.frame.name}: {count_of(len(detections), 'detection') if len(detections) else 'nothing found'}"]
+    names = [class_names[class_id] for class_id in detections.class_ids]
     width = max((len(name) for name in names), default=0)
-    for name, score, (x1, y1, x2, y2) in zip(names, found.scores, found.boxes_xyxy):
+    for name, score, (x1, y1, x2, y2) in zip(names, detections.scores, detections.boxes_xyxy):
         lines.append(f"  {name:<{width}}  {score:.2f}  ({x1:.0f}, {y1:.0f}) to ({x2:.0f}, {y2:.0f})")
     return lines
 

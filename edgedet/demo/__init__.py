@@ -31,15 +31,15 @@ def clip_frames(count: int) -> List[np.ndarray]:
     cv2 = require("cv2", "reading the demo clip")
     capture = cv2.VideoCapture(str(CLIP))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    wanted = set(np.linspace(0, max(total - 1, 0), count).astype(int).tolist())
+    chosen = set(np.linspace(0, max(total - 1, 0), count).astype(int).tolist())
     frames = []
     for index in range(total):
         ok, bgr = capture.read()
         if not ok:
             break
-        if index in wanted:
+        if index in chosen:
             frames.append(bgr)
     capture.release()
-    if len(frames) != len(wanted):
-        raise SourceError(f"{CLIP} gave {len(frames)} of {len(wanted)} frames: install edgedet again.")
+    if len(frames) != len(chosen):
+        raise SourceError(f"{CLIP} gave {len(frames)} of {len(chosen)} frames: install edgedet again.")
     return frames

@@ -43,9 +43,9 @@ class Tracking:
             return result
         began = time.perf_counter()
         score = self._score
-        frame, found = result.frame, result.detections
+        frame, detections = result.frame, result.detections
         tracker = self._trackers.setdefault(frame.camera, ByteTracker())
-        track_ids = tracker.update(found, frame.captured_s, score)
-        shown = replace(found, track_ids=track_ids)[found.scores >= score]
+        track_ids = tracker.update(detections, frame.captured_s, score)
+        shown = replace(detections, track_ids=track_ids)[detections.scores >= score]
         timings_ms = {**result.timings_ms, "track": (time.perf_counter() - began) * 1e3}
         return replace(result, detections=shown, tracks=tracker.tracks, timings_ms=timings_ms)

@@ -70,10 +70,10 @@ class FrigateAnswers:
             self._refuse(str(error))
             return rows_of(Detections.empty(), 1, 1).tobytes()
         started = time.perf_counter()
-        found = self._detector(np.ascontiguousarray(picture[..., ::-1]) if self._is_rgb else picture)
+        detections = self._detector(np.ascontiguousarray(picture[..., ::-1]) if self._is_rgb else picture)
         self._times_ms.append((time.perf_counter() - started) * 1e3)
         self.pictures += 1
-        return rows_of(found, *picture.shape[:2]).tobytes()
+        return rows_of(detections, *picture.shape[:2]).tobytes()
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
@@ -88,12 +88,12 @@ class FrigateAnswers:
         return ServeSummary(endpoint, self.pictures, self.refused, p50, p99)
 
 
-def rows_of(found: Detections, height: int, width: int) -> np.ndarray:
+def rows_of(detections: Detections, height: int, width: int) -> np.ndarray:
     """Return (20, 6) float32 class, score, y1, x1, y2, x2 as shares of the picture, best first, zeros behind."""
     rows = np.zeros((ROWS, 6), np.float32)
-    n = min(len(found), ROWS)
-    rows[:n, 0], rows[:n, 1] = found.class_ids[:n], found.scores[:n]
-    rows[:n, 2:] = found.boxes_xyxy[:n, [1, 0, 3, 2]] / np.array([height, width, height, width], np.float32)
+    n = min(len(detections), ROWS)
+    rows[:n, 0], rows[:n, 1] = detections.class_ids[:n], detections.scores[:n]
+    rows[:n, 2:] = detections.boxes_xyxy[:n, [1, 0, 3, 2]] / np.array([height, width, height, width], np.float32)
     return rows
 
 
@@ -121,8 +121,8 @@ def _picture_of(header: Dict[str, Any], frames: Sequence[bytes]) -> np.ndarray:
         raise InputError(f"a picture of shape {shape}; wanted (1, H, W, 3)")
     count = shape[1] * shape[2] * shape[3]
     if len(frames) != 2 or len(frames[1]) != count:
-        got = [len(frame) for frame in frames[1:]]
-        raise InputError(f"a picture of shape {shape} needs one part of {count} bytes; got {got}")
+        sizes = [len(frame) for frame in frames[1:]]
+        raise InputError(f"a picture of shape {shape} needs one part of {count} bytes; got {sizes}")
     picture = np.frombuffer(frames[1], np.uint8).reshape(shape[1:])
     return np.ascontiguousarray(picture.transpose(1, 2, 0)) if planes else picture
 

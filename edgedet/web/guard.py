@@ -152,18 +152,18 @@ def _digest(text: str) -> bytes:
 
 
 def _offered(headers: Mapping[str, str], cookie: str) -> List[str]:
-    found = []
+    tokens = []
     kind, _, value = headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        found.append(value.strip())
+        tokens.append(value.strip())
     elif kind.lower() == "basic":
         with suppress(binascii.Error, ValueError):
-            found.append(base64.b64decode(value, validate=True).decode("utf-8", "replace").partition(":")[2])
+            tokens.append(base64.b64decode(value, validate=True).decode("utf-8", "replace").partition(":")[2])
     for pair in headers.get("Cookie", "").split(";"):  # not http.cookies, which stops at another server's odd value
         name, _, value = pair.strip().partition("=")
         if name == cookie:
-            found.append(value)
-    return found
+            tokens.append(value)
+    return tokens
 
 
 def _address(text: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address, None]:

@@ -25,6 +25,6 @@ class Guesses:
         self._wrong[address] = (count, now_s)
         if len(self._wrong) > _MOST_ADDRESSES:
             self._wrong.popitem(last=False)
-        told = count > FREE and not count & (count - 1)  # the 8th, 16th, 32nd, ...
-        line = f"web: {count} wrong tokens from {address}; answering it slowly" if told else ""
+        reported = count > FREE and not count & (count - 1)  # the 8th, 16th, 32nd, ...
+        line = f"web: {count} wrong tokens from {address}; answering it slowly" if reported else ""
         return (WAIT_S if count > FREE else 0.0), line

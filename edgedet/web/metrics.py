@@ -45,15 +45,17 @@ def _families(subject: Subject, pictures: int, viewers: int) -> Iterator[Any]:
     info.add_metric([], {key: str(subject.facts[key]) for key in ("file", "model", "input", "precision")})
     yield info
     frames = CounterMetricFamily("edgedet_frames", "Frames that the detector looked at.", labels=["camera"])
-    found = CounterMetricFamily("edgedet_detections", "Detections above the threshold.", labels=["camera", "class"])
+    detections = CounterMetricFamily(
+        "edgedet_detections", "Detections above the threshold.", labels=["camera", "class"]
+    )
     silent = GaugeMetricFamily("edgedet_seconds_since_frame", "Since the newest result.", labels=["camera"])
     for name in subject.camera_names():
         camera = figures.camera(name)
         frames.add_metric([name], camera["frames"])
         silent.add_metric([name], figures.silent_s(name))
         for class_name, count in camera["total"].items():
-            found.add_metric([name, class_name], count)
-    yield from (frames, found, silent)
+            detections.add_metric([name, class_name], count)
+    yield from (frames, detections, silent)
 
     stages, ages = figures.histograms()
     yield _histogram("edgedet_stage_seconds", "Time of a stage of detection.", "stage", stages)

@@ -39,13 +39,13 @@ class Picture:
 def jpeg_of(result: FrameResult, class_names: Sequence[str], longest_px: int = LONGEST_SIDE_PX) -> bytes:
     """Return the frame with its boxes as JPEG, no side longer than ``longest_px``."""
     cv2 = require("cv2", "--web")
-    bgr, found = result.frame.bgr, result.detections
+    bgr, detections = result.frame.bgr, result.detections
     shrink = longest_px / max(bgr.shape[:2])
     if shrink < 1:
         size_wh = (max(1, round(bgr.shape[1] * shrink)), max(1, round(bgr.shape[0] * shrink)))
         bgr = cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA)
-        found = replace(found, boxes_xyxy=found.boxes_xyxy * np.float32(shrink))
-    _, data = cv2.imencode(".jpg", draw(bgr, found, class_names), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        detections = replace(detections, boxes_xyxy=detections.boxes_xyxy * np.float32(shrink))
+    _, data = cv2.imencode(".jpg", draw(bgr, detections, class_names), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return bytes(data)
 
 

@@ -107,8 +107,8 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
 def health_of(subject: Subject, camera: Optional[str] = None) -> Tuple[bool, Dict[str, Any]]:
     """Return whether frames flow, from the camera that is named or else as ``healthy_if`` says, and the figures."""
     by_camera = {name: subject.figures.silent_s(name) for name in subject.camera_names()}
-    judged = list(by_camera.values()) if camera is None else [subject.figures.silent_s(camera)]
-    silent_s = max(judged) if subject.healthy_if == "all" else min(judged)
+    silences_s = list(by_camera.values()) if camera is None else [subject.figures.silent_s(camera)]
+    silent_s = max(silences_s) if subject.healthy_if == "all" else min(silences_s)
     healthy = silent_s <= subject.unhealthy_s
     return healthy, {
         "healthy": healthy,

@@ -104,11 +104,11 @@ def _download(url: str, part: Path, prefix: str, timeout_s: float, pause_s: floa
             continue
         if _is_whole(part, prefix):
             return
-        found = sha256_of(part)[: len(prefix)]
+        digest = sha256_of(part)[: len(prefix)]
         part.unlink()
         if not resumed:
             raise InputError(
-                f"{url} is not the file that its name says: its SHA-256 begins with {found}, wanted {prefix}. "
+                f"{url} is not the file that its name says: its SHA-256 begins with {digest}, wanted {prefix}. "
                 f"A proxy may have changed it; nothing was kept. {INSTEAD}"
             )
         print(f"{part.stem}: what came earlier does not fit; starting over", file=sys.stderr)
@@ -163,12 +163,12 @@ def _reply(url: str, have: int, part: Path, timeout_s: float) -> Any:
         return urllib.request.build_opener().open(request, timeout=timeout_s)  # reads the proxies anew
     except urllib.error.HTTPError as error:
         error.close()
-        said = f"the server answers {error.code} {error.reason}"
+        reason = f"the server answers {error.code} {error.reason}"
         if error.code == 416:  # nothing behind the part, which has another hash than it should
             part.unlink()
         if error.code in (416, 429) or error.code >= 500:
-            raise _Broken(said) from None
-        raise InputError(f"cannot download {url}: {said}. {INSTEAD}") from None
+            raise _Broken(reason) from None
+        raise InputError(f"cannot download {url}: {reason}. {INSTEAD}") from None
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise InputError(f"cannot reach {urlsplit(url).hostname} for {url}: {reason}. Offline? {INSTEAD}") from None

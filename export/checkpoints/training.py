@@ -85,8 +85,8 @@ def training_from(ratios: str | None, scales: str | None, project: Path | None) 
 
     Raises CheckpointError in one line for what cannot be read, and where options and file are given for the same.
     """
-    told = UNTOLD if project is None else read_project(project)
-    values = dict(vars(told))
+    settings = UNTOLD if project is None else read_project(project)
+    values = dict(vars(settings))
     for option, text, name, parse in (
         ("--anchor-ratios", ratios, "aspect_ratios", _parse_ratios),
         ("--anchor-scales", scales, "anchor_scales", _parse_scales),

@@ -58,8 +58,8 @@ def hints_of(path: Path, sha256: str, trained_as: str) -> Hints:
     stem = named_by.name.lower().replace("-", "_")
 
     def named(prefix: str) -> list[str]:
-        found = [name for name in SPECS if re.match(rf"{name.removeprefix(prefix)}(_|\.|$)", stem)]
-        return sorted(found, key=len, reverse=True)
+        names = [name for name in SPECS if re.match(rf"{name.removeprefix(prefix)}(_|\.|$)", stem)]
+        return sorted(names, key=len, reverse=True)
 
     official = [name for name, file in PRETRAINED.items() if hash_prefix(file) == sha256[: len(hash_prefix(file))]]
     sure = tuple(official + [name for name in SPECS if name == trained_as] + named(""))
@@ -248,9 +248,9 @@ def differences(state: dict[str, Tensor], spec: DetectorSpec) -> str:
 
 def check_tensors(state: dict[str, Tensor], spec: DetectorSpec, path: Path) -> None:
     """Raise CheckpointError, naming the first tensors, where the state is not the spec's or not finite."""
-    found = differences(state, spec)
-    if found:
-        raise CheckpointError(f"{path} is not a whole {spec.name}: {found}.")
+    problems = differences(state, spec)
+    if problems:
+        raise CheckpointError(f"{path} is not a whole {spec.name}: {problems}.")
     other = [f"{key} ({str(value.dtype)[6:]})" for key, value in state.items() if not value.is_floating_point()]
     if other:
         raise CheckpointError(f"{path} holds {other[0]}, but weights are floating-point numbers: save them so.")

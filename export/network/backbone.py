@@ -62,9 +62,9 @@ class BlockShape:
 
 def scaled_channels(channels: int, width: float) -> int:
     """Round ``channels * width`` to a multiple of 8, never below 90 % of it (EfficientNet's round_filters)."""
-    wanted = channels * width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * wanted else rounded
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
 def stage_shapes(name: str) -> tuple[int, list[list[BlockShape]]]:

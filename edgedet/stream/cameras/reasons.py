@@ -60,10 +60,10 @@ class OpenCVLog:
         if self._file is None or " cannot be opened" not in str(error):
             return error
         _flush()
-        said = os.pread(2, 1 << 20, 0).decode("utf-8", "replace")
+        text = os.pread(2, 1 << 20, 0).decode("utf-8", "replace")
         name = str(error).partition(" cannot be opened")[0]
         for pattern, kind, reason in _REASONS:
-            if re.search(pattern, said):
+            if re.search(pattern, text):
                 return kind(f"{name} cannot be opened: {reason}{'' if reason.endswith('?') else '.'}")
         return error
 

@@ -48,7 +48,7 @@ class Device:
 
 def list_devices(sysfs: Path = SYSFS, dev: Path = Path("/dev")) -> List[Device]:
     """Return the devices that deliver pictures, by number; a camera's other devices (metadata, output) are left out."""
-    found: List[Device] = []
+    devices: List[Device] = []
     nodes = sysfs.glob("video*") if sysfs.is_dir() else ()
     for node in sorted((node for node in nodes if node.name[5:].isdigit()), key=lambda node: int(node.name[5:])):
         number = int(node.name[5:])
@@ -56,15 +56,15 @@ def list_devices(sysfs: Path = SYSFS, dev: Path = Path("/dev")) -> List[Device]:
         try:
             descriptor = os.open(dev / node.name, os.O_RDWR | os.O_NONBLOCK)
         except OSError as error:
-            found.append(Device(number, name, "", (), error.strerror or str(error)))
+            devices.append(Device(number, name, "", (), error.strerror or str(error)))
             continue
         try:
-            found += describe(number, _ioctl_of(descriptor))
+            devices += describe(number, _ioctl_of(descriptor))
         except OSError as error:
-            found.append(Device(number, name, "", (), error.strerror or str(error)))
+            devices.append(Device(number, name, "", (), error.strerror or str(error)))
         finally:
             os.close(descriptor)
-    return found
+    return devices
 
 
 def _ioctl_of(descriptor: int) -> Ioctl:

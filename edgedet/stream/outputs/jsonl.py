@@ -140,7 +140,7 @@ def append_whole(file: Any, line: bytes) -> None:
 
 def line_of(result: FrameResult, class_names: Sequence[str], started_s: float, live: bool) -> Dict[str, Any]:
     """Return what a JSON line says of one frame; boxes in pixels of the source, times in the units of their names."""
-    frame, found = result.frame, result.detections
+    frame, detections = result.frame, result.detections
     line: Dict[str, Any] = {"frame": frame.index, "time_s": round(frame.captured_s - started_s, 4)}
     if frame.name:
         line["image"] = frame.name
@@ -151,7 +151,7 @@ def line_of(result: FrameResult, class_names: Sequence[str], started_s: float, l
             line["age_ms"] = round(result.age_ms, 1)
     if frame.gap:
         line["gap"] = {"seconds": round(frame.gap.seconds, 3), "reason": frame.gap.reason}
-    track_ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
+    track_ids = [-1] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
     line["detections"] = [
         {
             "class": class_names[class_id],
@@ -160,7 +160,9 @@ def line_of(result: FrameResult, class_names: Sequence[str], started_s: float, l
             "score": round(float(score), 4),
             "box_xyxy": [round(float(value), 2) for value in box_xyxy],
         }
-        for class_id, track_id, score, box_xyxy in zip(found.class_ids, track_ids, found.scores, found.boxes_xyxy)
+        for class_id, track_id, score, box_xyxy in zip(
+            detections.class_ids, track_ids, detections.scores, detections.boxes_xyxy
+        )
     ]
     line["timings_ms"] = {stage: round(ms, 3) for stage, ms in result.timings_ms.items()}
     return line

@@ -25,10 +25,10 @@ def stamp_of(utc_s: float) -> str:
 
 def bytes_of(text: str) -> int:
     """Return what "10GB" or "500 MiB" says in bytes; raises InputError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)", text.strip().upper())
-    if found is None or found.group(2) not in _UNITS or float(found.group(1)) <= 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)", text.strip().upper())
+    if match is None or match.group(2) not in _UNITS or float(match.group(1)) <= 0:
         raise InputError(f"wanted a size such as 10GB or 500MB; got {text!r}.")
-    return int(float(found.group(1)) * _UNITS[found.group(2)])
+    return int(float(match.group(1)) * _UNITS[match.group(2)])
 
 
 class Keeper:
@@ -115,8 +115,8 @@ class Keeper:
 
 def _order_of(path: Path) -> Tuple[int, str]:
     """Return (number, time) as a segment's name has them; 0 for one of an earlier version, which has no number."""
-    found = list(re.finditer(_NUMBERED, path.name))
-    return (int(found[-1].group(1) or 0), found[-1].group(0)) if found else (0, "")
+    matches = list(re.finditer(_NUMBERED, path.name))
+    return (int(matches[-1].group(1) or 0), matches[-1].group(0)) if matches else (0, "")
 
 
 def _size_of(path: Path) -> int:

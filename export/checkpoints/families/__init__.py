@@ -45,8 +45,8 @@ _STAGES = {
 
 def count(names: Iterable[str], pattern: str) -> int:
     """Return one more than the highest number that ``pattern``'s group finds at the start of a name; 0 for none."""
-    found = [int(match[1]) for match in map(re.compile(pattern).match, names) if match]
-    return max(found, default=-1) + 1
+    indices = [int(match[1]) for match in map(re.compile(pattern).match, names) if match]
+    return max(indices, default=-1) + 1
 
 
 def block_paths(blocks: int) -> list[str]:

@@ -25,24 +25,24 @@ def arrays_from_h5(path: Path) -> dict[str, np.ndarray]:
     h5py = require("h5py", "a .h5 checkpoint")
     try:
         with h5py.File(path, "r") as file:
-            found: dict[str, Any] = {}
-            _collect(h5py, file, "", found, path)
-            if any(KERAS_3 in name.split("/")[:-1] for name in found):
+            datasets: dict[str, Any] = {}
+            _collect(h5py, file, "", datasets, path)
+            if any(KERAS_3 in name.split("/")[:-1] for name in datasets):
                 raise CheckpointError(
                     f"{path} is in the layout of Keras 3, which drops the layers' names: save it with TensorFlow's "
                     "Keras 2 (TF_USE_LEGACY_KERAS=1, model.save_weights('FILE.h5'))."
                 )
-            claimed = sum(math.prod(data.shape) * data.dtype.itemsize for data in found.values())
+            claimed = sum(math.prod(data.shape) * data.dtype.itemsize for data in datasets.values())
             if claimed > MAX_BYTES:
                 raise CheckpointError(f"{path} claims {claimed} bytes of arrays; at most {MAX_BYTES} are expected.")
-            return {name: np.asarray(data[()], np.float32) for name, data in found.items()}
+            return {name: np.asarray(data[()], np.float32) for name, data in datasets.items()}
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or no HDF5 file ({reason}): copy or save it again.") from None
 
 
-def _collect(h5py: Any, group: Any, prefix: str, found: dict[str, Any], path: Path) -> None:
-    """Add the group's datasets to ``found`` under their paths."""
+def _collect(h5py: Any, group: Any, prefix: str, datasets: dict[str, Any], path: Path) -> None:
+    """Add the group's datasets to ``datasets`` under their paths."""
     if prefix.count("/") > MAX_DEPTH:
         raise CheckpointError(f"{path} nests its groups deeper than {MAX_DEPTH}: Keras does not.")
     for key in group:
@@ -53,12 +53,12 @@ def _collect(h5py: Any, group: Any, prefix: str, found: dict[str, Any], path: Pa
             raise CheckpointError(f"{path} points outside itself at {name}: such files are not read.")
         item = group[key]
         if isinstance(item, h5py.Group):
-            _collect(h5py, item, f"{name}/", found, path)
+            _collect(h5py, item, f"{name}/", datasets, path)
             continue
         if not isinstance(item, h5py.Dataset) or item.dtype.kind != "f" or item.shape is None:
             raise CheckpointError(f"{path}: {name} holds no floating-point numbers: this is no weight file of Keras.")
         if item.external or item.is_virtual:
             raise CheckpointError(f"{path} keeps {name} in another file: such files are not read.")
-        found[name] = item
-        if len(found) > MAX_ARRAYS:
+        datasets[name] = item
+        if len(datasets) > MAX_ARRAYS:
             raise CheckpointError(f"{path} holds more than {MAX_ARRAYS} arrays: this is no EfficientDet.")

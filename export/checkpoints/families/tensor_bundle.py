@@ -78,8 +78,8 @@ class TensorBundle:
         length, start = _varint(data, 0)
         crc32c = require("google_crc32c", "reading a TensorFlow checkpoint")
         text = data[start + 4 :]
-        found = crc32c.extend(crc32c.value(struct.pack("<I", length & 0xFFFFFFFF)), data[start:])
-        if len(text) != length or _masked(found) != entry.crc32c:
+        checksum = crc32c.extend(crc32c.value(struct.pack("<I", length & 0xFFFFFFFF)), data[start:])
+        if len(text) != length or _masked(checksum) != entry.crc32c:
             raise CheckpointError(f"{name} is damaged: its checksum is not the one that was written. Copy it again.")
         return text
 

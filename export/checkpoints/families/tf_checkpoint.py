@@ -182,18 +182,20 @@ class _Limited(io.RawIOBase):
 
 def _newest(names: list[str], state: Callable[[], str], where: str) -> str:
     """Return the checkpoint's NAME of several: the one that the state file says, else the only one."""
-    found = sorted(name.removesuffix(INDEX) for name in names if name.endswith(INDEX))
+    checkpoints = sorted(name.removesuffix(INDEX) for name in names if name.endswith(INDEX))
     if STATE in names:
         line = _STATE_LINE.search(state())
         newest = posixpath.basename(line[1]) if line else ""
-        if newest in found:
+        if newest in checkpoints:
             return newest
-    if len(found) != 1:
+    if len(checkpoints) != 1:
         listed = (
-            f"{len(found)} checkpoints ({', '.join(found[:3])}): name one's .index file" if found else "no .index file"
+            f"{len(checkpoints)} checkpoints ({', '.join(checkpoints[:3])}): name one's .index file"
+            if checkpoints
+            else "no .index file"
         )
         raise CheckpointError(f"{where} holds {listed}.")
-    return found[0]
+    return checkpoints[0]
 
 
 def _read_text(path: Path) -> str:

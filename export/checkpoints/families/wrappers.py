@@ -23,18 +23,20 @@ def state_dict_in(loaded: Any, is_array: Callable[[Any], bool]) -> tuple[dict[st
 
     Raises CheckpointError where there is no dictionary of arrays.
     """
-    found, notes = _inner(loaded, is_array, MAX_DEPTH)
-    if found is None:
+    mapping, notes = _inner(loaded, is_array, MAX_DEPTH)
+    if mapping is None:
         raise CheckpointError(
             f"the file holds {type(loaded).__name__}, no dictionary of tensors: save model.state_dict()."
         )
-    prefix, note = _prefix(found)
+    prefix, note = _prefix(mapping)
     notes += note
-    state = {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix) and is_array(value)}
-    anchors = [name for name in found if prefix and name.endswith(effdet.ANCHORS) and not name.startswith(prefix)]
-    outside = [name for name in found if not name.startswith(prefix) and name not in anchors]
+    state = {
+        name[len(prefix) :]: value for name, value in mapping.items() if name.startswith(prefix) and is_array(value)
+    }
+    anchors = [name for name in mapping if prefix and name.endswith(effdet.ANCHORS) and not name.startswith(prefix)]
+    outside = [name for name in mapping if not name.startswith(prefix) and name not in anchors]
     if anchors:
-        state[effdet.ANCHORS] = found[anchors[0]]
+        state[effdet.ANCHORS] = mapping[anchors[0]]
     if outside:
         notes += (f"left out {len(outside)} entries that do not begin with {prefix!r}, first {outside[0]}",)
     return state, notes
@@ -47,10 +49,10 @@ def _inner(value: Any, is_array: Callable[[Any], bool], depth: int) -> tuple[dic
     if any(is_array(entry) for entry in named.values()):
         return named, ()
     for key in KEYS:
-        found, notes = _inner(named.get(key), is_array, depth - 1)
-        if found is not None:
+        mapping, notes = _inner(named.get(key), is_array, depth - 1)
+        if mapping is not None:
             averaged = " (averaged weights)" if "ema" in key else ""
-            return found, (f"read {key}{averaged}", *notes)
+            return mapping, (f"read {key}{averaged}", *notes)
     return None, ()
 
 
