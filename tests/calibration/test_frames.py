@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +28,6 @@ from edgedet.stream.live import LiveSource
 cv2 = pytest.importorskip("cv2", reason="frames are read by OpenCV")
 pytest.importorskip("tqdm", reason="the progress bar is tqdm's")
 
-ROOT = Path(__file__).resolve().parents[2]
 SPEC = META.spec  # 128 x 128
 
 
@@ -318,21 +315,13 @@ def test_calibration_and_detection_see_the_bytes_that_the_camera_loop_sees(tmp_p
     np.testing.assert_array_equal(engine.seen, [expected])
 
 
-def test_no_other_code_resizes_pictures_for_a_model():
-    """What else resizes makes pictures for people, thumbnails, or a client's code that has no edgedet."""
-    others = {
-        "edgedet/events/clips.py",
-        "edgedet/stream/outputs/video_file.py",
-        "edgedet/web/pictures.py",
-        "calibration/ranges/frame_picker.py",
-        "export/interop/triton.py",
-    }
-    code = [
-        path for folder in ("edgedet", "export", "calibration", "training") for path in (ROOT / folder).rglob("*.py")
-    ]
-    resizing = {
-        path.resolve().relative_to(ROOT).as_posix()
-        for path in code
-        if re.search(r"\.resize\(", path.read_text("utf-8"))
-    }
-    assert resizing - others == {"edgedet/preprocess.py"}
+def test_training_sees_them_too_where_it_changes_nothing():
+    """Augmentation starts from the same resizing, so a picture that is not augmented is the camera loop's."""
+    pytest.importorskip("torch", reason="training needs PyTorch")
+    from edgedet.training import augment
+
+    bgr = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    nothing = np.zeros(0)
+    sample = augment.Sample(bgr, np.zeros((0, 4), np.float32), nothing.astype(np.int64), nothing.astype(np.float32))
+    placed = augment._place(sample, SPEC, 1.0, None)
+    np.testing.assert_array_equal(placed.pixels, Preprocessor(SPEC)(bgr).pixels[0])
