@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -126,6 +127,7 @@ def fit(
     anchors = torch.from_numpy(anchors_for(spec)).to(group.device)
     trained: nn.Module = model
     if group.count > 1:
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of depthwise weights, at no cost on a CPU
         trained = DistributedDataParallel(model)
     loader = make_loader(pictures, order, options.workers)
 

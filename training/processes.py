@@ -97,7 +97,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the pictures of all processes, on any backend.
 
     PyTorch's SyncBatchNorm computes the same, but on GPUs only ("expected input tensor to be on GPU"), and gloo's
-    processes have none. Sums of values and squares travel; each process has as many pictures.
+    processes have none. Sums travel, of values and then of squares; each process has as many pictures.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,16 +105,16 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training or not dist.is_initialized():
             return super().forward(x)
         count = x.numel() / x.shape[1] * dist.get_world_size()
-        sums = _SumOverProcesses.apply(torch.stack([x.float().sum((0, 2, 3)), x.float().square().sum((0, 2, 3))]))
-        mean = sums[0] / count
-        variance = (sums[1] / count - mean.square()).clamp_min(0)
+        mean = _SumOverProcesses.apply(x.float().sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        variance = _SumOverProcesses.apply(centred.float().square().sum((0, 2, 3))) / count
         assert self.running_mean is not None
         assert self.running_var is not None
         with torch.no_grad():
             self.running_mean.lerp_(mean, float(self.momentum or 0.0))
             self.running_var.lerp_(variance * count / max(count - 1, 1), float(self.momentum or 0.0))
         gain = self.weight * (variance + self.eps).rsqrt()
-        return x * gain[:, None, None] + (self.bias - mean * gain)[:, None, None]
+        return centred * gain[:, None, None] + self.bias[:, None, None]
 
 
 def share_norms(network: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch
 from edgedet.artifact import ArtifactMeta
 from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgedet.export.checkpoints.open_weights import WeightsChoice, open_weights
 from edgedet.files import make_folder, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
 from edgedet.training.augment import Augmentation
@@ -19,13 +20,15 @@ from edgedet.training.fit import FitOptions, FromPixels, Row, fit
 from edgedet.training.int8 import Int8Training, Int8TrainResult, train_int8
 from edgedet.training.preflight import Preflight, check_labels
 from edgedet.training.processes import Processes, join_processes, share_norms, wait
+from edgedet.training.pseudo import Distillation, label_frames
 from edgedet.training.records import TensorBoard, draw_curves, draw_validation, write_table
-from edgedet.training.samples import Pictures, select_labels
+from edgedet.training.samples import LabelledPicture, Pictures, select_labels
 from edgedet.training.start import Start, compute_digest, make_starting_network
 from edgedet.training.validate import ModuleEngine, validate
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-TABLE, CURVES, PICTURES, SHEET, INT8 = "results.csv", "curves.png", "validation", "labels.jpg", "int8"
+TABLE, CURVES, PICTURES, SHEET = "results.csv", "curves.png", "validation", "labels.jpg"
+INT8, FRAMES = "int8", "frames"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,7 @@ class TrainRequest:
     device:   "cpu", "cuda", ...; None: a GPU where there is one.
     sync_bn:  let BatchNorms see the pictures of all processes.
     int8:     how the trained network is then trained for INT8; None: not at all.
+    distil:   weights of a teacher, which labels the frames of ``unlabelled``.
     """
 
     start: Start
@@ -52,6 +56,8 @@ class TrainRequest:
     sync_bn: bool = False
     tensorboard: bool = False
     int8: Int8Training | None = None
+    distil: str | None = None
+    unlabelled: Distillation | None = None
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,13 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult | No
         torch.manual_seed(request.fit.seed)
         names = select_classes(request.data, request.classes)
         network = make_starting_network(request.start, names, request.fit.seed, say)
+        labelled = select_labels(request.data.images, map_classes(request.data, names))
+        if request.distil is not None and request.unlabelled is not None:
+            labelled += _label_frames(request.distil, request.unlabelled, names, request.out, group, say)
         if request.sync_bn and group.count > 1:
             share_norms(network)
         spec = network.spec
-        pictures = Pictures(
-            select_labels(request.data.images, map_classes(request.data, names)),
-            spec,
-            request.how,
-            request.fit.seed,
-        )
+        pictures = Pictures(labelled, spec, request.how, request.fit.seed)
         make_folder(request.out)
         if group.is_first and not request.fit.resume:
             found = check(request)
@@ -129,6 +133,19 @@ def check(request: TrainRequest) -> Preflight:
     """Return what is wrong with the labels, and draw some of the pictures with their boxes to OUT/labels.jpg."""
     names = select_classes(request.data, request.classes)
     return check_labels(request.data, request.val, names, request.out / SHEET)
+
+
+def _label_frames(
+    weights: str,
+    how: Distillation,
+    names: tuple[str, ...],
+    out: Path,
+    group: Processes,
+    say: Callable[[str], None],
+) -> list[LabelledPicture]:
+    """Let a teacher label frames; each process reads the source itself, and gets the same labels."""
+    teacher, _ = open_weights(WeightsChoice(weights), say)
+    return label_frames(teacher, how, names, out / FRAMES / str(group.rank), say)
 
 
 def _say_nothing(line: str) -> None:

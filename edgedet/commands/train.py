@@ -22,7 +22,7 @@ DESCRIPTION = "Train a detector on labelled pictures of your own; the checkpoint
 EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights my.pth --epochs 40
   edgedet train --phi 0 --data photos/ --size 384 --backbone tf_efficientnet_b0.pth
   torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
-INPUTS = ("weights", "backbone", "data", "val")
+INPUTS = ("weights", "backbone", "data", "val", "distill")
 OUTPUTS = ("json",)
 PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
 
@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--sync-bn", action="store_true", help="BatchNorm over the pictures of all processes")
     how.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures (default: 0)")
     how.add_argument("--resume", action="store_true", help="go on with the training in --out")
+
+    more = parser.add_argument_group("frames without labels, which a bigger model labels")
+    more.add_argument("--distill", metavar="FILE", help="weights of the bigger model, the teacher")
+    more.add_argument("--unlabelled", metavar="SRC", help="video, folder of images or camera of the scene")
+    more.add_argument("--frames", type=int, default=300, metavar="N", help="frames to take from it (default: 300)")
 
     int8 = parser.add_argument_group("INT8: after the epochs (0: of the weights as they are), train while rounding")
     int8.add_argument("--int8", choices=("tflite", "tensorrt"), help="which files are written, to DIR/int8")
@@ -141,10 +146,12 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         raise InputError("which model? Name --phi N or --variant NAME, and --weights FILE where you have a checkpoint.")
     if args.weights is not None and args.backbone is not None:
         raise InputError("--weights brings a backbone of its own: leave --backbone out.")
-    for option, value in (("--weights", args.weights), ("--backbone", args.backbone)):
+    if (args.distill is None) != (args.unlabelled is None):
+        raise InputError("--distill FILE (the teacher) and --unlabelled SRC (what it labels) go together.")
+    for option, value in (("--weights", args.weights), ("--backbone", args.backbone), ("--distill", args.distill)):
         if value not in (None, "demo", "scratch") and not os.path.exists(value):
             raise InputError(f"{option} {value}: there is no such file.")
-    for option in ("batch", "threads", "int8_epochs"):
+    for option in ("batch", "threads", "frames", "int8_epochs"):
         check_at_least(f"--{option.replace('_', '-')}", getattr(args, option), 1)
     check_at_least("--lr", args.lr, 0)
     check_at_least("--int8-lr", args.int8_lr, 0)
@@ -164,6 +171,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from ..training.augment import Augmentation
     from ..training.fit import FROZEN, FitOptions
     from ..training.int8 import Int8Training
+    from ..training.pseudo import Distillation
     from ..training.start import Start
     from ..training.train import TrainRequest
 
@@ -225,6 +233,8 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         args.sync_bn,
         args.tensorboard,
         int8,
+        args.distill,
+        None if args.unlabelled is None else Distillation(args.unlabelled, args.frames),
     )
 
 

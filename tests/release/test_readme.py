@@ -86,7 +86,7 @@ def check_install(command: str, desk: Path) -> None:
 
 
 def check_options(command: str, desk: Path) -> None:
-    """Not run: needs a camera or a screen. Its options are parsed."""
+    """Not run: needs a camera, a screen or hours. Its options are parsed."""
     _, name, *options = shlex.split(command)
     module = import_module(COMMANDS[name][0])
     parser = argparse.ArgumentParser(exit_on_error=False)
@@ -99,6 +99,7 @@ TREATMENTS: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
     (r"(\S*/)?pip install ", check_install),
     (r"python3 -m venv ", check_install),
     (r"edgedet run .*--(camera|show)\b", check_options),
+    (r"edgedet train ", check_options),  # hours: tests/training/ trains a tiny detector
     (r"edgedet export .*--int8\b", check_options),  # minutes: run by the slow test below
     (r"(\.venv/bin/)?edgedet \w+( |$)", run_on_the_desk),
 )

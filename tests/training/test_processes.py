@@ -43,31 +43,29 @@ def arguments(tmp_path):
     return list(map(str, common))
 
 
+# BatchNorm over few pictures makes the tiny random network so sensitive that float rounding grows a hundredfold a step:
+# with it, one step is compared; with frozen statistics, three epochs of two steps.
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_twice_the_batch(arguments, tmp_path):
-    """3 epochs of 2 steps, BatchNorm over all pictures: weights differ by float rounding, 2e-3 of their size at most.
-
-    AdamW divides by the root of squared gradients, so that where a gradient is 0 but for rounding, it is not small.
-    """
-    more = ["--epochs", "3", "--sync-bn", "--optimizer", "sgd"]
-    one = start([*arguments, *more, "--batch", "4", "--out", str(tmp_path / "one")])
+@pytest.mark.parametrize(
+    ("norms", "batch", "epochs", "tolerance"), [(["--freeze", "norms"], 4, 3, 1e-3), (["--sync-bn"], 8, 1, 1e-4)]
+)
+def test_two_processes_train_as_one_with_twice_the_batch(arguments, tmp_path, norms, batch, epochs, tolerance):
+    """Losses and weights differ by rounding, ``tolerance`` of their size at most."""
+    more = [*norms, "--epochs", str(epochs), "--optimizer", "sgd"]
+    one = start([*arguments, *more, "--batch", str(batch), "--out", str(tmp_path / "one")])
+    half = [*arguments, *more, "--batch", str(batch // 2), "--out", str(tmp_path / "two")]
     port = free_port()
-    two = [
-        start(
-            [*arguments, *more, "--batch", "2", "--out", str(tmp_path / "two")], rank, 2, port, tmp_path / f"{rank}.log"
-        )
-        for rank in (0, 1)
-    ]
+    two = [start(half, rank, 2, port, tmp_path / f"{rank}.log") for rank in (0, 1)]
     codes = [process.wait() for process in (one, *two)]
     assert codes == [0, 0, 0], (tmp_path / "0.log").read_text()
     tables = [(tmp_path / name / "results.csv").read_text().splitlines() for name in ("one", "two")]
     losses = [[float(line.split(",")[2]) for line in table[1:]] for table in tables]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert losses[0][2] < losses[0][0]
+    assert len(losses[0]) == epochs
+    assert losses[0] == pytest.approx(losses[1], rel=tolerance)
     states = [load_checkpoint(tmp_path / name / "last.safetensors").state for name in ("one", "two")]
     for name, value in states[0].items():
         largest = float(value.abs().max())
-        assert float((states[1][name] - value).abs().max()) < 2e-3 * largest + 1e-5, name
+        assert float((states[1][name] - value).abs().max()) < tolerance * largest + 1e-6, name
     assert "epoch" not in (tmp_path / "1.log").read_text()
 
 
