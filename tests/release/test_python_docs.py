@@ -17,7 +17,7 @@ from edgedet import demo
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
-NEEDS = {"supervision": "supervision", "edgedet.evaluate": "pycocotools", "edgedet.export_model": "torch"}
+NEEDS = {"supervision": "supervision", "edgedet.evaluate": "pycocotools", "edgedet.export(": "torch"}
 
 
 def test_there_are_ten_examples() -> None:

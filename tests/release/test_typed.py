@@ -13,6 +13,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # warnings of the build tool
 PROGRAM = """
 import numpy as np
 
+import edgedet
 from edgedet import Detector
 from edgedet.types import Detections
 
@@ -20,6 +21,10 @@ from edgedet.types import Detections
 def count(path: str, picture: np.ndarray) -> int:
     detections: Detections = Detector(path)(picture)
     return len(detections)
+
+
+def count_all(path: str) -> int:
+    return sum(len(result.detections) for result in edgedet.stream("street.mp4", path))
 
 
 WRONG: str = Detector("model.onnx")

@@ -1,4 +1,4 @@
-"""`edgedet.run`: frames of files and of one's own, lazily, and everything closed when the loop is left."""
+"""`edgedet.stream`, or `edgedet.run`: frames of files and of one's own, lazily; leaving the loop closes all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edgedet.engines.fake import FakeEngine, save_fake
 from edgedet.errors import ClosedError, InputError, SourceError
 from edgedet.runner import results
 from edgedet.specs import resized, spec_for
+from edgedet.stream.sources import open_source
 from edgedet.types import Frame, FrameResult
 
 
@@ -91,3 +92,13 @@ def test_a_detector_of_ones_own_stays_open(model: Path) -> None:
 def test_a_source_that_is_not_there_is_an_error(model: Path) -> None:
     with pytest.raises(SourceError):
         list(edgedet.run("nowhere.mp4", model))
+
+
+def test_the_package_stream_is_the_function_also_after_its_modules_were_imported(model: Path) -> None:
+    import edgedet.stream.sources
+
+    running = edgedet.stream([np.zeros((64, 64, 3), np.uint8)] * 2, model)
+    assert [result.frame.index for result in running] == [0, 1]
+    assert edgedet.stream.sources.open_source is open_source
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = edgedet.nothing
