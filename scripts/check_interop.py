@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from programs.deepstream import by_deepstream
-from programs.finders import Find, by_mediapipe, by_onnxruntime, by_opencv, by_openvino, stretched
+from programs.finders import Find, by_litert, by_mediapipe, by_onnxruntime, by_opencv, by_openvino, stretched
 from programs.frigate import SSD, YOLONAS, by_frigate
 
 from edgedet import Detections, Detector
@@ -74,6 +74,19 @@ def truncated(find: Find) -> Find:
     return find_truncated
 
 
+def cut_at_last_pixel(detector: Detector) -> Find:
+    """Return a finder whose boxes are cut as NVIDIA's parser does: at the index of the input's last pixel."""
+    h, w = detector.meta.spec.input_hw
+
+    def find(bgr: np.ndarray) -> Detections:
+        found = detector(bgr)
+        scale = max(bgr.shape[0] / h, bgr.shape[1] / w)
+        limits = np.array([w - 1, h - 1] * 2, np.float32) * scale
+        return replace(found, boxes_xyxy=np.minimum(found.boxes_xyxy, limits).astype(np.float32))
+
+    return find
+
+
 def at_input_size(find: Find, detector: Detector) -> Find:
     """Return a finder that is given the picture at the model's input size, so that its program need not resize."""
     h, w = detector.meta.spec.input_hw
@@ -99,7 +112,10 @@ def tries_of(args: argparse.Namespace, detector: Detector) -> list[Try]:
     if args.deepstream:
         model = out / "deepstream/model.onnx"
         opened = partial(by_deepstream, args.deepstream, model, detector, 0.1)
-        tries.append(("DeepStream's parser, deepstream", opened, plain))
+        tries += [
+            ("DeepStream's parser, deepstream", opened, plain),
+            ("DeepStream's parser, edgedet's boxes cut at the last pixel", opened, cut_at_last_pixel(detector)),
+        ]
     kinds = [("float", tflite, detector)]
     if args.int8:
         kinds.append(("INT8", tflite.with_name("model_int8.tflite"), Detector(str(args.int8), 1, 0.1)))
@@ -110,9 +126,9 @@ def tries_of(args: argparse.Namespace, detector: Detector) -> list[Try]:
             (name, opened, stretched(own)),
             (f"{name}, pictures of the input's size", partial(opened_at_input_size, opened, own), sized),
             (
-                f"{name}, likewise, edgedet's boxes without fractions",
+                f"{name}, likewise, the file's boxes by LiteRT, without fractions",
                 partial(opened_at_input_size, opened, own),
-                truncated(sized),
+                truncated(at_input_size(by_litert(path), own)),
             ),
         ]
     if args.frigate:

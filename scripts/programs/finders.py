@@ -60,6 +60,14 @@ def by_opencv(path: Path, detector: Detector) -> Find:
     return four_outputs(run, detector)
 
 
+def by_litert(path: Path) -> Find:
+    """Run model.tflite by LiteRT on pictures of its input's size."""
+    from edgedet.export.interop.tflite_app import tflite_reader
+
+    read = tflite_reader(path, threads=1)
+    return lambda bgr: read(bgr[None])
+
+
 def by_mediapipe(path: Path, detector: Detector) -> Find:
     """Run model.tflite by MediaPipe's ObjectDetector, which stretches pictures: compare on stretched ones."""
     import mediapipe
