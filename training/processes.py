@@ -89,7 +89,7 @@ class _SumOverProcesses(torch.autograd.Function):
         return summed
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _SumOverProcesses.apply(gradient)
 
 

@@ -54,6 +54,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()

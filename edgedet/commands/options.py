@@ -50,7 +50,7 @@ def add_score(
 def add_labelled_data(parser: argparse._ActionsContainer, help_text: str = "labels") -> None:
     """Declare ``--data X`` and ``--images DIR``; ``edgedet.judge.labels.read_dataset`` takes both."""
     parser.add_argument(
-        "--data", type=Path, metavar="X", help=f"{help_text}: COCO JSON file, or folder of Pascal VOC XML"
+        "--data", type=Path, metavar="X", help=f"{help_text}: COCO JSON file, or folder of Pascal VOC or YOLO labels"
     )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images of --data (default: the format's usual one)"

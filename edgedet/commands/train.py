@@ -30,7 +30,7 @@ PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet train``."""
     data = parser.add_argument_group("pictures")
-    data.add_argument("--data", type=Path, metavar="X", help="labels to learn from: COCO JSON, or folder of Pascal VOC")
+    data.add_argument("--data", type=Path, metavar="X", help="labels: COCO JSON, or folder of Pascal VOC or YOLO")
     data.add_argument("--images", type=Path, metavar="DIR", help="folder of their images (default: the usual one)")
     data.add_argument("--val", type=Path, metavar="X", help="labels to judge on (default: a fifth of --data)")
     data.add_argument("--val-images", type=Path, metavar="DIR", help="folder of their images")
@@ -141,7 +141,7 @@ def _print_line(line: str) -> None:
 def _request(args: argparse.Namespace) -> TrainRequest:
     """Check the options before anything is computed; raises InputError or MissingDependency."""
     if args.data is None:
-        raise InputError("nothing to learn from: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC).")
+        raise InputError("nothing to learn from: name --data FILE.json (COCO) or --data FOLDER (VOC, YOLO).")
     if args.weights is None and args.phi is None and args.variant is None:
         raise InputError("which model? Name --phi N or --variant NAME, and --weights FILE where you have a checkpoint.")
     if args.weights is not None and args.backbone is not None:

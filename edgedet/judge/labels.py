@@ -1,4 +1,4 @@
-"""Read the labels of pictures, from a COCO JSON file or a Pascal VOC folder. The pictures themselves stay unread.
+"""Read the labels of pictures: a COCO JSON file, a folder of Pascal VOC or of YOLO.
 
 COCO: cocodataset.org/#format-data. Pascal VOC: the devkit's XML, a file a picture; boxes as written (no minus 1).
 """
@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import parse_json
 from ..stream.images import IMAGE_SUFFIXES
+from .yolo import find_label_folder, read_yolo_folder
 
 _PROBED_IMAGES = 50  # of the images, so many are looked for in each folder that may hold them
 
@@ -45,7 +46,7 @@ class Dataset:
     """Labelled pictures in the order of their files.
 
     class_names: of the labels, not of a model; ``match_classes`` relates the two.
-    label_ids:   COCO's category id of each class; () for VOC, whose classes have no numbers.
+    label_ids:   COCO's category id of each class; () for VOC and YOLO.
     failures:    one line for each label file that cannot be used.
     unlabelled:  number of pictures that have no label file.
     outside:     number of boxes that lie wholly outside their picture: no detection can match them.
@@ -60,19 +61,24 @@ class Dataset:
 
 
 def read_dataset(path: Path, images: Path | None = None) -> Dataset:
-    """Read a COCO JSON file, or a Pascal VOC folder with XML beside the images or in Annotations.
+    """Read a COCO JSON file, a Pascal VOC folder with XML beside the images or in Annotations, or a YOLO folder.
 
     images: folder of the pictures; None where it is where the format's convention puts it.
     Raises InputError where there is no labelled image or no box, and where the file is no COCO file.
     """
     if images is not None and not images.is_dir():
         raise InputError(f"there is no folder of images {images}.")
-    if path.is_dir():
+    yolo = find_label_folder(path) if path.is_dir() else None
+    if yolo is not None and not _has_voc(path):
+        dataset = _read_yolo(path, yolo, images)
+    elif path.is_dir():
         dataset = _read_voc(path, images)
     elif path.is_file():
         dataset = _read_coco(path, images)
     else:
-        raise InputError(f"there is no {path}: wanted a COCO JSON file or a folder of Pascal VOC XML.")
+        raise InputError(
+            f"there is no {path}: wanted a COCO JSON file, or a folder of Pascal VOC XML or YOLO text files."
+        )
     if not dataset.images:
         reason = f" ({dataset.failures[0]})" if dataset.failures else ""
         raise InputError(f"{path} holds no labelled image{reason}.")
@@ -181,7 +187,20 @@ def _explain(error: Exception) -> str:
     return f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error)
 
 
+# --- YOLO -------------------------------------------------------------------------------------------------------
+
+
+def _read_yolo(path: Path, labels: Path, folder: Path | None) -> Dataset:
+    read = read_yolo_folder(path, labels, folder)
+    images = tuple(_make_image(picture, size_wh, rows) for picture, size_wh, rows in read.pictures)
+    return Dataset(images, read.names, failures=read.failures, unlabelled=read.unlabelled)
+
+
 # --- Pascal VOC -------------------------------------------------------------------------------------------------
+
+
+def _has_voc(path: Path) -> bool:
+    return (path / "Annotations").is_dir() or any(path.glob("*.xml"))
 
 
 def _read_voc(path: Path, folder: Path | None) -> Dataset:
@@ -190,7 +209,9 @@ def _read_voc(path: Path, folder: Path | None) -> Dataset:
         folder = path / "JPEGImages" if (path / "JPEGImages").is_dir() else path
     files = _list_files(labels, (".xml",))
     if not files:
-        raise InputError(f"no labels in {labels}: wanted Pascal VOC XML beside the images or in Annotations.")
+        raise InputError(
+            f"no labels in {labels}: wanted Pascal VOC XML beside the images or in Annotations, or YOLO text files."
+        )
     pictures = {file.name: file for file in _list_files(folder, IMAGE_SUFFIXES)}
     by_stem = {file.stem: file for file in pictures.values()}
     parsed, failures = [], []

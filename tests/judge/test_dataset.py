@@ -150,7 +150,7 @@ def test_images_without_any_box_are_no_measure(tmp_path):
 
 
 def test_what_is_not_there_is_told(tmp_path):
-    with pytest.raises(InputError, match="wanted a COCO JSON file or a folder of Pascal VOC"):
+    with pytest.raises(InputError, match="wanted a COCO JSON file, or a folder of Pascal VOC XML or YOLO"):
         read_dataset(tmp_path / "nothing")
     with pytest.raises(InputError, match="no folder of images"):
         read_dataset(write_coco(tmp_path / "x.json"), tmp_path / "nothing")
