@@ -42,6 +42,7 @@ COMMANDS = {
     "sensitivity": ("edgedet.commands.sensitivity", "find the layers that lose the most accuracy in INT8"),
     "eval": ("edgedet.commands.eval", "measure a model file's accuracy on labelled images"),
     "plan": ("edgedet.commands.plan", "say which model fits a board and a time budget, and how surely"),
+    "sweep": ("edgedet.commands.sweep", "find the checkpoint, size and precision that is best for your pictures"),
     "bench": ("edgedet.commands.bench", "measure the latency of model files, stage by stage"),
 }
 

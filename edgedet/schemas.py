@@ -27,6 +27,7 @@ SCHEMAS = {
     "selftest": 1,
     "sensitivity": 1,
     "serve": 1,
+    "sweep": 1,
     "train": 1,
 }
 

@@ -124,12 +124,14 @@ def run_in_shards(
     shard_size: int = SHARD,
     title: str = "items",
     throughput: Throughput | None = None,
+    each: Callable[[int, Any], None] = lambda index, result: None,
 ) -> list[Any]:
     """Return ``work(shared, shard)`` of all shards, put together in the order of ``items``.
 
     work:   importable function; returns one result for each item of its shard. Errors that it raises end everything.
     shared: sent to each machine once.
     load:   makes of an item what is sent, as the bytes of its file; called when a worker will soon be free.
+    each:   called with the index and the result of each item as soon as it is there.
     Results of items that end their worker are ``Lost``.
     """
     bar = require("tqdm", "--workers").tqdm
@@ -155,17 +157,21 @@ def run_in_shards(
                     raise error.cause from None
                 raise
             except ray.exceptions.RayError as error:  # its worker or its machine has ended
-                _again(shard, error, waiting, results, progress)
-                continue
+                lost = _run_again(shard, error, waiting)
+                if lost is None:
+                    continue
+                machine, found = "", [lost]
             results[shard.first : shard.first + len(found)] = found
+            for offset, result in enumerate(found):
+                each(shard.first + offset, result)
             progress.update(len(found))
-            if throughput is not None:
+            if throughput is not None and machine:
                 throughput.add(machine, len(found))
     return results
 
 
-def _again(shard: _Shard, error: Exception, waiting: deque[_Shard], results: list[Any], progress: Any) -> None:
-    """Put a shard whose worker has ended back in front, whole, then item by item, then as lost."""
+def _run_again(shard: _Shard, error: Exception, waiting: deque[_Shard]) -> Lost | None:
+    """Put a shard whose worker has ended back in front: whole, then item by item; then return that it is lost."""
     shard.tries += 1
     if shard.tries < _TRIES:
         waiting.appendleft(shard)
@@ -173,8 +179,8 @@ def _again(shard: _Shard, error: Exception, waiting: deque[_Shard], results: lis
         singles = [_Shard(shard.first + offset, [item]) for offset, item in enumerate(shard.items)]
         waiting.extendleft(reversed(singles))
     else:
-        results[shard.first] = Lost(f"its worker ended twice ({type(error).__name__})")
-        progress.update(1)
+        return Lost(f"its worker ended twice ({type(error).__name__})")
+    return None
 
 
 def _count_workers(ray: Any, options: ClusterOptions) -> int:

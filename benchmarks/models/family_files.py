@@ -111,11 +111,11 @@ def prepare_file(file: FamilyFile, threads: int) -> Path:
 def cached_path(file: FamilyFile) -> Path:
     """Return where the file is kept: a folder for each version, exporter, spec, checkpoint and way of calibrating."""
     key: dict[str, Any] = {"edgedet": __version__, "spec": spec_for(PHI[file.phi]).to_dict(), "seed": file.seed}
-    key["exporter"] = _hash_code("export", without="export_int8.py")
+    key["exporter"] = hash_code("export", without="export_int8.py")
     if file.weights is not None:
         key["weights"] = sha256_of(demo.WEIGHTS if file.weights == "demo" else file.weights)
     if file.precision == "int8":
-        key.update(int8=[_hash_code("export"), _hash_code("calibration")], calib=file.calib, frames=file.frames)
+        key.update(int8=[hash_code("export"), hash_code("calibration")], calib=file.calib, frames=file.frames)
     if file.engine == "trt":
         key["tensorrt"] = version("tensorrt")
     folder = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -124,7 +124,7 @@ def cached_path(file: FamilyFile) -> Path:
     return cache_folder() / "bench" / folder / name
 
 
-def _hash_code(package: str, without: str = "") -> str:
+def hash_code(package: str, without: str = "") -> str:
     """Return a hash of a package's code: a file of yesterday's exporter is not today's."""
     digest = hashlib.sha256()
     for path in sorted((Path(__file__).resolve().parents[2] / package).rglob("*.py")):

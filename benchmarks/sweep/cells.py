@@ -1,0 +1,146 @@
+"""The candidates of a sweep, what is found of each, and the file that remembers it between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedet import __version__
+from edgedet.benchmarks.models.family_files import hash_code
+from edgedet.errors import InputError
+from edgedet.files import sha256_of
+
+LEDGER = "sweep.jsonl"
+DONE, REFUSED, FAILED = "done", "refused", "failed"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One candidate.
+
+    weights:   checkpoint, or "demo". input_hw: None for the model's own. precision: "fp32" or "int8".
+    classes:   the classes to keep; None for all.
+    """
+
+    weights: str
+    input_hw: tuple[int, int] | None
+    precision: str
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in tables: "cards 384x640 int8"."""
+        size = "" if self.input_hw is None else f" {self.input_hw[0]}x{self.input_hw[1]}"
+        return f"{Path(self.weights).stem}{size} {self.precision}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What is known of one candidate.
+
+    key:     a hash of everything that the result depends on.
+    status:  DONE; REFUSED where the accuracy gate did not let the INT8 file pass; FAILED where something else went
+             wrong. reason: of the last two.
+    ap:      COCO's AP on the labelled pictures. file: relative to the sweep's folder.
+    variant, input_hw: of the exported file.
+    """
+
+    key: str
+    name: str
+    status: str
+    reason: str = ""
+    file: str | None = None
+    sha256: str | None = None
+    variant: str | None = None
+    input_hw: tuple[int, int] | None = None
+    precision: str = ""
+    ap: float | None = None
+    images: int = 0
+    seconds: float = 0.0
+
+
+def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, limit: int | None) -> str:
+    """Return a hash of the checkpoint, the choices, the labels, the frames' file and the code that exports.
+
+    Pictures in folders count by names and sizes of their files: to read them all would take longer than the answer.
+    """
+    content = {
+        "edgedet": __version__,
+        "code": [hash_code("export"), hash_code("calibration"), hash_code("judge")],
+        "weights": cell.weights if cell.weights == "demo" else sha256_of(cell.weights),
+        "input_hw": cell.input_hw,
+        "precision": cell.precision,
+        "classes": cell.classes,
+        "data": _describe(data),
+        "images": None if images is None else _describe(images),
+        "calib": None if calib is None or cell.precision != "int8" else _describe(Path(calib)),
+        "limit": limit,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _describe(path: Path) -> Any:
+    """Return the hash of a file, the names and sizes of a folder's files, or the text itself (a pattern)."""
+    if path.is_file():
+        return sha256_of(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [(str(file.relative_to(path)), file.stat().st_size) for file in files]
+    return str(path)
+
+
+class Ledger:
+    """Results of all runs in one folder, a JSON line each, so that a candidate that was done is never done again."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what is there; a last line that was cut off by a power cut is left out, and written over."""
+        self._path = folder / LEDGER
+        self._results: dict[str, CellResult] = {}
+        if not self._path.exists():
+            return
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        for line in whole:
+            try:
+                items = json.loads(line)
+                items["input_hw"] = None if items["input_hw"] is None else tuple(items["input_hw"])
+                result = CellResult(**items)
+            except (ValueError, TypeError, KeyError):
+                raise InputError(f"{self._path} is no ledger of `edgedet sweep`: name another --out.") from None
+            self._results[result.key] = result
+        if len(whole) < len(lines):
+            with self._path.open("r+b") as file:
+                file.truncate(sum(map(len, whole)))
+
+    def get(self, key: str) -> CellResult | None:
+        """Return what an earlier run found; failures are tried again."""
+        result = self._results.get(key)
+        return None if result is None or result.status == FAILED else result
+
+    def add(self, result: CellResult) -> None:
+        """Remember a result; it is on the disk when this returns."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            file.write(json.dumps(asdict(result)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._results[result.key] = result
+
+
+def list_cells(
+    weights: Sequence[str],
+    sizes: Sequence[tuple[int, int] | None],
+    precisions: Sequence[str],
+    classes: tuple[str, ...] | None,
+) -> list[Cell]:
+    """Return every combination, each once; raises InputError for a checkpoint that is not there."""
+    for name in weights:
+        if name != "demo" and not Path(name).is_file():
+            raise InputError(f"there is no checkpoint {name}: name a file, or demo.")
+    cells = [Cell(name, size, precision, classes) for name in weights for size in sizes for precision in precisions]
+    return list(dict.fromkeys(cells))
