@@ -74,6 +74,7 @@ setup(
         "web": WEB,
         "serve": SERVE,
         "record": RECORD,
+        "cluster": CLUSTER,
         "mqtt": MQTT,
         "config": CONFIG,
         "completion": COMPLETION,
