@@ -12,8 +12,8 @@ from ..engines.base import read_meta
 from ..engines.table import engine_for, model_suffixes
 from ..errors import CheckpointError, InputError, require
 from ..files import parse_json, sha256_of
-from ..parity import parity_of
 from ..specs import DetectorSpec, spec_for
+from .parity import parity_of
 from .safetensors_file import check_checksum, read_safetensors_header
 
 SAFETENSORS = ".safetensors"
@@ -32,7 +32,7 @@ class FileSummary:
     source_sha256: of the checkpoint that the file was made from; of the file itself for another code base's checkpoint.
     family:        the code base that the weights were trained with: "effdet", "zylo117" or "automl".
     variant:       the model's name in the family table.
-    compared:      how far such models were compared with that code base (``edgedet.parity``).
+    compared:      how far such models were compared with that code base (``parity``).
     input_hw:      (height, width) in pixels.
     classes:       number of class slots.
     parameters:    count of the numbers in all tensors; None for model files.

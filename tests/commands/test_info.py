@@ -20,7 +20,7 @@ from edgedet.cli import main
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
 from edgedet.info.info import info_of
-from edgedet.parity import COMPARED, NOT_COMPARED, NUMBERS, parity_of
+from edgedet.info.parity import COMPARED, NOT_COMPARED, NUMBERS, parity_of
 from edgedet.specs import PHI, SPECS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -64,12 +64,12 @@ def takers_of_namespaces(code: str) -> set[str]:
 
 @pytest.mark.parametrize("path", [*DEVICE_FILES, *HOST_FILES], ids=named)
 def test_what_was_typed_goes_no_further_than_the_command_that_reads_it(path: Path):
-    """Libraries get typed options; ``run_options`` is a second file of one command. Programs may do as they like."""
+    """Libraries get typed options; ``run_options`` and ``export_options`` are second files of a command."""
     code = path.read_text()
     if '__name__ == "__main__"' in code or "studies" in path.parts:
         return
     takers = {name for name in takers_of_namespaces(code) if not name.startswith("_")}
-    assert takers <= ({"run", "run_options"} if path in COMMAND_FILES else set())
+    assert takers <= ({"run", "run_options", "export_options"} if path in COMMAND_FILES else set())
 
 
 def test_a_namespace_that_is_handed_on_is_seen():

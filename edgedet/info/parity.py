@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet
 
-from .specs import PHI, SPECS, DetectorSpec
+from ..specs import PHI, SPECS, DetectorSpec
 
 NUMBERS = "numbers"  # the code base ran with random weights; logits and codes equal ours
 NOT_COMPARED = "not compared"  # no model that this code base has in the family table
