@@ -19,7 +19,8 @@ import edgedet
 from edgedet import Detector, demo
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
-from edgedet.errors import ArtifactError
+from edgedet.engines.tensorrt.build import choose_file
+from edgedet.errors import ArtifactError, UnsupportedError
 from edgedet.export.interop import deepstream, onnx_nms
 from edgedet.export.interop.target import Request
 
@@ -147,3 +148,9 @@ def test_a_file_for_deepstream_is_refused_in_one_line(
     assert "holds no edgedet metadata" in error
     assert "export the checkpoint with edgedet" in error
     assert "Traceback" not in error
+
+
+def test_no_engine_is_built_of_a_file_that_ends_in_boxes(request_for_files: Request) -> None:
+    onnx_nms.write(request_for_files)
+    with pytest.raises(UnsupportedError, match="ends in boxes"):
+        choose_file(object(), request_for_files.folder / "model.onnx")

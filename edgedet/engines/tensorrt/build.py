@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ...errors import ArtifactError, DeviceError, EdgeDetError, InputError, UnsupportedError
 from ...files import atomic_path, cache_folder
+from ..finished import gives_boxes
 from ..onnx_file import OnnxFile, read_onnx
 from .board import Board
 from .int8_layers import convert_to_dense, convert_to_int8, read_magnitudes
@@ -73,9 +74,14 @@ def takes_typed_only(trt: Any) -> bool:
 def choose_file(trt: Any, path: Path) -> OnnxFile:
     """Choose the file of a model that this TensorRT can build: NAME.onnx, or NAME_fp16.onnx beside it.
 
-    Raises UnsupportedError where only the other one exists.
+    Raises UnsupportedError where only the other one exists, or the graph ends in boxes.
     """
     onnx = read_onnx(path)
+    if gives_boxes(onnx.meta):
+        raise UnsupportedError(
+            f"{path} ends in boxes, for other programs; edgedet's engines end in raw outputs: build the model's own "
+            ".onnx file, which lies beside the folder."
+        )
     if onnx.typed and not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         raise UnsupportedError(
             f"{path} has FP16 scales (opset {onnx.opset}), which TensorRT {trt.__version__} does not read: name the "
