@@ -128,7 +128,7 @@ def train_int8(
     assert isinstance(trained, FakeQuantised)
     final = quantise_trained(trained.trained_model(model), spec, quantised)
     qat_ap = _measure(trained, meta, images, class_map)
-    unseen = FrameSets((), (), (), "labelled images")  # the gate looks at labels only
+    unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
     gate = Gate(ModuleEngine(FromPixels(network)), meta, unseen, Int8Options(labels=val), say)
     figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
     files = []

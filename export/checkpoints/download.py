@@ -170,8 +170,8 @@ def _reply(url: str, have: int, part: Path, timeout_s: float) -> Any:
             raise _Broken(reason) from None
         raise InputError(f"cannot download {url}: {reason}. {INSTEAD}") from None
     except urllib.error.URLError as error:
-        reason = getattr(error.reason, "strerror", None) or error.reason
-        raise InputError(f"cannot reach {urlsplit(url).hostname} for {url}: {reason}. Offline? {INSTEAD}") from None
+        cause = getattr(error.reason, "strerror", None) or error.reason
+        raise InputError(f"cannot reach {urlsplit(url).hostname} for {url}: {cause}. Offline? {INSTEAD}") from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Broken(f"the server does not answer ({error or type(error).__name__})") from None
 
