@@ -163,12 +163,12 @@ def _reply(url: str, have: int, part: Path, timeout_s: float) -> Any:
         return urllib.request.build_opener().open(request, timeout=timeout_s)  # reads the proxies anew
     except urllib.error.HTTPError as error:
         error.close()
-        reason = f"the server answers {error.code} {error.reason}"
+        answer = f"the server answers {error.code} {error.reason}"
         if error.code == 416:  # nothing behind the part, which has another hash than it should
             part.unlink()
         if error.code in (416, 429) or error.code >= 500:
-            raise _Broken(reason) from None
-        raise InputError(f"cannot download {url}: {reason}. {INSTEAD}") from None
+            raise _Broken(answer) from None
+        raise InputError(f"cannot download {url}: {answer}. {INSTEAD}") from None
     except urllib.error.URLError as error:
         cause = getattr(error.reason, "strerror", None) or error.reason
         raise InputError(f"cannot reach {urlsplit(url).hostname} for {url}: {cause}. Offline? {INSTEAD}") from None
