@@ -16,9 +16,12 @@ Outputs = dict[str, np.ndarray]
 
 
 def onnx_reader(
-    path: Path, threads: int, meta: ArtifactMeta, decode: Callable[[Outputs], Detections],
+    path: Path,
+    threads: int,
+    meta: ArtifactMeta,
+    decode: Callable[[Outputs], Detections],
     feed: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
-) -> Reader:  # fmt: skip
+) -> Reader:
     """Return a reader of the file at ``path``.
 
     decode: outputs by name -> boxes in pixels of the model's input; feed: camera bytes -> the file's input.

@@ -96,9 +96,14 @@ def detector_metadata(name: str, description: str) -> bytes:
 
 
 def _tensor(
-    w: _Writer, name: str, description: str, kind: int, content: Offset,
-    units: Sequence[Offset] = (), files: Sequence[Offset] = (),
-) -> Offset:  # fmt: skip
+    w: _Writer,
+    name: str,
+    description: str,
+    kind: int,
+    content: Offset,
+    units: Sequence[Offset] = (),
+    files: Sequence[Offset] = (),
+) -> Offset:
     texts = [w.b.CreateString(text) for text in (name, description)]
     properties = w.table(3, kind=w.byte(0, kind), properties=w.offset(1, content))
     fields = {

@@ -132,8 +132,12 @@ def test_home_assistant_finds_one_device_with_its_entities(tmp_path, start_broke
     assert config["availability"][0]["topic"] == "edgedet/available"
     entities = config["components"]
     assert sorted(one["platform"] for one in entities.values()) == [
-        "binary_sensor", "binary_sensor", "image", "sensor", "sensor",
-    ]  # fmt: skip
+        "binary_sensor",
+        "binary_sensor",
+        "image",
+        "sensor",
+        "sensor",
+    ]
     assert all(key == one["unique_id"] for key, one in entities.items())
     topics = {one.get("state_topic") for one in entities.values()}
     assert {"edgedet/door/person", "edgedet/door/zone/yard/person"} <= topics
@@ -263,15 +267,46 @@ def make_certificates(folder):
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], check=True, cwd=folder, capture_output=True)
 
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test",
-            "-days", "2", "-addext", "basicConstraints=critical,CA:TRUE", "-addext",
-            "keyUsage=critical,keyCertSign")  # fmt: skip
+    openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+        "-subj",
+        "/CN=test",
+        "-days",
+        "2",
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+        "-addext",
+        "keyUsage=critical,keyCertSign",
+    )
     openssl(
         "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "broker.key", "-out", "broker.csr", "-subj", "/CN=broker"
     )
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "broker.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out",
-            "broker.crt", "-days", "2", "-extfile", "names")  # fmt: skip
+    openssl(
+        "x509",
+        "-req",
+        "-in",
+        "broker.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-out",
+        "broker.crt",
+        "-days",
+        "2",
+        "-extfile",
+        "names",
+    )
     return folder / "ca.crt", folder / "broker.crt", folder / "broker.key"
 
 

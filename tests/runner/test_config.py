@@ -103,7 +103,7 @@ def test_camera_may_be_a_line(write):
         ("", "edgedet.yaml is empty"),
         ("- door\n", "edgedet.yaml:1: wanted a mapping with model"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said_with_its_line(write, text, error):
     with pytest.raises(InputError) as refused:
         options_from(write(text))
