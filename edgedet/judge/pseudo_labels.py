@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -126,8 +126,17 @@ class PseudoLabels:
             [self._matched(images, run) for images in draws for run in runs.moved] for draws in self._images
         ]
 
+        self._reached: Dict[bytes, List[float]] = {}
+
     def _matched(self, images: Sequence[LabelledImage], detections: Sequence[Detections]) -> MatchedDetections:
         return match_dataset(images, detections, self._class_map)
+
+    def _reach(self, weights: np.ndarray) -> List[float]:
+        """Return the float model's own AP for each size of labels; kept, as every file is judged by the same draws."""
+        key = weights.tobytes()
+        if key not in self._reached:
+            self._reached[key] = [_mean_ap(runs, weights) for runs in self._reachable]
+        return self._reached[key]
 
     def kept_by(self, detections: Sequence[Detections]) -> Callable[[np.ndarray], float]:
         """Return a function of frames' weights: the share of the float model's AP that these detections keep.
@@ -138,13 +147,10 @@ class PseudoLabels:
         matched = [[self._matched(images, detections) for images in draws] for draws in self._images]
 
         def kept(weights: np.ndarray) -> float:
-            shares = []
-            for own, reachable in zip(matched, self._reachable):
-                best = _mean_ap(reachable, weights)
-                if not best:
-                    return float("nan")
-                shares.append(_mean_ap(own, weights) / best)
-            return min(shares)
+            best = self._reach(weights)
+            if not all(best):
+                return float("nan")
+            return min(_mean_ap(own, weights) / reach for own, reach in zip(matched, best))
 
         return kept
 

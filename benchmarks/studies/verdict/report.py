@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from edgedet.judge.verdict import FAILED, PASSED, UNSURE, verdict_without_labels
 from edgedet.postprocess import DEFAULT_SCORE
 
 OLD_MIN_F1 = 0.97  # of the gate before: at IoU 0.5 and at IoU 0.85
-GOOD, BAD, ODD = 0.99, 0.97, 1.05  # of AP kept; more than ODD is luck with labels, not fidelity
+GOOD, BAD, ODD = 0.99, 0.97, 1.05  # of AP kept; beyond ODD a file does not do what the float model does, but better
+CERTAIN = 1.645  # standard errors: 5 % are beyond, on one side
 GROUPS = (
     ("more than 105 %", ODD, np.inf),
     ("99 to 105 %", GOOD, ODD),
@@ -59,19 +61,27 @@ def _loaded(path: Path) -> list[Any]:
 
 
 def halves(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the files that the limit is chosen on, and the others."""
-    order = np.random.default_rng(0).permutation(len(rows))
-    half = (len(rows) + 1) // 2
-    return [rows[at] for at in order[:half]], [rows[at] for at in order[half:]]
+    """Return the files that the limit is chosen on, and the others: by a hash of the name, fixed beforehand."""
+    parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for row in rows:
+        parts[zlib.crc32(f"{row['scene']}|{row['variant']}".encode()) % 2].append(row)
+    return parts
 
 
 def best_limit(rows: Sequence[dict[str, Any]]) -> float:
-    """Return the limit, in hundredths, that parts good files from bad ones best; of several the middle."""
+    """Return the limit, in steps of 0.005, that parts good files from bad ones best; of several the middle."""
     kept, values = np.array([row["kept"] for row in rows]), np.array([row["value"] for row in rows])
-    good, bad = values[(kept >= GOOD) & (kept <= ODD)], values[kept < BAD]
-    limits = np.arange(0.70, 1.0, 0.01)
+    good, bad = values[kept >= GOOD], values[kept < BAD]
+    limits = np.arange(0.80, 1.0, 0.005)
     sums = np.array([(good >= limit).mean() + (bad < limit).mean() for limit in limits])
-    return float(np.round(np.median(limits[sums >= sums.max() - 1e-9]), 2))
+    return float(np.round(np.median(limits[sums >= sums.max() - 1e-9]), 3))
+
+
+def is_certain(row: dict[str, Any]) -> bool:
+    """Return whether the labels suffice to say that a good file is not a bad one, or a bad one not a good one."""
+    if row["kept"] >= GOOD:
+        return bool(row["kept"] - CERTAIN * row["error"] >= BAD)
+    return bool(row["kept"] < BAD and row["kept"] + CERTAIN * row["error"] < GOOD)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -111,8 +121,8 @@ def details(rows: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown line a file."""
     lines = ["| model | file | AP kept | F1, the lower | kept without labels | verdict |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {row['scene']} | {row['variant']} | {100 * row['kept']:.1f} % | {row['old_f1']:.3f} | {row['value']:.3f} | "
-        f"{row['verdict']} |"
+        f"| {row['scene']} | {row['variant']} | {100 * row['kept']:.1f} ± {100 * row['error']:.1f} % | "
+        f"{row['old_f1']:.3f} | {row['value']:.3f} | {row['verdict']} |"
         for row in sorted(rows, key=lambda row: (row["scene"], -row["kept"]))
     ]
     return "\n".join(lines)

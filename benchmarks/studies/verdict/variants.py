@@ -78,11 +78,16 @@ def variants_of(index: int) -> Iterator[Variant]:
     yield Variant("fast, 4 frames", frames=4, seed=20)
     yield Variant("fast, refined, 8 frames", frames=8, seed=30, refine=True)
     yield Variant("ranges of another scene", frames=-8)
+    yield Variant("percentile, 8 frames", frames=8, observer="percentile", recovery="none")
     yield Variant("full, 16 frames", seed=8, recovery="full")
     yield Variant("recovery none, 16 frames", recovery="none", seed=8)
     yield Variant("TensorRT's, fast", "sparse", frames=8)
     yield Variant("TensorRT's, extremes, all layers", "sparse", 8, 0, "none", "minmax", keep_float=())
-    yield Variant("percentile", observer="percentile", recovery="none")
+    wider = (0.05, 0.03, 0.02, 0.05, 0.04, 0.03)[index]
+    yield Variant(f"TensorRT's, box scale +{wider:.0%}", "sparse", 8, spoil=partial(_scaled_boxes, growth=wider))
+    one_class = index in (1, 3)  # street
+    spoil = partial(_coarse_layer, layer=BROKEN[0], bits=3) if one_class else partial(_lower_class, shift=6.0)
+    yield Variant(f"TensorRT's, {'a layer of 3 bits' if one_class else 'dead class'}", "sparse", 8, spoil=spoil)
     yield Variant("fast, 32 frames", frames=32)
 
 
