@@ -67,7 +67,7 @@ def test_detections_follow_the_post_processing_of_the_file(parts) -> None:
     logits, codes = torch.full((1, anchors, 3), -9.0), torch.zeros((1, anchors, 4))
     logits[0, 60] = 2.0
     for nms, boxes in ((META.nms, 3), (ORIGINALS["zylo117"], 1)):
-        assert len(LayerQuantiser(model, replace(META, nms=nms), plan).detections((logits, codes), frame, 0.4)) == boxes
+        assert len(LayerQuantiser(model, replace(META, nms=nms), plan).detect((logits, codes), frame, 0.4)) == boxes
 
 
 def test_each_rounded_tensor_belongs_to_one_layer(parts) -> None:
