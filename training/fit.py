@@ -143,7 +143,7 @@ def fit(
         started = saved_at = time.monotonic()
         batches = with_progress(loader, f"epoch {epoch + 1}/{options.epochs}", "step") if group.is_first else loader
         for step, batch in enumerate(batches, start=first_step):
-            losses = _step(trained, batch, anchors, options, group, optimiser, scaler, more_loss)
+            losses = take_step(trained, batch, anchors, options, group, optimiser, scaler, more_loss)
             schedule.step()
             mean.update_parameters(model)
             for name, value in zip(("class_loss", "box_loss"), losses, strict=True):
@@ -180,7 +180,7 @@ def _seconds_of_epoch(history: list[Row]) -> float:
     return sum(float(row["seconds"] or 0) + float(row["judged_seconds"] or 0) for row in history) / len(history)
 
 
-def _step(
+def take_step(
     model: nn.Module,
     batch: Batch,
     anchors: Tensor,

@@ -105,16 +105,19 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training or not dist.is_initialized():
             return super().forward(x)
         count = x.numel() / x.shape[1] * dist.get_world_size()
-        mean = _SumOverProcesses.apply(x.float().sum((0, 2, 3))) / count
-        centred = x - mean[:, None, None]
-        variance = _SumOverProcesses.apply(centred.float().square().sum((0, 2, 3))) / count
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        mean = _SumOverProcesses.apply(wide.sum((0, 2, 3))) / count
+        centred = wide - mean[:, None, None]
+        variance = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
         assert self.running_mean is not None
         assert self.running_var is not None
         with torch.no_grad():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, float(self.momentum or 0.0))
             self.running_var.lerp_(variance * count / max(count - 1, 1), float(self.momentum or 0.0))
         gain = self.weight * (variance + self.eps).rsqrt()
-        return centred * gain[:, None, None] + self.bias[:, None, None]
+        return (centred * gain[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def share_norms(network: nn.Module) -> None:

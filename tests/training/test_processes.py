@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from training_sets import tiny_checkpoint, write_coco
+from two_processes import train_some_steps
 from waiting import wait_until
 
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
@@ -43,29 +44,38 @@ def arguments(tmp_path):
     return list(map(str, common))
 
 
-# BatchNorm over few pictures makes the tiny random network so sensitive that float rounding grows a hundredfold a step:
-# with it, one step is compared; with frozen statistics, three epochs of two steps.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("norms", "batch", "epochs", "tolerance"), [(["--freeze", "norms"], 4, 3, 1e-3), (["--sync-bn"], 8, 1, 1e-4)]
-)
-def test_two_processes_train_as_one_with_twice_the_batch(arguments, tmp_path, norms, batch, epochs, tolerance):
-    """Losses and weights differ by rounding, ``tolerance`` of their size at most."""
-    more = [*norms, "--epochs", str(epochs), "--optimizer", "sgd"]
-    one = start([*arguments, *more, "--batch", str(batch), "--out", str(tmp_path / "one")])
-    half = [*arguments, *more, "--batch", str(batch // 2), "--out", str(tmp_path / "two")]
+def test_with_shared_norms_two_processes_have_the_gradients_of_one(tmp_path):
+    """In float64, for in float32 BatchNorm over four pictures of one cell lets rounding grow a hundredfold a step."""
+    torch.multiprocessing.spawn(train_some_steps, (1, str(tmp_path)), 1)
+    torch.multiprocessing.spawn(train_some_steps, (2, str(tmp_path)), 2)
+    one, two = (torch.load(tmp_path / f"{count}.pt", weights_only=True) for count in (1, 2))
+    for gradients, others in zip(one["gradients"], two["gradients"], strict=True):
+        largest = max(float(value.abs().max()) for value in gradients.values())
+        for name, value in gradients.items():
+            assert float((others[name] - value).abs().max()) < 1e-8 * largest, name
+    for name, value in one["state"].items():
+        torch.testing.assert_close(two["state"][name], value, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(arguments, tmp_path):
+    """Three epochs of two steps: losses and weights differ by rounding, a thousandth of their size at most."""
+    more = ["--freeze", "norms", "--epochs", "3", "--optimizer", "sgd"]
+    one = start([*arguments, *more, "--batch", "4", "--out", str(tmp_path / "one")])
+    half = [*arguments, *more, "--batch", "2", "--out", str(tmp_path / "two")]
     port = free_port()
     two = [start(half, rank, 2, port, tmp_path / f"{rank}.log") for rank in (0, 1)]
     codes = [process.wait() for process in (one, *two)]
     assert codes == [0, 0, 0], (tmp_path / "0.log").read_text()
     tables = [(tmp_path / name / "results.csv").read_text().splitlines() for name in ("one", "two")]
     losses = [[float(line.split(",")[2]) for line in table[1:]] for table in tables]
-    assert len(losses[0]) == epochs
-    assert losses[0] == pytest.approx(losses[1], rel=tolerance)
+    assert len(losses[0]) == 3
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     states = [load_checkpoint(tmp_path / name / "last.safetensors").state for name in ("one", "two")]
     for name, value in states[0].items():
         largest = float(value.abs().max())
-        assert float((states[1][name] - value).abs().max()) < tolerance * largest + 1e-6, name
+        assert float((states[1][name] - value).abs().max()) < 1e-3 * largest + 1e-5, name
     assert "epoch" not in (tmp_path / "1.log").read_text()
 
 

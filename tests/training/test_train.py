@@ -108,17 +108,17 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, sets, monkeypat
             trained(tmp_path / "cut", sets, judge=judge)
     else:
         monkeypatch.setattr(fitting, "SAVE_EVERY_S", 0.0)
-        original, steps = fitting._step, []
+        original, steps = fitting.take_step, []
 
         def step(*arguments):
             steps.append(1)
             return original(*arguments) if len(steps) < 4 else kill()
 
-        monkeypatch.setattr(fitting, "_step", step)
+        monkeypatch.setattr(fitting, "take_step", step)
         with pytest.raises(Killed):
             trained(tmp_path / "cut", sets)
         assert torch.load(tmp_path / "cut/state.pt", weights_only=True)["step"] == 1
-        monkeypatch.setattr(fitting, "_step", original)
+        monkeypatch.setattr(fitting, "take_step", original)
     resumed, _ = trained(tmp_path / "cut", sets, resume=True)
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6, msg=name)
