@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, List, Set, Tuple
+from typing import Any, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def open_foreign(path: Path, session: Any) -> Tuple[ArtifactMeta, Engine]:
     return meta, ForeignEngine(session, meta, interface)
 
 
-def _recognise(inputs: List[Any], outputs: List[Any]) -> Any:
+def _recognise(inputs: List[Any], outputs: List[Any]) -> Optional[Interface]:
     """Return the interface that these inputs and outputs have, None for none."""
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 3:
         return None

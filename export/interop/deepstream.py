@@ -49,7 +49,7 @@ pre-cluster-threshold=0.4
 """
 README = """{name} by `edgedet export --for deepstream`: {files}, config_infer_primary.txt, labels.txt.
 Copy the folder to the machine with DeepStream and name config_infer_primary.txt in the pipeline's nvinfer element.
-nvinfer builds the engine in FP16 at the first start, which takes minutes; cluster-mode 4 as NMS is in the graph.
+nvinfer builds an FP16 engine at the first start, in minutes, by TensorRT 8.5 or newer; cluster-mode 4: NMS is in it.
 nvinfer fills the border with black, edgedet with the training's colour; tracker and interval are yours to set.
 {int8}
 """
