@@ -166,7 +166,7 @@ def test_other_machines_only_where_that_was_asked(endpoint: str) -> None:
         ([], "needs --zmq ENDPOINT"),
         (["--zmq", "http://x"], "--zmq takes ipc://PATH"),
         (["--zmq", "tcp://127.0.0.1"], "--zmq takes ipc://PATH"),
-        (["--zmq", "ipc:///nowhere/socket"], "no folder /nowhere"),
+        (["--zmq", "ipc:///proc/nowhere/socket"], "no folder /proc/nowhere"),
         (["--zmq", "ipc:///tmp/socket", "--score", "2"], "score"),
     ],
 )
