@@ -158,7 +158,7 @@ def test_boxes_below_the_users_score_do_not_count_in_f1():
 def test_fewer_than_fifty_boxes_are_no_proof(boxes, verdict):
     some = found(*row_of_boxes(boxes))
     report = compare([some, found()], [some, found()])
-    assert (report.verdict, report.value, report.boxes) == (verdict, 1.0, boxes)
+    assert (report.verdict, report.value, report.boxes) == (verdict, pytest.approx(1.0), boxes)
     assert bool(report.reason) == bool(report.remedy) == (verdict == UNSURE)
     assert report.line().startswith(verdict)
 

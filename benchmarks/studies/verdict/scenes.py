@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +103,8 @@ def labelled_of(scene: Scene, shared: Path) -> Labelled:
 def pictures_of(scene: Scene, meta: ArtifactMeta, shared: Path) -> Pictures:
     """Return a scene's pictures: calibration and judging never share a photograph, nor a stretch of the video."""
     labelled = labelled_of(scene, shared)
+    judge: Sequence[np.ndarray | Path]
+    calibrate: Sequence[np.ndarray | Path]
     if scene.data == "cards":
         paths = _training_paths(shared / "data" / scene.data)
         judge, calibrate = paths[:JUDGED], paths[JUDGED : JUDGED + CALIBRATE]
