@@ -36,6 +36,7 @@ COMMANDS = {
     "doctor": ("edgedet.commands.doctor", "say what can run on this machine, and how to install what is missing"),
     "run": ("edgedet.commands.run", "detect on a camera, video, stream or images"),
     "config": ("edgedet.commands.config", "check a configuration of edgedet run, or print an example"),
+    "calibrate-motion": ("edgedet.commands.calibrate_motion", "find how little must change in a scene to be looked at"),
     "serve": ("edgedet.commands.serve", "answer another program's requests for boxes: Frigate's"),
     "cameras": ("edgedet.commands.cameras", "list this machine's cameras"),
     "label": ("edgedet.commands.label", "label pictures of a scene in a browser, for --data"),

@@ -11,6 +11,7 @@ from .files import write_json
 
 # what is written -> "schema" of its JSON
 SCHEMAS = {
+    "calibrate-motion": 1,
     "bench": 2,
     "bench compare": 1,
     "bench hosts": 1,

@@ -15,6 +15,7 @@ from ..errors import InputError, require
 from ..events.mqtt import PASSWORD_VARIABLE, USER_VARIABLE, MqttOptions, broker_of, credentials
 from ..events.sink import EventOptions
 from ..files import MODELS_FOLDER
+from ..motion.gate import MotionRules, rules_of
 from ..postprocess import logit_of
 from ..runner.config import options_from
 from ..runner.models import ModelOptions
@@ -70,6 +71,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
+    parser.add_argument(
+        "--motion",
+        nargs="?",
+        const=True,
+        metavar="THRESHOLD,AREA",
+        help="look only where something changed (docs/motion.md); `edgedet calibrate-motion` finds the numbers",
+    )
     parser.add_argument(
         "--no-track", action="store_true", help="do not follow objects from frame to frame (docs/events.md)"
     )
@@ -258,7 +266,16 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     model_path, source = _model_and_source(args)
     model = ModelOptions(model_path, args.threads, args.score, args.delegate)
     return RunOptions(
-        source, tuple(args.camera), args.loop, opening, model, outputs, web, args.limit, not args.no_track
+        source=source,
+        cameras=tuple(args.camera),
+        loop=args.loop,
+        opening=opening,
+        model=model,
+        outputs=outputs,
+        web=web,
+        limit=args.limit,
+        track=not args.no_track,
+        motion=MotionRules() if args.motion is True else None if args.motion is None else rules_of(args.motion),
     )
 
 

@@ -16,6 +16,7 @@ from ..events.store import Retention
 from ..events.watch import Rulebook, Rules
 from ..events.zones import Line, Place, Zone
 from ..files import read_text
+from ..motion.gate import MotionRules
 from ..postprocess import DEFAULT_SCORE
 from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS, CaptureOptions
 from ..stream.cameras.pipelines import DECODERS
@@ -43,6 +44,7 @@ from .yaml_file import (
     section,
     text,
     whole,
+    yes_or_no,
 )
 
 EXAMPLE = """\
@@ -73,6 +75,7 @@ events:
   keep: 10GB                        # of files; the oldest events go
   clips: {before_s: 5, after_s: 5, fps: 5}
 
+# motion: true                     # look only where something changed
 # recording: {folder: recordings, fps: 10, keep: 50GB}
 # mqtt: {broker: mqtt://10.0.0.5, password_file: mqtt-password}  # or EDGEDET_MQTT_USER and EDGEDET_MQTT_PASSWORD
 # web: {listen: 127.0.0.1:8080}     # elsewhere: a token, by token_file or variable EDGEDET_TOKEN
@@ -150,6 +153,16 @@ def _cameras(node: Node) -> Dict[str, Dict[str, Any]]:
         if "=" in name or not name.strip():
             raise node.wrong(f"a camera's name has no =; got {name!r}.")
     return cameras
+
+
+def _motion(node: Node) -> Optional[MotionRules]:
+    """Read true, false, or the numbers of MotionRules."""
+    if node.yaml.id == "scalar":
+        return MotionRules() if yes_or_no(node) else None
+    above_0 = number(0.0, above=True)
+    fields = {"threshold": above_0, "min_area": number(0.0, 1.0), "full_every_s": above_0}
+    rules: MotionRules = converted(section(fields), lambda values: MotionRules(**values))(node)
+    return rules
 
 
 def _mqtt(node: Node) -> MqttOptions:
@@ -238,6 +251,7 @@ _ROOT = section(
         "recording": section(
             {"folder": text, "segment_s": number(1.0), "fps": number(0.0, above=True), "keep": _BYTES}, ["folder"]
         ),
+        "motion": _motion,
         "jsonl": file_path,
         "on_write_error": one_of("stop", "go-on"),
         "mqtt": _mqtt,
@@ -265,6 +279,7 @@ def options_from(path: Path) -> RunOptions:
         model=model,
         outputs=_outputs(values),
         web=values.get("web"),
+        motion=values.get("motion"),
         reload=lambda: settings_from(path),
     )
 

@@ -11,6 +11,8 @@ from ..detector import Detector
 from ..errors import EdgeDetError, InputError
 from ..events.mqtt import mqtt_publisher
 from ..events.watch import Rulebook
+from ..motion.gate import MotionRules
+from ..motion.gated import GatedDetector, looking
 from ..stream.file_sources import ImageSource
 from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
@@ -44,6 +46,7 @@ class RunOptions:
     web:     the live page; None without one.
     limit:   end after this number of frames; None: no limit.
     track:   follow objects from frame to frame; never done for images.
+    motion:  look only where something changed; None: at every frame. Never done for images.
     reload:  reads anew, at SIGHUP, what may change while the run goes on; None: SIGHUP ends the run.
     """
 
@@ -56,6 +59,7 @@ class RunOptions:
     web: Optional[WebOptions] = None
     limit: Optional[int] = None
     track: bool = True
+    motion: Optional[MotionRules] = None
     reload: Optional[Callable[[], Settings]] = None
 
 
@@ -97,9 +101,11 @@ def run_detection(
         source = held.enter_context(closing(_open_source(options, stop, progress.say)))
         check_save(options.outputs.save, source)
         _check_events(options, source)
+        if options.motion is not None and isinstance(source, ImageSource):
+            raise InputError("--motion is for videos and cameras: single pictures do not move.")
         if options.outputs.keep_bytes is not None and not source.live:
             raise InputError("--keep is for cameras: files end by themselves.")
-        model, detectors = open_detectors(options.model, source.live, export_demo)
+        model, detectors = open_detectors(options.model, source.live or options.motion is not None, export_demo)
         for detector in detectors:
             held.enter_context(closing(detector))
         if options.outputs.events is not None:
@@ -123,6 +129,8 @@ def run_detection(
         )
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
+        if options.motion is not None:
+            detect = [GatedDetector(looking(detect[0]), options.motion, max(detectors[0].meta.spec.input_hw)).detect]
 
         def follow(result: FrameResult) -> FrameResult:
             if options.reload is not None and stop.take_reload():

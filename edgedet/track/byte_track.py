@@ -137,7 +137,7 @@ class ByteTracker:
         taken = set()
         if len(candidates) and len(indices):
             boxes_xyxy = np.array([one.motion.box_xyxy for one in candidates])
-            iou = _iou_of(boxes_xyxy, detections.boxes_xyxy[indices].astype(np.float64))
+            iou = iou_of(boxes_xyxy, detections.boxes_xyxy[indices].astype(np.float64))
             classes = np.array([one.class_id for one in candidates])
             iou[classes[:, None] != detections.class_ids[indices][None, :]] = 0.0
             for row, column in assign(iou):
@@ -163,7 +163,7 @@ def _as_box(box_xyxy: np.ndarray) -> Tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _iou_of(boxes_xyxy: np.ndarray, others_xyxy: np.ndarray) -> np.ndarray:
+def iou_of(boxes_xyxy: np.ndarray, others_xyxy: np.ndarray) -> np.ndarray:
     """Return (n, m) the IoU of each of n boxes with each of m others."""
     top_left = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
     bottom_right = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])

@@ -529,3 +529,31 @@ def test_events_that_cannot_be_are_refused(folder, capsys, options, line):
     assert run(*options, "--events", "happened") == 2
     assert line in capsys.readouterr().err
     assert not Path("happened").exists()
+
+
+def test_gate_looks_once_where_nothing_moves_and_gives_the_same_objects(folder):
+    still = [picture(100)] * 12
+    writer = cv2.VideoWriter("still.avi", cv2.VideoWriter_fourcc(*"MJPG"), FPS, still[0].shape[1::-1])
+    for one in still:
+        writer.write(one)
+    writer.release()
+    assert run("--source", "still.avi", "--motion", "--jsonl", "out.jsonl") == 0
+    lines = lines_of("out.jsonl")
+    assert sum("look" in line["timings_ms"] for line in lines) == 1
+    assert all(len(line["detections"]) == 2 for line in lines)
+
+
+def test_motion_is_calibrated_on_a_clip_and_takes_the_printed_numbers(folder, capsys):
+    assert cli.main(["calibrate-motion", "clip.avi", "--model", "model.fake", "--json", "figures.json"]) == 0
+    out = capsys.readouterr().out
+    numbers = out.split("edgedet run --motion ")[1].strip()
+    figures = json.loads(Path("figures.json").read_text())
+    assert figures["measured"]["kept"] >= figures["keep"] == 0.99
+    assert (figures["frames"], figures["detections"]) == (12, 24)
+    assert run("--source", "clip.avi", "--motion", numbers) == 0
+
+
+@pytest.mark.parametrize("numbers", ["16", "a,b", "0,0.1"])
+def test_motion_that_is_no_two_numbers_is_refused(folder, capsys, numbers):
+    assert run("--source", "clip.avi", "--motion", numbers) == 2
+    assert "motion wants" in capsys.readouterr().err

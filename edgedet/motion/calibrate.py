@@ -1,0 +1,114 @@
+"""Find the numbers of the gate for a scene: the fewest looks that keep a wanted share of what every frame shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterable, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import SourceError
+from ..track.assignment import assign
+from ..track.byte_track import iou_of
+from ..types import Detections, Frame, FrameResult
+from .gate import MotionRules, Square
+from .gated import Detect, GatedDetector, Look, looking
+
+CANDIDATES = tuple(
+    MotionRules(threshold, area)
+    for threshold in (4.0, 8.0, 16.0, 32.0, 64.0)
+    for area in (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005)
+)
+SAME_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the gate does with some numbers on a scene.
+
+    kept:  share of the detections of every-frame detection that are there with the gate, too: same class, IoU 0.5.
+    looks: share of the frames at which the detector looks; squares: of these, the share that is a part of the picture.
+    """
+
+    rules: MotionRules
+    kept: float
+    looks: float
+    squares: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The numbers that were chosen, what was tried, and the chosen ones' figures measured with the detector itself."""
+
+    frames: int
+    detections: int
+    chosen: Trial
+    measured: Trial
+    trials: Tuple[Trial, ...]
+
+
+def calibrate(
+    frames: Iterable[Frame],
+    detect: Detect,
+    input_px: int,
+    keep: float,
+    progress: Callable[[int], None],
+    candidates: Sequence[MotionRules] = CANDIDATES,
+) -> Calibration:
+    """Return the rules with the fewest looks that keep ``keep`` of all detections, or those that keep most.
+
+    The detector looks at every frame once; the trials then take from that what lies in a square. The chosen rules are
+    measured with the detector again, since it sees small objects better in a square. Frames are held in memory.
+    Raises SourceError without frames or detections.
+    """
+    seen: List[FrameResult] = []
+    for frame in frames:
+        seen.append(detect(frame))
+        progress(len(seen))
+    detections = sum(len(one.detections) for one in seen)
+    if not seen:
+        raise SourceError("there is no frame in this source.")
+    if not detections:
+        raise SourceError(f"nothing was detected in {len(seen)} frames: take a scene with objects, or a lower --score.")
+    trials = [_trial(rules, seen, _from_memory(seen), input_px) for rules in candidates]
+    chosen = _best_of(trials, keep)
+    if chosen is None:
+        chosen = max(trials, key=lambda trial: (trial.kept, -trial.looks))
+    measured = _trial(chosen.rules, seen, looking(detect), input_px)
+    return Calibration(len(seen), detections, chosen, measured, tuple(trials))
+
+
+def _best_of(trials: Sequence[Trial], keep: float) -> Optional[Trial]:
+    good = [trial for trial in trials if trial.kept >= keep]
+    return min(good, key=lambda trial: (trial.looks, -trial.kept)) if good else None
+
+
+def _trial(rules: MotionRules, seen: Sequence[FrameResult], look: Look, input_px: int) -> Trial:
+    gated = GatedDetector(look, rules, input_px)
+    kept = total = 0
+    for one in seen:
+        kept += _matches(one.detections, gated.detect(one.frame).detections)
+        total += len(one.detections)
+    looks = gated.looks["square"] + gated.looks["whole"]
+    return Trial(rules, kept / max(total, 1), looks / len(seen), gated.looks["square"] / max(looks, 1))
+
+
+def _from_memory(seen: Sequence[FrameResult]) -> Look:
+    """Return what looks into a square by remembering what the whole frame showed there."""
+    by_index = {one.frame.index: one.detections for one in seen}
+
+    def look(frame: Frame, square: Square) -> Detections:
+        found = by_index[frame.index]
+        centres = (found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2
+        return found[((centres >= square[:2]) & (centres < square[2:])).all(axis=1)]
+
+    return look
+
+
+def _matches(reference: Detections, found: Detections) -> int:
+    """Return how many of the reference's boxes have one of the same class at SAME_IOU or more, each used once."""
+    if not len(reference) or not len(found):
+        return 0
+    iou = iou_of(reference.boxes_xyxy.astype(np.float64), found.boxes_xyxy.astype(np.float64))
+    iou[reference.class_ids[:, None] != found.class_ids[None, :]] = 0.0
+    return sum(iou[pair] >= SAME_IOU for pair in assign(iou))
