@@ -79,6 +79,10 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, int(row["epoch"] or 0))
         self._writer.flush()
 
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._writer.close()
+
 
 def draw_validation(
     found: Sequence[tuple[LabelledImage, Detections]], class_map: Sequence[int], class_names: Sequence[str], path: Path

@@ -36,7 +36,7 @@ class TrainRequest:
     """What is trained on what.
 
     start:    the weights that it begins with.
-    data:     labelled pictures to learn from; val: to judge on; None: a share of the first.
+    data:     labelled pictures to learn from; val: to judge on.
     classes:  names of the classes to learn; None: all of the data.
     out:      folder to write to.
     device:   "cpu", "cuda", ...; None: a GPU where there is one.
@@ -90,6 +90,13 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult | No
         say = say if group.is_first else _say_nothing
         torch.manual_seed(request.fit.seed)
         names = select_classes(request.data, request.classes)
+        make_folder(request.out)
+        if group.is_first and not request.fit.resume:
+            found = check(request)
+            for line in found.warnings:
+                say(f"note: {line}")
+            if found.problems:
+                raise InputError(f"the labels need mending: {'; '.join(found.problems)}. --check looks at them alone.")
         network = make_starting_network(request.start, names, request.fit.seed, say)
         labelled = select_labels(request.data.images, map_classes(request.data, names))
         if request.distil is not None and request.unlabelled is not None:
@@ -98,13 +105,6 @@ def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult | No
             share_norms(network)
         spec = network.spec
         pictures = Pictures(labelled, spec, request.how, request.fit.seed)
-        make_folder(request.out)
-        if group.is_first and not request.fit.resume:
-            found = check(request)
-            for line in found.warnings:
-                say(f"note: {line}")
-            if found.problems:
-                raise InputError(f"the labels need mending: {'; '.join(found.problems)}. --check looks at them alone.")
         keeper = Keeper(request, names, say)
         settings = {"model": spec.name, "size": list(spec.input_hw), "classes": list(names), "images": len(pictures)}
         say(
@@ -218,7 +218,9 @@ class Keeper:
         )
 
     def make_result(self, images: int, int8: Int8TrainResult | None) -> TrainResult:
-        """Return what the training gave."""
+        """Return what the training gave; nothing is written after it."""
+        if self._board is not None:
+            self._board.close()
         best = find_best_row(self._history)
         path = self._out / BEST
         return TrainResult(

@@ -170,6 +170,38 @@ def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):
     assert "knows 1 of the 2 classes" in notes[-1]
 
 
+def test_half_precision_trains_as_well(tmp_path, sets):
+    torch.manual_seed(0)
+    pictures = Pictures(select_labels(read_dataset(sets[1]).images, (0, 1)), TINY, NONE, seed=0)
+    options, rows = FitOptions(4, batch=4, rate=2e-3, amp=True), []
+    model = FromPixels(make_fresh_network(TINY))
+    fit(
+        model,
+        TINY,
+        pictures,
+        options,
+        ALONE,
+        tmp_path,
+        lambda m, e: {},
+        lambda history, left_s: rows.extend(history[-1:]),
+    )
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+
+
+def test_tensorboards_logs_hold_the_figures_of_each_epoch(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from edgedet.training.records import TensorBoard
+
+    board = TensorBoard(tmp_path)
+    for epoch in (1, 2):
+        board.add({"epoch": epoch, "AP": 0.25 * epoch, "AP75": None})
+    board.close()
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("AP")] == [(1, 0.25), (2, 0.5)]
+    assert events.Tags()["scalars"] == ["AP"]
+
+
 def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
     torch.manual_seed(0)
     model = FromPixels(make_fresh_network(TINY))
