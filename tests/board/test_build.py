@@ -30,6 +30,7 @@ from edgedet.commands import export as export_command
 from edgedet.engines.base import open_engine, rebuild_model
 from edgedet.engines.onnx_file import read_onnx
 from edgedet.engines.tensorrt.engine_file import read_engine
+from edgedet.judge.verdict import MIN_KEPT
 from edgedet.types import RawOutputs
 
 V = "10.3.0"
@@ -157,7 +158,7 @@ def test_boxes_that_moved_are_refused_though_found(int8: Path):
     assert (sound.verdict, trial.verdict) == ("PASSED", "FAILED")
     assert trial.f1 >= 0.95
     assert trial.kept_ap < sound.kept_ap - 0.1
-    assert trial.reason == f"keeps {trial.kept_ap:.3f} of AP, 0.9 passes"
+    assert trial.reason == f"keeps {trial.kept_ap:.3f} of AP, {MIN_KEPT:g} passes"
 
 
 def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, times_ms):
@@ -313,8 +314,9 @@ def test_export_builds_an_engine_where_tensorrt_is(int8_too: bool, int8: Path, c
     written = [SimpleNamespace(path=str(int8)), SimpleNamespace(path=str(int8.with_suffix(".tflite")))]
     result = SimpleNamespace(onnx=str(float_path), int8=written if int8_too else None)
     found = export_command._build_engine(result, None, 0.4, sys.stdout)
-    assert found["engine"] == str((int8 if int8_too else float_path).with_suffix(".engine"))
-    assert left(int8) == [Path(found["engine"]).name]
+    assert found is not None
+    assert found.engine == str((int8 if int8_too else float_path).with_suffix(".engine"))
+    assert left(int8) == [Path(found.engine).name]
 
 
 def test_export_without_tensorrt_writes_its_files_and_ends_as_partly_failed(tmp_path: Path, capsys, monkeypatch):

@@ -17,11 +17,11 @@ from types import SimpleNamespace
 import pytest
 from cameras import mjpeg_camera
 from media import frames_of, write_clip, write_fake_model
-from waiting import wait_until
+from waiting import LAST_RESORT_S, wait_until
 
 from edgedet import cli
 from edgedet.events.store import read_events
-from edgedet.stream.outputs import sinks, video_file
+from edgedet.stream.outputs import recording, sinks, video_file
 from edgedet.stream.outputs.video_file import is_whole
 
 cv2 = pytest.importorskip("cv2", reason="edgedet run reads and writes by OpenCV")
@@ -32,6 +32,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
     monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
+    monkeypatch.setattr(recording, "_LONGEST_CLOSE_S", LAST_RESORT_S)
     write_fake_model(Path("model.fake"))
     return tmp_path
 

@@ -55,7 +55,7 @@ def test_a_run_serves_a_page_changes_its_threshold_and_tells_no_password(folder,
     pytest.importorskip("tornado", reason="the live page is served by tornado")
     pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
     monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
-    with mjpeg_camera(30) as camera:
+    with mjpeg_camera(5) as camera:  # slow, so that the page is asked long before the run ends
         address = camera.url.replace("http://", "http://admin:s3cret@") + "?pwd=s3cret"
         options = ["--camera", address, "--web", "127.0.0.1:0", "--jsonl", "out.jsonl", "--limit", "90"]
         codes: list[int] = []
@@ -78,6 +78,7 @@ def test_a_run_serves_a_page_changes_its_threshold_and_tells_no_password(folder,
         assert [status for status, _, _ in answers] == [200] * len(paths)
         assert ask(port(), "/score", bearer, method="POST", body="score=0.7")[0] == 200
         assert ask(port(), "/score", bearer, method="POST", body="score=1")[0] == 400
+        camera.fps = 100.0
         run.join()
     assert codes == [0]
     counts = [len(json.loads(line)["detections"]) for line in Path("out.jsonl").read_text().splitlines()]
