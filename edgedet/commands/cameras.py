@@ -48,8 +48,11 @@ def _print_device(device: Device, text: Any) -> None:
     for mode in device.modes:
         rates = f" at {', '.join(f'{fps:g}' for fps in mode.fps)}" if mode.fps else ""
         formats.setdefault(mode.pixel_format, []).append(f"{mode.size}{rates}")
+    alike: Dict[str, List[str]] = {}  # a driver may have forty formats, all with the same sizes and rates
     for pixel_format, sizes in formats.items():
-        print(f"   {pixel_format}: {'; '.join(sizes)}", file=text)
+        alike.setdefault("; ".join(sizes), []).append(pixel_format)
+    for described, names in alike.items():
+        print(f"   {', '.join(names)}: {described}", file=text)
 
 
 def _csi_cameras() -> List[Dict[str, Any]]:

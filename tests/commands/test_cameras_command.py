@@ -10,7 +10,7 @@ import pytest
 
 from edgedet import cli
 from edgedet.commands import cameras as cameras_command
-from edgedet.stream.cameras.v4l2 import Device, Mode, describe, list_devices
+from edgedet.stream.cameras.v4l2 import Device, Mode, describe, list_devices, name_format
 
 # Numbers of the calls and offsets of the fields, as a C compiler gives them for linux/videodev2.h.
 QUERYCAP, ENUM_FMT, FRAMESIZES, FRAMEINTERVALS = 0x80685600, 0xC0405602, 0xC02C564A, 0xC034564B
@@ -60,6 +60,28 @@ WEBCAM = Device(
 
 def test_a_webcams_formats_sizes_and_rates():
     assert describe(0, fake_driver()) == [WEBCAM]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (MJPG, "MJPG"),
+        (int.from_bytes(b"Y16 ", "little"), "Y16"),
+        (int.from_bytes(b"Y16\xa0", "little"), "Y16-BE"),
+        (int.from_bytes(b"AR1\xb5", "little"), "AR15-BE"),
+    ],
+)
+def test_big_endian_formats_are_named_as_v4l2_ctl_names_them(code, name):
+    assert name_format(code) == name
+
+
+def test_formats_with_the_same_sizes_share_a_line(monkeypatch, capsys):
+    modes = [Mode(name, "640x480", (30.0,)) for name in ("YUYV", "UYVY", "Y16-BE")] + [Mode("MJPG", "640x480", (60.0,))]
+    monkeypatch.setattr(cameras_command, "list_devices", lambda: [Device(0, "vivid", "vivid", tuple(modes))])
+    monkeypatch.setattr(cameras_command, "_csi_cameras", lambda: [])
+    assert cli.main(["cameras"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == ["   YUYV, UYVY, Y16-BE: 640x480 at 30", "   MJPG: 640x480 at 60"]
 
 
 def test_a_device_for_metadata_is_left_out():

@@ -21,6 +21,7 @@ _FRMIVAL = struct.Struct("=IIIII6I8x")  # index, pixel_format, width, height, ty
 _CAP_VIDEO_CAPTURE, _CAP_DEVICE_CAPS = 0x1, 0x80000000
 _BUF_TYPE_VIDEO_CAPTURE = 1
 _DISCRETE = 1
+_BIG_ENDIAN = 0x80000000  # v4l2_fourcc_be
 _MOST = 256  # of anything that is enumerated; a driver that does not end is broken
 
 Ioctl = Callable[[int, bytearray], None]  # fills the buffer; OSError where there is no more
@@ -82,7 +83,7 @@ def describe(number: int, ioctl: Ioctl) -> List[Device]:
         return []
     modes: List[Mode] = []
     for _, _, _, _, code in _each(ioctl, _ENUM_FMT, _FMTDESC, _BUF_TYPE_VIDEO_CAPTURE):
-        pixel_format = code.to_bytes(4, "little").decode("latin-1").strip()
+        pixel_format = name_format(code)
         for size in _each(ioctl, _ENUM_FRAMESIZES, _FRMSIZE, code):
             if size[2] != _DISCRETE:  # a range: one entry
                 modes.append(Mode(pixel_format, f"{size[3]}x{size[6]} to {size[4]}x{size[7]}", ()))
@@ -92,6 +93,12 @@ def describe(number: int, ioctl: Ioctl) -> List[Device]:
             fps = sorted({round(rate[6] / rate[5], 2) for rate in rates if rate[4] == _DISCRETE and rate[5]})
             modes.append(Mode(pixel_format, f"{width}x{height}", tuple(reversed(fps))))
     return [Device(number, _text(card), _text(driver), tuple(modes))]
+
+
+def name_format(code: int) -> str:
+    """Return a pixel format's four letters; the kernel's own bit for big-endian formats is "-BE", as of v4l2-ctl."""
+    letters = (code & ~_BIG_ENDIAN).to_bytes(4, "little").decode("latin-1").strip()
+    return f"{letters}-BE" if code & _BIG_ENDIAN else letters
 
 
 def _each(ioctl: Ioctl, request: int, layout: struct.Struct, *given: int) -> Iterator[Tuple[int, ...]]:
