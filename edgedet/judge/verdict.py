@@ -167,7 +167,7 @@ def _more_frames(distance: float, error: float, images: int, objects: int) -> st
     """Errors shrink with the root of the number of frames."""
     frames = images * ((SURE * error / max(distance, 1e-9)) ** 2 - 1.0)
     pictures = min(max(math.ceil(2 * MIN_BOXES * images / objects), LEAST_PICTURES), MOST_PICTURES)
-    labels = f"labels for {pictures} pictures (--data)"
+    labels = f"labels for {pictures} pictures (edgedet label makes them, --data takes them)"
     return labels if frames > MOST_FRAMES else f"give about {math.ceil(frames)} more frames, or {labels}"
 
 

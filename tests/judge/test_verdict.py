@@ -179,7 +179,7 @@ def test_near_the_limit_it_asks_for_frames_or_labels():
     assert report.verdict == UNSURE
     assert abs(report.value - MIN_KEPT) < 0.02
     assert "is too near 0.95 for 20 frames" in report.reason
-    assert report.remedy.endswith("labels for 20 pictures (--data)")
+    assert report.remedy.endswith("labels for 20 pictures (edgedet label makes them, --data takes them)")
 
 
 def test_black_frames_in_which_nothing_is_found_are_no_proof():

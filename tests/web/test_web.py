@@ -101,7 +101,7 @@ def test_a_snapshot_is_the_newest_frame_with_its_boxes():
 
 def test_many_viewers_share_one_encoding_a_frame():
     with page() as one:
-        viewers = [Viewer(one.port) for _ in range(8)]
+        viewers = [Viewer(one.port) for _ in range(20)]
         for level in range(10, 60, 10):
             one.put(result(level))
             wait_until(lambda count=level // 10: all(len(viewer.pictures) >= count for viewer in viewers))

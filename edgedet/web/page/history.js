@@ -103,10 +103,14 @@ function draw(id, title, unit, times, lines) {
     plots.set(id, { key, uplot: new uPlot(optionsOf(place, unit, lines), data, place) });
   }
   const { uplot } = plots.get(id);
-  if (!(uplot.cursor.left >= 0)) uplot.setLegend({ idx: times.length - 1 }); // the newest, while nobody points
+  if (!(uplot.cursor.left >= 0)) showNewest(uplot); // while nobody points
   const known = lines[0][1].filter((value) => value !== null);
   const range = known.length ? `now ${number(known.at(-1), 1)}, least ${number(Math.min(...known), 1)}, most ${number(Math.max(...known), 1)}${unit}` : "nothing known";
   place.setAttribute("aria-label", `${title} over the last ten minutes, ${lines[0][0]}: ${range}`);
+}
+
+function showNewest(uplot) {
+  uplot.setLegend({ idx: uplot.data[0].length - 1 });
 }
 
 function optionsOf(place, unit, lines) {
@@ -116,6 +120,7 @@ function optionsOf(place, unit, lines) {
     width: place.clientWidth,
     height: HEIGHT_PX,
     cursor: { sync: { key: "history" }, drag: { setScale: false }, y: false },
+    hooks: { ready: [showNewest] },
     legend: { markers: { fill: (_, at) => colour(LINES[at - 1]) } },
     scales: { x: { range: (_, least, most) => [Math.max(most - SHOWN_S, Math.min(least, most - LEAST_S)), most] }, y: { range: (_, least, most) => [0, Math.max(1, most * 1.1)] } },
     axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 44, space: 30 }],
