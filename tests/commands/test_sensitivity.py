@@ -125,10 +125,11 @@ def test_wrong_options_give_one_line(arguments: list[str], message: str, capsys:
 def test_the_demo_s_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten layers are verified; the picture is drawn; every layer is in the JSON, the worst first."""
     pytest.importorskip("matplotlib", reason="needs the bench extra")
-    assert main(["export", "--phi", "0", "--weights", "demo", "--out", str(tmp_path)]) == 0
+    small = ["--size", "288x384", "--threads", "1"]
+    assert main(["export", "--phi", "0", "--weights", "demo", *small, "--out", str(tmp_path)]) == 0
     model, picture = tmp_path / "efficientdet_d0_street.onnx", tmp_path / "layers.png"
     capsys.readouterr()
-    arguments = ["--frames", "20", "--passes", "1", "--picture", str(picture), "--json"]
+    arguments = ["--frames", "20", "--passes", "1", "--threads", "1", "--picture", str(picture), "--json"]
     assert main(["sensitivity", str(model), *arguments]) == 0
     losses = json.loads(capsys.readouterr().out)["layers"]
     assert sum(loss["f1"] is not None for loss in losses) == 10
