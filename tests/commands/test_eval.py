@@ -342,7 +342,8 @@ def exported_ap(shared_dir, folder, name):
     return json.loads((folder / "f.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["cards", pytest.param("street", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_exported_file_keeps_the_published_ap(shared_dir, tmp_path, name):
     """As shipped: the picture's rest is filled with round(255 x mean) before normalising, not with 0 after it."""
     found, wanted = exported_ap(shared_dir, tmp_path, name), published(shared_dir, name)
