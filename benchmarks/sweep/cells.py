@@ -64,8 +64,8 @@ class CellResult:
     seconds: float = 0.0
 
 
-def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, limit: int | None) -> str:
-    """Return a hash of the checkpoint, the choices, the labels, the frames' file and the code that exports.
+def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, frames: int, limit: int | None) -> str:
+    """Return a hash of the checkpoint, the choices, the labels, the frames and the code that exports.
 
     Pictures in folders count by names and sizes of their files: to read them all would take longer than the answer.
     """
@@ -79,6 +79,7 @@ def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, lim
         "data": _describe(data),
         "images": None if images is None else _describe(images),
         "calib": None if calib is None or cell.precision != "int8" else _describe(Path(calib)),
+        "frames": frames if cell.precision == "int8" else None,
         "limit": limit,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -99,7 +100,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         """Read what is there; a last line that was cut off by a power cut is left out, and written over."""
-        self._path = folder / LEDGER
+        self._folder, self._path = folder, folder / LEDGER
         self._results: dict[str, CellResult] = {}
         if not self._path.exists():
             return
@@ -118,9 +119,11 @@ class Ledger:
                 file.truncate(sum(map(len, whole)))
 
     def get(self, key: str) -> CellResult | None:
-        """Return what an earlier run found; failures are tried again."""
+        """Return what an earlier run found; failures are tried again, and so is what lost its file."""
         result = self._results.get(key)
-        return None if result is None or result.status == FAILED else result
+        if result is None or result.status == FAILED:
+            return None
+        return result if result.file is None or (self._folder / result.file).is_file() else None
 
     def add(self, result: CellResult) -> None:
         """Remember a result; it is on the disk when this returns."""

@@ -77,7 +77,10 @@ def run_sweep(request: SweepRequest, say: Say) -> list[SweepRow]:
         board_for(board)
     request.out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(request.out)
-    keys = {cell: cell_key(cell, request.data, request.images, request.calib, request.limit) for cell in request.cells}
+    keys = {
+        cell: cell_key(cell, request.data, request.images, request.calib, request.frames, request.limit)
+        for cell in request.cells
+    }
     missing = [cell for cell in request.cells if ledger.get(keys[cell]) is None]
     say(f"{len(request.cells)} candidates, {len(request.cells) - len(missing)} done earlier")
     results = _run_cells(request, [(keys[cell], cell) for cell in missing], ledger, say)

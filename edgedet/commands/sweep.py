@@ -10,6 +10,7 @@ from ..benchmarks.planner.boards import read_boards
 from ..benchmarks.sweep.cells import DONE, FAILED, list_cells
 from ..benchmarks.sweep.report import print_sweep, write_sweep_picture
 from ..benchmarks.sweep.run_sweep import HERE, SweepRequest, recommend, run_sweep
+from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
 from ..schemas import write_figures
 from .options import (
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--budget-ms wants milliseconds above 0; got {args.budget_ms}.")
     check_at_least("--limit", args.limit, 1)
     check_at_least("--frames", args.frames, 1)
+    check_at_least("--threads", args.threads, 1)
+    check_threads(args.threads)
     precisions = args.precision.lower().split(",")
     for precision in precisions:
         if precision not in PRECISIONS:

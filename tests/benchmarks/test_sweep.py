@@ -53,6 +53,15 @@ def test_the_ledger_remembers_results_and_tries_failures_again(tmp_path):
     assert again.get("k3") is None
 
 
+def test_a_candidate_whose_file_was_removed_is_made_again(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add(CellResult("k1", "a", DONE, file="k1/a.tflite"))
+    assert ledger.get("k1") is None
+    (tmp_path / "k1").mkdir()
+    (tmp_path / "k1/a.tflite").touch()
+    assert ledger.get("k1").status == DONE
+
+
 def test_a_line_that_a_power_cut_tore_is_written_over(tmp_path):
     Ledger(tmp_path).add(CellResult("k1", "a", DONE))
     path = tmp_path / LEDGER
@@ -77,12 +86,21 @@ def test_a_candidate_is_another_one_when_anything_that_it_depends_on_changes(tmp
     cell = Cell(str(weights), (128, 128), "int8")
 
     def key(**changes):
-        values = {"cell": cell, "data": labels, "images": None, "calib": str(calib), "limit": None, **changes}
+        values = {
+            "cell": cell,
+            "data": labels,
+            "images": None,
+            "calib": str(calib),
+            "frames": 64,
+            "limit": None,
+            **changes,
+        }
         return cell_key(*values.values())
 
     before = key()
     assert key() == before
     assert key(limit=3) != before
+    assert key(frames=128) != before
     assert key(cell=Cell(str(weights), (128, 256), "int8")) != before
     (calib / "a.png").write_text("picture")
     with_frame = key()
@@ -90,7 +108,7 @@ def test_a_candidate_is_another_one_when_anything_that_it_depends_on_changes(tmp
     labels.write_text("2")
     assert key() != with_frame
     float_cell = Cell(str(weights), None, "fp32")
-    assert key(cell=float_cell, calib="elsewhere") == key(cell=float_cell)  # frames do not matter to it
+    assert key(cell=float_cell, calib="elsewhere", frames=128) == key(cell=float_cell)  # frames do not matter to it
 
 
 def test_candidates_are_all_combinations_once():
@@ -120,6 +138,7 @@ def test_the_table_and_the_picture(tmp_path, capsys):
         (["--weights", "demo"], "nothing to judge by"),
         (["--weights", "demo", "--data", "l.json", "--precision", "int4"], "takes fp32, int8; got 'int4'"),
         (["--weights", "demo", "--data", "l.json", "--budget-ms", "0"], "above 0"),
+        (["--weights", "demo", "--data", "l.json", "--threads", "0"], "--threads wants a number from 1 up"),
         (["--weights", "no.pth", "--data", "l.json"], "there is no checkpoint no.pth"),
         (["--weights", "demo", "--data", "l.json", "--board", "toaster"], "toaster"),
         (["--weights", "demo", "--data", "l.json", "--picture", "a.bmp"], ".png or .svg"),
