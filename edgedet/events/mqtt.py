@@ -82,7 +82,7 @@ def broker_of(text: str) -> Tuple[str, int, bool]:
         port = parts.port
     except ValueError:
         port = -1
-    if parts.username or parts.password:
+    if "@" in text:  # also of a password with a slash, which ends the address for urlsplit
         raise InputError(f"no user and password in the broker's address: use {USER_VARIABLE} and {PASSWORD_VARIABLE}.")
     if parts.scheme not in PORTS or not parts.hostname or port == -1 or parts.path.strip("/") or parts.query:
         raise InputError(f"a broker is mqtt://HOST, mqtts://HOST or either with :PORT; got {text}.")
