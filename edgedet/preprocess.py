@@ -12,6 +12,7 @@ from .types import ModelInput, Scale
 
 # A picture that is this many times the model's input is halved first (docs/decisions/0015-resizing.md).
 HALVED_FROM = 2.0
+_MOST_BUFFERS = 16  # pictures of the same size need two, and one more each time that they are halved
 
 Buffers = Dict[Tuple[int, int, int], np.ndarray]  # shape (height, width, channels) -> array of uint8
 
@@ -46,6 +47,7 @@ class Preprocessor:
             canvas[h:] = self._fill_bgr
             canvas[:, w:] = self._fill_bgr
             self._painted_hw = (h, w)
+        if len(self._buffers) > _MOST_BUFFERS:
             self._buffers.clear()
         shrink(self._cv2, bgr, canvas[:h, :w], self._buffers)
         return ModelInput(self._pixels, scale_to_source, source_hw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -153,6 +154,19 @@ def test_no_pixel_of_an_earlier_picture_is_left(street):
 def test_the_buffer_is_reused(street):
     preprocess = Preprocessor(D0)
     assert preprocess(street).pixels is preprocess(street[:200]).pixels
+
+
+def test_pictures_of_many_sizes_do_not_fill_the_memory():
+    """All are square, so all fill the input in the same way; each needs other memory in between."""
+    preprocess = Preprocessor(D0)
+    tracemalloc.start()
+    try:
+        for side in range(513, 613):
+            preprocess(np.zeros((side, side, 3), np.uint8))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 40e6  # one picture of 612 x 612 with four channels has 1.5 MB
 
 
 def test_input_need_not_be_square(street):
