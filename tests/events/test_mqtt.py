@@ -353,7 +353,8 @@ def test_broker_is_an_address(text, broker):
 
 
 @pytest.mark.parametrize(
-    "text", ["http://hub", "mqtt://", "mqtt://hub:port", "mqtt://hub/topic", "mqtt://me:secret@hub", "mqtt://me:secret/1@hub"]
+    "text",
+    ["http://hub", "mqtt://", "mqtt://hub:port", "mqtt://hub/topic", "mqtt://me:secret@hub", "mqtt://me:secret/1@hub"],
 )
 def test_other_addresses_are_refused(text):
     with pytest.raises(InputError) as refused:
