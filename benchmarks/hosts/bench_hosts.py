@@ -132,15 +132,19 @@ class _Session:
         about = json.dumps(
             {"files": [(hashes[file], file.name) for file in files], "modules": list(_importable(modules))}
         )
-        found = json.loads(self._run("probe", about))
+        answer = _last_line(self._run("probe", about))
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            raise HostError(f"its Python answered {answer[:80]!r} where JSON was wanted: is it a Python?") from None
         absent = _absent(modules, found["modules"], tuple(found["python"]))
-        missing = [file for file in files if hashes[file] not in found["files"]]
+        missing = [file for file in files if [hashes[file], file.name] not in found["files"]]
         need = sum(file.stat().st_size for file in missing) + SPARE_BYTES
         if found["free_bytes"] < need:
             raise HostError(f"its disk has {found['free_bytes'] / 1e6:.0f} MB free, and {need / 1e6:.0f} MB are needed")
         for file in missing:
             self._send(file, hashes[file])
-        package = self._run("unpack", hashes[archive], archive.name).strip()
+        package = _last_line(self._run("unpack", hashes[archive], archive.name))
         if absent:
             self._say(f"installing {', '.join(absent)} beside edgedet")
             self._run("install", *absent)
@@ -160,7 +164,7 @@ class _Session:
             arguments += ["--source", remote[plan.source]]
         text = self._measure(package, arguments)
         try:
-            result = result_from_json(json.loads(text))
+            result = result_from_json(json.loads(_last_line(text)))
         except (ValueError, InputError) as error:
             raise HostError(f"what came back is no result of a benchmark: {error}") from None
         return replace(
@@ -222,6 +226,11 @@ def _beat(stdin: Any, ended: threading.Event) -> None:
             ended.wait(BEAT_S)
     with suppress(OSError):
         stdin.close()
+
+
+def _last_line(output: str) -> str:
+    """Return what a program printed, in one line, without what the shell's start-up files printed before it."""
+    return (output.strip().splitlines() or [""])[-1]
 
 
 def _needed_modules(models: Sequence[Path]) -> list[tuple[Package, ...]]:

@@ -54,7 +54,7 @@ def probe(wanted):
                 "python": list(sys.version_info[:3]),
                 "machine": platform.machine(),
                 "free_bytes": shutil.disk_usage(ROOT).free,
-                "files": [sha for sha, name in wanted["files"] if os.path.isfile(place_of(sha, name))],
+                "files": [[sha, name] for sha, name in wanted["files"] if os.path.isfile(place_of(sha, name))],
                 "modules": [name for name in wanted["modules"] if importlib.util.find_spec(name) is not None],
             }
         )

@@ -172,6 +172,9 @@ def _bench_hosts(args: argparse.Namespace) -> int:
         raise InputError(f"no machine could measure: {'; '.join(failures)}.")
     if failures:
         raise PartialFailure(f"{len(failures)} of {len(results)} machines failed: {'; '.join(failures)}.")
+    failures = [f"{item.host}: {line}" for item in results if item.result for line in item.result.failures]
+    if failures:
+        raise PartialFailure(f"every machine answered, but some models or frames failed: {'; '.join(failures)}.")
     return 0
 
 

@@ -140,6 +140,40 @@ def test_a_file_that_lies_there_already_is_measured_where_it_lies(desk, tmp_path
 
 
 @needs_sshd
+def test_the_same_bytes_under_two_names_are_two_files(desk, tmp_path):
+    first, second = write_fake_model(tmp_path / "first.fake"), tmp_path / "second.fake"
+    shutil.copy(first, second)
+    for models in ((first,), (first, second)):
+        (item,) = bench_hosts([board(desk)], Plan(models, (), FAST, desk / "clip.avi"), lambda line: None)
+        assert item.failure is None
+        assert [row.model for row in item.result.models] == [str(model) for model in models]
+
+
+@needs_sshd
+def test_models_that_fail_on_a_board_are_said_by_the_exit_code(desk, capsys, monkeypatch):
+    """As of `edgedet bench` on this machine: 1, and the others are in the table."""
+    monkeypatch.chdir(desk)
+    command = ["bench", "--model", "a.fake", "--model-there", "/nowhere/b.fake", "--source", "clip.avi"]
+    assert cli.main([*command, "--hosts", "hosts.yaml", "--host", "board1", *FAST]) == 1
+    out, err = capsys.readouterr()
+    assert "a.fake" in out
+    assert "/nowhere/b.fake" in err.splitlines()[-1]
+
+
+@needs_sshd
+def test_a_shell_that_greets_is_no_matter(desk, tmp_path):
+    """A line that ~/.bashrc prints comes before all that programs print."""
+    greeting = tmp_path / "python"
+    greeting.write_text(f'#!/bin/sh\necho Welcome to board1\nexec {sys.executable} "$@"\n')
+    greeting.chmod(0o755)
+    (item,) = bench_hosts([board(desk, python=str(greeting))], plan(desk), lambda line: None)
+    assert item.failure is None
+    greeting.write_text("#!/bin/sh\necho Welcome to board1\n")
+    (item,) = bench_hosts([board(desk, python=str(greeting))], plan(desk), lambda line: None)
+    assert "Welcome to board1" in item.failure
+
+
+@needs_sshd
 def test_what_arrives_damaged_is_not_kept(desk, monkeypatch):
     """The file has changed between its hash and its sending."""
     hashed = bench_hosts_module.sha256_of
