@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sqlite3
 import threading
 import time
 from contextlib import contextmanager
@@ -175,8 +176,12 @@ class _Worker:
                 finally:
                     if item.bgr is not None:
                         self._room.release()
-        except EdgeDetError as error:
-            self._error = error
+        except (EdgeDetError, sqlite3.Error, OSError) as error:
+            self._error = (
+                error
+                if isinstance(error, EdgeDetError)
+                else InputError(f"cannot write events in {self._options.folder}: {error}. Is the disk full or damaged?")
+            )
             self._room.release(10**6)  # nobody waits any longer
         finally:
             for recorder in self._recorders.values():

@@ -2,8 +2,10 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -193,3 +195,17 @@ def test_kill_loses_no_event_that_was_told_and_doubles_none(tmp_path):
     assert all(events[event_id]["ended_by"] == "gone" for event_id in ended)
     logged = [line["id"] for line in lines_of(tmp_path)]
     assert sorted(logged) == sorted(events)  # each once
+
+
+def test_a_database_that_is_damaged_while_nothing_happens_ends_the_run_in_one_line(tmp_path):
+    """And nobody waits for the thread, which is gone."""
+
+    def damage_then_write():
+        with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=False) as write:
+            with closing(sqlite3.connect(tmp_path / DATABASE)) as db:
+                db.execute("drop table events")
+            for index in range(20):
+                write(result([], float(index), index))
+
+    with pytest.raises(InputError, match="cannot write events in"):
+        damage_then_write()
