@@ -89,7 +89,8 @@ def _draw(axes: Axes, rows: Sequence[SweepRow], board: str, budget_ms: float | N
         if row is best:
             axes.scatter([speed.ms], [row.result.ap or 0.0], s=190, facecolors="none", edgecolors="black", zorder=4)
     axes.margins(0.15)
-    axes.legend(loc="lower right", frameon=False)
+    if axes.get_legend_handles_labels()[0]:  # else nothing was drawn
+        axes.legend(loc="lower right", frameon=False)
     label_points(
         axes,
         [(speed.ms, row.result.ap or 0.0) for row, speed in points],

@@ -20,7 +20,10 @@ from edgedet.errors import MissingDependency, require
 
 BENCH_ROOMS = ("latency", "profile")  # of benchmarks/, which a board needs
 OLDEST_NUMPY = "numpy==1.17.4"  # of JetPack 5, with Python 3.8
-HOST_COMMANDS = {f"edgedet.commands.{name}" for name in ("bench", "export", "import_", "plan", "sensitivity", "train")}
+HOST_COMMANDS = {
+    f"edgedet.commands.{name}"
+    for name in ("bench", "export", "export_options", "import_", "plan", "sensitivity", "sweep", "train")
+}
 HOST_MODULES = tuple(f"edgedet.{name}" for name in HOST_FOLDERS)
 HEAVY = ("cv2", "torch", "onnx", "onnxruntime", "skimage", "tqdm", "safetensors", "pycocotools", *HOST_MODULES)
 IMPORT = """
