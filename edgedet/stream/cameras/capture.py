@@ -146,16 +146,19 @@ class DeviceCapture(OpenCVCapture):
 class StreamCapture(OpenCVCapture):
     """A network stream by FFmpeg."""
 
-    def __init__(self, capture: Any) -> None:
-        """Take over an open one."""
+    def __init__(self, capture: Any, is_http: bool = False) -> None:
+        """Take over an open one; is_http: over HTTP, where Motion JPEG has no times and FFmpeg counts 25 a second."""
         super().__init__(capture)
         cv2 = require("cv2", "reading a stream")
         codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).decode("latin-1")
+        self._has_times = not (is_http and codec == "MJPG")
         self._clock = StreamClock(held_frames=int(codec in _PARSED))
         self._position = cv2.CAP_PROP_POS_MSEC
 
     def time_of_frame(self, read_s: float) -> float:
-        """Return the time by the stream's own clock."""
+        """Return the time by the stream's own clock, where it has one."""
+        if not self._has_times:
+            return read_s
         return self._clock.captured_s(read_s, self.get(self._position) / 1e3)
 
 
@@ -199,7 +202,7 @@ def open_url(url: str, options: CaptureOptions = DEFAULTS, live: bool = True) ->
     capture = opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters), _unreachable(name))
     if not live:
         return OpenCVCapture(capture)
-    stream = StreamCapture(capture)
+    stream = StreamCapture(capture, is_http=url.lower().startswith(("http://", "https://")))
     stream.skip_queue(time.monotonic() - began_s)
     return stream
 

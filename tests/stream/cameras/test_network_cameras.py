@@ -43,6 +43,13 @@ def until_gap(frames):
     return next(frame for frame in frames if frame.gap)
 
 
+def test_frames_of_a_slow_camera_do_not_grow_older_and_older():
+    """Motion JPEG over HTTP has no times; FFmpeg counts 25 frames a second, whatever the camera's rate is."""
+    with mjpeg_camera(fps=10.0) as camera, closing(opened(camera.url)) as source:
+        captured_s = [frame.captured_s for frame in islice(source, 8)]
+    assert captured_s[-1] - captured_s[0] > 0.5  # seven intervals of 0.1 s; of FFmpeg's count 0.28 s
+
+
 def test_killed_and_started_again():
     lines = []
     with mjpeg_camera() as camera, closing(opened(camera.url, lines)) as source:
