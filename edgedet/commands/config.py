@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..runner.config import EXAMPLE as EXAMPLE_FILE
 from ..runner.config import options_from, summary_of
+from ..runner.config_schema import EXAMPLE as EXAMPLE_FILE
 
 DESCRIPTION = "Check a configuration file of `edgedet run --config`, or print one to begin with."
 EXAMPLE = """  edgedet config --example > edgedet.yaml

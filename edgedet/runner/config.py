@@ -1,264 +1,27 @@
-"""The configuration file of ``edgedet run --config``: what may stand in it, and the run that it describes."""
+"""The run that a configuration file of ``edgedet run --config`` describes."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Sequence
 
 from ..engines.base import check_threads, default_threads
-from ..errors import InputError
 from ..events.clips import ClipRules
-from ..events.mqtt import MqttOptions, broker_of, credentials
 from ..events.sink import EventOptions
 from ..events.store import Retention
 from ..events.watch import Rulebook, Rules
-from ..events.zones import Line, Place, Zone
-from ..files import read_text
-from ..motion.gate import MotionRules
+from ..events.zones import Place, Zone
 from ..postprocess import DEFAULT_SCORE
-from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS, CaptureOptions
-from ..stream.cameras.pipelines import DECODERS
+from ..stream.cameras.capture import CaptureOptions
 from ..stream.cameras.recovery import Recovery
-from ..stream.outputs.segments import bytes_of
 from ..stream.sources import SourceOptions
-from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, Guard, check_token, names_of, place_of
-from ..web.sink import UNHEALTHY_S, WebOptions
-from ..web.subject import HEALTHY_IF
+from .config_schema import read_config
 from .models import ModelOptions
 from .outputs import OutputOptions
 from .run import RunOptions, Settings
-from .yaml_file import (
-    Node,
-    Reader,
-    converted,
-    file_path,
-    given,
-    list_of,
-    mapping_of,
-    number,
-    one_of,
-    pair_of,
-    read_yaml,
-    section,
-    text,
-    whole,
-    yes_or_no,
-)
-
-EXAMPLE = """\
-# A configuration of `edgedet run --config edgedet.yaml`; `edgedet config --check edgedet.yaml` checks it.
-# Only cameras are needed. Points are shares of the picture: [0, 0] is its top left corner, [1, 1] its bottom right one.
-
-# model: edgedet-out/model.onnx     # default: the newest in edgedet-out/, else the demo
-# threads: 2                        # default: all cores
-score: 0.4                          # detections that are less sure are left out
-
-cameras:
-  door:
-    source: rtsp://10.0.0.7/stream  # or a number, csi:0, http://..., a GStreamer pipeline
-    objects: {person: 0.5}          # classes that make events, with the least score; default: all
-    zones:
-      yard:
-        points: [[0.1, 0.5], [0.9, 0.5], [1.0, 1.0], [0.0, 1.0]]
-        objects: [person]           # default: all
-        score: 0.6                  # the least score of what counts in this zone
-        dwell_s: 10                 # tell of what stays longer
-    lines:
-      gate: {from: [0.5, 0.2], to: [0.5, 0.9]}  # "forward" is from its left to its right
-    # only_in: [yard]               # an object makes an event once it is in one of these zones
-
-events:
-  folder: happened                  # records, pictures and clips
-  days: 14
-  keep: 10GB                        # of files; the oldest events go
-  clips: {before_s: 5, after_s: 5, fps: 5}
-
-# motion: true                     # look only where something changed
-# recording: {folder: recordings, fps: 10, keep: 50GB}
-# mqtt: {broker: mqtt://10.0.0.5, password_file: mqtt-password}  # or EDGEDET_MQTT_USER and EDGEDET_MQTT_PASSWORD
-# web: {listen: 127.0.0.1:8080}     # elsewhere: a token, by token_file or variable EDGEDET_TOKEN
-"""
-
-_SHARE = number(0.0, 1.0)
-_SECONDS = number(0.0)
-_POINT = pair_of(_SHARE)
-_CLASSES = converted(list_of(text), frozenset)
-_BYTES = converted(text, bytes_of)
-
-
-def _size(node: Node) -> Tuple[int, int]:
-    width, height = pair_of(whole(1))(node)
-    return width, height
-
-
-def _objects(node: Node) -> Dict[str, float]:
-    """Read names of classes, with or without the least score of each."""
-    if node.yaml.id == "mapping":
-        return {name: float(score) for name, score in mapping_of(_SHARE, "classes with scores")(node).items()}
-    return {name: 0.0 for name in list_of(text)(node)}
-
-
-def _zones(node: Node) -> Tuple[Place, ...]:
-    fields = {"points": list_of(_POINT, 3), "objects": _CLASSES, "score": _SHARE, "dwell_s": number(0.0, above=True)}
-    return _places(node, "zones", section(fields, ["points"]), _zone)
-
-
-def _zone(name: str, values: Mapping[str, Any]) -> Place:
-    rest = given(values, classes="objects", score="score", dwell_s="dwell_s")
-    return Zone(name, tuple(values["points"]), **rest)
-
-
-def _lines(node: Node) -> Tuple[Place, ...]:
-    fields = {"from": _POINT, "to": _POINT, "objects": _CLASSES, "score": _SHARE}
-    return _places(node, "lines", section(fields, ["from", "to"]), _line)
-
-
-def _line(name: str, values: Mapping[str, Any]) -> Place:
-    return Line(name, values["from"], values["to"], **given(values, classes="objects", score="score"))
-
-
-def _places(node: Node, what: str, reader: Reader, make: Any) -> Tuple[Place, ...]:
-    def read(child: Node) -> Place:
-        name = child.where.split(".")[-1]
-        return converted(reader, lambda values: make(name, values))(child)  # type: ignore[no-any-return]
-
-    return tuple(mapping_of(read, f"{what} by name")(node).values())
-
-
-def _camera(node: Node) -> Dict[str, Any]:
-    if node.yaml.id == "scalar":
-        return {"source": text(node)}
-    fields = {"source": text, "objects": _objects, "zones": _zones, "lines": _lines, "only_in": list_of(text)}
-    values: Dict[str, Any] = section(fields, ["source"])(node)
-    places = (*values.get("zones", ()), *values.get("lines", ()))
-    names = [place.name for place in places]
-    for name in names:
-        if names.count(name) > 1:
-            raise node.wrong(f"{name} is the name of a zone and of a line: give them two.")
-    for name in values.get("only_in", ()):
-        if name not in [place.name for place in values.get("zones", ())]:
-            raise node.wrong(f"only_in names {name}, which is no zone of this camera.")
-    only_in = values.get("only_in")
-    values["rules"] = Rules(places, values.get("objects"), None if only_in is None else tuple(only_in))
-    return values
-
-
-def _cameras(node: Node) -> Dict[str, Dict[str, Any]]:
-    cameras: Dict[str, Dict[str, Any]] = mapping_of(_camera, "cameras by name")(node)
-    if not cameras:
-        raise node.wrong("wanted one camera or more.")
-    for name in cameras:
-        if "=" in name or not name.strip():
-            raise node.wrong(f"a camera's name has no =; got {name!r}.")
-    return cameras
-
-
-def _motion(node: Node) -> Optional[MotionRules]:
-    """Read true, false, or the numbers of MotionRules."""
-    if node.yaml.id == "scalar":
-        return MotionRules() if yes_or_no(node) else None
-    above_0 = number(0.0, above=True)
-    fields = {"threshold": above_0, "min_area": number(0.0, 1.0), "full_every_s": above_0}
-    rules: MotionRules = converted(section(fields), lambda values: MotionRules(**values))(node)
-    return rules
-
-
-def _mqtt(node: Node) -> MqttOptions:
-    fields = {
-        "broker": converted(text, broker_of),
-        "password_file": file_path,
-        "ca": file_path,
-        "cert": file_path,
-        "key": file_path,
-        "prefix": text,
-        "node": text,
-        "discovery": lambda child: "" if child.yaml.value in ("false", "off", "no") else text(child),
-    }
-
-    def make(values: Mapping[str, Any]) -> MqttOptions:
-        host, port, tls = values["broker"]
-        user, password = credentials(values.get("password_file"))
-        names = {name: name for name in ("ca", "cert", "key", "prefix", "node", "discovery")}
-        return MqttOptions(host, port, tls, user, password, **given(values, **names))
-
-    options: MqttOptions = converted(section(fields, ["broker"]), make)(node)
-    return options
-
-
-def _web(node: Node) -> WebOptions:
-    fields = {
-        "listen": converted(text, place_of),
-        "token_file": file_path,
-        "viewer_token_file": file_path,
-        "allow_hosts": list_of(text),
-        "unhealthy_after_s": number(0.0, above=True),
-        "healthy_if": one_of(*HEALTHY_IF),
-    }
-
-    def make(values: Mapping[str, Any]) -> WebOptions:
-        place = values["listen"]
-        token = _secret(values.get("token_file"), TOKEN_VARIABLE)
-        viewer_token = _secret(values.get("viewer_token_file"), VIEWER_TOKEN_VARIABLE)
-        check_token(place, token, "token_file")
-        if viewer_token is not None:
-            if token is None or token == viewer_token:
-                raise InputError("a viewer's token goes with a token, and is another one.")
-            check_token(place, viewer_token, "viewer_token_file")
-        names = names_of(place, values.get("allow_hosts", ()))
-        guard = Guard(names, token, f"edgedet_{place.port}", viewer_token)
-        unhealthy_s = values.get("unhealthy_after_s", UNHEALTHY_S)
-        return WebOptions(place, guard, unhealthy_s, values.get("healthy_if", HEALTHY_IF[0]))
-
-    options: WebOptions = converted(section(fields, ["listen"]), make)(node)
-    return options
-
-
-def _secret(path: Optional[Path], variable: str) -> Optional[str]:
-    if path is None:
-        return os.environ.get(variable) or None
-    return read_text(path, "it holds a token and nothing else").strip() or None
-
-
-_CLIPS = section(
-    {"before_s": _SECONDS, "after_s": _SECONDS, "fps": _SECONDS, "longest_s": number(1.0), "longest_px": whole(64)}
-)
-_ROOT = section(
-    {
-        "model": text,
-        "threads": whole(1),
-        "delegate": text,
-        "score": number(0.001, 0.999),
-        "cameras": _cameras,
-        "capture": section(
-            {
-                "size": _size,
-                "fps": number(0.0, above=True),
-                "pixel_format": one_of(*PIXEL_FORMATS),
-                "transport": one_of(*TRANSPORTS),
-                "decoder": one_of(*DECODERS),
-                "scale": _size,
-                "timeout_s": number(0.0, above=True),
-                "retries": whole(0),
-                "max_fps": number(0.0, above=True),
-                "every": whole(1),
-            }
-        ),
-        "events": section(
-            {"folder": file_path, "days": number(0.0, above=True), "keep": _BYTES, "clips": _CLIPS}, ["folder"]
-        ),
-        "recording": section(
-            {"folder": text, "segment_s": number(1.0), "fps": number(0.0, above=True), "keep": _BYTES}, ["folder"]
-        ),
-        "motion": _motion,
-        "jsonl": file_path,
-        "on_write_error": one_of("stop", "go-on"),
-        "mqtt": _mqtt,
-        "web": _web,
-    },
-    ["cameras"],
-)
+from .yaml_file import given, read_yaml
 
 
 def options_from(path: Path) -> RunOptions:
@@ -266,7 +29,7 @@ def options_from(path: Path) -> RunOptions:
 
     Raises InputError with the file and the line where something in it cannot be used.
     """
-    values: Dict[str, Any] = read_yaml(path, _checked)
+    values: Dict[str, Any] = read_yaml(path, read_config)
     cameras: Mapping[str, Mapping[str, Any]] = values["cameras"]
     threads = values.get("threads", default_threads())
     check_threads(threads)
@@ -286,15 +49,8 @@ def options_from(path: Path) -> RunOptions:
 
 def settings_from(path: Path) -> Settings:
     """Return of a configuration file what may change while the run goes on; raises as ``options_from``."""
-    values = read_yaml(path, _checked)
+    values = read_yaml(path, read_config)
     return Settings(values.get("score", DEFAULT_SCORE), _rulebook(values["cameras"]))
-
-
-def _checked(node: Node) -> Dict[str, Any]:
-    values: Dict[str, Any] = _ROOT(node)
-    if "mqtt" in values and "events" not in values:
-        raise node.wrong("mqtt tells of events: say where they go, as events: {folder: happened}.")
-    return values
 
 
 def _source_options(values: Mapping[str, Any]) -> SourceOptions:

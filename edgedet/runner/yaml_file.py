@@ -5,6 +5,7 @@ A ``Reader`` turns one node of the file into a value, or raises InputError with 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,12 +64,15 @@ def read_yaml(path: Path, reader: Reader) -> Any:
     return reader(Node(root, path))
 
 
-def scalar(node: Node, wanted: str) -> Any:
-    """Return the value of a text, number or the like; raises InputError that says what was wanted for others."""
+def scalar(node: Node, expected: str) -> Any:
+    """Return the value of a text, number or the like; for anything else raises InputError that names ``expected``."""
     yaml = require("yaml", "--config")
     if node.yaml.id != "scalar":
-        raise node.wrong(f"wanted {wanted}; got {node.shown()}.")
-    return yaml.SafeLoader("").construct_object(node.yaml)
+        raise node.wrong(f"wanted {expected}; got {node.shown()}.")
+    try:
+        return yaml.SafeLoader("").construct_object(node.yaml)
+    except (yaml.YAMLError, ValueError):  # a tag that is not YAML's own; a date such as 2026-13-45
+        raise node.wrong(f"wanted {expected}; got {node.shown()}.") from None
 
 
 def text(node: Node) -> str:
@@ -84,17 +88,17 @@ def file_path(node: Node) -> Path:
     return Path(text(node)).expanduser()
 
 
-def number(least: float, most: float = float("inf"), above: bool = False) -> Reader:
-    """Return a reader of numbers from ``least`` (or above it) to ``most``."""
+def number(least: float, most: float = sys.maxsize, above: bool = False) -> Reader:
+    """Return a reader of finite numbers from ``least`` (or above it) to ``most``."""
 
     def read(node: Node) -> float:
-        span = f"above {least:g}" if above else f"from {least:g} up" if most == float("inf") else ""
-        wanted = f"a number {span or f'from {least:g} to {most:g}'}"
-        value = scalar(node, wanted)
+        span = f"above {least:g}" if above else f"from {least:g} up" if most == sys.maxsize else ""
+        expected = f"a number {span or f'from {least:g} to {most:g}'}"
+        value = scalar(node, expected)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise node.wrong(f"wanted {wanted}; got {node.shown()}.")
+            raise node.wrong(f"wanted {expected}; got {node.shown()}.")
         if not (value > least if above else value >= least) or not value <= most:
-            raise node.wrong(f"wanted {wanted}; got {value:g}.")
+            raise node.wrong(f"wanted {expected}; got {value:g}.")
         return value
 
     return read
@@ -110,6 +114,11 @@ def whole(least: int) -> Reader:
         return value
 
     return read
+
+
+def is_false(node: Node) -> bool:
+    """Return whether "false", "no" or "off" stands there, as YAML has them."""
+    return node.yaml.id == "scalar" and scalar(node, "a value") is False
 
 
 def yes_or_no(node: Node) -> bool:
@@ -170,11 +179,11 @@ def pair_of(reader: Reader) -> Reader:
     return read
 
 
-def mapping_of(reader: Reader, wanted: str) -> Reader:
-    """Return a reader of names with a value each; ``wanted`` says what they are."""
+def mapping_of(reader: Reader, expected: str) -> Reader:
+    """Return a reader of names with a value each; ``expected`` says in errors what they are."""
 
     def read(node: Node) -> Dict[str, Any]:
-        return {key: reader(child) for key, child in _children(node, wanted).items()}
+        return {key: reader(child) for key, child in _children(node, expected).items()}
 
     return read
 
@@ -197,11 +206,13 @@ def section(fields: Mapping[str, Reader], required: Sequence[str] = ()) -> Reade
     return read
 
 
-def _children(node: Node, wanted: str) -> Dict[str, Node]:
+def _children(node: Node, expected: str) -> Dict[str, Node]:
     if node.yaml.id != "mapping":
-        raise node.wrong(f"wanted {wanted}; got {node.shown()}.")
+        raise node.wrong(f"wanted {expected}; got {node.shown()}.")
     children: Dict[str, Node] = {}
     for key_node, value_node in node.yaml.value:
+        if key_node.id != "scalar":
+            raise node.at(value_node, "?", key_node).wrong("wanted a name before the colon; got a list or a mapping.")
         child = node.at(value_node, key_node.value, key_node)
         if key_node.value in children:
             raise child.wrong("it stands there twice.")

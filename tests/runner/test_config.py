@@ -8,7 +8,8 @@ import pytest
 from edgedet import cli
 from edgedet.errors import InputError
 from edgedet.events.zones import Line, Zone
-from edgedet.runner.config import EXAMPLE, options_from
+from edgedet.runner.config import options_from
+from edgedet.runner.config_schema import EXAMPLE
 
 pytest.importorskip("yaml", reason="PyYAML is not installed")
 
@@ -53,6 +54,14 @@ def test_file_becomes_the_options_of_a_run(write):
 def test_camera_may_be_a_line(write):
     options = options_from(write("cameras:\n  door: 0\n  gate: http://cam/stream\n"))
     assert options.cameras == ("door=0", "gate=http://cam/stream")
+
+
+def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_yaml(write):
+    zone = "zones: {yard.left: {points: [[0, 0], [1, 0], [1, 1]]}}, only_in: [yard.left]"
+    events = "events: {folder: x}\nmqtt: {broker: mqtt://hub, discovery: False}\n"
+    options = options_from(write(f"cameras:\n  door: {{source: 0, {zone}}}\n{events}"))
+    assert [place.name for place in options.outputs.events.rules.of("door").places] == ["yard.left"]
+    assert options.outputs.mqtt.discovery == ""
 
 
 @pytest.mark.parametrize(
@@ -102,9 +111,29 @@ def test_camera_may_be_a_line(write):
         ("cameras: [door\n", "edgedet.yaml:2: this is no YAML: expected"),
         ("", "edgedet.yaml is empty"),
         ("- door\n", "edgedet.yaml:1: wanted a mapping with model"),
+        (
+            "cameras:\n  front door: 0\n",
+            "edgedet.yaml:1: cameras: a camera's name is a letter from A to Z, then letters, digits, dots, - and _; "
+            "got 'front door'.",
+        ),
+        ("cameras: {[1, 2]: 0}\n", "edgedet.yaml:1: cameras.?: wanted a name before the colon; got a list"),
+        (
+            "cameras: {door: !!python/object:os.system ls}\n",
+            "edgedet.yaml:1: cameras.door: wanted a text; got 'ls'.",
+        ),
+        ("cameras: {door: 2026-13-45}\n", "edgedet.yaml:1: cameras.door: wanted a text; got '2026-13-45'."),
+        (
+            "cameras: {door: 0}\ncapture: {timeout_s: .inf}\n",
+            "edgedet.yaml:2: capture.timeout_s: wanted a number above 0; got inf.",
+        ),
+        (
+            "cameras: {door: 0}\nweb: {listen: 127.0.0.1:80, token_file: edgedet.token}\n",
+            "edgedet.yaml:2: web: token_file wants 16 letters",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(write, text, error):
+    Path("edgedet.token").touch()
     with pytest.raises(InputError) as refused:
         options_from(write(text))
     assert str(refused.value).startswith(error)
