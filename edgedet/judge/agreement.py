@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -85,17 +85,35 @@ def match_boxes(
     flags = np.zeros((len(ious), len(detections)), dtype=np.int8)
     overlap = _compute_overlap(detections.boxes_xyxy, boxes_xyxy, ignored)
     overlap[detections.class_ids[:, None] != class_ids[None, :]] = -1.0
-    for flags_at_iou, iou in zip(flags, ious):
-        free = ~ignored
-        threshold = min(iou, 1 - 1e-10)  # as COCOeval: an exact fit passes at IoU 1
-        for index in np.flatnonzero((overlap >= threshold).any(1)):
-            candidates = np.where(free, overlap[index], -1.0)
-            best = len(candidates) - 1 - int(np.argmax(candidates[::-1]))  # the last of equals, as COCOeval
-            if candidates[best] >= threshold:
-                flags_at_iou[index], free[best] = 1, False
-            elif (overlap[index][ignored] >= threshold).any():
-                flags_at_iou[index] = -1
+    thresholds = [min(iou, 1 - 1e-10) for iou in ious]  # as COCOeval: an exact fit passes at IoU 1
+    candidates = _sort_candidates(np.where(ignored, -1.0, overlap), min(thresholds))
+    ignored_overlap = overlap[:, ignored].max(axis=1, initial=-1.0)
+    for flags_at_iou, threshold in zip(flags, thresholds):
+        flags_at_iou[ignored_overlap >= threshold] = -1
+        taken: Set[int] = set()
+        for index, of_detection in candidates.items():
+            for box, iou in of_detection:
+                if iou < threshold:
+                    break
+                if box not in taken:
+                    flags_at_iou[index] = 1
+                    taken.add(box)
+                    break
     return flags
+
+
+def _sort_candidates(overlap: np.ndarray, threshold: float) -> Dict[int, List[Tuple[int, float]]]:
+    """Return for each row of ``overlap`` (n, m) its columns from ``threshold`` up as (column, overlap), the most first.
+
+    Of equal overlaps the last column comes first, as COCOeval has it. Rows without such a column are left out.
+    """
+    rows, columns = np.nonzero(overlap >= threshold)
+    values = overlap[rows, columns]
+    order = np.lexsort((-columns, -values, rows))
+    candidates: Dict[int, List[Tuple[int, float]]] = {}
+    for row, column, value in zip(rows[order].tolist(), columns[order].tolist(), values[order].tolist()):
+        candidates.setdefault(row, []).append((column, value))
+    return candidates
 
 
 def compute_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:

@@ -46,10 +46,10 @@ class MatchedDetections:
             tp = np.cumsum((flags == 1) * weight, axis=1)
             recall = tp / labelled[class_id]
             precision = tp / (np.cumsum((flags >= 0) * weight, axis=1) + np.spacing(1))
-            precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            for recall_at_iou, precision_at_iou in zip(recall, precision):
-                positions = np.searchsorted(recall_at_iou, COCO_RECALLS, side="left")
-                aps.append(np.append(precision_at_iou, 0.0)[positions].mean())
+            envelope = np.zeros((len(precision), precision.shape[1] + 1))  # 0 beyond the highest recall
+            envelope[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            positions = np.array([np.searchsorted(of_iou, COCO_RECALLS, side="left") for of_iou in recall])
+            aps.extend(np.take_along_axis(envelope, positions, axis=1).mean(axis=1))
         return float(np.mean(aps)) if aps else None
 
     def count_at_score(self, score: float) -> tuple[int, int]:
