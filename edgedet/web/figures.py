@@ -59,7 +59,7 @@ class CameraFigures:
         self.result_s = 0.0
         self.now: Dict[int, int] = {}  # class id -> detections in the newest frame
         self.totals: Counter[int] = Counter()  # class id -> detections since the start
-        self.objects = ObjectCount()
+        self.objects: Optional[ObjectCount] = None  # where objects are followed
         self.ages = Histogram()
         self.history = History()
         self._times_s: Deque[float] = deque()
@@ -70,7 +70,9 @@ class CameraFigures:
         self.result_s = now_s
         self.now = dict(Counter(result.detections.class_ids.tolist()))
         self.totals.update(self.now)
-        self.objects.note(result)
+        if result.tracks is not None:
+            self.objects = self.objects or ObjectCount()
+            self.objects.note(result)
         if result.age_ms is not None:
             self.ages.note(result.age_ms)
         self.history.note(uptime_s, result.age_ms, self.now)
@@ -122,18 +124,22 @@ class Figures:
         return self._clock() - (self._started_s if last_s is None else last_s)
 
     def camera(self, name: str) -> Dict[str, Any]:
-        """Return what the page shows of one camera; by class name, "now" and "total" are boxes, "objects" tracks."""
+        """Return what the page shows of one camera.
+
+        By class name, "now" and "total" are boxes; "objects" are tracks, None where nothing is followed.
+        """
         with self._lock:
             camera = self._cameras.get(name, CameraFigures())
             fps, frames, now = camera.fps(self._clock()), camera.frames, camera.now
-            totals, objects = dict(camera.totals), dict(camera.objects.by_class)
+            totals = dict(camera.totals)
+            objects = None if camera.objects is None else dict(camera.objects.by_class)
             ages_ms = list(camera.ages.recent_ms)
         return {
             "fps": fps,
             "frames": frames,
             "now": self._named(now),
             "total": self._named(totals),
-            "objects": self._named(objects),
+            "objects": None if objects is None else self._named(objects),
             "age": summary_of(ages_ms) if ages_ms else None,
         }
 

@@ -48,6 +48,9 @@ def _families(subject: Subject, pictures: int, viewers: int) -> Iterator[Any]:
     detections = CounterMetricFamily(
         "edgedet_detections", "Detections above the threshold.", labels=["camera", "class"]
     )
+    objects = CounterMetricFamily(
+        "edgedet_objects", "Objects that were followed, each counted once.", labels=["camera", "class"]
+    )
     silent = GaugeMetricFamily("edgedet_seconds_since_frame", "Since the newest result.", labels=["camera"])
     for name in subject.camera_names():
         camera = figures.camera(name)
@@ -55,7 +58,9 @@ def _families(subject: Subject, pictures: int, viewers: int) -> Iterator[Any]:
         silent.add_metric([name], figures.silent_s(name))
         for class_name, count in camera["total"].items():
             detections.add_metric([name, class_name], count)
-    yield from (frames, detections, silent)
+        for class_name, count in (camera["objects"] or {}).items():
+            objects.add_metric([name, class_name], count)
+    yield from (frames, detections, objects, silent)
 
     stages, ages = figures.histograms()
     yield _histogram("edgedet_stage_seconds", "Time of a stage of detection.", "stage", stages)

@@ -19,6 +19,7 @@ from web_page import TOKEN, ask, found, page, read_all, result, send, stats
 
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
+from edgedet.types import Track
 from edgedet.web import pictures, probe, replies, site
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
 from edgedet.web.guard import TOKEN_VARIABLE, Guard, Place, names_of
@@ -357,9 +358,10 @@ def test_health_may_want_every_camera():
 def test_metrics_are_what_prometheus_reads():
     from prometheus_client.parser import text_string_to_metric_families
 
+    track = Track(1, 1, 0.8, (16.0, 16.0, 96.0, 80.0), True)
     with page((stats("door"), stats('ya"rd', "lost"))) as one:
         for _ in range(3):
-            one.put(result(camera="door", class_ids=(0, 1, 1), age_ms=50.0))
+            one.put(result(camera="door", class_ids=(0, 1, 1), age_ms=50.0, tracks=(track,)))
         _, head, body = ask(one.port, "/metrics")
         assert "Content-Type: text/plain; version=" in head
         samples = {
@@ -369,6 +371,7 @@ def test_metrics_are_what_prometheus_reads():
         }
     assert samples["edgedet_frames_total", "door"] == 3
     assert samples["edgedet_detections_total", "car", "door"] == 6
+    assert samples["edgedet_objects_total", "car", "door"] == 1
     assert samples["edgedet_stage_seconds_count", "network"] == 3
     assert samples["edgedet_stage_seconds_sum", "network"] == pytest.approx(0.12)
     assert samples["edgedet_stage_seconds_bucket", "0.05", "network"] == 3
@@ -436,7 +439,7 @@ def test_the_document_names_every_address_and_every_metric():
     with page((stats("door"),)) as one:
         one.put(result(camera="door", class_ids=(0,), age_ms=50.0))
         families = re.findall(r"^# TYPE (\w+) ", ask(one.port, "/metrics")[2], re.MULTILINE)
-    assert len(families) == 13
+    assert len(families) == 14
     for name in families:
         assert f"`{name}`" in text, name
 

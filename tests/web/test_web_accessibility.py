@@ -13,6 +13,8 @@ from browser import chromium, why_no_browser
 from waiting import wait_until
 from web_page import TOKEN, Page, page, result, stats
 
+from edgedet.types import Track
+
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
@@ -96,6 +98,31 @@ def test_a_camera_is_enlarged_and_left_by_keyboard():
         wait_until(lambda: text_of(driver, "subject") == "yard")
         driver.back()
         wait_until(lambda: text_of(driver, "subject") == "door")
+
+
+def class_table(driver: Any) -> list[list[str]]:
+    return list(
+        driver.execute_script(
+            "return [...document.querySelectorAll('#classes tr')].map("
+            "(row) => [...row.cells].map((cell) => cell.textContent))"
+        )
+    )
+
+
+@needs_browser
+def test_objects_are_counted_where_they_are_followed_and_boxes_elsewhere():
+    """Ten frames of the same two persons: two objects, or twenty boxes."""
+    tracks = tuple(Track(id, 0, 0.8, (16.0, 16.0, 96.0, 80.0), True) for id in (1, 2))
+    for followed, heading, since_start in ((tracks, "Objects", "2"), (None, "Boxes", "20")):
+        with page(CAMERAS) as one, chromium() as driver:
+            for _ in range(10):
+                one.put(result(90, "door", (0, 0), tracks=followed))
+            driver.get(f"http://127.0.0.1:{one.port}/#camera=door")
+            rows = [["Class", "Boxes now", f"{heading} since start"], ["person", "2", since_start]]
+            wait_until(lambda rows=rows, driver=driver: class_table(driver) == rows)
+            driver.get(f"http://127.0.0.1:{one.port}/#all")  # all cameras together
+            wait_until(lambda driver=driver: text_of(driver, "subject") == "3 cameras")
+            assert class_table(driver) == rows
 
 
 @needs_browser

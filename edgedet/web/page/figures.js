@@ -1,6 +1,6 @@
 // The figures of the moment: tiles, classes, latency by stage, the cameras' health.
 
-import { byId, duration, element, fillFacts, ms, number, svg } from "./dom.js";
+import { byId, duration, element, fillFacts, ms, number, setText, svg } from "./dom.js";
 
 export function renderFigures(status, one) {
   byId("subject").textContent = one.title;
@@ -29,11 +29,15 @@ function renderTiles(status, one) {
   tile("found", number(found), "", Object.entries(one.now).map(([name, count]) => (count === found ? name : `${count} ${name}`)).join(", ") || "nothing");
 }
 
+// Objects since the start where they are followed, else boxes.
 function renderClasses(one) {
-  const names = Object.keys(one.total).sort((a, b) => one.total[b] - one.total[a]);
+  const counts = one.objects || one.total;
+  setText("classes-note", one.objects ? "An object counts once, however long it stays." : "A box in each frame counts: one person for a minute is many.");
+  setText("since-start", `${one.objects ? "Objects" : "Boxes"} since start`);
+  const names = [...new Set([...Object.keys(counts), ...Object.keys(one.now)])].sort((a, b) => (counts[b] || 0) - (counts[a] || 0));
   const rows = names.map((name) => {
     const row = element("tr");
-    row.append(element("td", name), element("td", number(one.now[name] || 0), "number"), element("td", number(one.total[name]), "number"));
+    row.append(element("td", name), element("td", number(one.now[name] || 0), "number"), element("td", number(counts[name] || 0), "number"));
     return row;
   });
   if (!rows.length) {

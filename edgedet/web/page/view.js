@@ -22,7 +22,7 @@ export function together(cameras) {
   const sum = (key) => cameras.reduce((total, camera) => total + (camera[key] || 0), 0);
   const aged = cameras.filter((camera) => camera.age);
   const merged = (key) => cameras.reduce((all, camera) => {
-    for (const [name, count] of Object.entries(camera[key])) all[name] = (all[name] || 0) + count;
+    for (const [name, count] of Object.entries(camera[key] || {})) all[name] = (all[name] || 0) + count;
     return all;
   }, {});
   return {
@@ -34,6 +34,7 @@ export function together(cameras) {
     dropped: sum("dropped"),
     now: merged("now"),
     total: merged("total"),
+    objects: cameras.some((camera) => camera.objects) ? merged("objects") : null,
     age: aged.length ? aged.map((camera) => camera.age).reduce((a, b) => (a.p50_ms > b.p50_ms ? a : b)) : null,
   };
 }
