@@ -132,3 +132,8 @@ def require(module: str, purpose: str, install: Optional[str] = None) -> ModuleT
     except ImportError as error:  # a shared library is missing, as libGL.so.1 of pip's OpenCV where no screen is
         reason = str(error).splitlines()[0]
         raise MissingDependency(f"{purpose} needs {module}, which is installed but does not load: {reason}.") from None
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the class and the text of an error that other code raised, as one line without a full stop."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")

@@ -6,36 +6,34 @@ left out: it is in the store, on the disk, before anybody is told.
 
 from __future__ import annotations
 
-import json
 import queue
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..errors import EdgeDetError, InputError, require
-from ..files import atomic_path, unwritable
+from ..errors import EdgeDetError, InputError, in_one_line, require
+from ..files import atomic_path
 from ..stream.cameras.address import file_stem
 from ..stream.outputs.draw import draw
-from ..stream.outputs.jsonl import append_whole, drop_half_line
-from ..stream.outputs.sinks import Write, utc_of
+from ..stream.outputs.sinks import LONGEST_CLOSE_S, Write, utc_of
 from ..stream.overlap import lower_priority
 from ..types import Detections, FrameResult
 from .clips import ClipRecorder, ClipRules
+from .log import log_ended
 from .outbox import Message
-from .record import Event, as_json
+from .record import Event
 from .store import EventStore, Retention
 from .watch import Change, Rulebook, Watcher
 
-LINES = "events.jsonl"
 _WAITING = 8  # frames that may wait for the thread, of all cameras
 _PRUNE_EVERY_S = 60.0
-_LONGEST_CLOSE_S = 10.0
 
 
 class Publisher:
@@ -81,14 +79,16 @@ def events_sink(
     class_names: Sequence[str],
     live: bool,
     publisher: Optional[Publisher] = None,
+    report: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Write]:
     """Write events into a folder, where ``read_events`` finds them; tells ``publisher``.
 
     Of a file, times count from when the run began. An error of the thread is raised by the next result that is written.
+    Where OpenCV or the encoder fails, ``report`` gets a line, and events go on without that picture or in a new video.
     Raises InputError where the folder cannot be used.
     """
-    worker = _Worker(options, class_names, publisher or Publisher(), live, clock)
+    worker = _Worker(options, class_names, publisher or Publisher(), live, report, clock)
     watchers: Dict[str, Watcher] = {}
     due_s: Dict[str, float] = {}
     last: Dict[str, Tuple[float, float]] = {}
@@ -131,18 +131,19 @@ class _Worker:
         class_names: Sequence[str],
         publisher: Publisher,
         live: bool,
+        report: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
         self._options, self._class_names, self._publisher, self._clock = options, class_names, publisher, clock
-        self._live = live
+        self._live, self._report = live, report
+        self._failures: Counter[str] = Counter()  # of pictures and videos, by camera
         self._store = EventStore(options.folder)
-        self._lines = options.folder / LINES
         self._recorders: Dict[str, ClipRecorder] = {}
         self._media: Dict[str, Event] = {}  # id -> an event of which snapshot and clips count
         self._pruned_s = -np.inf
         for event in self._store.close_left_open():
             self._store.put(event, publisher.messages_of(Change("end", event)))
-        self._log()
+        log_ended(self._store)
         self._queue: queue.Queue[Optional[_Item]] = queue.Queue()
         self._room = threading.Semaphore(_WAITING)
         self._error: Optional[EdgeDetError] = None
@@ -160,7 +161,9 @@ class _Worker:
     def end(self) -> None:
         """Let the thread finish what waits, and raise its error."""
         self._queue.put(None)
-        self._thread.join(_LONGEST_CLOSE_S if self._live else None)
+        self._thread.join(LONGEST_CLOSE_S if self._live else None)
+        if self._thread.is_alive():
+            self._report(f"not all events were written within {LONGEST_CLOSE_S:g} s; the next run ends the others")
         if self._error is not None:
             raise self._error
 
@@ -176,12 +179,14 @@ class _Worker:
                 finally:
                     if item.bgr is not None:
                         self._room.release()
-        except (EdgeDetError, sqlite3.Error, OSError) as error:
-            self._error = (
-                error
-                if isinstance(error, EdgeDetError)
-                else InputError(f"cannot write events in {self._options.folder}: {error}. Is the disk full or damaged?")
-            )
+        except Exception as error:
+            if isinstance(error, EdgeDetError):
+                self._error = error
+            else:
+                what = error if isinstance(error, (sqlite3.Error, OSError)) else in_one_line(error)
+                self._error = InputError(
+                    f"cannot write events in {self._options.folder}: {what}. Is the disk full or damaged?"
+                )
             self._room.release(10**6)  # nobody waits any longer
         finally:
             for recorder in self._recorders.values():
@@ -190,12 +195,8 @@ class _Worker:
 
     def _take(self, item: _Item) -> None:
         recorder = self._recorder_of(item.camera)
-        if recorder is not None and item.open_events:
-            if item.bgr is not None:
-                recorder.begin(item.bgr, item.captured_s, item.utc_s)
-            recorder.keep_until(item.captured_s)
-        if recorder is not None and item.bgr is not None:
-            recorder.add(item.bgr, item.captured_s, item.utc_s)
+        if recorder is not None:
+            recorder = self._record(recorder, item)
         pictures: Dict[str, bytes] = {}
         for change in item.changes:
             event, jpeg = self._with_media(change, item, recorder)
@@ -204,12 +205,39 @@ class _Worker:
             change = replace(change, event=event)
             self._store.put(event, self._publisher.messages_of(change))
         if any(change.kind == "end" for change in item.changes):
-            self._log()
+            log_ended(self._store)
         if item.changes:
             self._publisher.stored(item.camera, item.open_events, pictures)
         if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
             self._pruned_s = time.monotonic()
             self._store.prune(self._options.retention, self._clock())
+
+    def _record(self, recorder: ClipRecorder, item: _Item) -> Optional[ClipRecorder]:
+        """Put an item's frame into the camera's video; None where that failed, and the next frame begins a new one."""
+        try:
+            if item.open_events:
+                if item.bgr is not None:
+                    recorder.begin(item.bgr, item.captured_s, item.utc_s)
+                recorder.keep_until(item.captured_s)
+            if item.bgr is not None:
+                recorder.add(item.bgr, item.captured_s, item.utc_s)
+        except (EdgeDetError, OSError):
+            raise
+        except Exception as error:  # of OpenCV or the encoder, which raise what they like
+            self._tell_failure(item.camera, "the video of events", error)
+            del self._recorders[item.camera]
+            with suppress(Exception):  # the same error once more; what was written before may play
+                recorder.close()
+            return None
+        return recorder
+
+    def _tell_failure(self, camera: str, what: str, error: Exception) -> None:
+        """Report the 1st, 2nd, 4th, 8th, ... failure of a camera."""
+        self._failures[camera] += 1
+        count = self._failures[camera]
+        if not count & (count - 1):
+            times = f", {count} times" if count > 1 else ""
+            self._report(f"{what} of {camera or 'the file'}{times}: {in_one_line(error)}; the events go on")
 
     def _recorder_of(self, camera: str) -> Optional[ClipRecorder]:
         if self._options.clips.fps <= 0:
@@ -228,7 +256,11 @@ class _Worker:
         jpeg = None
         snapshot = known.snapshot
         if change.better and item.bgr is not None:
-            jpeg = self._jpeg_of(event, item.bgr)
+            try:
+                jpeg = self._jpeg_of(event, item.bgr)
+            except Exception as error:  # of OpenCV
+                self._tell_failure(item.camera, "the picture of an event", error)
+        if jpeg is not None:
             stem = file_stem(item.camera)
             day = f"{event.id[:4]}-{event.id[4:6]}-{event.id[6:8]}"
             snapshot = f"{stem}/{day}/{event.id}.jpg"
@@ -259,35 +291,3 @@ class _Worker:
         )
         _, jpeg = require("cv2", "pictures of events").imencode(".jpg", draw(bgr, one, self._class_names))
         return bytes(jpeg.tobytes())
-
-    def _log(self) -> None:
-        """Append the events that ended to the JSON lines; those of a killed run, too, and none twice."""
-        events = self._store.unlogged()
-        if not events:
-            return
-        try:
-            if self._lines.exists():
-                drop_half_line(self._lines)
-            with open(self._lines, "ab", buffering=0) as file:
-                logged = _last_ids(self._lines, len(events))
-                for event in events:
-                    if event.id not in logged:
-                        append_whole(file, (json.dumps(as_json(event)) + "\n").encode())
-        except OSError as error:
-            raise InputError(unwritable(self._lines, error)) from error
-        self._store.set_logged([event.id for event in events])
-
-
-def _last_ids(path: Path, count: int) -> List[str]:
-    """Return the ids of the last lines: a run may have been killed between writing one and noting that it did."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        file.seek(max(0, size - (count + 1) * (64 << 10)))  # an event of the longest path has some 20 KB
-        lines = file.read().splitlines()[-count - 1 :]
-    ids = []
-    for line in lines:
-        try:
-            ids.append(json.loads(line)["id"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return ids

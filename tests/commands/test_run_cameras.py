@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
     monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
-    monkeypatch.setattr(recording, "_LONGEST_CLOSE_S", LAST_RESORT_S)
+    monkeypatch.setattr(recording, "LONGEST_CLOSE_S", LAST_RESORT_S)
     write_fake_model(Path("model.fake"))
     return tmp_path
 

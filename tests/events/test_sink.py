@@ -1,5 +1,6 @@
 """Events on the disk: records, pictures, videos, and what a killed run leaves."""
 
+import itertools
 import json
 import signal
 import sqlite3
@@ -13,12 +14,15 @@ from media import frames_of
 from walkers import CLASS_NAMES, crossing, result, walker
 
 from edgedet.errors import InputError
+from edgedet.events import clips
 from edgedet.events.clips import ClipRules
+from edgedet.events.log import LINES
 from edgedet.events.record import Best, Event, event_id
-from edgedet.events.sink import LINES, EventOptions, events_sink
+from edgedet.events.sink import EventOptions, events_sink
 from edgedet.events.store import DATABASE, EventStore, Retention, read_events
+from edgedet.stream.outputs.video_file import video_file as real_video_file
 
-pytest.importorskip("cv2", reason="pictures of events are written by OpenCV")
+cv2 = pytest.importorskip("cv2", reason="pictures of events are written by OpenCV")
 
 
 def lines_of(folder):
@@ -61,6 +65,45 @@ def test_long_event_has_several_clips(tmp_path):
     write_all(tmp_path, [result([walker(1, 0.5)], i / 10, i) for i in range(100)], clips=ClipRules(longest_s=4.0))
     (event,) = read_events(tmp_path)
     assert len(event["clips"]) == 3
+
+
+class FailingVideo:
+    """A video file of which the third picture fails, as cv2.error or PyAV's errors come."""
+
+    opened = 0
+
+    def __init__(self, path, fps, size_wh, grows):
+        FailingVideo.opened += 1
+        self.fails = FailingVideo.opened == 1
+        self.held = real_video_file(path, fps, size_wh, grows)
+
+    def __enter__(self):
+        write, count = self.held.__enter__(), itertools.count(1)
+
+        def write_or_fail(picture):
+            if self.fails and next(count) == 3:
+                raise cv2.error("encoder:\nno more memory")
+            write(picture)
+
+        return write_or_fail
+
+    def __exit__(self, *error):
+        return self.held.__exit__(*error)
+
+
+def test_an_encoder_that_fails_costs_no_event_and_the_next_picture_begins_a_new_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "video_file", FailingVideo)
+    monkeypatch.setattr(FailingVideo, "opened", 0)
+    said = []
+    with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=False, report=said.append) as write:
+        for one in crossing(seconds=3.0):
+            write(one)
+    (event,) = read_events(tmp_path)
+    assert event["ended_by"] == "gone"
+    first, second = (len(frames_of(tmp_path / clip)[0]) for clip in event["clips"])
+    assert first == 2
+    assert second == pytest.approx(13, abs=1)  # of 16 pictures the third is lost
+    assert said == ["the video of events of door: error: encoder: no more memory; the events go on"]
 
 
 def test_without_clips_there_is_a_picture_still(tmp_path):

@@ -1,7 +1,8 @@
 """Record cameras in segments that stay playable. Sinks as in ``sinks``.
 
 Drawing and encoding take place in a thread for each camera, with little priority. Where that cannot follow, pictures
-are left out of the recording and counted; the detector does not wait.
+are left out of the recording and counted; the detector does not wait. Where drawing or encoding fails, the recording
+goes on in a new file.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Callable, Deque, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
-from ...errors import EdgeDetError
+from ...errors import EdgeDetError, InputError, in_one_line
 from ...files import sync_to_disk
 from ...types import Frame, FrameResult, Gap
 from ..overlap import lower_priority
 from .segments import Keeper
-from .sinks import Annotate, Write, utc_of
+from .sinks import LONGEST_CLOSE_S, Annotate, Write, utc_of
 from .video_file import prepare_folder, video_file
 
 SEGMENT_S = 60.0  # of a file; a killed process or a lost power supply costs the open one its end
@@ -30,7 +31,7 @@ _PRUNE_EVERY_S = 2.0
 _ROUNDING = 1e-6  # of a frame: (100.1 - 100.0) * 10 is a little less than 1
 _WAITING = 4  # results a camera that may wait for its encoder; each holds a picture
 _NEEDED = 0.5  # of the time between two pictures of the recording: a result that comes sooner changes nothing
-_LONGEST_CLOSE_S = 2.0  # for what waits and for the file's end; a disk that hangs is left behind
+_MOST_FAILURES = 3  # in succession, without a picture that was written between them
 
 
 @dataclass
@@ -53,6 +54,7 @@ def recording_sink(
     keeper: Keeper,
     annotate: Annotate,
     left_out: Callable[[str], None] = lambda camera: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Write]:
     """Write each camera's frames into segments of ``segment_s`` seconds, named ``base_of(camera)`` with their time.
 
@@ -60,15 +62,17 @@ def recording_sink(
     of the picture, begins a new segment: no picture stands for a time in which there was none.
 
     fps:      pictures a second, asked when a camera's first frame is there.
-    left_out: called with the camera's name for each result that found no room.
-    An error of a camera's file is raised by the next result that is written, or at the end.
+    left_out: called with the camera's name for each result that found no room or failed.
+    report:   called with a line where a result failed, and where a file could not be finished in time.
+    An error of a camera's file is raised by the next result that is written, or at the end; so is the last one of
+    _MOST_FAILURES failures in succession.
     """
     recorders: Dict[str, _Recorder] = {}
 
     def write(result: FrameResult) -> None:
         camera = result.frame.camera
         if camera not in recorders:
-            recorders[camera] = _Recorder(base_of(camera), fps(), segment_s, keeper, annotate)
+            recorders[camera] = _Recorder(base_of(camera), fps(), segment_s, keeper, annotate, left_out, report)
         if not recorders[camera].put(result):
             left_out(camera)
 
@@ -77,7 +81,7 @@ def recording_sink(
     finally:  # also after an error elsewhere: the pictures so far are worth keeping
         for recorder in recorders.values():
             recorder.ask_to_end()
-        until_s = time.monotonic() + _LONGEST_CLOSE_S  # for all of them together
+        until_s = time.monotonic() + LONGEST_CLOSE_S  # for all of them together
         with ExitStack() as held:
             held.callback(keeper.prune)
             for recorder in recorders.values():
@@ -92,13 +96,24 @@ def _sync_if_there(path: Path) -> None:
 class _Recorder:
     """One camera's thread and what waits for it."""
 
-    def __init__(self, base: Path, fps: float, segment_s: float, keeper: Keeper, annotate: Annotate) -> None:
+    def __init__(
+        self,
+        base: Path,
+        fps: float,
+        segment_s: float,
+        keeper: Keeper,
+        annotate: Annotate,
+        left_out: Callable[[str], None],
+        report: Callable[[str], None],
+    ) -> None:
         self._base, self._fps, self._segment_s = base, fps, segment_s
         self._keeper, self._annotate = keeper, annotate
+        self._left_out, self._report = left_out, report
         keeper.prune()
         prepare_folder(base)  # what can be told at once is told by the first result, not by a later one
         self._segment: Optional[_Segment] = None
         self._pruned_s = -_PRUNE_EVERY_S
+        self._failures = 0  # in succession
         self._news = threading.Condition()
         # Guarded by ``_news``:
         self._waiting: Deque[FrameResult] = deque()
@@ -137,6 +152,10 @@ class _Recorder:
     def end(self, until_s: float) -> None:
         """Wait for the thread; raises the error that ended it, if that was not raised yet."""
         self._thread.join(max(0.0, until_s - time.monotonic()))
+        if self._thread.is_alive():
+            self._report(
+                f"the recording {self._base.stem} was not finished within {LONGEST_CLOSE_S:g} s: its end is missing"
+            )
         with self._news:
             self._raise()
 
@@ -157,12 +176,29 @@ class _Recorder:
                         if not self._waiting:
                             return
                         result = self._waiting.popleft()
-                    self._write(result)
+                    self._write_or_go_on(result)
             finally:
                 self._end_segment()
         except EdgeDetError as error:
             with self._news:
                 self._error = error
+
+    def _write_or_go_on(self, result: FrameResult) -> None:
+        """Write a result; where that fails by other than the disk, begin a new file with the next one."""
+        try:
+            self._write(result)
+            self._failures = 0
+        except EdgeDetError:
+            raise
+        except Exception as error:  # of OpenCV or the encoder, which raise what they like
+            self._failures += 1
+            self._left_out(result.frame.camera)
+            with suppress(Exception):  # the same error once more; what was written before may play
+                self._end_segment()
+            what = f"recording {self._base.stem}: {in_one_line(error)}"
+            if self._failures >= _MOST_FAILURES:
+                raise InputError(f"{what}; {self._failures} times in succession. Choose another file type.") from error
+            self._report(f"{what}; going on in a new file")
 
     def _write(self, result: FrameResult) -> None:
         frame = result.frame

@@ -29,6 +29,9 @@ _WINDOW_WIDTH = 1280  # at most, to begin with; it can be resized
 _KEY_POLL_MS = 50
 _QUIT_KEYS = (27, ord("q"))  # 27 is Esc
 _RETRY_S = 10.0  # between two tries of an output that cannot be written
+# What waits and a file's end take a few frames' time, and seconds where other programs want the cores; after that a
+# thread is left behind, as on a disk that hangs. Below the 90 s after which systemd kills.
+LONGEST_CLOSE_S = 10.0
 
 
 def utc_of(frame: Frame) -> float:

@@ -79,19 +79,21 @@ def test_a_segment_lasts_until_the_next_frame_also_where_that_begins_another_one
     assert [len(levels_of(path)) for path in sorted(tmp_path.iterdir())] == [40, 40, 1]
 
 
-def test_an_encoder_that_hangs_delays_nobody_and_what_it_misses_is_counted(tmp_path):
+def test_an_encoder_that_hangs_delays_nobody_and_what_it_misses_is_counted(tmp_path, monkeypatch):
     """One camera's disk hangs: its results are counted, the other camera's are recorded, and closing does not wait."""
     hangs = threading.Event()
-    left_out = []
+    left_out, said = [], []
+    monkeypatch.setattr(recording, "LONGEST_CLOSE_S", 0.2)
 
     def annotate_slowly(one):
         if one.frame.camera == "slow":
             hangs.wait()
         return one.frame.bgr
 
-    sink = recording_sink(
-        lambda camera: tmp_path / f"{camera}.mkv", lambda: 10.0, 60.0, Keeper(), annotate_slowly, left_out.append
-    )
+    def base_of(camera):
+        return tmp_path / f"{camera}.mkv"
+
+    sink = recording_sink(base_of, lambda: 10.0, 60.0, Keeper(), annotate_slowly, left_out.append, said.append)
     with sink as write:
         for n in range(20):
             write(shown(10 * n, 100.0 + n / 10, "slow"))
@@ -103,10 +105,87 @@ def test_an_encoder_that_hangs_delays_nobody_and_what_it_misses_is_counted(tmp_p
                 write(shown(10 * n, 100.0 + n / 10, "fast"))
     assert left_out == ["slow"] * len(left_out)
     assert 15 <= len(left_out) <= 16  # four wait, and one may be in hand
+    assert "the recording slow was not finished within 0.2 s: its end is missing" in said
     (fast,) = tmp_path.glob("fast-*")
     assert len(levels_of(fast)) == 20
     hangs.set()
     wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("recording")])
+
+
+def test_a_short_recording_is_kept_where_a_busy_machine_takes_seconds_to_write_it(tmp_path, monkeypatch):
+    """The encoder gets its first turn 5 s after the end of the run: a simulated clock, no sleep."""
+    busy = threading.Event()
+    join = threading.Thread.join
+
+    def join_later(thread, timeout=None):
+        if not thread.name.startswith("recording"):
+            return join(thread, timeout)
+        if timeout is None or timeout > 5.0:
+            busy.set()
+            join(thread)
+        return None
+
+    def annotate_later(one):
+        busy.wait()
+        return one.frame.bgr
+
+    monkeypatch.setattr(threading.Thread, "join", join_later)
+    with recording_sink(lambda camera: tmp_path / "cam.mkv", lambda: 10.0, 60.0, Keeper(), annotate_later) as write:
+        for n in range(4):
+            write(shown(50, 100.0 + n / 10))
+    kept = [len(levels_of(path)) for path in tmp_path.iterdir()]
+    busy.set()
+    assert kept == [4]
+
+
+def test_a_result_that_cannot_be_drawn_is_told_and_counted_and_the_recording_goes_on_in_a_new_file(tmp_path):
+    left_out, said = [], []
+
+    def annotate_or_fail(one):
+        if one.frame.captured_s == 100.2:
+            raise cv2.error("OpenCV(4.10) resize.cpp:4152:\nerror: (-215:Assertion failed)")
+        return one.frame.bgr
+
+    sink = recording_sink(
+        lambda camera: tmp_path / "cam.mkv",
+        lambda: 10.0,
+        60.0,
+        Keeper(),
+        annotate_or_fail,
+        left_out.append,
+        said.append,
+    )
+    with sink as write:
+        for n in range(5):
+            write(shown(50, round(100.0 + n / 10, 1)))
+            wait_until(lambda: n < 3 or left_out)  # noqa: B023  # four may wait
+    assert [len(levels_of(path)) for path in sorted(tmp_path.iterdir())] == [2, 2]
+    assert left_out == ["cam"]
+    assert said == [
+        "recording cam: error: OpenCV(4.10) resize.cpp:4152: error: (-215:Assertion failed); going on in a new file"
+    ]
+
+
+def _write_all(sink, results):
+    with sink as write:
+        for one in results:
+            write(one)
+
+
+def test_a_recording_that_fails_again_and_again_is_declared_lost(tmp_path):
+    left_out, said = [], []
+
+    def fail(one):
+        raise ValueError("no such colours")
+
+    sink = recording_sink(
+        lambda camera: tmp_path / "cam.mkv", lambda: 10.0, 60.0, Keeper(), fail, left_out.append, said.append
+    )
+    with pytest.raises(InputError, match=r"recording cam: ValueError: no such colours; 3 times in succession"):
+        _write_all(sink, [shown(50, 100.0 + n / 10) for n in range(3)])
+    assert len(said) == 2
+    assert left_out == ["cam"] * 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_encoder_that_is_slow_to_open_delays_no_result(tmp_path, monkeypatch):
