@@ -16,8 +16,12 @@ from edgedet.export.fusion.graph_builder import GraphBuilder
 
 def compose_pointwise(g: GraphBuilder) -> None:
     """Replace such convolutions in the graph of ``g``; the rest of the graph stays as it is."""
+    readers_of: dict[str, list[onnx.NodeProto]] = {}
+    for node in g.nodes:
+        for name in dict.fromkeys(node.input):
+            readers_of.setdefault(name, []).append(node)
     for node in list(g.nodes):
-        readers = [reader for reader in g.nodes if node.output[0] in reader.input]
+        readers = readers_of.get(node.output[0], [])
         if not readers or not all(map(_is_pointwise, [node, *readers])):
             continue
         if any(_is_shared(g, reader.input[1]) for reader in readers):
@@ -28,6 +32,7 @@ def compose_pointwise(g: GraphBuilder) -> None:
             continue
         for reader in readers:
             _multiply_into(g, node, reader)
+        readers_of[node.input[0]] = [reader for reader in readers_of[node.input[0]] if reader is not node] + readers
         g.nodes.remove(node)
         del g.values[node.output[0]]
         for name in node.input[1:]:

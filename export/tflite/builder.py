@@ -98,8 +98,9 @@ class TfliteBuilder:
                 self.buffers.append(data)
         if scales is not None:
             quantization = schema.QuantizationParametersT()
-            quantization.scale = [float(scale) for scale in scales.scales]
-            quantization.zeroPoint = [scales.zero_point] * len(quantization.scale)
+            # arrays, which the schema's classes write at once; of lists, element by element, each in Python
+            quantization.scale = np.asarray(scales.scales, dtype=np.float32)
+            quantization.zeroPoint = np.full(len(quantization.scale), scales.zero_point, dtype=np.int64)
             quantization.quantizedDimension = scales.axis
             tensor.quantization = quantization
         self.tensors.append(tensor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,26 @@ from edgedet.errors import InputError
 pytest.importorskip("cv2", reason="edgedet bench resizes by OpenCV")
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A folder with a.json and page.html of a run of two fake models."""
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_fake_model(Path("a.fake"))
+        save_fake("b.fake", META, [])
+        write_clip(Path("clip.avi"), frames=4)
+        options = ["--source", "clip.avi", "--seconds", "0", "--runs", "6", "--warmup", "1", "--threads", "1"]
+        outputs = ["--html", "page.html", "--json", "a.json"]
+        assert cli.main(["bench", "--model", "a.fake", "b.fake", *options, *outputs]) == 0
+    return folder
+
+
 @pytest.fixture
-def measured(tmp_path, monkeypatch, capsys):
-    """Return the JSON of a run of two fake models, and leave a.json and page.html in the working folder."""
+def measured(written, tmp_path, monkeypatch):
+    """Return that run's JSON, and enter a copy of its folder."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    write_fake_model(Path("a.fake"))
-    save_fake("b.fake", META, [])
-    write_clip(Path("clip.avi"), frames=4)
-    options = ["--source", "clip.avi", "--seconds", "0", "--runs", "6", "--warmup", "1", "--threads", "1"]
-    assert cli.main(["bench", "--model", "a.fake", "b.fake", *options, "--html", "page.html", "--json", "a.json"]) == 0
-    capsys.readouterr()
     return json.loads(Path("a.json").read_text(encoding="utf-8"))
 
 

@@ -46,6 +46,7 @@ def few_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refine, "RANKED", 3)
 
 
+@pytest.mark.slow  # half a minute; the next test exports all three files as well, without asking for a verdict
 @pytest.mark.usefixtures("few_are_ranked")
 def test_the_demo_becomes_three_int8_files_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """More than half the model's own size, at which tests/release/test_readme.py exports; enough for 50 objects.
