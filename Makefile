@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 # The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
 ORACLE := timm==1.0.19 omegaconf==2.4.0
 
-.PHONY: demo demo-int8 web-screenshots axe site test slow check clean
+.PHONY: demo demo-int8 web-screenshots axe site test slow board board-arm64 check clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
@@ -50,6 +50,15 @@ test: $(VENV)/dev.stamp
 
 slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow || [ $$? -eq 5 ] # 5: no test is marked slow
+
+# A whole Debian with kernel, camera driver and systemd in qemu (docs/virtual-board.md): as root, with Debian's packages.
+BOARD_TESTS := $(BIN)/python -m pytest -m board -p no:randomly tests/virtual_board
+
+board: $(VENV)/dev.stamp
+	$(BOARD_TESTS)
+
+board-arm64: $(VENV)/dev.stamp
+	EDGEDET_BOARD_ARCH=arm64 $(BOARD_TESTS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check

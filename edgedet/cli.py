@@ -1,7 +1,8 @@
 """The command table. The only place that prints an error and exits; commands are imported when asked for.
 
 Text goes to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 partly failed, 2 bad input or usage,
-3 refused by a verification, 130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP (a closed terminal).
+3 refused by a verification, 4 not now (no camera, a full disk: the same command may succeed later), 130, 143 and 129
+interrupted by Ctrl-C, SIGTERM and SIGHUP (a closed terminal).
 A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``, and, where its
 options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``. Those of
 ``OUTPUTS`` that may be folders are in ``OUTPUT_FOLDERS``, too; ``OUTPUTS_MAY_FAIL`` holds the attribute and the value

@@ -7,11 +7,13 @@
     |   |   |-- ForeignError   a model file without edgedet's metadata
     |   |   `-- OutdatedError  a model file that was built for another machine, and can be built again for this one
     |   |-- SourceError        a camera, video or image that cannot be read
-    |   |   `-- LoginError     a camera that wants another user or password
+    |   |   |-- LoginError     a camera that wants another user or password
+    |   |   `-- CameraError    exit code 4   no camera can be opened now; also an UnavailableError
+    |   |-- UnavailableError   exit code 4   a disk or an address that cannot be used now, and may be later
     |   `-- ShapeError         arrays whose shapes do not belong together
     |-- MissingDependency      a package that is not installed; the message names the pip command
     |-- UnsupportedError       something that this engine, board or version cannot do
-    |-- DeviceError            a GPU that is not there, failed, or has no memory left
+    |-- DeviceError            exit code 4   a GPU that is not there, failed, or has no memory left
     |-- ClosedError            a detector or an engine that was used after it was closed
     |-- VerificationError      exit code 3   a produced file was refused because it does not do what the model did
     `-- PartialFailure         exit code 1   the rest was done; the message counts and names the failures
@@ -60,6 +62,16 @@ class LoginError(SourceError):
     """A camera that wants another user or password; asking again and again may lock its account."""
 
 
+class UnavailableError(InputError):
+    """A disk or an address that cannot be used now; the same command may succeed later."""
+
+    exit_code = 4
+
+
+class CameraError(SourceError, UnavailableError):
+    """No camera can be opened now: one may be plugged in later."""
+
+
 class ShapeError(InputError):
     """Arrays whose shapes do not belong together."""
 
@@ -74,6 +86,8 @@ class UnsupportedError(EdgeDetError):
 
 class DeviceError(EdgeDetError):
     """A GPU that is not there, failed, or has no memory left."""
+
+    exit_code = 4
 
 
 class ClosedError(EdgeDetError):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Collection, Dict, Iterable, Iterator, Mapping, Optional, Set, Tuple, Union
 
-from .errors import InputError
+from .errors import InputError, UnavailableError
 
 MODELS_FOLDER = Path("edgedet-out")  # where `edgedet export` writes, and where other commands look for a model
 _TEMPORARY = re.compile(r"\..*-edgedet[0-9a-f]{8}(\.\w+)?")  # names that ``_new_file`` gives
@@ -96,7 +96,7 @@ def atomic_path(path: Union[str, Path]) -> Iterator[Path]:
             os.replace(temporary, target)
             sync_to_disk(target.parent)
     except OSError as error:
-        raise InputError(unwritable(path, error)) from error
+        raise unwritable(path, error) from error
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
@@ -109,18 +109,20 @@ def make_folder(path: Union[str, Path]) -> None:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(unwritable(path, error)) from error
+        raise unwritable(path, error) from error
 
 
-def unwritable(path: Union[str, Path], error: OSError) -> str:
-    """Return the line that says why a file cannot be written and what to do."""
+def unwritable(path: Union[str, Path], error: OSError) -> InputError:
+    """Return the error that says why a file cannot be written and what to do: UnavailableError if it is the disk."""
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         advice = "Choose a folder that this user may write to."
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "Free space, or choose another folder."
     else:
         advice = "Choose another folder or free space."
-    return f"cannot write {path}: {error.strerror or error}. {advice}"
+    disk = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+    kind = UnavailableError if disk else InputError
+    return kind(f"cannot write {path}: {error.strerror or error}. {advice}")
 
 
 def _is_stream(path: Path) -> bool:

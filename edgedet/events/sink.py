@@ -18,7 +18,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 
 import numpy as np
 
-from ..errors import EdgeDetError, InputError, in_one_line, require
+from ..errors import EdgeDetError, UnavailableError, in_one_line, require
 from ..files import atomic_path
 from ..stream.cameras.address import file_stem
 from ..stream.outputs.draw import draw
@@ -184,7 +184,7 @@ class _Worker:
                 self._error = error
             else:
                 what = error if isinstance(error, (sqlite3.Error, OSError)) else in_one_line(error)
-                self._error = InputError(
+                self._error = UnavailableError(
                     f"cannot write events in {self._options.folder}: {what}. Is the disk full or damaged?"
                 )
             self._room.release(10**6)  # nobody waits any longer

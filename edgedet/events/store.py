@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..errors import InputError
+from ..errors import InputError, UnavailableError
 from ..files import unwritable
 from .outbox import OUTBOX_TABLES, Message, add_messages
 from .record import Event, as_json, from_json
@@ -61,7 +61,7 @@ class EventStore:
         except sqlite3.Error as error:
             raise InputError(f"cannot use {folder / DATABASE}: {error}. Choose another folder.") from None
         except OSError as error:
-            raise InputError(unwritable(folder, error)) from None
+            raise unwritable(folder, error) from None
 
     def put(self, event: Event, messages: Sequence[Message] = ()) -> None:
         """Write an event as it is now and what is to be told of it, both or neither, durably.
@@ -81,7 +81,7 @@ class EventStore:
                 self._db.executemany("insert or ignore into files values (?, ?)", files)
                 add_messages(self._db, messages)
         except sqlite3.Error as error:
-            raise InputError(f"cannot write {self.folder / DATABASE}: {error}. Free space.") from None
+            raise UnavailableError(f"cannot write {self.folder / DATABASE}: {error}. Free space.") from None
 
     def close_left_open(self) -> List[Event]:
         """End the events that a killed run left open, where they were last seen, and return them."""

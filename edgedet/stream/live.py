@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
-from ..errors import SourceError, require
+from ..errors import CameraError, EdgeDetError, SourceError, require
 from ..types import CameraStats, Frame, FrameResult
 from .cameras.camera import POLITE_CLOSE_S, Camera
 from .cameras.recovery import Opener, Recovery
@@ -20,6 +20,12 @@ NamedOpener = Tuple[str, Opener]
 
 def say_nothing(line: str) -> None:
     """Ignore the line."""
+
+
+def _error_of(camera: Camera) -> EdgeDetError:
+    """Return why a camera could not be opened, as a CameraError where it may be plugged in or switched on later."""
+    error = camera.error or SourceError(f"{camera.name} does not answer.")
+    return CameraError(str(error)) if type(error) is SourceError else error
 
 
 class LiveSource:
@@ -76,8 +82,7 @@ class LiveSource:
                 if self._stopped() or self._closed:
                     return
                 if all(camera.failed_to_open() for camera in cameras):
-                    first = cameras[0]
-                    raise first.error or SourceError(f"{first.name} does not answer.")
+                    raise _error_of(cameras[0])
                 self._changed.wait(_STOP_POLL_S)
             for camera in cameras:
                 camera.report_from_now_on()

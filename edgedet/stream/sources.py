@@ -165,7 +165,8 @@ def _is_live(text: str) -> bool:
 def _choose_opener(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture]:
     """Return a camera's public name, and a picklable function that opens it."""
     name, text = split_camera(text)
-    if not _is_live(text):
+    missing_device = text.startswith("/dev/") and not os.path.exists(text)  # it may be plugged in later
+    if not (_is_live(text) or missing_device):
         raise SourceError(
             f"{text} is no camera: wanted a number, /dev/videoN, csi:N, a URL or a GStreamer pipeline; "
             "files go by --source."

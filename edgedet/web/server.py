@@ -7,13 +7,14 @@ priority, so that viewers wait for the detector and never the other way round.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections import Counter
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional
 
-from ..errors import InputError
+from ..errors import InputError, UnavailableError
 from ..stream.outputs.sinks import Write
 from ..stream.overlap import lower_priority
 from ..types import FrameResult
@@ -64,7 +65,8 @@ def _listen(place: Place) -> socket.socket:
         return listener
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
+        later = getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)  # the network may come late
+        raise (UnavailableError if later else InputError)(
             f"--web cannot listen on {place.host}:{place.port}: {reason}. Choose another host or port."
         ) from None
 

@@ -166,7 +166,7 @@ def test_outputs_that_cannot_be_written_end_the_run_or_not_as_the_user_chose(fol
     monkeypatch.setattr(video_file.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with mjpeg_camera() as camera:
         options = ["--camera", camera.url, "--limit", 5, "--jsonl", "out.jsonl", "--save", "rec/out.mkv"]
-        assert run(*options) == 2
+        assert run(*options) == 4
         assert "edgedet: cannot write rec/out" in capsys.readouterr().err
         monkeypatch.setattr(sinks, "_RETRY_S", 0.0)
         assert run(*options, "--on-write-error", "go-on") == 1
@@ -240,7 +240,6 @@ def test_ended_by_a_signal_in_the_middle_of_a_recording(folder, number, code):
         (["--source", "clip.avi", "--timeout", "0"], "--timeout wants a number above 0"),
         (["--camera", "0", "--keep", "much"], "wanted a size such as 10GB"),
         (["--camera", "csi:0"], "connector of a Jetson or a Raspberry Pi"),
-        (["--camera", "http://u:s3cret@127.0.0.1:9/x"], "http://127.0.0.1:9/x cannot be opened"),
     ],
 )
 def test_bad_options_are_one_line(folder, capsys, options, complaint):
@@ -249,6 +248,32 @@ def test_bad_options_are_one_line(folder, capsys, options, complaint):
     error = capsys.readouterr().err
     assert complaint in error
     assert "s3cret" not in error
+
+
+@pytest.mark.parametrize(
+    ("camera", "complaint"),
+    [
+        ("999", "camera 999 cannot be opened"),
+        ("/dev/v4l/by-id/usb-unplugged", "camera /dev/v4l/by-id/usb-unplugged cannot be opened"),
+        ("http://u:s3cret@127.0.0.1:9/x", "http://127.0.0.1:9/x cannot be opened"),
+    ],
+)
+def test_a_camera_that_may_come_later_has_an_exit_code_of_its_own(folder, capsys, camera, complaint):
+    """A service starts again after 4, and not after 2: mistakes in the options (the unit of deploy/)."""
+    assert run("--camera", camera) == 4
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "s3cret" not in error
+
+
+def test_an_address_that_the_network_may_bring_later_has_that_exit_code_too(folder, capsys):
+    pytest.importorskip("tornado", reason="--web is served by Tornado")
+    token = "0123456789abcdef"
+    with mjpeg_camera() as camera:
+        web = ["--camera", camera.url, "--token", token, "--web"]
+        assert run(*web, "192.0.2.1:0") == 4  # TEST-NET-1: no machine's own (RFC 5737)
+        assert "cannot listen on 192.0.2.1:0" in capsys.readouterr().err
+        assert run(*web, "no such host:0") == 2
 
 
 def test_every_other_frame_of_a_file(folder):

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
-from ...errors import SourceError, UnsupportedError, require
+from ...errors import InputError, SourceError, UnsupportedError, require
 from .capture import DEFAULTS, Capture, CaptureOptions, DeviceCapture, open_pipeline, opened
 from .pipelines import CSI_FPS, CSI_SIZE_WH, csi_pipeline
 from .sensor_time import from_driver
@@ -21,7 +21,10 @@ _FPS_TOLERANCE = 0.05  # of what was asked; cameras round, as 29.97
 
 
 def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Capture:
-    """Open a camera by its number or device path; raises SourceError where there is none, or not as it was wanted."""
+    """Open a camera by its number or device path.
+
+    Raises SourceError where there is none, InputError where it gives other pictures than wanted.
+    """
     cv2 = require("cv2", "reading a camera")
     # The first backend of a board's OpenCV is GStreamer, which knows no sizes; V4L2 does.
     linux = sys.platform.startswith("linux") and cv2.videoio_registry.hasBackend(cv2.CAP_V4L2)
@@ -33,7 +36,7 @@ def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Ca
     complaint = negotiate(capture, options)
     if complaint:
         capture.release()
-        raise SourceError(f"camera {device} gives {complaint}: `edgedet cameras` lists what it can.")
+        raise InputError(f"camera {device} gives {complaint}: `edgedet cameras` lists what it can.")
     return DeviceCapture(capture)
 
 

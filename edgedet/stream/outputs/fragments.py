@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, Tuple
 
 import numpy as np
 
-from ...errors import InputError, MissingDependency, require
+from ...errors import MissingDependency, require
 from ...files import unwritable
 
 ENCODER = "libx264"
@@ -57,7 +57,7 @@ def fragmented_file(path: Path, fps: float, size_wh: Tuple[int, int]) -> Iterato
             finally:
                 os.close(descriptor)
     except (av.FFmpegError, OSError) as error:
-        raise InputError(unwritable(path, error)) from None
+        raise unwritable(path, error) from None
 
 
 def _writer(

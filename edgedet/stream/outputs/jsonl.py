@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
 from ...errors import InputError
-from ...files import lock_file, sync_to_disk
+from ...files import lock_file, sync_to_disk, unwritable
 from ...types import FrameResult
 from .segments import Keeper
 from .sinks import Write, utc_of
@@ -65,9 +65,7 @@ def jsonl_sink(path: Path, class_names: Sequence[str], live: bool, keeper: Optio
                     keeper.done(aside)
                     keeper.prune()
             except OSError as error:
-                raise InputError(
-                    f"cannot write {path}: {error.strerror or error}. Choose another folder or free space."
-                ) from error
+                raise unwritable(path, error) from error
 
         yield write
 

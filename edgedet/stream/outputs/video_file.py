@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, Tuple
 
 import numpy as np
 
-from ...errors import InputError, require
+from ...errors import InputError, UnavailableError, require
 from ...files import atomic_path, unwritable
 from .fragments import can_write_fragments, fragmented_file
 
@@ -112,7 +112,7 @@ def video_file(
     try:
         path.touch()
     except OSError as error:
-        raise InputError(unwritable(path, error)) from error
+        raise unwritable(path, error) from error
     pictures = 0
     try:
         opened = fragmented_file(path, fps, size_wh) if fragments else _opencv_file(path, path, fps, size_wh)
@@ -137,9 +137,9 @@ def prepare_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path, path.parent)
     except OSError as error:
-        raise InputError(unwritable(path, error)) from error
+        raise unwritable(path, error) from error
     if not os.access(path.parent, os.W_OK):  # of root, too, where the file system is read-only
-        raise InputError(f"cannot write {path}: {path.parent} is read-only. Choose another folder.")
+        raise UnavailableError(f"cannot write {path}: {path.parent} is read-only. Choose another folder.")
 
 
 def _checked(
@@ -159,7 +159,7 @@ def _checked(
 def _check_room(path: Path, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
-        raise InputError(
+        raise UnavailableError(
             f"cannot write {path}: the disk is full ({free / 1e6:.1f} MB free, {MIN_FREE_BYTES / 1e6:.0f} MB "
             "are kept for closing the file). Choose another folder or free space."
         )
@@ -179,7 +179,7 @@ def _opencv_file(
     finally:
         writer.release()
     if not is_whole(written):
-        raise InputError(f"cannot write {path}: the written file is cut. Is there a quota or a size limit?")
+        raise UnavailableError(f"cannot write {path}: the written file is cut. Is there a quota or a size limit?")
 
 
 def is_whole(path: Path) -> bool:

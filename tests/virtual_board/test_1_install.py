@@ -1,0 +1,49 @@
+"""edgedet is installed by the commands of the documents, word for word, and runs on a V4L2 camera."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from documents import commands
+from virtual_board import NOT_DEBIANS, PI, PI_CAMERA, PI_PACKAGES, PI_VENV, VirtualBoard
+
+pytestmark = pytest.mark.board
+
+
+def test_the_packages_of_the_raspberry_pi_page_can_be_installed(board: VirtualBoard):
+    for line in commands(PI, PI_PACKAGES):
+        if "reboot" in line or any(name in line for name in NOT_DEBIANS):
+            continue  # it has just been started; picamera2 is Raspberry Pi's own, not Debian's
+        board.run(line.replace("apt install", "apt install --yes"), user="pi")
+
+
+def test_the_virtual_environment_of_the_raspberry_pi_page_runs_models(board: VirtualBoard, figure):
+    board.run("cp /mnt/payload/*.whl .", user="pi")
+    began_s = 0.0
+    for line in commands(PI, PI_VENV):
+        if "venv" not in line:  # made while the image was: with an emulated processor it takes minutes
+            answer = board.ask(line, user="pi", limit_s=300)
+            assert answer.code == 0, answer.text
+            began_s += answer.seconds
+    assert "Models that can run here: .tflite" in answer.text
+    assert "GStreamer yes" in answer.text
+    assert "INT8: yes" in answer.text
+    figure("pip install and doctor, s", round(began_s))
+
+
+def test_every_advice_of_doctor_can_be_followed_until_it_has_none(board: VirtualBoard):
+    report = board.run("~/edgedet/bin/edgedet doctor", user="pi")
+    assert "Not needed, but missing" not in report or "pip install" in report
+    assert not re.search(r"No model can run", report)
+
+
+def test_the_camera_page_of_the_raspberry_pi_runs(board: VirtualBoard, figure):
+    (line,) = [line for line in commands(PI, PI_CAMERA) if "--camera 0" in line]
+    board.run("cp ~/edgedet/lib/python3*/site-packages/edgedet/demo/*_int8.tflite my_int8.tflite", user="pi")
+    answer = board.ask(
+        line.replace("--show", "--jsonl found.jsonl --limit 2"), user="pi", limit_s=300
+    )  # it has no screen
+    assert answer.code == 0, answer.text
+    assert len(board.json_lines("/home/pi/found.jsonl")) == 2
+    figure("two frames of D0 by the demo's INT8 file, s", round(answer.seconds))
