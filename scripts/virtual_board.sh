@@ -8,6 +8,7 @@
 #   virtual_board.sh put   DIR FILE PATH       copy a file into it
 #   virtual_board.sh reboot | halt DIR         as a user would
 #   virtual_board.sh unplug DIR                pull the plug: kill -9 of qemu; what the board has not flushed is gone
+#   virtual_board.sh cut   DIR FILE            what the disk would hold if the plug were pulled now, as a raw image; it runs on
 #
 # PACKAGES are Debian's, separated by commas; WHEELS are pip's requirements, separated by spaces, and are all that pip
 # inside finds. SCRIPT runs natively in the new system as the user pi while the image is made, for what an emulated
@@ -165,7 +166,7 @@ make_kernel() { # Debian's own, unpacked only; an initrd of busybox and the disk
 settle_root() { # what makes a board of it: names, users, camera, the agent that runs commands
     echo board > "$ROOT/etc/hostname"
     printf '127.0.0.1 localhost board\n::1 localhost\n' > "$ROOT/etc/hosts"
-    printf '/dev/vda / ext4 defaults,noatime 0 1\n/dev/vdb /mnt/payload ext4 ro,nofail,x-systemd.device-timeout=300s 0 0\n' \
+    printf '/dev/vda / ext4 defaults,noatime 0 1\n/dev/vdb /mnt/payload ext4 ro,nofail,x-systemd.device-timeout=30s 0 0\n' \
         > "$ROOT/etc/fstab"
     mkdir -p "$ROOT/mnt/payload" "$ROOT/var/log/journal"
     # pip inside has these wheels and no network, so that the documents' commands work as they are written.
@@ -308,6 +309,16 @@ halt() {
     end_qemu
 }
 
+cut() { # FILE: qemu itself is stopped, since its own `stop` would flush the disk
+    local pid; pid=$(cat "$HERE/pid")
+    running || die "the board does not run"
+    kill -STOP "$pid"
+    cp --sparse=always "$HERE/disk.qcow2" "$1.qcow2"
+    kill -CONT "$pid"
+    tool qemu-img convert -U -f qcow2 -O raw "$1.qcow2" "$1"
+    rm "$1.qcow2"
+}
+
 case $ACTION in
     build) build "$@" ;;
     boot) boot "$@" ;;
@@ -317,5 +328,6 @@ case $ACTION in
     reboot) restart ;;
     halt) halt ;;
     unplug) end_qemu ;;
+    cut) cut "$1" ;;
     *) die "unknown action $ACTION" ;;
 esac

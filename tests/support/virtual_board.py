@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ SCRIPT = ROOT / "scripts/virtual_board.sh"
 CANNOT = 77  # exit code of the script where packages cannot be had
 CACHE = Path(os.environ.get("EDGEDET_BOARD_CACHE", Path.home() / ".cache/edgedet-board"))
 ARCH = os.environ.get("EDGEDET_BOARD_ARCH", "amd64")
+LONG = bool(os.environ.get("EDGEDET_BOARD_LONG"))  # hours, not minutes: the counts of docs/virtual-board.md
 SLOWER = {"amd64": 1, "arm64": 4}[ARCH]  # every limit in seconds is multiplied by this
 
 PI = "raspberry-pi.md"
@@ -146,21 +148,31 @@ def build_board(work: Path) -> VirtualBoard:
     (bake / "bake.sh").write_text(baking_script())
     packages = ",".join([*apt_packages(), *MORE_PACKAGES])
     wheels = " ".join(wheel_requirements())
-    sources = [SCRIPT, *sorted((ROOT / "scripts/virtual_board").glob("*"))]
-    parts = [
-        packages,
-        wheels,
-        baking_script(),
-        (ROOT / "deploy/update.sh").read_text(),
-        *(p.read_text() for p in sources),
-    ]
+    building = SCRIPT.read_text().split("# --- running")[0].split("# --- building")[1]
+    inside = [ROOT / "deploy/update.sh", *sorted((ROOT / "scripts/virtual_board").glob("*.*"))]
+    parts = [packages, wheels, baking_script(), building, *(path.read_text() for path in inside)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     board = VirtualBoard(CACHE / key)
     print(f"\nvirtual board: {ARCH}, image in {board.folder}", flush=True)
     answer = board.must("build", packages, wheels, bake / "bake.sh")
     print(answer.text, end="", flush=True)
     write_fake_model(payload / "model.fake")
+    _add_other_wheels(work, payload)
     return board
+
+
+def _add_other_wheels(work: Path, payload: Path) -> None:
+    """A wheel of a later version beside a damaged model, and one that runs models on files and opens no camera."""
+    tree = work / "tree"
+    package = tree / "edgedet/__init__.py"
+    package.write_text(re.sub(r'__version__ = ".*"', '__version__ = "99.0"', package.read_text()))
+    build(tree, "wheel", payload / "next")
+    (payload / "next/damaged.tflite").write_bytes(b"TFL3" * 100)
+    with open(tree / "edgedet/stream/live.py", "a", encoding="utf-8") as file:
+        file.write(
+            '\n\ndef _broken(*_):\n    raise SourceError("broken on purpose.")\n\n\nLiveSource.__init__ = _broken\n'
+        )
+    build(tree, "wheel", payload / "broken")
 
 
 class BoardRun:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
-from virtual_board import BoardRun, VirtualBoard
+from virtual_board import LONG, BoardRun, VirtualBoard
 
 pytestmark = pytest.mark.board
 
 SIZES = ("320x180", "640x360", "640x480", "1280x720", "1920x1080", "3840x2160")  # of vivid as a webcam
 FORMATS = ("YUYV", "NV12", "GREY")  # of --pixel-format, those that vivid has
 FOREIGN_FORMATS = ("RG16", "HSV3", "Y16 ", "AR24")  # in which another program may leave a camera
-LONG = bool(os.environ.get("EDGEDET_BOARD_LONG"))
 UNPLUGGED = 100 if LONG else 5
 DRIVER = "/sys/bus/platform/drivers/vivid"
 
