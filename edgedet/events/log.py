@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import List
 
-from ..errors import InputError
 from ..files import unwritable
 from ..stream.outputs.jsonl import append_whole, drop_half_line
 from .record import as_json
@@ -30,7 +29,7 @@ def log_ended(store: EventStore) -> None:
                 if event.id not in logged:
                     append_whole(file, (json.dumps(as_json(event)) + "\n").encode())
     except OSError as error:
-        raise InputError(unwritable(lines, error)) from error
+        raise unwritable(lines, error) from error
     store.set_logged([event.id for event in events])
 
 

@@ -12,9 +12,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from installs import ROOT
+from installs import HOST_FOLDERS, ROOT
 
 from edgedet.commands import run as command
+from edgedet.errors import CameraError, DeviceError, InputError, UnavailableError
 from edgedet.web.guard import TOKEN_VARIABLE, check_token, place_of
 
 DEPLOY = ROOT / "deploy"
@@ -46,6 +47,16 @@ def test_the_watchdog_waits_longer_than_a_camera_takes_to_come_back():
     assert service["ExecStart"].endswith("/edgedet run $EDGEDET_ARGS")
 
 
+def test_the_service_is_tried_again_unless_its_options_are_wrong():
+    unit = (DEPLOY / "edgedet.service").read_text()
+    prevented = re.search(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    assert prevented is not None
+    assert prevented[1] == str(InputError.exit_code)
+    assert {CameraError.exit_code, UnavailableError.exit_code, DeviceError.exit_code} == {4}
+    assert "StartLimitIntervalSec=0" in unit
+    assert "RestartPreventExitStatus=2" in (ROOT / "docs/raspberry-pi.md").read_text()
+
+
 def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze (Debian: systemd)")
@@ -60,7 +71,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path):
 def test_the_image_copies_what_exists_and_runs_what_parses():
     text = (DEPLOY / "Dockerfile").read_text()
     sources = [name for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for name in line.split()[:-1]]
-    assert {"setup.py", "edgedet", "export"} <= set(sources)
+    assert {"setup.py", "edgedet", *HOST_FOLDERS} <= set(sources)  # setup.py wants every folder that it names
     for name in sources:
         assert (ROOT / name).exists(), name
     (start,) = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)

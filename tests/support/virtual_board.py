@@ -169,9 +169,8 @@ def _add_other_wheels(work: Path, payload: Path) -> None:
     build(tree, "wheel", payload / "next")
     (payload / "next/damaged.tflite").write_bytes(b"TFL3" * 100)
     with open(tree / "edgedet/stream/live.py", "a", encoding="utf-8") as file:
-        file.write(
-            '\n\ndef _broken(*_):\n    raise SourceError("broken on purpose.")\n\n\nLiveSource.__init__ = _broken\n'
-        )
+        file.write('\n\ndef _broken(*_):\n    raise SourceError("broken on purpose.")\n\n\n')
+        file.write("LiveSource.__init__ = _broken\n")
     build(tree, "wheel", payload / "broken")
 
 

@@ -14,7 +14,8 @@ import json, pathlib, sys
 site = next(p for p in map(pathlib.Path, sys.path) if p.name == "site-packages")
 def mb(path):
     return round(sum(f.stat().st_blocks * 512 for f in [path, *path.rglob("*")] if not f.is_symlink()) / 1e6, 1)
-sizes = {path.name: mb(path) for path in site.iterdir() if path.is_dir() and not path.name.endswith(("-info", "__pycache__"))}
+parts = [path for path in site.iterdir() if path.is_dir() and not path.name.endswith(("-info", "__pycache__"))]
+sizes = {path.name: mb(path) for path in parts}
 print(json.dumps(dict(sorted(sizes.items(), key=lambda item: -item[1]))))
 """
 ENGINES = ("ai_edge_litert", "onnxruntime", "tflite_runtime")
