@@ -20,7 +20,8 @@ from ..stream.progress import Progress
 from ..track.count import ObjectCount
 from ..types import CameraStats, FrameResult
 from .options import add_json, count_of, text_stream
-from .run_options import add_run_arguments, run_options
+from .run_arguments import add_run_arguments
+from .run_options import run_options
 
 DESCRIPTION = "Detect on a camera, a video, a stream or images; save, log or show the detections."
 EXAMPLE = """  edgedet run photo.jpg
