@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +19,7 @@ from edgedet.calibration.ranges.refine import refine_ranges
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights
 from edgedet.calibration.recovery.recover import correct_biases, equalise
 from edgedet.errors import InputError
+from edgedet.progress import Say, say_nothing
 from edgedet.specs import DetectorSpec
 
 # Stem, the backbone's depthwise convolutions and squeeze-excite are a tenth of the work and lose most. In BiFPN and
@@ -59,7 +60,7 @@ def quantise(
     table: CalibrationTable | None = None,
     keep_float: Collection[str] = KEEP_FLOAT,
     observer: str = "mixed",
-    progress: Callable[[str], None] = lambda step: None,
+    say: Say = say_nothing,
 ) -> Quantised:
     """Quantise a fused float graph.
 
@@ -68,30 +69,30 @@ def quantise(
     table:    ranges of an earlier run for the same checkpoint, recovery and size, instead of new ones.
     keep_float: what the sparse form leaves float (``make_sparse_plan``).
     observer:   as for ``table_from_observed``.
-    progress:   called with a line as each step begins.
+    say:        called with a line as each step begins.
     Raises InputError where the table is another model's or the model computes no finite numbers.
     """
     if not pixels:
         raise InputError("calibration needs at least one frame.")
     batch = np.concatenate(list(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES]))
     if recovery != "none":
-        progress("equalising depthwise channels")
+        say("equalising depthwise channels")
         model = equalise(model, batch)
     executor = Executor(model)
     if table is None:
-        progress(f"observing {len(pixels)} frames")
+        say(f"observing {len(pixels)} frames")
         observed, hashes = observe(executor, pixels)
         movement = compare_halves(observed)
         if movement is not None:
-            progress(
+            say(
                 f"ranges move by {100 * movement[0]:.0f} % (median) between the frames' two halves, at most by "
                 f"{100 * movement[1]:.0f} % ({movement[2]})"
             )
-        progress("choosing ranges")
+        say("choosing ranges")
         table = table_from_observed(executor, observed, hashes, model_sha256, observer)
         del observed  # a gigabyte
         if observer == "mixed":
-            progress("refining the ranges of the worst tensors by the error at the outputs")
+            say("refining the ranges of the worst tensors by the error at the outputs")
             plans = make_dense_plan(model, spec, table), make_sparse_plan(model, table, keep_float)
             table = refine_ranges(executor, table, *plans, pixels)
     elif table.model_sha256 != model_sha256:
@@ -101,11 +102,11 @@ def quantise(
     except KeyError as error:
         raise InputError(f"the calibration table lacks the tensor {error}: calibrate again without --table.") from None
     if recovery == "fast":
-        progress("correcting biases")
+        say("correcting biases")
         dense = cast(DensePlan, correct_biases(executor, dense, batch))
         sparse = cast(SparsePlan, correct_biases(executor, sparse, batch))
     if recovery == "full":
-        progress("rounding weights layer by layer, for each placement")
+        say("rounding weights layer by layer, for each placement")
         dense = cast(DensePlan, reconstruct_weights(executor, dense, batch))
         sparse = cast(SparsePlan, reconstruct_weights(executor, sparse, batch))
     shares = {"dense": compute_int8_mac_share(model, dense), "sparse": compute_int8_mac_share(model, sparse)}

@@ -1,16 +1,22 @@
-"""The one progress bar of host commands: on stderr, seldom renewed where nobody watches."""
+"""What a long task shows of itself: lines for the user, and the one progress bar of host commands, on stderr."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Optional, TypeVar
+from typing import Callable, Optional, TypeVar
 
 from .errors import require
 
 TERMINAL_EVERY_S, LOG_EVERY_S = 0.25, 10.0  # a log keeps every state of the bar
 
+Say = Callable[[str], None]  # takes one line for the user, without its end; unless said otherwise, from any thread
+
 T = TypeVar("T")
+
+
+def say_nothing(line: str) -> None:
+    """Ignore the line."""
 
 
 def with_progress(items: Iterable[T], what: str, unit: str, total: Optional[int] = None) -> Iterable[T]:

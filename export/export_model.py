@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgedet.export.int8.options import Int8Options
 from edgedet.export.interop.target import ModelFiles
 from edgedet.export.interop.targets import targets_named, write_targets
 from edgedet.files import MODELS_FOLDER
+from edgedet.progress import Say, say_nothing
 
 
 def export_model(
@@ -27,7 +28,7 @@ def export_model(
     targets: Sequence[str] = (),
     original_nms: bool = False,
     threads: int | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
 ) -> ExportResult:
     """Return what ``edgedet export`` prints: the verified files that were written from a checkpoint.
 

@@ -6,7 +6,7 @@ labels and the float network, as a teacher, say what it shall answer. Scales sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +37,7 @@ from edgedet.export.int8.options import Int8Options
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage
 from edgedet.judge.verdict import PASSED, Verdict
+from edgedet.progress import Say
 from edgedet.specs import DetectorSpec
 from edgedet.training.distil import make_teacher_loss
 from edgedet.training.fake_quantised import FakeQuantised
@@ -88,7 +89,7 @@ def train_int8(
     group: Processes,
     out: Path,
     name: str,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Int8TrainResult:
     """Train the checkpoint for INT8 and write OUT/NAME_int8 files; a killed training goes on from OUT.
 
@@ -100,7 +101,7 @@ def train_int8(
     network = network_from_checkpoint(checkpoint)
     graph = graph_from_network(network, meta)
     pixels = calibration_pixels(pictures)
-    quantised = quantise(graph, spec, pixels, checkpoint.sha256, progress=say)
+    quantised = quantise(graph, spec, pixels, checkpoint.sha256, say=say)
     plan = quantised.dense if how.target == "tflite" else quantised.sparse
     model = write_biases(quantised.model, spec, plan)
     student = FakeQuantised(model, spec, plan)

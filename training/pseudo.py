@@ -7,7 +7,6 @@ unsure one. Frames are written as PNG, so that a training that goes on finds the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, network_from_checkpoint
 from edgedet.files import atomic_path
 from edgedet.judge.labels import LabelledImage, join_names
-from edgedet.progress import with_progress
+from edgedet.progress import Say, with_progress
 from edgedet.training.fit import FromPixels
 from edgedet.training.samples import LabelledPicture
 from edgedet.training.validate import ModuleEngine
@@ -44,7 +43,7 @@ class Distillation:
 
 
 def label_frames(
-    teacher: Checkpoint, how: Distillation, class_names: tuple[str, ...], folder: Path, say: Callable[[str], None]
+    teacher: Checkpoint, how: Distillation, class_names: tuple[str, ...], folder: Path, say: Say
 ) -> list[LabelledPicture]:
     """Write frames of the source to ``folder``, and return them with what the teacher detects as labels.
 

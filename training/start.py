@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edgedet.export.checkpoints.read_weights import read_weights
 from edgedet.export.checkpoints.select_classes import PREDICTION
 from edgedet.export.network.backbone import Backbone
 from edgedet.export.network.efficientdet import EfficientDet
+from edgedet.progress import Say
 from edgedet.specs import DetectorSpec, resized, spec_for
 
 SCRATCH = "scratch"  # the name of no backbone weights on the command line
@@ -44,12 +45,10 @@ class Start:
     input_hw: tuple[int, int] | None = None
 
 
-def make_starting_network(
-    start: Start, class_names: Sequence[str], seed: int, note: Callable[[str], None]
-) -> EfficientDet:
+def make_starting_network(start: Start, class_names: Sequence[str], seed: int, say: Say) -> EfficientDet:
     """Return the network that the training begins with, in training mode, for these classes.
 
-    note: takes a line for each choice that was made.
+    say: takes a line for each choice that was made.
     Raises InputError or CheckpointError for weights that cannot be used.
     """
     torch.manual_seed(seed)
@@ -61,10 +60,10 @@ def make_starting_network(
         if start.backbone != SCRATCH:
             load_backbone(network, Path(start.backbone))
     else:
-        checkpoint, path = open_weights(WeightsChoice(start.weights, start.phi, start.variant), note)
+        checkpoint, path = open_weights(WeightsChoice(start.weights, start.phi, start.variant), say)
         network, kept = adapt_to_classes(checkpoint, class_names)
         if kept < len(class_names):
-            note(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
+            say(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
     if start.input_hw is not None:
         network.spec = resized(network.spec, start.input_hw)
     for module in network.modules():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, s
 from edgedet.export.checkpoints.open_weights import WeightsChoice, open_weights
 from edgedet.files import make_folder, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
+from edgedet.progress import Say
 from edgedet.training.augment import Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, Row, fit
 from edgedet.training.int8 import Int8Training, Int8TrainResult, train_int8
@@ -80,7 +80,7 @@ class TrainResult:
     int8: Int8TrainResult | None = None
 
 
-def train(request: TrainRequest, say: Callable[[str], None]) -> TrainResult | None:
+def train(request: TrainRequest, say: Say) -> TrainResult | None:
     """Train a detector; every process of a torchrun calls it. The first one writes files, and returns what it gave.
 
     say: takes a line for each choice and each epoch.
@@ -141,7 +141,7 @@ def _label_frames(
     names: tuple[str, ...],
     out: Path,
     group: Processes,
-    say: Callable[[str], None],
+    say: Say,
 ) -> list[LabelledPicture]:
     """Let a teacher label frames; each process reads the source itself, and gets the same labels."""
     teacher, _ = open_weights(WeightsChoice(weights), say)
@@ -180,7 +180,7 @@ def map_classes(dataset: Dataset, names: tuple[str, ...]) -> list[int]:
 class Keeper:
     """Judges each epoch, keeps the checkpoints and writes the records."""
 
-    def __init__(self, request: TrainRequest, names: tuple[str, ...], say: Callable[[str], None]) -> None:
+    def __init__(self, request: TrainRequest, names: tuple[str, ...], say: Say) -> None:
         """``say`` takes a line for each epoch."""
         self._out, self._names, self._say = request.out, names, say
         self._images: tuple[LabelledImage, ...] = request.val.images

@@ -10,7 +10,7 @@ import json
 import shlex
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ from edgedet.benchmarks.latency.result import BenchResult, json_from_result, res
 from edgedet.engines.table import Package, engine_for
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
+from edgedet.progress import Say
 
 BEAT_S = 4.0  # far_side.QUIET_S is five times as long
 SPARE_BYTES = 100 << 20  # left on the other machine's disk
@@ -38,8 +39,6 @@ _ARCHIVE = "edgedet.zip"
 _RESULT = "bench.json"
 _SOURCE = Path(far_side.__file__).read_text(encoding="utf-8")
 _PYTHON = 'p="$HOME/edgedet/bin/python"; [ -x "$p" ] || p=python3; exec "$p" "$@"'  # docs/boards.md makes that one
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

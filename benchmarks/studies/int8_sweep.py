@@ -96,7 +96,7 @@ class Sweep:
             recovery,
             table,
             observer=observer,
-            progress=lambda step: steps_s.append(time.perf_counter()),
+            say=lambda step: steps_s.append(time.perf_counter()),
         )
         seconds = table_s + time.perf_counter() - steps_s[0]
         if table is None and recovery != "none":  # the last step is the recovery, the others made the ranges

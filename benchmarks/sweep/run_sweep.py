@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,12 @@ from edgedet.child_process import Child
 from edgedet.engines.base import default_threads
 from edgedet.errors import EdgeDetError, VerificationError
 from edgedet.files import sha256_of
+from edgedet.progress import Say, say_nothing
 
 if TYPE_CHECKING:
     from edgedet.judge.labels import Dataset
 
 HERE = "this machine"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _export_and_evaluate(request: SweepRequest, key: str, cell: Cell, dataset: D
     else:
         assert exported.tflite is not None
         file = Path(exported.tflite.path)
-    evaluation = evaluate(str(file), dataset, request.threads, note=lambda line: None)
+    evaluation = evaluate(str(file), dataset, request.threads, say=say_nothing)
     return CellResult(
         key=key,
         name=cell.name,

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as held:
         held.callback(detector.close)
         progress = held.enter_context(closing(Progress(sys.stderr)))
-        source = held.enter_context(closing(open_source(args.source, lambda: False, report=progress.say)))
+        source = held.enter_context(closing(open_source(args.source, lambda: False, say=progress.say)))
         progress.expect(min(args.frames, source.total or args.frames))
         frames = islice(source, args.frames)
         found = calibrate(

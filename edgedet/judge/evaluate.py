@@ -9,7 +9,7 @@ from ..artifact import ArtifactMeta
 from ..detector import Detector
 from ..errors import SourceError
 from ..postprocess import NmsRules
-from ..progress import with_progress
+from ..progress import Say, with_progress
 from ..types import Detections
 from .average_precision import SCORE_FLOOR, Accuracy, compute_accuracy, detect_images
 from .coco import is_gap
@@ -46,7 +46,7 @@ def evaluate(
     dataset: Dataset,
     threads: int,
     soft_nms: bool = False,
-    note: Callable[[str], None] = print,
+    say: Say = print,
     nms: Optional[Union[NmsRules, str]] = None,
     detect_all: Optional[DetectAll] = None,
 ) -> Evaluation:
@@ -54,7 +54,7 @@ def evaluate(
 
     soft_nms, nms: as of ``Detector``.
     detect_all: runs the model on the images elsewhere; None: here, one after the other.
-    note: takes a line on classes and images that are left out, before anything is detected.
+    say: takes a line on classes and images that are left out, before anything is detected.
     Raises SourceError where no image could be read, and what ``Detector`` raises.
     """
     with Detector(model, threads, SCORE_FLOOR, soft_nms, nms) as detector:
@@ -62,9 +62,9 @@ def evaluate(
         class_map = match_classes(dataset, names)
         left_out = find_unmatched_classes(dataset, class_map, names)
         for line in describe_left_out(left_out, dataset.unlabelled):
-            note(line)
+            say(line)
         if dataset.outside:
-            note(f"{dataset.outside} labelled boxes lie outside their pictures, and count as missed: mend the labels")
+            say(f"{dataset.outside} labelled boxes lie outside their pictures, and count as missed: mend the labels")
         if detect_all is None:
             detections, failures = detect_images(detector, with_progress(dataset.images, "eval", "image"))
         else:

@@ -6,9 +6,10 @@ verdict needs.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from ..artifact import ArtifactMeta
+from ..progress import Say, say_nothing
 from ..types import Detections, ModelInput
 from .pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels, Runner, detections_on, float_runs
 from .verdict import UNSURE, Verdict, verdict_without_labels
@@ -31,15 +32,15 @@ class FloatReference:
         meta: ArtifactMeta,
         frames: Sequence[ModelInput],
         score: float,
-        note: Callable[[str], None] = lambda line: None,
+        say: Say = say_nothing,
     ) -> None:
         """runner, meta: of the float model, whose rules of post-processing hold for every model that is judged.
 
         frames: in the order in which they are taken, spread over the scene.
-        note: takes a line where more frames are taken.
+        say: takes a line where more frames are taken.
         """
         self.frames, self.score = list(frames), score
-        self._runner, self._meta, self._note = runner, meta, note
+        self._runner, self._meta, self._say = runner, meta, say
         self._runs: Optional[FloatRuns] = None
         self._labels: Dict[int, PseudoLabels] = {}
         self.judged: List[Detections] = []  # of the model that was judged last, in as many frames as that took
@@ -75,4 +76,4 @@ class FloatReference:
             verdict = verdict_without_labels(self.labels(count), self.detections(count), found, self.score, seed)
             if verdict.verdict != UNSURE or count == len(self.frames):
                 return verdict
-            self._note(f"not sure with {count} frames ({verdict.reason}): taking more of them")
+            self._say(f"not sure with {count} frames ({verdict.reason}): taking more of them")

@@ -6,11 +6,12 @@ import asyncio
 import socket
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Dict
 
 from ..errors import InputError, require
 from ..files import parse_json
 from ..judge.coco import is_gap
+from ..progress import Say
 from ..web.guard import Guard, Place, names_of
 from .session import IMAGES, Session
 
@@ -39,16 +40,16 @@ _HEADERS = {
 }
 
 
-def serve_session(session: Session, port: int, report: Callable[[str], None]) -> None:
-    """Serve until the user has finished, and tell ``report`` where the page is; Ctrl-C ends it, too.
+def serve_session(session: Session, port: int, say: Say) -> None:
+    """Serve until the user has finished, and tell ``say`` where the page is; Ctrl-C ends it, too.
 
     Raises InputError where the port cannot be had, MissingDependency without tornado.
     """
     require("tornado", "edgedet label")
-    asyncio.run(_serve(session, port, report))
+    asyncio.run(_serve(session, port, say))
 
 
-async def _serve(session: Session, port: int, report: Callable[[str], None]) -> None:
+async def _serve(session: Session, port: int, say: Say) -> None:
     from tornado.httpserver import HTTPServer
 
     place = Place("127.0.0.1", port)
@@ -62,7 +63,7 @@ async def _serve(session: Session, port: int, report: Callable[[str], None]) -> 
     application = _make_application(session, Guard(names_of(place, ()), None), finished)
     server = HTTPServer(application, max_body_size=MAX_BODY_BYTES, max_buffer_size=2 * MAX_BODY_BYTES)
     server.add_sockets([listener])
-    report(f"label {len(session.pictures)} pictures on http://127.0.0.1:{listener.getsockname()[1]}/")
+    say(f"label {len(session.pictures)} pictures on http://127.0.0.1:{listener.getsockname()[1]}/")
     await finished.wait()
     server.stop()
     await server.close_all_connections()

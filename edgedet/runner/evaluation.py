@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Optional, Union
+from typing import Optional, Union
 
 from ..engines.base import default_threads
 from ..errors import require
@@ -12,6 +12,7 @@ from ..judge import evaluate as measuring
 from ..judge.evaluate import Evaluation
 from ..judge.labels import read_dataset
 from ..postprocess import NmsRules
+from ..progress import Say, say_nothing
 
 
 def evaluate(
@@ -21,13 +22,13 @@ def evaluate(
     threads: Optional[int] = None,
     nms: Optional[Union[NmsRules, str]] = None,
     limit: Optional[int] = None,
-    note: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
 ) -> Evaluation:
     """Return what ``edgedet eval`` prints: AP of a model file on labelled images, as pycocotools counts it.
 
     data:   COCO JSON file, or folder of Pascal VOC XML; images: their folder, where it is not the usual one.
     nms:    as of ``Detector``; limit: take the first images only.
-    note:   takes a line on classes and images that are left out.
+    say:    takes a line on classes and images that are left out.
     Images that could not be read are in ``failures``. Raises InputError where the labels cannot be used, SourceError
     where no image could be read, MissingDependency without pycocotools, and what ``Detector`` raises.
     """
@@ -35,4 +36,4 @@ def evaluate(
         require(module, "edgedet.evaluate")
     dataset = read_dataset(Path(data), None if images is None else Path(images))
     dataset = replace(dataset, images=dataset.images[:limit])
-    return measuring.evaluate(str(model), dataset, threads or default_threads(), note=note, nms=nms)
+    return measuring.evaluate(str(model), dataset, threads or default_threads(), say=say, nms=nms)

@@ -12,10 +12,10 @@ import numpy as np
 from ..errors import InputError
 from ..events.mqtt import MqttOptions
 from ..events.sink import EventOptions, Publisher, events_sink
+from ..progress import Say
 from ..stream.cameras.address import file_stem
 from ..stream.file_sources import ImageSource
 from ..stream.images import IMAGE_SUFFIXES
-from ..stream.live import Say
 from ..stream.outputs.draw import draw
 from ..stream.outputs.jsonl import jsonl_sink
 from ..stream.outputs.notify import notify_address, notify_sink
@@ -85,7 +85,7 @@ def open_outputs(
     class_names: Sequence[str],
     stop: Stop,
     page: Optional[ContextManager[Write]],
-    report: Say,
+    say: Say,
     failures: List[str],
     publisher: Optional[Publisher] = None,
 ) -> List[ContextManager[Write]]:
@@ -101,7 +101,7 @@ def open_outputs(
         return draw(result.frame.bgr, result.detections, tuple(class_names))
 
     def open_tolerantly(open_sink: Callable[[], ContextManager[Write]]) -> ContextManager[Write]:
-        return lasting(open_sink, report, failures) if options.go_on else open_sink()
+        return lasting(open_sink, say, failures) if options.go_on else open_sink()
 
     sinks: List[ContextManager[Write]] = []
     if options.show:

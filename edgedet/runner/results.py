@@ -15,7 +15,7 @@ from ..detector import Detector
 from ..engines.base import default_threads
 from ..errors import InputError
 from ..postprocess import DEFAULT_SCORE
-from ..stream.live import Say, say_nothing
+from ..progress import Say, say_nothing
 from ..stream.sources import DEFAULTS, Source, SourceOptions, open_cameras, open_source
 from ..types import Frame, FrameResult
 
@@ -29,7 +29,7 @@ def run(
     score: Optional[float] = None,
     threads: Optional[int] = None,
     options: SourceOptions = DEFAULTS,
-    report: Say = say_nothing,
+    say: Say = say_nothing,
 ) -> Iterator[FrameResult]:
     """Yield what a model finds in each frame, one at a time; leaving the loop closes the source.
 
@@ -37,14 +37,14 @@ def run(
              or pictures (H, W, 3) uint8 BGR or Frames of your own, from any iterable.
     model:   a model file, which is closed at the end; or a Detector, which stays open.
     score:   threshold in (0, 1) of a model file that is opened here (default: DEFAULT_SCORE); threads likewise.
-    options: how sources are opened and kept alive; report: takes a line when a camera is lost or back.
+    options: how sources are opened and kept alive; say: takes a line when a camera is lost or back.
     Of files every frame comes; of cameras the newest one when the loop asks, and a camera that is lost is opened again.
     Nothing is opened before the first frame is asked for. Raises SourceError where there is nothing to read,
     ArtifactError for a model that cannot be used, InputError for a ``score`` or ``threads`` beside a Detector.
     """
     if isinstance(model, Detector) and (score is not None or threads is not None):
         raise InputError("score and threads are those of the Detector: give them where it is made.")
-    return _results(source, model, score, threads, options, report)
+    return _results(source, model, score, threads, options, say)
 
 
 def _results(
@@ -53,7 +53,7 @@ def _results(
     score: Optional[float],
     threads: Optional[int],
     options: SourceOptions,
-    report: Say,
+    say: Say,
 ) -> Iterator[FrameResult]:
     ended = threading.Event()
     with ExitStack() as held:
@@ -64,7 +64,7 @@ def _results(
             detector = held.enter_context(
                 Detector(str(model), threads or default_threads(), DEFAULT_SCORE if score is None else score)
             )
-        opened = _opened(source, ended, options, report)
+        opened = _opened(source, ended, options, say)
         if opened is None:
             for index, picture in enumerate(cast(Pictures, source)):
                 yield detector.detect(picture if isinstance(picture, Frame) else Frame(picture, 0.0, index))
@@ -78,11 +78,11 @@ def _results(
             yield result
 
 
-def _opened(source: Place, ended: threading.Event, options: SourceOptions, report: Say) -> Optional[Source]:
+def _opened(source: Place, ended: threading.Event, options: SourceOptions, say: Say) -> Optional[Source]:
     """Open what a text, a number or a list of texts names; None for pictures of the caller's own."""
     if isinstance(source, (str, int, Path)):
-        return open_source(str(source), ended.is_set, options, report)
+        return open_source(str(source), ended.is_set, options, say)
     if isinstance(source, (list, tuple)) and source and all(isinstance(item, str) for item in source):
         cameras: List[str] = list(cast(Sequence[str], source))
-        return open_cameras(cameras, ended.is_set, options, report)
+        return open_cameras(cameras, ended.is_set, options, say)
     return None

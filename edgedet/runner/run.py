@@ -13,8 +13,8 @@ from ..events.mqtt import mqtt_publisher
 from ..events.watch import Rulebook
 from ..motion.gate import MotionRules
 from ..motion.gated import GatedDetector, looking
+from ..progress import Say
 from ..stream.file_sources import ImageSource
-from ..stream.live import Say
 from ..stream.loop import RunSummary, run_frames
 from ..stream.outputs.sinks import Write
 from ..stream.progress import Progress
@@ -160,7 +160,7 @@ def _check_classes(rules: Rulebook, class_names: Sequence[str]) -> None:
 
 
 def _reload(
-    options: RunOptions, read: Callable[[], Settings], tracking: Tracking, class_names: Sequence[str], report: Say
+    options: RunOptions, read: Callable[[], Settings], tracking: Tracking, class_names: Sequence[str], say: Say
 ) -> None:
     """Take new settings; where they cannot be used, say so and go on with the old ones."""
     try:
@@ -168,16 +168,16 @@ def _reload(
         _check_classes(settings.rules, class_names)
         tracking.set_score(settings.score)
     except EdgeDetError as error:
-        report(f"{str(error).rstrip('.')}; going on as before")
+        say(f"{str(error).rstrip('.')}; going on as before")
         return
     if options.outputs.events is not None:
         options.outputs.events.rules.replace(settings.rules)
-    report("read the configuration again: score, objects, zones and lines are new; the rest is at the next start")
+    say("read the configuration again: score, objects, zones and lines are new; the rest is at the next start")
 
 
-def _open_source(options: RunOptions, stop: Stop, report: Say) -> Source:
+def _open_source(options: RunOptions, stop: Stop, say: Say) -> Source:
     if options.cameras:
-        return open_cameras(options.cameras, stop, options.opening, report)
+        return open_cameras(options.cameras, stop, options.opening, say)
     assert options.source is not None  # the command line says one of both
     opener = open_looped if options.loop else open_source
-    return opener(options.source, stop, options.opening, report)
+    return opener(options.source, stop, options.opening, say)

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..detector import Detector
 from ..errors import InputError, require
+from ..progress import Say
 from ..types import Detections
 
 ROWS = 20
@@ -29,8 +30,6 @@ MOST_BYTES = 64 << 20  # of a message: a picture of 4096 x 4096 and its header
 _MOST_HEADER_BYTES = 4096
 _POLL_MS = 200  # how late a signal may be noticed
 _TIMED = 1000  # pictures whose times are kept
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

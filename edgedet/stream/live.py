@@ -7,6 +7,7 @@ import time
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import CameraError, EdgeDetError, SourceError, require
+from ..progress import Say, say_nothing
 from ..types import CameraStats, Frame, FrameResult
 from .cameras.camera import POLITE_CLOSE_S, Camera
 from .cameras.recovery import Opener, Recovery
@@ -14,12 +15,7 @@ from .pace import Pace
 
 _STOP_POLL_S = 0.1  # while no frame comes, a request to stop is noticed within this time
 
-Say = Callable[[str], None]
 NamedOpener = Tuple[str, Opener]
-
-
-def say_nothing(line: str) -> None:
-    """Ignore the line."""
 
 
 def _error_of(camera: Camera) -> EdgeDetError:
@@ -38,7 +34,7 @@ class LiveSource:
         self,
         openers: Sequence[NamedOpener],
         stopped: Callable[[], bool],
-        report: Say = say_nothing,
+        say: Say = say_nothing,
         pace: Callable[[], Pace] = Pace,
         recovery: Optional[Recovery] = None,
     ) -> None:
@@ -46,18 +42,18 @@ class LiveSource:
 
         openers: the name of each camera, no two alike, and the function that opens it.
         stopped: called while waiting; True ends the iteration.
-        report:  called with a line when a camera is lost or is back, from any thread.
+        say:     called with a line when a camera is lost or is back, from any thread.
         pace:    makes the Pace of each camera.
         """
         self._stopped = stopped
-        self._report = report
+        self._say = say
         self._recovery = recovery or Recovery()
         self._closed = False
         require("cv2", "reading a camera")  # before any camera's time runs: a small board takes 25 s for it
         self._changed = threading.Condition()
         with self._changed:
             self.cameras = [
-                Camera(name, opener, self._changed, report, pace(), self._recovery) for name, opener in openers
+                Camera(name, opener, self._changed, say, pace(), self._recovery) for name, opener in openers
             ]
         self.name = ", ".join(camera.name for camera in self.cameras)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple
 
 from ..errors import InputError, SourceError
+from ..progress import Say, say_nothing
 from ..types import CameraStats, Frame, FrameResult
 from .cameras.address import is_pipeline, is_url, public_name, split_camera
 from .cameras.capture import Capture, CaptureOptions, open_pipeline, open_url, open_video
@@ -23,7 +24,7 @@ from .cameras.looped import LoopedVideo
 from .cameras.recovery import Recovery
 from .file_sources import ImageSource, VideoSource
 from .images import IMAGE_SUFFIXES
-from .live import LiveSource, NamedOpener, Say, say_nothing
+from .live import LiveSource, NamedOpener
 from .pace import Pace
 
 _VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts")  # of an URL that is a file, not a stream
@@ -95,18 +96,18 @@ DEFAULTS = SourceOptions()
 
 
 def open_source(
-    text: str, stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, report: Say = say_nothing
+    text: str, stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, say: Say = say_nothing
 ) -> Source:
     """Open an image, a folder or glob of images, a video file, or what ``open_cameras`` opens.
 
     stopped: live sources call it while they wait; True ends their iteration.
-    report:  called with a line when a camera is lost or is back, from any thread.
+    say:     called with a line when a camera is lost or is back, from any thread.
     Raises SourceError where there is nothing to read.
     """
     if text.startswith("http") and is_url(text) and text.split("?")[0].lower().endswith(_VIDEO_SUFFIXES):
         return VideoSource(public_name(text), open_url(text, options.capture, live=False), options.pace())
     if _is_live(text):
-        return open_cameras([text], stopped, options, report)
+        return open_cameras([text], stopped, options, say)
     path = Path(text)
     if os.path.isdir(text):  # unlike Path.is_dir, False for a name that is too long or has a NUL
         return ImageSource(text, path, _select_images(_list_folder(path), f"folder {text}"))
@@ -122,7 +123,7 @@ def open_source(
 
 
 def open_cameras(
-    texts: Sequence[str], stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, report: Say = say_nothing
+    texts: Sequence[str], stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, say: Say = say_nothing
 ) -> LiveSource:
     """Open cameras: a number or /dev/videoN, csi:N, an RTSP or HTTP URL, or a GStreamer pipeline; NAME=X names it.
 
@@ -135,11 +136,11 @@ def open_cameras(
         same_name = sum(name == other or other.startswith(f"{name} (") for other, _ in openers)
         opener = IsolatedCamera(open_capture, options.recovery.timeout_s) if CAN_ISOLATE else open_capture
         openers.append((f"{name} ({same_name + 1})" if same_name else name, opener))
-    return LiveSource(openers, stopped, report, options.pace, options.recovery)
+    return LiveSource(openers, stopped, say, options.pace, options.recovery)
 
 
 def open_looped(
-    text: str, stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, report: Say = say_nothing
+    text: str, stopped: Callable[[], bool], options: SourceOptions = DEFAULTS, say: Say = say_nothing
 ) -> LiveSource:
     """Open a video file as a camera that shows it again and again, at its own speed.
 
@@ -153,7 +154,7 @@ def open_looped(
         return LoopedVideo(lambda: open_video(path, options.capture))
 
     recovery = replace(options.recovery, allow_repeats=True)
-    return LiveSource([(path.name, opener)], stopped, report, options.pace, recovery)
+    return LiveSource([(path.name, opener)], stopped, say, options.pace, recovery)
 
 
 def _is_live(text: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedet import demo
 from edgedet.files import cache_folder
+from edgedet.progress import Say
 from edgedet.specs import resized, spec_for
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ class WeightsChoice:
         return self.weights == DEMO
 
 
-def open_weights(choice: WeightsChoice, note: Callable[[str], None]) -> tuple[Checkpoint, Path]:
+def open_weights(choice: WeightsChoice, say: Say) -> tuple[Checkpoint, Path]:
     """Return the checkpoint and the file that it was read from, which is downloaded where it must be.
 
-    note: takes a line for each choice that was made in reading the file.
+    say: takes a line for each choice that was made in reading the file.
     Raises InputError for a name or class that is not known, CheckpointError for a file that cannot be used.
     """
     from edgedet.export.checkpoints.checkpoint import load_checkpoint, name_of_phi
@@ -67,7 +67,7 @@ def open_weights(choice: WeightsChoice, note: Callable[[str], None]) -> tuple[Ch
         path, variant, choice.names_file, exact=choice.variant is not None, training=choice.training or UNTOLD
     )
     for line in checkpoint.notes:
-        note(f"{path}: {line}")
+        say(f"{path}: {line}")
     if choice.classes is not None:
         checkpoint = with_classes(checkpoint, choice.classes)
     if choice.input_hw is not None:

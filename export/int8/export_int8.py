@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -34,6 +33,7 @@ from edgedet.export.int8.picture import BOXES_SUFFIX
 from edgedet.export.int8.revert import Selector, revert_layers
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.verdict import FAILED, PASSED, UNSURE, Verdict
+from edgedet.progress import Say
 
 NAMED_LAYERS = 3  # so many layers are named where a file failed
 
@@ -111,7 +111,7 @@ def read_float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
 
 
 def export_int8(
-    float_path: Path, model: onnx.ModelProto, meta: ArtifactMeta, options: Int8Options, say: Callable[[str], None]
+    float_path: Path, model: onnx.ModelProto, meta: ArtifactMeta, options: Int8Options, say: Say
 ) -> Int8Outcome:
     """Write the INT8 files beside the float one; ``model`` is the float graph and ``meta`` its metadata.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -24,7 +23,7 @@ from edgedet.judge.perturbation import PerturbedEngine
 from edgedet.judge.reference import FloatReference, spread
 from edgedet.judge.verdict import LABELS_SCORE_FLOOR, Verdict, is_settled, verdict_on_labels
 from edgedet.preprocess import Preprocessor
-from edgedet.progress import with_progress
+from edgedet.progress import Say, with_progress
 from edgedet.specs import DetectorSpec
 from edgedet.stream.images import read_image
 from edgedet.types import Detections
@@ -43,7 +42,7 @@ class Gate:
         meta: ArtifactMeta,
         frames: FrameSets,
         options: Int8Options,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         """Prepare the comparison; ``say`` is called with a line where it takes more frames or fewer runs."""
         self._options, self._meta, self._say = options, meta, say

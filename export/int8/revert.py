@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgedet.engines.base import Engine, open_engine
 from edgedet.export.int8.files import Form
 from edgedet.judge.reference import FloatReference
 from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
+from edgedet.progress import Say
 from edgedet.types import ModelInput
 
 MOST = 16  # layers put back at most, by default
@@ -58,7 +59,7 @@ class Selector:
 
 
 def revert_layers(
-    quantised: Quantised, form: Form, selector: Selector, most: int, say: Callable[[str], None]
+    quantised: Quantised, form: Form, selector: Selector, most: int, say: Say
 ) -> tuple[Quantised, list[str]]:
     """Put as few layers back to float as the file needs to pass on the select frames; return the model and the layers.
 

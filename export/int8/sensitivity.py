@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from edgedet import demo
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
 from edgedet.postprocess import DEFAULT_SCORE
+from edgedet.progress import Say
 
 if TYPE_CHECKING:
     from edgedet.calibration.recovery.sensitivity import LayerLoss
@@ -45,10 +45,10 @@ class Sensitivity:
     frames: int
 
 
-def measure_sensitivity(options: SensitivityOptions, note: Callable[[str], None]) -> Sensitivity:
+def measure_sensitivity(options: SensitivityOptions, say: Say) -> Sensitivity:
     """Quantise the network, and measure one layer after the other.
 
-    note: takes a line for each step and for each thing that one should know of the frames.
+    say: takes a line for each step and for each thing that one should know of the frames.
     Raises InputError for a file that is no float model of edgedet's and for too few frames.
     """
     import torch
@@ -64,11 +64,11 @@ def measure_sensitivity(options: SensitivityOptions, note: Callable[[str], None]
     is_demo = options.calib is None and meta.source_sha256 == sha256_of(demo.WEIGHTS)
     frames = take_calibration_frames(options.calib, meta.spec, options.frames, is_demo=is_demo)
     for line in frames.notes:
-        note(f"edgedet: {line}")
+        say(f"edgedet: {line}")
     if not frames.select:
         raise InputError(f"{frames.source} gave too few frames to calibrate and to measure on; give 4 or more.")
     pixels = [frame.pixels for frame in frames.calibrate]
-    quantised = quantise(model, meta.spec, pixels, meta.source_sha256, progress=note)
+    quantised = quantise(model, meta.spec, pixels, meta.source_sha256, say=say)
     macs = count_conv_macs(quantised.model)
     shares = {layer: count / sum(macs.values()) for layer, count in macs.items()}
     layers = LayerQuantiser(quantised.model, meta, quantised.dense)

@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Callable, Deque, Dict, Optional, Tuple
+from typing import Deque, Dict, Optional, Tuple
 
 import numpy as np
 
 from ...errors import EdgeDetError, LoginError, SourceError
+from ...progress import Say
 from ...types import CameraStats, Frame, Gap
 from ..pace import Pace
 from .capture import FALLBACK_FPS, Capture, fps_of
@@ -42,7 +43,7 @@ class Camera:
         name: str,
         opener: Opener,
         changed: threading.Condition,
-        report: Callable[[str], None],
+        say: Say,
         pace: Optional[Pace] = None,
         recovery: Optional[Recovery] = None,
     ) -> None:
@@ -50,7 +51,7 @@ class Camera:
 
         opener:  opens the camera. A Startable may hang, any other must not.
         changed: notified at each new frame; guards the state that the capture thread and the reader share.
-        report:  called with a line when the camera is lost or is back, after it was open once or after
+        say:     called with a line when the camera is lost or is back, after it was open once or after
                  ``report_from_now_on``; not from the main thread.
         """
         self.name = name
@@ -61,7 +62,7 @@ class Camera:
         self.error: Optional[EdgeDetError] = None  # of the first opening that failed
         self._opener = opener
         self._changed = changed
-        self._report = report
+        self._say = say
         self._pace = pace or Pace()
         self._recovery = recovery or Recovery()
         self._novelty = Novelty()
@@ -277,7 +278,7 @@ class Camera:
             seconds = self._gap_until(now)
             self._missed = Gap(self._reason, seconds + (self._missed.seconds if self._missed else 0.0))
             self._gap_s += seconds
-            self._report(f"{self.name}: back after {seconds:.1f} s")
+            self._say(f"{self.name}: back after {seconds:.1f} s")
         if new:
             self._new_s = now
             self._patience_s = self._recovery.timeout_s
@@ -297,7 +298,7 @@ class Camera:
 
     def _report_loss(self) -> None:
         again = f"trying again every {LOGIN_WAIT_S / 60:g} minutes" if self._login_refused else "opening it again"
-        self._report(f"{self.name}: lost: {self._reason}; {again}")
+        self._say(f"{self.name}: lost: {self._reason}; {again}")
 
     def _gap_until(self, now: float) -> float:
         return now - (self._new_s if self._still else self._given_s)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import EdgeDetError, UnsupportedError, require
 from ...files import atomic_path
+from ...progress import Say
 from ...types import Frame, FrameResult
 from ..stop import Stop
 from .video_file import video_file
@@ -40,12 +41,10 @@ def utc_of(frame: Frame) -> float:
 
 
 @contextmanager
-def lasting(
-    open_sink: Callable[[], ContextManager[Write]], report: Callable[[str], None], failures: List[str]
-) -> Iterator[Write]:
+def lasting(open_sink: Callable[[], ContextManager[Write]], say: Say, failures: List[str]) -> Iterator[Write]:
     """Go on where a sink cannot be written (a full disk, a lost folder), and try it again now and then.
 
-    report:   called with a line when writing fails, and when it works again.
+    say:      called with a line when writing fails, and when it works again.
     failures: takes a line for each time that it failed.
     """
     held = ExitStack()
@@ -63,12 +62,12 @@ def lasting(
                 sink = held.enter_context(open_sink())
             sink(result)
             if failed:
-                report(f"writing again; {failed} results were not written")
+                say(f"writing again; {failed} results were not written")
                 failed = 0
         except EdgeDetError as error:
             if not failed:
                 failures.append(str(error))
-                report(f"{str(error).rstrip('.')}; going on without")
+                say(f"{str(error).rstrip('.')}; going on without")
             failed += 1
             retry_s = time.monotonic() + _RETRY_S
             sink = None

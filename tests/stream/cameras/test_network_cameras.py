@@ -84,7 +84,7 @@ def test_frozen_for_longer_than_the_timeout():
 @pytest.mark.slow
 def test_frozen_for_ten_seconds_with_the_timeout_that_users_have():
     lines = []
-    with mjpeg_camera() as camera, closing(open_source(camera.url, lambda: False, report=lines.append)) as source:
+    with mjpeg_camera() as camera, closing(open_source(camera.url, lambda: False, say=lines.append)) as source:
         frames = iter(source)
         next(frames)
         camera.frozen.set()
