@@ -1,7 +1,7 @@
-"""Pictures and boxes as the network shall see them in training: resized, mirror, recolour, four in one.
+"""Pictures and boxes as the network shall see them in training: resized, mirrored, recoloured, four in one.
 
-A fixed camera sees its scene from one side, at one distance and in changing light: so pictures are mirror, scaled a
-little and recolour, and neither turned nor sheared. All by OpenCV, whose resizing is the one that the device uses
+A fixed camera sees its scene from one side, at one distance and in changing light: so pictures are mirrored, scaled
+a little and recoloured, and neither turned nor sheared. All by OpenCV, whose resizing is the one that the device uses
 (docs/decisions/0023-training.md).
 """
 
@@ -63,7 +63,7 @@ def fit_sample(sample: Sample, spec: DetectorSpec) -> Sample:
 
 
 def augment(sample: Sample, spec: DetectorSpec, how: Augmentation, random: np.random.Generator) -> Sample:
-    """Return the sample at a random size and place in the input, perhaps mirror, in other light."""
+    """Return the sample at a random size and place in the input, perhaps mirrored, in other light."""
     if random.random() < how.flip:
         sample = mirror(sample)
     sample = _place(sample, spec, float(random.uniform(*how.scale)), random)

@@ -114,7 +114,15 @@ def fit(
         "schedule": schedule,
         "scaler": scaler,
     }
-    settings = {"epochs": options.epochs, "batch": options.batch * group.count, "seed": options.seed} | options.settings
+    settings = {
+        "epochs": options.epochs,
+        "batch": options.batch * group.count,
+        "seed": options.seed,
+        "optimiser": options.optimiser,
+        "rate": rate,
+        "frozen": list(options.frozen),
+        **options.settings,
+    }
     history: list[Row] = []
     first_epoch, first_step, sums = 0, 0, dict.fromkeys(("class_loss", "box_loss", "seconds"), 0.0)
     if options.resume:

@@ -108,7 +108,7 @@ def draw_labels(bgr: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def write_sheet(tiles: Sequence[np.ndarray], path: Path, columns: int = 5) -> None:
-    """Write pictures (h, w, 3) uint8 BGR side by side as one JPEG, each fit_sample into a tile."""
+    """Write pictures (h, w, 3) uint8 BGR side by side as one JPEG, each fitted into a tile."""
     cv2 = require("cv2", "edgedet train")
     w, h = TILE_WH
     rows = -(-len(tiles) // columns)

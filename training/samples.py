@@ -7,7 +7,7 @@ training that was killed goes on with the same pictures, and several processes s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from edgedet.specs import DetectorSpec
 from edgedet.stream.images import read_image
 from edgedet.training.augment import NONE, Augmentation, Sample, augment, fit_sample, make_mosaic
 
-CACHE_BYTES = 2 << 30  # of decoded pictures; what is beyond is read again each time
+CACHE_BYTES = 2 << 30  # of decoded pictures, in all processes that read; what is beyond is read again each time
 KEPT_SIDE = 1.5  # a picture is kept at this many times the input at most: augmentation does not enlarge it by more
 IGNORED_CLASS = -1
 
@@ -62,6 +62,7 @@ class Pictures(Dataset):
     spec: DetectorSpec
     how: Augmentation
     seed: int
+    cache_bytes: int = CACHE_BYTES
     _cache: dict[int, Sample] = field(default_factory=dict)
     _cached_bytes: int = 0
 
@@ -92,7 +93,7 @@ class Pictures(Dataset):
             picture.scores,
         )
         sample = _shrink_to(sample, round(KEPT_SIDE * max(self.spec.input_hw)))
-        if self._cached_bytes + sample.pixels.nbytes <= CACHE_BYTES:
+        if self._cached_bytes + sample.pixels.nbytes <= self.cache_bytes:
             self._cache[number] = sample
             self._cached_bytes += sample.pixels.nbytes
         return sample
@@ -161,6 +162,7 @@ class Order(Sampler):
 
 
 def make_loader(pictures: Pictures, order: Order, workers: int) -> DataLoader:
-    """Return a loader of batches; ``workers`` processes read ahead, 0: this process reads."""
+    """Return a loader of batches. ``workers`` processes read ahead, and share the cache out; 0: this process reads."""
     more: dict[str, Any] = {"persistent_workers": True} if workers else {}
+    pictures = replace(pictures, cache_bytes=pictures.cache_bytes // max(1, workers))
     return DataLoader(pictures, batch_sampler=order, collate_fn=collate, num_workers=workers, **more)

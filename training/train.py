@@ -14,7 +14,7 @@ from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, s
 from edgedet.export.checkpoints.open_weights import WeightsChoice, open_weights
 from edgedet.files import make_folder, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
-from edgedet.progress import Say
+from edgedet.progress import Say, say_nothing
 from edgedet.training.augment import Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, Row, fit
 from edgedet.training.int8 import Int8Training, Int8TrainResult, train_int8
@@ -87,7 +87,7 @@ def train(request: TrainRequest, say: Say) -> TrainResult | None:
     Raises InputError or CheckpointError for what cannot be used.
     """
     with join_processes(request.device) as group:
-        say = say if group.is_first else _say_nothing
+        say = say if group.is_first else say_nothing  # the first process speaks for all
         torch.manual_seed(request.fit.seed)
         names = select_classes(request.data, request.classes)
         make_folder(request.out)
@@ -146,10 +146,6 @@ def _label_frames(
     """Let a teacher label frames; each process reads the source itself, and gets the same labels."""
     teacher, _ = open_weights(WeightsChoice(weights), say)
     return label_frames(teacher, how, names, out / FRAMES / str(group.rank), say)
-
-
-def _say_nothing(line: str) -> None:
-    """Print nothing: another process does."""
 
 
 def _describe_device(group: Processes) -> str:

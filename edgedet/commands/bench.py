@@ -30,7 +30,7 @@ EXAMPLE = """  edgedet bench --phi 0-2 --precision fp32,int8 --engine ort,tflite
   edgedet bench --model my_int8.tflite --sustain 30m
   edgedet bench --model my_int8.tflite --host pi@board1 nano2 --html boards.html
   edgedet bench compare before.json after.json"""
-INPUTS = ("model", "weights", "calib", "source", "hosts")
+INPUTS = ("model", "weights", "calib", "source", "data", "hosts")
 OUTPUTS = ("html", "json")
 
 

@@ -19,7 +19,7 @@ DESCRIPTION = (
 EXAMPLE = """  edgedet build efficientdet_d0_street_int8.onnx
   edgedet build my_int8.onnx --source scene.mp4 --json
   edgedet build my.onnx --fp16 -o my.engine"""
-INPUTS = ("model",)
+INPUTS = ("model", "source")
 OUTPUTS = ("out", "json")
 
 

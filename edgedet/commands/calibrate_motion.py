@@ -21,7 +21,7 @@ from .options import add_json, add_score, add_threads, text_stream
 DESCRIPTION = "Find how little must change in a scene to be looked at, for `edgedet run --motion`."
 EXAMPLE = """  edgedet calibrate-motion door.mp4
   edgedet run --camera 0 --motion 16,0.0005"""
-INPUTS = ("source",)
+INPUTS = ("source", "model")
 OUTPUTS = ("json",)
 
 

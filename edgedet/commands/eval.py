@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Raises PartialFailure where some images failed, SourceError where all did.
     """
     if args.data is None:
-        raise InputError("nothing to measure on: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC).")
+        raise InputError("nothing to measure on: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC, YOLO).")
     options = Options(**vars(args))
     check_at_least("--threads", options.threads, 1)
     check_at_least("--limit", options.limit, 1)

@@ -29,7 +29,7 @@ EXAMPLE = """  edgedet run photo.jpg
   edgedet run edgedet-out/model.onnx photos/ --save annotated/
   edgedet run --camera 0 --web
   edgedet run --camera door=rtsp://10.0.0.7/stream --camera 0 --save recordings/ --keep 10GB"""
-INPUTS = ("files", "source", "config")
+INPUTS = ("files", "source", "config", "mqtt_password_file", "mqtt_ca")
 OUTPUTS = ("save", "jsonl", "json")
 OUTPUT_FOLDERS = ("save",)
 OUTPUTS_MAY_FAIL = {"on_write_error": "go-on"}

@@ -30,7 +30,7 @@ DESCRIPTION = (
 )
 EXAMPLE = """  edgedet sweep --weights d0.pth lite0.pth --size 320x320,512x512 --data val.json --calib train/
   edgedet sweep --weights demo --data val.json --precision fp32,int8 --board raspberry-pi-5,orin-nano --budget-ms 50"""
-INPUTS = ("data",)
+INPUTS = ("weights", "data", "calib")
 OUTPUTS = ("picture", "json")
 PRECISIONS = ("fp32", "int8")
 
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run what is missing, print the table and what to take; raises PartialFailure where candidates failed."""
     if args.data is None:
-        raise InputError("nothing to judge by: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC).")
+        raise InputError("nothing to judge by: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC, YOLO).")
     if args.budget_ms is not None and not 0 < args.budget_ms < float("inf"):
         raise InputError(f"--budget-ms wants milliseconds above 0; got {args.budget_ms}.")
     check_at_least("--limit", args.limit, 1)

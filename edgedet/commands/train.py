@@ -22,7 +22,7 @@ DESCRIPTION = "Train a detector on labelled pictures of your own; the checkpoint
 EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights my.pth --epochs 40
   edgedet train --phi 0 --data photos/ --size 384 --backbone tf_efficientnet_b0.pth
   torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
-INPUTS = ("weights", "backbone", "data", "val", "distill")
+INPUTS = ("weights", "backbone", "data", "val", "distill", "unlabelled")
 OUTPUTS = ("json",)
 PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
 

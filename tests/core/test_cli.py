@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -9,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from media import META
 
-from edgedet.cli import main
+from edgedet.cli import COMMANDS, main
 from edgedet.engines.fake import save_fake
 from edgedet.files import write_json
 
@@ -145,6 +147,29 @@ def test_without_a_command_the_most_useful_ones_are_shown(capsys: pytest.Capture
     shown = capsys.readouterr().err
     assert [line.split()[1] for line in shown.splitlines() if line.startswith("  edgedet ")] == ["run", "run", "export"]
     assert "`edgedet --help` lists all commands" in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_says_which_of_its_options_name_files(name: str) -> None:
+    """By INPUTS and OUTPUTS ``main`` refuses an output that is an input; folders are neither."""
+    module = import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    files = {
+        action.dest
+        for action in parser._actions
+        if action.metavar in ("FILE", "SRC", "MODEL") or (action.type is Path and action.metavar != "DIR")
+    }
+    named = {*getattr(module, "INPUTS", ()), *getattr(module, "OUTPUTS", ())}
+    assert files - named <= {"model_there"}  # a file of another machine
+
+
+def test_an_output_that_is_an_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "my.pth"
+    weights.write_bytes(b"weights")
+    assert main(["sweep", "--weights", str(weights), "--data", "labels.json", "--json", str(weights)]) == 2
+    assert "--json" in capsys.readouterr().err
+    assert weights.read_bytes() == b"weights"
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -11,13 +11,14 @@ torch = pytest.importorskip("torch")
 from training_sets import CLASSES, TINY, tiny_checkpoint, write_coco
 
 from edgedet import cli
+from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.judge.labels import read_dataset
 from edgedet.training import fit as fitting
 from edgedet.training.augment import NONE, Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, fit
 from edgedet.training.processes import Processes
-from edgedet.training.samples import Order, Pictures, select_labels
+from edgedet.training.samples import Order, Pictures, make_loader, select_labels
 from edgedet.training.start import make_fresh_network, make_starting_network
 
 torch.set_num_threads(1)  # several spin while they wait for each other
@@ -35,7 +36,7 @@ def sets(tmp_path_factory):
     )
 
 
-def trained(tmp_path, sets, epochs=2, resume=False, judge=lambda model, epoch: {"AP": None}, how=None):
+def trained(tmp_path, sets, epochs=2, resume=False, judge=lambda model, epoch: {"AP": None}, how=None, **more):
     """Train the tiny detector by the library's loop; return its averaged weights and the rows."""
     data = read_dataset(sets[1])
     torch.manual_seed(0)
@@ -45,7 +46,7 @@ def trained(tmp_path, sets, epochs=2, resume=False, judge=lambda model, epoch: {
         FromPixels(make_fresh_network(TINY)),
         TINY,
         pictures,
-        FitOptions(epochs, batch=4, rate=2e-3, resume=resume),
+        FitOptions(epochs, batch=4, rate=2e-3, resume=resume, **more),
         ALONE,
         tmp_path,
         judge,
@@ -142,6 +143,8 @@ def test_a_training_goes_on_with_the_same_options_only(tmp_path, sets, capsys):
     ]
     assert cli.main([*common, "--epochs", "3", "--resume"]) == 2
     assert "epochs 1, now it is 3" in capsys.readouterr().err
+    with pytest.raises(InputError, match="optimiser adamw, now it is sgd"):
+        trained(tmp_path, sets, epochs=1, resume=True, optimiser="sgd")
     (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 no state")
     assert cli.main([*common, "--epochs", "1", "--resume"]) == 2
     assert "damaged" in capsys.readouterr().err
@@ -154,6 +157,13 @@ def test_each_epoch_takes_every_picture_and_processes_share_the_batches():
     assert [sorted(a + b) for a, b in zip(*two, strict=True)] == one
     assert {number for batch in one for _, number in batch} == set(range(10))
     assert list(Order(10, 6, seed=1, epoch=1)) != list(Order(10, 6, seed=1))
+
+
+def test_processes_that_read_share_the_cache_of_one(sets):
+    pictures = Pictures(select_labels(read_dataset(sets[1]).images, (0, 1)), TINY, NONE, seed=0, cache_bytes=900)
+    order = Order(len(pictures), 4, seed=0)
+    sizes = [make_loader(pictures, order, workers).dataset.cache_bytes for workers in (0, 1, 2)]
+    assert sizes == [900, 900, 450]
 
 
 def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):

