@@ -111,14 +111,14 @@ def open_outputs(
     save, jsonl = options.save, options.jsonl
     if save is not None:
         path = save  # for the closure's type
-        sinks.append(open_tolerantly(lambda: _save_sink(path, options, source, keeper, annotate, report)))
+        sinks.append(open_tolerantly(lambda: _save_sink(path, options, source, keeper, annotate, say)))
     if jsonl is not None:
         file = jsonl
         sinks.append(open_tolerantly(lambda: jsonl_sink(file, tuple(class_names), source.live, keeper)))
     events = options.events
     if events is not None:
         rules = events
-        sinks.append(open_tolerantly(lambda: events_sink(rules, tuple(class_names), source.live, publisher, report)))
+        sinks.append(open_tolerantly(lambda: events_sink(rules, tuple(class_names), source.live, publisher, say)))
     manager = notify_address()
     if manager is not None:
         sinks.append(notify_sink(manager))  # last: a result counts once it is written
@@ -126,7 +126,7 @@ def open_outputs(
 
 
 def _save_sink(
-    save: str, options: OutputOptions, source: Source, keeper: Keeper, annotate: Annotate, report: Say
+    save: str, options: OutputOptions, source: Source, keeper: Keeper, annotate: Annotate, say: Say
 ) -> ContextManager[Write]:
     path = Path(save)
     if isinstance(source, ImageSource):
@@ -147,7 +147,7 @@ def _save_sink(
     def fps() -> float:  # a camera names its rate once it is open
         return min(options.save_fps, _fps_of(source))
 
-    return recording_sink(base_of, fps, options.segment_s, keeper, annotate, source.note_left_out, report)
+    return recording_sink(base_of, fps, options.segment_s, keeper, annotate, source.note_left_out, say)
 
 
 def _fps_of(source: Source) -> float:
