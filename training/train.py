@@ -17,7 +17,7 @@ from edgedet.judge.labels import Dataset, LabelledImage, join_names
 from edgedet.progress import Say, say_nothing
 from edgedet.training.augment import Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, Row, fit
-from edgedet.training.int8 import Int8Training, Int8TrainResult, train_int8
+from edgedet.training.int8.train_int8 import Int8Training, Int8TrainResult, train_int8
 from edgedet.training.preflight import Preflight, check_labels
 from edgedet.training.processes import Processes, join_processes, share_norms, wait
 from edgedet.training.pseudo import Distillation, label_frames

@@ -170,7 +170,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from ..export.checkpoints.checkpoint import parse_size
     from ..training.augment import Augmentation
     from ..training.fit import FROZEN, FitOptions
-    from ..training.int8 import Int8Training
+    from ..training.int8.train_int8 import Int8Training
     from ..training.pseudo import Distillation
     from ..training.start import Start
     from ..training.train import TrainRequest

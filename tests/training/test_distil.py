@@ -14,7 +14,7 @@ from edgedet.detector import Detector
 from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.stream.images import read_image
-from edgedet.training.distil import make_teacher_loss
+from edgedet.training.int8.distil import make_teacher_loss
 from edgedet.training.pseudo import Distillation, label_frames
 from edgedet.training.samples import Batch
 

@@ -16,8 +16,8 @@ from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.calibration.placement.plan import DensePlan
 from edgedet.calibration.quantise import quantise
 from edgedet.export.fusion.fuse import graph_from_network
-from edgedet.training.fake_quantised import FakeQuantised
-from edgedet.training.int8 import quantise_trained, write_biases
+from edgedet.training.int8.fake_quantised import FakeQuantised
+from edgedet.training.int8.train_int8 import quantise_trained, write_biases
 
 torch.set_num_threads(1)
 WITH_SWISH = replace(TINY, backbone="b0", fusion="fastattn", activation="swish")

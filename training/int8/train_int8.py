@@ -39,9 +39,9 @@ from edgedet.judge.labels import Dataset, LabelledImage
 from edgedet.judge.verdict import PASSED, Verdict
 from edgedet.progress import Say
 from edgedet.specs import DetectorSpec
-from edgedet.training.distil import make_teacher_loss
-from edgedet.training.fake_quantised import FakeQuantised
 from edgedet.training.fit import STATE, FitOptions, FromPixels, Row, fit
+from edgedet.training.int8.distil import make_teacher_loss
+from edgedet.training.int8.fake_quantised import FakeQuantised
 from edgedet.training.processes import Processes
 from edgedet.training.samples import Pictures
 from edgedet.training.validate import ModuleEngine, validate
