@@ -24,7 +24,7 @@ from ..stream.cameras.pipelines import is_gstreamer
 from ..stream.cameras.recovery import Recovery
 from ..stream.outputs.segments import bytes_of
 from ..stream.sources import SourceOptions
-from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, Guard, check_token, names_of, place_of
+from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, make_guard, place_of
 from ..web.sink import WebOptions
 from .options import check_at_least
 from .run_arguments import add_run_arguments
@@ -176,13 +176,8 @@ def _web_options(args: argparse.Namespace) -> Optional[WebOptions]:
         raise InputError(f"--unhealthy-after wants a number above 0; got {args.unhealthy_after}.")
     place = place_of(args.web)
     token = args.token if args.token is not None else os.environ.get(TOKEN_VARIABLE) or None
-    check_token(place, token)
     viewer_token = args.viewer_token or os.environ.get(VIEWER_TOKEN_VARIABLE) or None
-    if viewer_token is not None:
-        if token is None or token == viewer_token:
-            raise InputError("--viewer-token goes with --token, and is another one.")
-        check_token(place, viewer_token, "--viewer-token")
-    guard = Guard(names_of(place, args.allow_host), token, f"edgedet_{place.port}", viewer_token)
+    guard = make_guard(place, token, viewer_token, args.allow_host)
     for package in ("tornado", "prometheus_client"):
         require(package, "--web")
     return WebOptions(place, guard, args.unhealthy_after, args.healthy_if)

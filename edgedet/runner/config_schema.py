@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from ..errors import InputError
 from ..events.mqtt import MqttOptions, broker_of, credentials
 from ..events.watch import Rules
 from ..events.zones import Line, Place, Zone
@@ -16,7 +15,7 @@ from ..stream.cameras.address import split_camera
 from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS
 from ..stream.cameras.pipelines import DECODERS
 from ..stream.outputs.segments import bytes_of
-from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, Guard, check_token, names_of, place_of
+from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, make_guard, place_of
 from ..web.sink import UNHEALTHY_S, WebOptions
 from ..web.subject import HEALTHY_IF
 from .yaml_file import (
@@ -198,13 +197,8 @@ def _web(node: Node) -> WebOptions:
         place = values["listen"]
         token = _secret(values.get("token_file"), TOKEN_VARIABLE)
         viewer_token = _secret(values.get("viewer_token_file"), VIEWER_TOKEN_VARIABLE)
-        check_token(place, token, "token_file")
-        if viewer_token is not None:
-            if token is None or token == viewer_token:
-                raise InputError("a viewer's token goes with a token, and is another one.")
-            check_token(place, viewer_token, "viewer_token_file")
-        names = names_of(place, values.get("allow_hosts", ()))
-        guard = Guard(names, token, f"edgedet_{place.port}", viewer_token)
+        names = ("token_file", "viewer_token_file")
+        guard = make_guard(place, token, viewer_token, values.get("allow_hosts", ()), names)
         unhealthy_s = values.get("unhealthy_after_s", UNHEALTHY_S)
         return WebOptions(place, guard, unhealthy_s, values.get("healthy_if", HEALTHY_IF[0]))
 

@@ -14,7 +14,7 @@ import ipaddress
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import FrozenSet, Iterable, List, Mapping, Optional, Union
+from typing import FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from ..errors import InputError
@@ -133,6 +133,26 @@ class Guard:
         except ValueError:  # brackets that are no address
             return False
         return name.lower() in self.names or _address(name) is not None
+
+
+def make_guard(
+    place: Place,
+    token: Optional[str],
+    viewer_token: Optional[str],
+    allow_hosts: Iterable[str],
+    names: Tuple[str, str] = ("--token", "--viewer-token"),
+) -> Guard:
+    """Return the guard of a page that listens at ``place``.
+
+    names: what errors call the two tokens.
+    Raises InputError for a token that is missing or too short, and where both are the same.
+    """
+    check_token(place, token, names[0])
+    if viewer_token is not None:
+        if token is None or token == viewer_token:
+            raise InputError(f"{names[1]} goes with {names[0]}, and is another one.")
+        check_token(place, viewer_token, names[1])
+    return Guard(names_of(place, allow_hosts), token, f"edgedet_{place.port}", viewer_token)
 
 
 def _netloc(origin: str) -> str:
