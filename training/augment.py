@@ -1,4 +1,4 @@
-"""Pictures and boxes as the network shall see them in training: resized, mirrored, recoloured, four in one.
+"""Pictures and boxes as the network sees them in training: resized, mirrored, recoloured, four in one.
 
 A fixed camera sees its scene from one side, at one distance and in changing light: so pictures are mirrored, scaled
 a little and recoloured, and neither turned nor sheared. All by OpenCV, whose resizing is the one that the device uses

@@ -25,21 +25,25 @@ def compute_loss(
     positives:    what the sums are divided by, less 1; None: the batch's own.
     """
     normaliser = (targets.positives if positives is None else positives).float() + 1.0
-    wanted = torch.zeros_like(class_logits, dtype=torch.float32)
-    wanted.scatter_(2, targets.class_ids.clamp_min(0)[..., None], targets.scores[..., None])
+    target_scores = torch.zeros_like(class_logits, dtype=torch.float32)
+    target_scores.scatter_(2, targets.class_ids.clamp_min(0)[..., None], targets.scores[..., None])
     counted = (targets.class_ids != IGNORED)[..., None]
-    class_loss = (compute_focal_loss(class_logits.float(), wanted) * counted).sum() / normaliser
+    class_loss = (compute_focal_loss(class_logits.float(), target_scores) * counted).sum() / normaliser
     errors = F.huber_loss(box_codes.float(), targets.box_codes, reduction="none", delta=HUBER_DELTA)
     box_loss = (errors * (targets.box_codes != 0)).sum() / (4.0 * normaliser)
     return class_loss, box_loss
 
 
-def compute_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Return the focal loss of each logit; ``wanted`` probabilities in [0, 1].
+def compute_focal_loss(logits: Tensor, target_scores: Tensor) -> Tensor:
+    """Return the focal loss of each logit; ``target_scores`` in [0, 1].
 
-    For 0 and 1 it is effdet's ``new_focal_loss``. Between them it is least where the score is the wanted one, which
+    For 0 and 1 it is effdet's ``new_focal_loss``. Between them it is least where the score equals the target, which
     effdet's is not: the quality focal loss of Li et al., arXiv 2006.04388, equation 5, with alpha.
     """
     p = logits.sigmoid()
-    alpha = wanted * ALPHA + (1 - wanted) * (1 - ALPHA)
-    return alpha * (wanted - p).abs() ** GAMMA * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    alpha = target_scores * ALPHA + (1 - target_scores) * (1 - ALPHA)
+    return (
+        alpha
+        * (target_scores - p).abs() ** GAMMA
+        * F.binary_cross_entropy_with_logits(logits, target_scores, reduction="none")
+    )

@@ -1,4 +1,4 @@
-"""Labels looked at before a training: what is wrong with them, and a sheet of pictures with their boxes."""
+"""Check labels before a training: what is wrong with them, and a sheet of pictures with their boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMED = 3  # files that a line names
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found.
+    """The result of the check.
 
     problems: lines on labels that would spoil the training or its figures; it does not begin with them.
     warnings: lines on what is worth a look.
@@ -44,9 +44,9 @@ def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path 
     digests: dict[str, dict[str, str]] = {}
     for label, dataset in (("training", data), ("validation", val)):
         problems += [f"{line}" for line in dataset.failures[:NAMED]]
-        found, unreadable, digests[label] = _check_images(dataset.images, label)
+        odd, unreadable, digests[label] = _check_images(dataset.images, label)
         problems += unreadable
-        for reason, images in found.items():
+        for reason, images in odd.items():
             warnings.append(f"{label}: {_count(len(images))} with {reason}: {_name(images)}")
             suspicious += images
         if dataset.unlabelled:

@@ -85,12 +85,15 @@ class TensorBoard:
 
 
 def draw_validation(
-    found: Sequence[tuple[LabelledImage, Detections]], class_map: Sequence[int], class_names: Sequence[str], path: Path
+    detected: Sequence[tuple[LabelledImage, Detections]],
+    class_map: Sequence[int],
+    class_names: Sequence[str],
+    path: Path,
 ) -> None:
     """Draw SHOWN pictures on one sheet: labels in white, detections from SHOWN_SCORE on in colours."""
-    step = max(1, len(found) // SHOWN)
+    step = max(1, len(detected) // SHOWN)
     tiles = []
-    for image, detections in found[::step][:SHOWN]:
+    for image, detections in detected[::step][:SHOWN]:
         bgr = draw_labels(read_image(image.path), image.boxes_xyxy)
         kept = detections[detections.scores >= SHOWN_SCORE]
         tiles.append(draw(bgr, kept, tuple(class_names)))

@@ -37,7 +37,7 @@ class LabelledPicture:
 
 def select_labels(images: Sequence[LabelledImage], class_map: Sequence[int]) -> list[LabelledPicture]:
     """Return the images with the model's class ids; boxes of classes that the model does not have are left out."""
-    found = []
+    labelled = []
     for image in images:
         slots = np.array(class_map, dtype=np.int64)[image.class_ids]
         kept = slots >= 0
@@ -50,8 +50,8 @@ def select_labels(images: Sequence[LabelledImage], class_map: Sequence[int]) -> 
             image.areas[kept],
             image.ignored[kept],
         )
-        found.append(LabelledPicture(trimmed, slots[kept], np.ones(int(kept.sum()), np.float32)))
-    return found
+        labelled.append(LabelledPicture(trimmed, slots[kept], np.ones(int(kept.sum()), np.float32)))
+    return labelled
 
 
 @dataclass(eq=False)

@@ -118,15 +118,15 @@ def load_backbone(network: EfficientDet, path: Path) -> None:
     """
     arrays = read_weights(path).arrays
     state = arrays if "conv_stem.weight" in arrays else _rename_to_timm(arrays, network.backbone)
-    wanted = {key: value for key, value in network.backbone.state_dict().items() if "num_batches" not in key}
-    bad = [key for key, value in wanted.items() if key not in state or tuple(state[key].shape) != tuple(value.shape)]
+    expected = {key: value for key, value in network.backbone.state_dict().items() if "num_batches" not in key}
+    bad = [key for key, value in expected.items() if key not in state or tuple(state[key].shape) != tuple(value.shape)]
     if bad:
         raise CheckpointError(
-            f"{path} is no classifier EfficientNet-{network.spec.backbone.upper()}: {len(bad)} of its {len(wanted)} "
+            f"{path} is no classifier EfficientNet-{network.spec.backbone.upper()}: {len(bad)} of its {len(expected)} "
             f"tensors are missing or of another shape (first: {bad[0]}). Name weights of timm's tf_efficientnet_"
             f"{network.spec.backbone}, or leave --backbone out."
         )
-    network.backbone.load_state_dict({key: torch.as_tensor(state[key]).float() for key in wanted}, strict=False)
+    network.backbone.load_state_dict({key: torch.as_tensor(state[key]).float() for key in expected}, strict=False)
 
 
 # lukemelas' name of a module in a block -> ours, where the block expands; where it does not, the second of the pair
@@ -145,16 +145,16 @@ _IN_BLOCK = {
 def _rename_to_timm(arrays: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     """Rename lukemelas' tensors, whose blocks are numbered through from the first stage to the last."""
     blocks = [f"blocks.{stage}.{at}" for stage, items in enumerate(backbone.stages) for at in range(len(items))]
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, value in arrays.items():
         if name.startswith(("_conv_stem.", "_bn0.")):
-            found[name.replace("_conv_stem", "conv_stem").replace("_bn0", "bn1")] = value
+            renamed[name.replace("_conv_stem", "conv_stem").replace("_bn0", "bn1")] = value
         elif match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
             number, module, leaf = int(match[1]), match[2], match[3]
             expands = f"_blocks.{number}._expand_conv.weight" in arrays
             if module in _IN_BLOCK and number < len(blocks):
-                found[f"{blocks[number]}.{_IN_BLOCK[module][0 if expands else 1]}.{leaf}"] = value
-    return found
+                renamed[f"{blocks[number]}.{_IN_BLOCK[module][0 if expands else 1]}.{leaf}"] = value
+    return renamed
 
 
 def compute_digest(state: Mapping[str, Tensor]) -> str:

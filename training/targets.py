@@ -1,4 +1,4 @@
-"""Labelled boxes -> what each anchor shall say.
+"""Turn labelled boxes into the training target of each anchor.
 
 As google/automl's AnchorLabeler and effdet's (effdet/anchors.py): an anchor belongs to the box that it overlaps most,
 from IoU 0.5 on; a box's best anchor belongs to it however little they overlap. Boxes are coded as in Faster R-CNN.
@@ -18,7 +18,7 @@ BACKGROUND, IGNORED = -1, -2
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What a batch's anchors shall say.
+    """The training targets of a batch's anchors.
 
     class_ids: (N, A) int64; BACKGROUND or IGNORED where no class.
     scores:    (N, A) float32, how sure the label is; 0 where no class.

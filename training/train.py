@@ -92,11 +92,13 @@ def train(request: TrainRequest, say: Say) -> TrainResult | None:
         names = select_classes(request.data, request.classes)
         make_folder(request.out)
         if group.is_first and not request.fit.resume:
-            found = check(request)
-            for line in found.warnings:
+            preflight = check(request)
+            for line in preflight.warnings:
                 say(f"note: {line}")
-            if found.problems:
-                raise InputError(f"the labels need mending: {'; '.join(found.problems)}. --check looks at them alone.")
+            if preflight.problems:
+                raise InputError(
+                    f"the labels need mending: {'; '.join(preflight.problems)}. --check looks at them alone."
+                )
         network = make_starting_network(request.start, names, request.fit.seed, say)
         labelled = select_labels(request.data.images, map_classes(request.data, names))
         if request.distil is not None and request.unlabelled is not None:
@@ -192,11 +194,11 @@ class Keeper:
         checkpoint = Checkpoint(state, network.spec, self._names, compute_digest(state))
         save_checkpoint(checkpoint, self._out / LAST)
         meta = ArtifactMeta(network.spec, self._names, "fp32", checkpoint.sha256)
-        accuracy, found = validate(ModuleEngine(model), meta, self._images, self._class_map)
+        accuracy, detected = validate(ModuleEngine(model), meta, self._images, self._class_map)
         ap = accuracy.figures["AP"]
         if ap is None or ap >= max((float(row["AP"] or 0) for row in self._history), default=0.0):
             save_checkpoint(checkpoint, self._out / BEST)
-        draw_validation(found, self._class_map, self._names, self._out / PICTURES / f"epoch_{epoch:03d}.jpg")
+        draw_validation(detected, self._class_map, self._names, self._out / PICTURES / f"epoch_{epoch:03d}.jpg")
         return {name: accuracy.figures[name] for name in ("AP", "AP50", "AP75")}
 
     def report(self, history: list[Row], left_s: float) -> None:

@@ -36,7 +36,7 @@ class ModuleEngine(Engine):
         return RawOutputs(logits[0].float().cpu().numpy(), codes[0].float().cpu().numpy())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 def validate(
@@ -47,7 +47,7 @@ def validate(
     Raises InputError where an image cannot be read.
     """
     detector = Detector((meta, engine), score=SCORE_FLOOR)
-    found, failures = detect_images(detector, with_progress(images, "validating", "image"))
+    detected, failures = detect_images(detector, with_progress(images, "validating", "image"))
     if failures:
         raise InputError(f"{len(failures)} validation images cannot be used: {failures[0]}; mend or remove them.")
-    return compute_accuracy(found, class_map, meta.class_names), found
+    return compute_accuracy(detected, class_map, meta.class_names), detected

@@ -175,7 +175,7 @@ def _read_frames(source: str | None) -> tuple[list[Frame], list[str]]:
 
 
 def _with_power(counted: Iterator[int], power_w: Callable[[], float | None], watts: list[float]) -> Iterator[int]:
-    """Note the board's power after each round, while it is at work still."""
+    """Read the board's power after each round, while the board is still at work."""
     for index in counted:
         yield index
         if (watt := power_w()) is not None:

@@ -1,4 +1,4 @@
-"""Under which conditions a figure was measured, and what to doubt it for."""
+"""The conditions under which a figure was measured, and reasons to doubt it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def compute_usage(before: Snapshot, after: Snapshot) -> Usage:
 
 
 def find_warnings(before: Snapshot, after: Snapshot, fixed: Settings, used: Usage) -> list[str]:
-    """Return what to doubt the figures for, one line each, each with what to do."""
+    """Return reasons to doubt the figures, one line each, each with advice."""
     warnings = []
     limit = fixed.clock_max_mhz
     slow = [name for name in fixed.governors if name != "performance" and not fixed.is_clock_fixed]
@@ -116,7 +116,7 @@ def find_warnings(before: Snapshot, after: Snapshot, fixed: Settings, used: Usag
 
 
 def _find_pi_warnings(before: int, after: int) -> list[str]:
-    """Return what a Raspberry Pi's bits say of a run; a bit that was set since boot already tells nothing new."""
+    """Return warnings by a Raspberry Pi's throttling bits; one that was set before the run says nothing of it."""
     here = (before | after) & 15 | (after & ~before) >> 16
     earlier = (after >> 16) & ~here
     warnings = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table to be: a file on a number of threads.
+    """One line of the table that will be printed: a file on a number of threads.
 
     family_file: what the file was exported as; None for the user's own files.
     """

@@ -130,9 +130,10 @@ def read_temperatures(root: Path = ROOT) -> dict[str, float]:
 
 @contextmanager
 def open_power_meter() -> Iterator[Callable[[], float | None]]:
-    """Yield what returns the board's power in watts, at most a second old, by jetson-stats.
+    """Yield a function that returns the board's power in watts, by jetson-stats, at most a second old.
 
-    None where that is not installed or its service is mute. Reading costs nothing: jtop has a thread that listens.
+    It returns None where that is not installed or its service does not answer. Reading costs nothing: jtop's own thread
+    listens.
     """
     with ExitStack() as held:
         board: Any = None

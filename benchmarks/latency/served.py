@@ -58,7 +58,7 @@ class ServedDetector:
         return times
 
     def peak_rss_mb(self) -> float | None:
-        """Return the most memory that the process has held so far, in MB (10^6 bytes); None where the system is mute.
+        """Return the most memory that the process has held so far, in MB (10^6 bytes), None where it is not known.
 
         Python, numpy and OpenCV are in it, as they are in any program that detects.
         """

@@ -20,8 +20,7 @@ _SUMMARY = (
 
 
 def print_table(result: BenchResult, text: TextIO) -> None:
-    """Print the machine, each model with its stages, a summary of several models, what was asked for besides, and what
-    to doubt."""
+    """Print the machine, each model with its stages, a summary of several models, extra measurements, and warnings."""
     threads = ", ".join(map(str, result.threads))
     print(
         f"{result.device.device}, {result.device.cores} cores, load {result.device.load_1min or 0:.1f}; "

@@ -125,7 +125,7 @@ def timing_of(board: Board, precision: str) -> Timing:
 
 
 def list_precisions(board: Board) -> list[str]:
-    """Return the precisions that something is known of."""
+    """Return the precisions of which latencies are known, measured or published."""
     return [precision for precision in board.precisions if _find_timing(board, precision) is not None]
 
 

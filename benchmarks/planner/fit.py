@@ -1,4 +1,4 @@
-"""Fit the constants on the published figures, and judge them by what they were not fitted on.
+"""Fit the constants to the published figures, and measure their error on figures that were left out of the fit.
 
 python -m edgedet.benchmarks.studies.planner_tables --docs docs/planning.md writes constants.json and that document's
 tables again.
@@ -64,7 +64,7 @@ class SpeedUp:
 
 
 def machine_of(board: Board) -> Machine:
-    """Return what a board's constants are relative to."""
+    """Return the machine that a board's constants are relative to."""
     return Machine(board.gmacs, board.gb_per_s, board.engine)
 
 

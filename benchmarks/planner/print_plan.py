@@ -1,4 +1,4 @@
-"""A plan in words: the table, what its rows rest on, and the choice."""
+"""Print a plan in words: the table, what its rows are based on, and the choice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINE = 110
 
 
 def print_plan(plan: Plan, text: TextIO) -> None:
-    """Print the table, what its rows rest on, and the choice."""
+    """Print the table, what its rows are based on, and the choice."""
     memory = "" if plan.ram_gb is None else f", {plan.ram_gb:g} GB"
     on_gpu = all(engine_named(row.engine).hardware == "GPU" for row in plan.rows)
     threads = "" if on_gpu else f", {plan.threads} threads"

@@ -151,7 +151,7 @@ def _op_class(kind: str, name: str, weight: Sequence[int]) -> str:
 def match_times(
     operators: Sequence[Operator], rows: Rows, least_ms: Callable[[Operator], float]
 ) -> list[tuple[Operator, float]] | None:
-    """Return each operator with its milliseconds; None where LiteRT ran others than the file leads one to expect.
+    """Return each operator with its milliseconds; None where LiteRT ran other operators than the file suggests.
 
     LiteRT counts XNNPACK's operators from 0 in each partition and adds up those of the same kind and place, so their
     time is divided by ``least_ms``, what each must cost at least.

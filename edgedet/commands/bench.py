@@ -1,4 +1,4 @@
-"""``edgedet bench``: options to a table of latencies; the page, the JSON line and the exit code."""
+"""``edgedet bench``: measure latencies, print their table, and write the page and the JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgedet calibrate-motion``: the numbers of ``edgedet run --motion`` for a scene, and what they keep of it."""
+"""``edgedet calibrate-motion``: find the thresholds of ``edgedet run --motion`` for a scene."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def run(args: argparse.Namespace) -> int:
         source = held.enter_context(closing(open_source(args.source, lambda: False, say=progress.say)))
         progress.expect(min(args.frames, source.total or args.frames))
         frames = islice(source, args.frames)
-        found = calibrate(
+        calibration = calibrate(
             frames,
             detector.detect,
             max(detector.meta.spec.input_hw),
             args.keep,
             lambda done: progress.update(done, 0),
         )
-    for name, trial in (("chosen", found.chosen), ("measured", found.measured)):
+    for name, trial in (("chosen", calibration.chosen), ("measured", calibration.measured)):
         print(f"{name}: {_line_of(trial)}", file=out)
-    rules = found.chosen.rules
-    if found.measured.kept < args.keep:
+    rules = calibration.chosen.rules
+    if calibration.measured.kept < args.keep:
         print(f"no numbers keep {args.keep:.1%} of this scene: these keep most", file=out)
     print(f"edgedet run --motion {rules.threshold:g},{rules.min_area:g}", file=out)
-    write_figures("calibrate-motion", args.json, {**asdict(found), "keep": args.keep})
+    write_figures("calibrate-motion", args.json, {**asdict(calibration), "keep": args.keep})
     return 0

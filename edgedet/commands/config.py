@@ -18,11 +18,11 @@ INPUTS = ("check",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet config``."""
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--check", type=Path, metavar="FILE", help="say what is wrong in FILE, with the line, and exit with 2"
     )
-    what.add_argument("--example", action="store_true", help="print a file with all that may stand in it")
+    choice.add_argument("--example", action="store_true", help="print a file with all that may stand in it")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""``edgedet eval``: options to labels and model; the table of figures and the exit code."""
+"""``edgedet eval``: measure a model's accuracy on labelled images, and print the figures."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _detect_in_workers(options: Options, nms: Optional[str]) -> Optional[DetectAll]:
-    """Return what runs the images in workers; None where no worker is asked for."""
+    """Return a function that detects in workers; None where no worker is asked for."""
     cluster = cluster_options(options.workers, options.ray, options.threads)
     if cluster is None:
         return None
@@ -122,11 +122,11 @@ def _detect_in_workers(options: Options, nms: Optional[str]) -> Optional[DetectA
 
     def detect_all(images: Sequence[LabelledImage]) -> Tuple[List[Tuple[LabelledImage, Detections]], List[str]]:
         throughput, start_s = Throughput(), time.monotonic()
-        found = detect_images_in_workers(options.model, images, cluster, options.soft_nms, nms, throughput)
+        detected = detect_images_in_workers(options.model, images, cluster, options.soft_nms, nms, throughput)
         seconds = time.monotonic() - start_s
         for machine, count in throughput.items.items():
             _print_note(f"{machine}: {count} images, {count / seconds:.1f} a second")
-        return found
+        return detected
 
     return detect_all
 

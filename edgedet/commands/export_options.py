@@ -1,4 +1,4 @@
-"""The options of ``edgedet export``: their declarations, their checks, and what was typed as typed options."""
+"""Declare the options of ``edgedet export``, check what was typed, and return it as a dataclass."""
 
 from __future__ import annotations
 

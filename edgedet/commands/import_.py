@@ -1,4 +1,4 @@
-"""``edgedet import``: a checkpoint of any family -> edgedet's own ``.safetensors``. Imports torch only when it runs."""
+"""``edgedet import``: turn a checkpoint of any family into edgedet's own format. Imports torch only when it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgedet info``: a file to what it holds, in rows of text or JSON."""
+"""``edgedet info``: print what a file holds, as rows of text or as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgedet label``: pictures of a scene to a COCO file, by way of a page in the browser."""
+"""``edgedet label``: label pictures of a scene on a page in the browser, and write a COCO file."""
 
 from __future__ import annotations
 

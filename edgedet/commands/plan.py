@@ -1,4 +1,4 @@
-"""``edgedet plan``: options to a table of what fits on a board; the JSON and the exit code."""
+"""``edgedet plan``: estimate which models fit a board, and print their table and the choice."""
 
 from __future__ import annotations
 

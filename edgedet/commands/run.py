@@ -1,4 +1,4 @@
-"""``edgedet run``: options to a run; the summary and the exit code."""
+"""``edgedet run``: run a model on a source, print the summary, and return the exit code."""
 
 from __future__ import annotations
 
@@ -130,10 +130,10 @@ def _print(
     )
     if not summary.frames:
         return
-    for what, counts in (("boxes", boxes), ("objects", objects)):
+    for title, counts in (("boxes", boxes), ("objects", objects)):
         if counts:
             ordered = sorted(counts.items(), key=lambda item: -item[1])
-            print(f"{what}: {', '.join(f'{number} {name}' for name, number in ordered)}", file=text)
+            print(f"{title}: {', '.join(f'{number} {name}' for name, number in ordered)}", file=text)
     print("stage         p50 ms   p90 ms   p99 ms", file=text)
     for stage, p50_ms in summary.p50_ms.items():
         print(f"{stage:<12} {p50_ms:>7.2f}  {summary.p90_ms[stage]:>7.2f}  {summary.p99_ms[stage]:>7.2f}", file=text)

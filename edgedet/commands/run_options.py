@@ -88,7 +88,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 
 
 def _from_config(args: argparse.Namespace) -> RunOptions:
-    """Return what a configuration file says; on the command line, only what does not stand in it may be said."""
+    """Return the options of a configuration file; beside it, only options that no file can hold are accepted."""
     beside = ("config", "json", "limit", "show")
     parser = argparse.ArgumentParser()
     add_run_arguments(parser)

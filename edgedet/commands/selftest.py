@@ -1,4 +1,4 @@
-"""``edgedet selftest``: build, judge and measure on a board; one JSON file that its owner can send."""
+"""``edgedet selftest``: build, judge and measure on a board, and write one JSON file that its owner can send."""
 
 from __future__ import annotations
 

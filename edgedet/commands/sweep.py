@@ -1,4 +1,4 @@
-"""``edgedet sweep``: options to a table of candidates, one picture, and the file to take."""
+"""``edgedet sweep``: compare candidates, print their table and draw it, and say which file to take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``edgedet train``: options to a training, and what it gave."""
+"""``edgedet train``: train a detector, and print where its checkpoint is and how good it is."""
 
 from __future__ import annotations
 
@@ -105,15 +105,13 @@ def run(args: argparse.Namespace) -> int:
     from ..training.train import check, train
 
     if args.check:
-        found = check(request)
-        for line in [*found.problems, *(f"note: {line}" for line in found.warnings)]:
+        preflight = check(request)
+        for line in [*preflight.problems, *(f"note: {line}" for line in preflight.warnings)]:
             print(line, file=text)
-        print(
-            f"{count_of(len(found.problems), 'problem')}; {args.out / 'labels.jpg'} shows pictures with their boxes",
-            file=text,
-        )
-        write_figures("train", args.json, asdict(found))
-        return 1 if found.problems else 0
+        problems = count_of(len(preflight.problems), "problem")
+        print(f"{problems}; {args.out / 'labels.jpg'} shows pictures with their boxes", file=text)
+        write_figures("train", args.json, asdict(preflight))
+        return 1 if preflight.problems else 0
     result = train(request, _print_line)
     if result is None:  # another process of torchrun's prints
         return 0

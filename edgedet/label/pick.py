@@ -1,4 +1,4 @@
-"""Which pictures of a scene are the most telling to label: those on which the model is unsure, unlike each other.
+"""Choose the pictures of a scene that are most worth labelling: the model is unsure of them, and they differ.
 
 Uncertainty is summed over a picture's detections, with the entropy of each score (Brust, Kaeding, Denzler, "Active
 Learning for Deep Object Detection", 2019: "sum"). Pictures are taken one by one; what resembles one of them counts
@@ -48,16 +48,17 @@ def make_candidate(frame: Frame, detections: Detections) -> Candidate:
 
 def pick_telling(candidates: Sequence[Candidate], count: int) -> List[Candidate]:
     """Return at most ``count`` candidates in the order of the source; fewer where the others show the same again."""
-    entropies = [_entropy(one.detections.scores) for one in candidates]
-    classes = max((int(one.detections.class_ids.max(initial=-1)) for one in candidates), default=-1) + 1
+    entropies = [_entropy(candidate.detections.scores) for candidate in candidates]
+    classes = max((int(candidate.detections.class_ids.max(initial=-1)) for candidate in candidates), default=-1) + 1
     shown = np.zeros(classes)  # boxes of each class, as far as they are sure, in the pictures that were taken
     distances = np.ones(len(candidates))  # to the nearest picture that was taken
     taken: List[int] = []
     while len(taken) < min(count, len(candidates)):
         values = np.array(
             [
-                distances[at] * (0.01 + float((entropies[at] / np.sqrt(1.0 + shown[one.detections.class_ids])).sum()))
-                for at, one in enumerate(candidates)
+                distances[at]
+                * (0.01 + float((entropies[at] / np.sqrt(1.0 + shown[candidate.detections.class_ids])).sum()))
+                for at, candidate in enumerate(candidates)
             ]
         )
         values[distances < LEAST_DISTANCE] = 0.0
@@ -66,7 +67,7 @@ def pick_telling(candidates: Sequence[Candidate], count: int) -> List[Candidate]
             break
         taken.append(best)
         np.add.at(shown, candidates[best].detections.class_ids, candidates[best].detections.scores)
-        distances = np.minimum(distances, [_distance(one, candidates[best]) for one in candidates])
+        distances = np.minimum(distances, [_distance(candidate, candidates[best]) for candidate in candidates])
     return [candidates[at] for at in sorted(taken)]
 
 

@@ -1,4 +1,4 @@
-"""A source and a model to a session: looks at the source, picks the most telling pictures, and saves them."""
+"""Prepare a session from a source and a model: detect, choose the pictures most worth labelling, and save them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOKED_AT = 300  # frames of a source at most
 
 
 def prepare_session(source: str, model: Path, folder: Path, count: int, threads: int) -> Session:
-    """Detect on frames spread over the source, save the ``count`` most telling ones, and return the session.
+    """Detect on frames spread over the source, save the ``count`` most worth labelling, and return the session.
 
     Raises SourceError where nothing can be read, InputError for a camera or where no picture tells anything.
     """
@@ -60,18 +60,18 @@ def _every(source: Source, step: int) -> Iterator[Frame]:
 def _save_pictures(source: str, picked: List[Candidate], folder: Path) -> List[Picture]:
     """Read the source once more, and write the pictures that were picked as PNG, upright and without loss."""
     cv2 = require("cv2", "edgedet label")
-    wanted: Dict[int, Candidate] = {one.index: one for one in picked}
+    picked_by_index: Dict[int, Candidate] = {candidate.index: candidate for candidate in picked}
     pictures = []
     with closing(_open(source)) as opened:
         for frame in opened:
-            one = wanted.get(frame.index)
-            if one is None:
+            candidate = picked_by_index.get(frame.index)
+            if candidate is None:
                 continue
-            file = f"{one.index + 1:05d}{f'-{one.name}' if one.name else ''}.png"
+            file = f"{candidate.index + 1:05d}{f'-{candidate.name}' if candidate.name else ''}.png"
             with atomic_path(folder / IMAGES / file) as temporary:
                 cv2.imwrite(str(temporary), frame.bgr)
             height, width = frame.bgr.shape[:2]
-            pictures.append(Picture(file, width, height, boxes_from_detections(one.detections)))
+            pictures.append(Picture(file, width, height, boxes_from_detections(candidate.detections)))
             if len(pictures) == len(picked):
                 break
     return pictures

@@ -1,4 +1,4 @@
-"""The page on which boxes are corrected, on this machine only. Knows HTTP by way of Tornado."""
+"""The page on which boxes are corrected, served by Tornado to this machine only."""
 
 from __future__ import annotations
 
@@ -130,15 +130,15 @@ def _state_of(session: Session) -> Dict[str, Any]:
         "labels": str(session.labels),
         "pictures": [
             {
-                "file": one.file,
-                "width": one.width,
-                "height": one.height,
-                "done": one.is_done,
+                "file": picture.file,
+                "width": picture.width,
+                "height": picture.height,
+                "done": picture.is_done,
                 "boxes": [
                     {"box": box.xyxy, "class": box.class_id, "score": box.score, "accepted": box.accepted}
-                    for box in one.boxes
+                    for box in picture.boxes
                 ],
             }
-            for one in session.pictures
+            for picture in session.pictures
         ],
     }

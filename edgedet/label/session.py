@@ -89,7 +89,7 @@ class Session:
         return len(done), sum(box.accepted for picture in done for box in picture.boxes)
 
     def change(self, index: int, values: Any) -> None:
-        """Take a picture's boxes as the page sends them; raises InputError for what is no such thing."""
+        """Take a picture's boxes as the page sends them; raises InputError for anything else."""
         if not 0 <= index < len(self.pictures):
             raise InputError(f"there are {len(self.pictures)} pictures; got number {index}.")
         picture = self.pictures[index]
@@ -99,7 +99,11 @@ class Session:
 
     def save(self) -> None:
         """Write both files."""
-        work = {"version": VERSION, "class_names": self.class_names, "pictures": [asdict(one) for one in self.pictures]}
+        work = {
+            "version": VERSION,
+            "class_names": self.class_names,
+            "pictures": [asdict(picture) for picture in self.pictures],
+        }
         for name, values in ((WORK, work), (LABELS, self.coco())):
             with atomic_path(self.folder / name) as temporary:
                 temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
@@ -144,10 +148,10 @@ def load_session(folder: Path) -> Optional[Session]:
         values = parse_json(read_text(path, "remove the folder, or name another one by --out"))
         names = [str(name) for name in values["class_names"]]
         pictures = []
-        for one in values["pictures"]:
-            empty = Picture(str(one["file"]), int(one["width"]), int(one["height"]), ())
-            items = [{**box, "box": box["xyxy"], "class": box["class_id"]} for box in one["boxes"]]
-            boxes, is_done = _boxes_from_json({"boxes": items, "done": one["is_done"]}, empty, len(names))
+        for picture in values["pictures"]:
+            empty = Picture(str(picture["file"]), int(picture["width"]), int(picture["height"]), ())
+            items = [{**box, "box": box["xyxy"], "class": box["class_id"]} for box in picture["boxes"]]
+            boxes, is_done = _boxes_from_json({"boxes": items, "done": picture["is_done"]}, empty, len(names))
             pictures.append(replace(empty, boxes=boxes, is_done=is_done))
     except (ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{path} is damaged ({error}): remove it, or name another folder by --out.") from None

@@ -1,4 +1,4 @@
-"""Find the numbers of the gate for a scene: the fewest looks that keep a wanted share of what every frame shows."""
+"""Find thresholds of the motion gate for a scene: the fewest looks that still keep a given share of detections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAME_IOU = 0.5
 
 @dataclass(frozen=True)
 class Trial:
-    """What the gate does with some numbers on a scene.
+    """How the gate does with some rules on a scene.
 
     kept:  share of the detections of every-frame detection that are there with the gate, too: same class, IoU 0.5.
     looks: share of the frames at which the detector looks; squares: of these, the share that is a part of the picture.
@@ -38,7 +38,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The numbers that were chosen, what was tried, and the chosen ones' figures measured with the detector itself."""
+    """The chosen rules, all that were tried, and the chosen rules' figures as measured with the detector itself."""
 
     frames: int
     detections: int
@@ -65,7 +65,7 @@ def calibrate(
     for frame in frames:
         seen.append(detect(frame))
         progress(len(seen))
-    detections = sum(len(one.detections) for one in seen)
+    detections = sum(len(result.detections) for result in seen)
     if not seen:
         raise SourceError("there is no frame in this source.")
     if not detections:
@@ -86,29 +86,29 @@ def _best_of(trials: Sequence[Trial], keep: float) -> Optional[Trial]:
 def _trial(rules: MotionRules, seen: Sequence[FrameResult], look: Look, input_px: int) -> Trial:
     gated = GatedDetector(look, rules, input_px)
     kept = total = 0
-    for one in seen:
-        kept += _matches(one.detections, gated.detect(one.frame).detections)
-        total += len(one.detections)
+    for result in seen:
+        kept += _matches(result.detections, gated.detect(result.frame).detections)
+        total += len(result.detections)
     looks = gated.looks["square"] + gated.looks["whole"]
     return Trial(rules, kept / max(total, 1), looks / len(seen), gated.looks["square"] / max(looks, 1))
 
 
 def _from_memory(seen: Sequence[FrameResult]) -> Look:
     """Return what looks into a square by remembering what the whole frame showed there."""
-    by_index = {one.frame.index: one.detections for one in seen}
+    by_index = {result.frame.index: result.detections for result in seen}
 
     def look(frame: Frame, square: Square) -> Detections:
-        found = by_index[frame.index]
-        centres = (found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2
-        return found[((centres >= square[:2]) & (centres < square[2:])).all(axis=1)]
+        detections = by_index[frame.index]
+        centres = (detections.boxes_xyxy[:, :2] + detections.boxes_xyxy[:, 2:]) / 2
+        return detections[((centres >= square[:2]) & (centres < square[2:])).all(axis=1)]
 
     return look
 
 
-def _matches(reference: Detections, found: Detections) -> int:
+def _matches(reference: Detections, detections: Detections) -> int:
     """Return how many of the reference's boxes have one of the same class at SAME_IOU or more, each used once."""
-    if not len(reference) or not len(found):
+    if not len(reference) or not len(detections):
         return 0
-    iou = iou_of(reference.boxes_xyxy.astype(np.float64), found.boxes_xyxy.astype(np.float64))
-    iou[reference.class_ids[:, None] != found.class_ids[None, :]] = 0.0
+    iou = iou_of(reference.boxes_xyxy.astype(np.float64), detections.boxes_xyxy.astype(np.float64))
+    iou[reference.class_ids[:, None] != detections.class_ids[None, :]] = 0.0
     return sum(iou[pair] >= SAME_IOU for pair in assign(iou))

@@ -44,15 +44,15 @@ class GatedDetector:
         if square is None:
             self.looks["none"] += 1
             return FrameResult(frame, before, motion_ms)
-        found = self._look(frame, square)
+        detections = self._look(frame, square)
         if square == (0, 0, width, height):
             self.looks["whole"] += 1
         else:
             self.looks["square"] += 1
-            found = merged(before, found, square, (width, height))
-        self._remembered[camera] = found
+            detections = merged(before, detections, square, (width, height))
+        self._remembered[camera] = detections
         looked_ms = (time.perf_counter() - began) * 1e3 - motion_ms["motion"]
-        return FrameResult(frame, found, {**motion_ms, "look": looked_ms})
+        return FrameResult(frame, detections, {**motion_ms, "look": looked_ms})
 
 
 def merged(before: Detections, seen: Detections, square: Square, picture_wh: Tuple[int, int]) -> Detections:

@@ -101,5 +101,5 @@ def summary_of(options: RunOptions) -> str:
         "a page": options.web,
         "recordings": options.outputs.save,
     }
-    told = [name for name, value in outputs.items() if value is not None]
-    return ", ".join(parts) + (f"; {', '.join(told)}" if told else "")
+    named = [name for name, value in outputs.items() if value is not None]
+    return ", ".join(parts) + (f"; {', '.join(named)}" if named else "")

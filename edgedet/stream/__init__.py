@@ -1,4 +1,4 @@
-"""From a source of frames to sinks: sources, the loop, outputs and the run command. Called, it is ``edgedet.run``."""
+"""Frames from sources, through the loop, to outputs. The package can be called: then it is ``edgedet.run``."""
 
 from .. import make_callable
 

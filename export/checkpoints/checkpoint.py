@@ -143,7 +143,7 @@ def network_from_checkpoint(checkpoint: Checkpoint) -> EfficientDet:
 
 
 def _side_json(path: Path) -> dict[str, Any]:
-    """STEM.json beside the checkpoint: ``classes`` and ``arch``, as effdet trainings leave it."""
+    """Return what STEM.json beside the checkpoint holds: ``classes`` and ``arch``, as trainings by effdet write it."""
     side = path.with_suffix(".json")
     if not side.is_file():
         return {}

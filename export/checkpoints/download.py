@@ -75,7 +75,7 @@ def _exists(path: Path) -> bool:
 
 @contextmanager
 def _sole_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of one download; it falls with the process, however that ends."""
+    """Hold the lock of one download; the system releases it when the process ends, in whatever way."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w", encoding="ascii") as lock:
         try:
@@ -155,7 +155,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
 
 
 def _reply(url: str, have: int, part: Path, timeout_s: float) -> Any:
-    """Open ``url`` behind its first ``have`` bytes."""
+    """Request ``url`` from byte number ``have`` on."""
     request = urllib.request.Request(url, headers={"User-Agent": "edgedet", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")

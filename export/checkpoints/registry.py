@@ -41,7 +41,7 @@ _FILES = (
 
 
 def _model_of(file: str) -> str:
-    """The family table's name: without hash, and without the AP that D0-D7 carry ("tf_efficientdet_d0_34")."""
+    """Return the name in the family table: without the hash, and the AP that D0-D7 have ("tf_efficientdet_d0_34")."""
     stem = file.rpartition("-")[0]
     head, _, tail = stem.rpartition("_")
     return head if tail.isdigit() else stem

@@ -179,7 +179,7 @@ def _from_automl(values: dict[str, Any], where: str) -> Training:
 
 
 def _pair(ratio: Any) -> Any:
-    """automl's ratios are width : height as one number, or both factors."""
+    """Return (w, h) factors of a ratio as automl writes it: width / height as one number, or both factors."""
     return ratio if isinstance(ratio, list) else [math.sqrt(ratio), 1 / math.sqrt(ratio)]
 
 
@@ -191,7 +191,7 @@ def _three(values: Any, unit: float) -> tuple[float, float, float] | None:
 
 
 def _size(value: Any) -> tuple[int, int]:
-    """automl's image_size: one side, or "WIDTHxHEIGHT"."""
+    """Return (height, width) of automl's image_size: one side, or "WIDTHxHEIGHT"."""
     if isinstance(value, int):
         return value, value
     width, height = (int(part) for part in str(value).lower().split("x"))
@@ -244,19 +244,19 @@ def _checked_factors(values: Any, where: str, most: int = MAX_FACTORS) -> tuple[
     return tuple(values)
 
 
-def assumptions(spec: DetectorSpec, told: Training, anchors_known: bool) -> str:
+def assumptions(spec: DetectorSpec, training: Training, anchors_known: bool) -> str:
     """Return one line on what was assumed of a training because no one told it; "" where nothing was."""
     parts = []
-    if not anchors_known and told.aspect_ratios is None:
+    if not anchors_known and training.aspect_ratios is None:
         parts.append(f"anchor ratios (w:h) {' '.join(f'{w:.4g}:{h:.4g}' for w, h in spec.aspect_ratios)}")
-    if not anchors_known and told.anchor_scales is None:
+    if not anchors_known and training.anchor_scales is None:
         parts.append(f"anchor scales {' '.join(f'{scale:.4g}' for scale in spec.anchor_scales)}")
     if spec.family == "automl":
-        if spec.fusion == "fastattn" and told.fusion is None:
+        if spec.fusion == "fastattn" and training.fusion is None:
             parts.append("fpn_weight_method fastattn")
-        if told.pool_first is None:
+        if training.pool_first is None:
             parts.append("no conv_after_downsample")
-        if told.mean_rgb is None:
+        if training.mean_rgb is None:
             parts.append(f"mean {' '.join(f'{255 * value:.4g}' for value in spec.mean_rgb)}")
     if not parts:
         return ""

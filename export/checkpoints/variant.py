@@ -27,7 +27,7 @@ _PARTS = {"backbone": ("backbone.",), "BiFPN": ("fpn.",), "heads": ("class_net."
 
 
 def is_official(sha256: str) -> bool:
-    """Whether a file is one of effdet's official weight files, of whose training all is known."""
+    """Return whether a file is one of effdet's official weight files, of whose training all is known."""
     return any(hash_prefix(file) == sha256[: len(hash_prefix(file))] for file in PRETRAINED.values())
 
 
@@ -48,7 +48,7 @@ class Hints:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """All of them."""
+        """All of these models, the surest first."""
         return self.sure + self.likely
 
 
@@ -196,7 +196,7 @@ class _Table:
 
 
 def _size_of(model: str) -> str:
-    """ "d0" of "tf_efficientdet_d0_ap"."""
+    """Return the size in a model's name: "d0" for "tf_efficientdet_d0_ap"."""
     return model.removesuffix("_ap").rpartition("_")[2]
 
 

@@ -86,13 +86,13 @@ def stage_shapes(name: str) -> tuple[int, list[list[BlockShape]]]:
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding of one axis: (before, after), the odd pixel after."""
+    """Return TensorFlow's SAME padding of one axis: (before, after), the odd pixel after."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def pads_of(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
-    """Padding (before, after) of one axis for a spec's ``padding``: "same" or "symmetric"."""
+    """Return the padding (before, after) of one axis for a spec's ``padding``: "same" or "symmetric"."""
     if padding == "same":
         return same_pads(size, kernel, stride)
     return (kernel - 1) // 2, (kernel - 1) // 2

@@ -1,4 +1,4 @@
-"""A teacher's outputs as the wanted ones: for INT8 networks the float one, anchor by anchor."""
+"""A loss that asks a network for a teacher's outputs, anchor by anchor. An INT8 network's teacher is the float one."""
 
 from __future__ import annotations
 

@@ -212,11 +212,11 @@ def _set_transport(transport: str) -> None:
 
     What is set stays: changing it at each opening would be a change under threads that read the environment.
     """
-    wanted = f"rtsp_transport;{transport}"
+    setting = f"rtsp_transport;{transport}"
     current = os.environ.get(_FFMPEG_OPTIONS)
-    if current is None or (current in _own_options and current != wanted):
-        _own_options.add(wanted)
-        os.environ[_FFMPEG_OPTIONS] = wanted
+    if current is None or (current in _own_options and current != setting):
+        _own_options.add(setting)
+        os.environ[_FFMPEG_OPTIONS] = setting
 
 
 def _unreachable(name: str) -> str:

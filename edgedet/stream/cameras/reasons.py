@@ -36,7 +36,7 @@ _REASONS: Tuple[Tuple[str, Type[SourceError], str], ...] = (
 
 
 class OpenCVLog:
-    """Takes over what this process prints, but where the user wants to see it; make it before OpenCV is imported."""
+    """Collects what OpenCV prints in this process, unless the user wants to see it; make it before importing OpenCV."""
 
     def __init__(self) -> None:
         """Begin to listen."""
@@ -49,14 +49,14 @@ class OpenCVLog:
             os.dup2(self._file.fileno(), descriptor)
 
     def clear(self) -> None:
-        """Forget what was said, so that the file stays small, too."""
+        """Forget what was printed so far; this also keeps the file small."""
         if self._file is not None:
             _flush()
             os.lseek(2, 0, os.SEEK_SET)
             os.ftruncate(2, 0)
 
     def explained(self, error: SourceError) -> SourceError:
-        """Return the error with a reason, where one was said since ``clear``; else as it is."""
+        """Return the error with a reason, where OpenCV printed one since ``clear``; else the error as it is."""
         if self._file is None or " cannot be opened" not in str(error):
             return error
         _flush()

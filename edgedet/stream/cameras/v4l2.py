@@ -75,7 +75,7 @@ def _ioctl_of(descriptor: int) -> Ioctl:
 
 
 def describe(number: int, ioctl: Ioctl) -> List[Device]:
-    """Return what one device says of itself, nothing where it delivers no pictures."""
+    """Return one device's description, in a list that is empty where the device delivers no pictures."""
     buffer = bytearray(_CAPABILITY.size)
     ioctl(_QUERYCAP, buffer)
     driver, card, _, _, all_caps, own_caps = _CAPABILITY.unpack(buffer)

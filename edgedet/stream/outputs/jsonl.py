@@ -74,7 +74,7 @@ def jsonl_sink(path: Path, class_names: Sequence[str], live: bool, keeper: Optio
 def _synced(path: Path, live: bool) -> Iterator[Callable[[], None]]:
     """Bring a live source's lines to the disk every SYNC_EVERY_S, beside the run: a memory card may take long for it.
 
-    Yields what is to be called after each line. Of a file's run, the lines can be had again.
+    Yields a function to call after each line. A run on a file is not synced, since it can be repeated.
     """
     news, ending = threading.Event(), threading.Event()
 
@@ -137,7 +137,7 @@ def append_whole(file: Any, line: bytes) -> None:
 
 
 def line_of(result: FrameResult, class_names: Sequence[str], started_s: float, live: bool) -> Dict[str, Any]:
-    """Return what a JSON line says of one frame; boxes in pixels of the source, times in the units of their names."""
+    """Return the content of one frame's JSON line; boxes in pixels of the source, times in the units of their names."""
     frame, detections = result.frame, result.detections
     line: Dict[str, Any] = {"frame": frame.index, "time_s": round(frame.captured_s - started_s, 4)}
     if frame.name:

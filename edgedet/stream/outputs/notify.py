@@ -19,7 +19,7 @@ _FED_PER_WATCHDOG = 2  # times within its interval, as sd_watchdog_enabled(3) re
 
 
 def notify_address(environment: Mapping[str, str] = os.environ) -> Optional[str]:
-    """Return the socket to tell, None where systemd (or another such) does not listen."""
+    """Return the address of the service manager's socket; None where none listens, as systemd does."""
     address = environment.get("NOTIFY_SOCKET", "")
     return address if address.startswith(("/", "@")) else None
 

@@ -48,7 +48,7 @@ def recording_suffix() -> str:
 
 @lru_cache(maxsize=None)
 def _writes(suffix: str, codec: str) -> bool:
-    """Try it: a build may name an encoder whose hardware is not there."""
+    """Return whether this OpenCV writes such a file: a build may name an encoder whose hardware is not there."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"probe{suffix}"
         writer = _open(path, codec, 10.0, _PROBE_WH)
@@ -145,7 +145,7 @@ def prepare_folder(path: Path) -> None:
 def _checked(
     write: Callable[[np.ndarray], None], path: Path, folder: Path, size_wh: Tuple[int, int]
 ) -> Callable[[np.ndarray], None]:
-    """Watch the disk, of which OpenCV's writer reports nothing, and the pictures' size."""
+    """Return ``write`` behind checks of the disk's room, which OpenCV does not report, and of the pictures' size."""
 
     def write_checked(picture: np.ndarray) -> None:
         _check_room(path, folder)

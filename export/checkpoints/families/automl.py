@@ -64,7 +64,7 @@ def simple_name(name: str) -> str:
 
 
 def recognises(names: Iterable[str]) -> bool:
-    """Whether these are the names of an automl Keras model."""
+    """Return whether these are the names of an automl Keras model."""
     return any(simple_name(name) == "class_net/class-predict/pointwise_kernel" for name in names)
 
 

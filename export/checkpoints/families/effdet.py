@@ -38,7 +38,7 @@ _BEFORE_NORM = re.compile(
 
 
 def recognises(names: Iterable[str]) -> bool:
-    """Whether these are the names of an effdet model, of whatever backbone."""
+    """Return whether these are the names of an effdet model, of whatever backbone."""
     return STEM in names or {"fpn", "class_net", "box_net"} <= {name.split(".")[0] for name in names}
 
 

@@ -233,5 +233,5 @@ def _check(data: bytes, masked: int, name: str) -> None:
 
 
 def _masked(crc: int) -> int:
-    """A checksum as LevelDB stores it."""
+    """Return a checksum in the form in which LevelDB stores it."""
     return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF

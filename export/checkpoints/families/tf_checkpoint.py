@@ -55,7 +55,7 @@ def index_of(path: Path) -> Path:
 
 
 def is_tf_checkpoint(path: Path, head: bytes) -> bool:
-    """Whether a file is one of a checkpoint, judged by its first bytes (at least 262) and its name."""
+    """Return whether a file is one of a checkpoint, judged by its first bytes (at least 262) and its name."""
     archive = head.startswith(GZIP_MAGIC) or head[TAR_MAGIC_AT:].startswith(TAR_MAGIC)
     return archive or path.suffix == INDEX
 
@@ -92,7 +92,7 @@ def _by_variable(floats: set[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _by_object(bundle: TensorBundle, floats: set[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The same by TrackableObjectGraph (core/protobuf/trackable_object_graph.proto)."""
+    """Return the same by object, from the TrackableObjectGraph (core/protobuf/trackable_object_graph.proto)."""
     try:
         nodes = [fields_of(node) for node in fields_of(bundle.string(OBJECT_GRAPH)).get(1, [])]
         variables: dict[int, tuple[str, str]] = {}  # node -> (variable's name, name in the checkpoint)

@@ -40,7 +40,7 @@ _HEADS = {"regressor": "box_net", "classifier": "class_net"}
 
 
 def recognises(names: Iterable[str]) -> bool:
-    """Whether these are the names of a zylo117 model."""
+    """Return whether these are the names of a zylo117 model."""
     return STEM in names
 
 
