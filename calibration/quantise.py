@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,13 @@ from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import DensePlan, SparsePlan, make_dense_plan, make_sparse_plan
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.ranges.observe import compare_halves, observe, table_from_observed
+from edgedet.calibration.ranges.observe import (
+    FrameTask,
+    ObservedFrame,
+    compare_halves,
+    observe,
+    table_from_observed,
+)
 from edgedet.calibration.ranges.refine import refine_ranges
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights
 from edgedet.calibration.recovery.recover import correct_biases, equalise
@@ -61,6 +68,7 @@ def quantise(
     keep_float: Collection[str] = KEEP_FLOAT,
     observer: str = "mixed",
     say: Say = say_nothing,
+    observe_frames: Callable[[onnx.ModelProto, list[FrameTask]], Iterable[ObservedFrame]] | None = None,
 ) -> Quantised:
     """Quantise a fused float graph.
 
@@ -70,6 +78,7 @@ def quantise(
     keep_float: what the sparse form leaves float (``make_sparse_plan``).
     observer:   as for ``table_from_observed``.
     say:        called with a line as each step begins.
+    observe_frames: runs the float graph on the frames elsewhere; None: here.
     Raises InputError where the table is another model's or the model computes no finite numbers.
     """
     if not pixels:
@@ -81,7 +90,11 @@ def quantise(
     executor = Executor(model)
     if table is None:
         say(f"observing {len(pixels)} frames")
-        observed, hashes = observe(executor, pixels)
+        observed, hashes = observe(
+            executor,
+            pixels,
+            observe_frames=None if observe_frames is None else partial(observe_frames, model),
+        )
         movement = compare_halves(observed)
         if movement is not None:
             say(

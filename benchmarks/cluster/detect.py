@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, Throughput, ray_session, run_in_shards
+from edgedet.benchmarks.cluster.shared_file import SharedFile, open_once
 from edgedet.detector import Detector
-from edgedet.errors import ArtifactError, SourceError, require
+from edgedet.errors import SourceError, require
 from edgedet.judge.average_precision import SCORE_FLOOR, check_size
 from edgedet.judge.labels import LabelledImage
 from edgedet.postprocess import NmsRules
@@ -21,11 +19,9 @@ from edgedet.types import Detections
 
 @dataclass(frozen=True)
 class Model:
-    """What every worker needs to open the model: the file's name, bytes and SHA-256, and Detector's arguments."""
+    """What every worker needs to open the model: the file, and Detector's arguments."""
 
-    name: str
-    data: bytes
-    sha256: str
+    file: SharedFile
     threads: int
     soft_nms: bool
     nms: NmsRules | str | None
@@ -43,8 +39,8 @@ def detect_images_in_workers(
 
     Each machine gets the model once, each worker the bytes of its own pictures.
     """
-    data = Path(model).read_bytes()
-    shared = Model(Path(model).name, data, hashlib.sha256(data).hexdigest(), options.threads, soft_nms, nms)
+    file = SharedFile.of(Path(model).name, Path(model).read_bytes())
+    shared = Model(file, options.threads, soft_nms, nms)
     with ray_session(options) as ray:
         found = run_in_shards(ray, _detect, shared, images, options, _load, title="eval", throughput=throughput)
     detected: list[tuple[LabelledImage, Detections]] = []
@@ -67,11 +63,13 @@ def _load(image: LabelledImage) -> tuple[LabelledImage, bytes | str]:
 
 # --- in a worker -----------------------------------------------------------------------------------------------------
 
-_opened: dict[Any, tuple[Detector, tempfile.TemporaryDirectory[str]]] = {}
-
 
 def _detect(model: Model, images: Sequence[tuple[LabelledImage, bytes | str]]) -> list[Detections | str]:
-    detector = _open(model)
+    def open_detector(path: Path) -> Detector:
+        require("cv2", "edgedet eval").setNumThreads(model.threads)
+        return Detector(path, model.threads, SCORE_FLOOR, model.soft_nms, model.nms)
+
+    detector = open_once(model.file, (model.threads, model.soft_nms, model.nms), open_detector)
     found: list[Detections | str] = []
     for image, data in images:
         if isinstance(data, str):
@@ -85,17 +83,3 @@ def _detect(model: Model, images: Sequence[tuple[LabelledImage, bytes | str]]) -
             continue
         found.append(detector(bgr))
     return found
-
-
-def _open(model: Model) -> Detector:
-    """Open the model once a worker; the folder of its file ends with the worker."""
-    key = (model.sha256, model.threads, model.soft_nms, model.nms)
-    if key not in _opened:
-        if hashlib.sha256(model.data).hexdigest() != model.sha256:
-            raise ArtifactError(f"{model.name} arrived damaged: its SHA-256 is another one.")
-        require("cv2", "edgedet eval").setNumThreads(model.threads)
-        folder = tempfile.TemporaryDirectory(prefix="edgedet-")
-        path = Path(folder.name) / model.name
-        path.write_bytes(model.data)
-        _opened[key] = Detector(path, model.threads, SCORE_FLOOR, model.soft_nms, model.nms), folder
-    return _opened[key][0]

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -57,13 +58,19 @@ class _Shard:
 
 @dataclass
 class Throughput:
-    """Items that each machine has done."""
+    """Items that each machine has done, since this was made."""
 
     items: dict[str, int] = field(default_factory=dict)
+    start_s: float = field(default_factory=time.monotonic)
 
     def add(self, machine: str, count: int) -> None:
         """Count items of a machine."""
         self.items[machine] = self.items.get(machine, 0) + count
+
+    def lines(self, noun: str) -> list[str]:
+        """Return a line for each machine: how many items it did, and how many a second."""
+        seconds = time.monotonic() - self.start_s
+        return [f"{machine}: {count} {noun}, {count / seconds:.1f} a second" for machine, count in self.items.items()]
 
 
 @contextmanager

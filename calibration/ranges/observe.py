@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,30 +43,58 @@ LEAST_ERROR = ("backbone.", "box_net.")
 LEAST_SAMPLES = 1024  # with fewer values from places of detections, other values are used
 
 
+@dataclass(frozen=True, eq=False)
+class FrameTask:
+    """One frame to observe: (1, H, W, 3) uint8 pixels, and where and how many values of each tensor are sampled."""
+
+    pixels: np.ndarray
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedFrame:
+    """What the float graph computed in one frame, tensor by tensor in the order of ``list_observed``.
+
+    extremes: (T, 2) float64, minimum and maximum of each tensor.
+    samples:  a sample of each tensor's values, float32, one after the other; counts: (T,) how many are whose.
+    at_places, place_counts: the same, only from where detections come from; -1 for tensors of the backbone.
+    sha256:   of the pixels.
+
+    Samples lie in one block of memory each. Many small tensors would stay scattered between the freed large ones of
+    their frames, and the heap could not shrink: D0 took 6.5 GB.
+    """
+
+    extremes: np.ndarray
+    samples: np.ndarray
+    counts: np.ndarray
+    at_places: np.ndarray
+    place_counts: np.ndarray
+    sha256: str
+
+
 @dataclass
 class ObservedTensor:
     """The values of one tensor over all frames: their extremes and samples.
 
-    low, high: minimum and maximum over all frames.
     extremes:  (minimum, maximum) of each frame.
     samples:   for each frame, a sample of its values.
     at_places: the same, only from where detections come from; empty for tensors of the backbone.
     """
 
-    low: float = math.inf
-    high: float = -math.inf
     extremes: list[tuple[float, float]] = field(default_factory=list)
     samples: list[Tensor] = field(default_factory=list)
     at_places: list[Tensor] = field(default_factory=list)
 
-    def add(self, value: Tensor, at_places: Tensor | None, offset: int, count: int) -> None:
-        """Add one frame's values: their extremes, and an evenly spaced sample of at most ``count`` of them."""
-        low, high = (float(end) for end in torch.aminmax(_view_in_memory_order(value)))
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.extremes.append((low, high))
-        self.samples.append(_take_evenly(value, offset, count))
-        if at_places is not None:  # as many as possible, because many frames have none
-            self.at_places.append(_take_evenly(at_places, offset, SAMPLES_PER_FRAME[1]))
+    @property
+    def low(self) -> float:
+        """The minimum over all frames."""
+        return min(low for low, _ in self.extremes)
+
+    @property
+    def high(self) -> float:
+        """The maximum over all frames."""
+        return max(high for _, high in self.extremes)
 
     def sample(self) -> Tensor:
         """Return at most SAMPLES values, taken evenly from all frames."""
@@ -93,55 +121,71 @@ def _take_evenly(value: Tensor, offset: int, count: int) -> Tensor:
     return value[torch.unravel_index(chosen, value.shape)]
 
 
-def _compact(lists: Sequence[list[Tensor]]) -> None:
-    """Move the last tensor of each list into one block of memory.
-
-    Otherwise many small tensors stay scattered between the freed large ones of their frames, and the heap cannot
-    shrink: D0 took 6.5 GB.
-    """
-    filled = [samples for samples in lists if samples]
-    if filled:
-        block = torch.cat([samples[-1] for samples in filled])
-        parts = block.split([len(samples[-1]) for samples in filled])
-        for samples, part in zip(filled, parts, strict=True):
-            samples[-1] = part
-
-
 def _thin_out(samples: list[Tensor]) -> Tensor:
     values = torch.cat(samples)
     return values[:: max(1, len(values) // SAMPLES)]
 
 
-def observe(
-    executor: Executor, frames: Sequence[np.ndarray], seed: int = 0
-) -> tuple[dict[str, ObservedTensor], list[str]]:
-    """Run the frames, (1, H, W, 3) uint8 each; return the observed tensors by name, and the SHA-256 of each frame.
-
-    Raises InputError where a value is not finite, and where there is no frame.
-    """
-    if not frames:
-        raise InputError("calibration needs at least one frame.")
-    observed: dict[str, ObservedTensor] = {}
-    hashes: list[str] = []
-    count = int(np.clip(SAMPLES // len(frames), *SAMPLES_PER_FRAME))
-    random = np.random.default_rng(seed)
-    names = [
+def list_observed(executor: Executor) -> list[str]:
+    """Return the names of the tensors that need a range."""
+    return [
         node.output[0]
         for node in executor.nodes
         if node.op_type not in WITHOUT_RANGE and not node.output[0].endswith(".rows")
     ]
-    for pixels in with_progress(frames, "observing", "frame"):
-        offset = int(random.integers(1 << 20))
-        values = executor.values(pixels)
-        places = find_places(executor, values)
-        for name in names:
-            at_places = places.values(name, values[name])
-            observed.setdefault(name, ObservedTensor()).add(values[name], at_places, offset, count)
-        del values  # they are large
-        _compact([item.samples for item in observed.values()])
-        _compact([item.at_places for item in observed.values()])
-        hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())
-    bad = [name for name, item in observed.items() if not math.isfinite(item.low + item.high)]
+
+
+def observe_frame(executor: Executor, task: FrameTask) -> ObservedFrame:
+    """Run one frame; return the extremes and a sample of every tensor that needs a range."""
+    values = executor.values(task.pixels)
+    places = find_places(executor, values)
+    names = list_observed(executor)
+    extremes = np.array([[float(end) for end in torch.aminmax(_view_in_memory_order(values[name]))] for name in names])
+    samples = [_take_evenly(values[name], task.offset, task.count) for name in names]
+    chosen = [places.values(name, values[name]) for name in names]
+    # As many as possible, because many frames have none
+    at_places = [None if one is None else _take_evenly(one, task.offset, SAMPLES_PER_FRAME[1]) for one in chosen]
+    return ObservedFrame(
+        extremes,
+        torch.cat(samples).numpy(),
+        np.array([len(one) for one in samples]),
+        torch.cat([one for one in at_places if one is not None] or [torch.empty(0)]).numpy(),
+        np.array([-1 if one is None else len(one) for one in at_places]),
+        hashlib.sha256(task.pixels.tobytes()).hexdigest(),
+    )
+
+
+def observe(
+    executor: Executor,
+    frames: Sequence[np.ndarray],
+    seed: int = 0,
+    observe_frames: Callable[[list[FrameTask]], Iterable[ObservedFrame]] | None = None,
+) -> tuple[dict[str, ObservedTensor], list[str]]:
+    """Run the frames, (1, H, W, 3) uint8 each; return the observed tensors by name, and the SHA-256 of each frame.
+
+    observe_frames: runs them elsewhere, with the results of ``observe_frame``; None runs them here.
+    Raises InputError where a value is not finite, and where there is no frame.
+    """
+    if not frames:
+        raise InputError("calibration needs at least one frame.")
+    count = int(np.clip(SAMPLES // len(frames), *SAMPLES_PER_FRAME))
+    random = np.random.default_rng(seed)
+    tasks = [FrameTask(pixels, int(random.integers(1 << 20)), count) for pixels in frames]
+    observed = {name: ObservedTensor() for name in list_observed(executor)}
+    hashes: list[str] = []
+    here = (observe_frame(executor, task) for task in with_progress(tasks, "observing", "frame"))
+    for frame in here if observe_frames is None else observe_frames(tasks):
+        samples = torch.from_numpy(frame.samples).split(frame.counts.tolist())
+        at_places = iter(torch.from_numpy(frame.at_places).split(frame.place_counts[frame.place_counts >= 0].tolist()))
+        for item, (low, high), sample, places in zip(
+            observed.values(), frame.extremes.tolist(), samples, frame.place_counts, strict=True
+        ):
+            item.extremes.append((low, high))
+            item.samples.append(sample)
+            if places >= 0:
+                item.at_places.append(next(at_places))
+        hashes.append(frame.sha256)
+    bad = [name for name, item in observed.items() if not np.isfinite(item.extremes).all()]
     if bad:
         raise InputError(f"the model computes NaN or infinity at {bad[0]}: its weights cannot be calibrated.")
     return observed, hashes

@@ -9,6 +9,7 @@ import os
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
@@ -16,6 +17,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from .. import demo
+from ..artifact import ArtifactMeta
 from ..engines.base import Engine, default_threads, open_engine
 from ..engines.onnx_file import OnnxFile, read_onnx
 from ..engines.tensorrt.board import Board
@@ -73,17 +75,21 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What engines are judged by: the ONNX file's detections. ``model`` is None where nobody could run the file."""
+    """What engines are judged by: the ONNX file's detections. ``model`` is None where nobody could run the file.
+
+    meta: of the file, whose rules of post-processing its engines follow.
+    """
 
     name: str
     frames: List[ModelInput]
+    meta: ArtifactMeta
     model: Optional[FloatReference]
 
     def judge(self, engine: Engine) -> Trial:
         """Return verdict and figures of an engine, without times."""
         if self.model is None:
             return Trial("", UNSURE, "onnxruntime is not here to say what the model detects")
-        verdict = self.model.judge(engine.infer)
+        verdict = self.model.judge(partial(detections_on, engine.infer, self.meta))
         reason = f"{verdict.reason}; {verdict.remedy}" if verdict.reason else ""
         if verdict.verdict == FAILED:
             reason = f"keeps {0.0 if verdict.value is None else verdict.value:.3f} of AP, {verdict.required:g} passes"
@@ -154,7 +160,7 @@ def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: boo
     except MissingDependency:
         if not force:
             raise
-        return Reference(path.name, list(islice(_frames(onnx.meta.spec, source), LEAST_FRAMES)), None)
+        return Reference(path.name, list(islice(_frames(onnx.meta.spec, source), LEAST_FRAMES)), onnx.meta, None)
     meta, engine = open_engine(path, default_threads())
     boxes = 0
     with closing(engine):
@@ -163,14 +169,14 @@ def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: boo
             boxes += len(detections_on(engine.infer, meta, [frame], score)[0])
             if len(frames) >= LEAST_FRAMES and boxes >= ENOUGH_BOXES:
                 break
-        model = FloatReference(engine.infer, meta, frames, score)
+        model = FloatReference(partial(detections_on, engine.infer, meta), frames, score)
         model.detections(len(frames))  # now: the board has no memory for this engine beside those that are built
     if boxes < MIN_BOXES and not force:
         raise VerificationError(
             f"nothing to judge by: {path.name} finds {boxes} boxes at score {score:g} on {len(frames)} frames; "
             f"{MIN_BOXES} are needed. Give frames of the scene (--source), a lower --score, or --force."
         )
-    return Reference(path.name, frames, model)
+    return Reference(path.name, frames, meta, model)
 
 
 def _frames(spec: DetectorSpec, source: Optional[str]) -> Iterator[ModelInput]:

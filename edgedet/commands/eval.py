@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -121,11 +120,10 @@ def _detect_in_workers(options: Options, nms: Optional[str]) -> Optional[DetectA
     from ..benchmarks.cluster.shards import Throughput
 
     def detect_all(images: Sequence[LabelledImage]) -> Tuple[List[Tuple[LabelledImage, Detections]], List[str]]:
-        throughput, start_s = Throughput(), time.monotonic()
+        throughput = Throughput()
         detected = detect_images_in_workers(options.model, images, cluster, options.soft_nms, nms, throughput)
-        seconds = time.monotonic() - start_s
-        for machine, count in throughput.items.items():
-            _print_note(f"{machine}: {count} images, {count / seconds:.1f} a second")
+        for line in throughput.lines("images"):
+            _print_note(line)
         return detected
 
     return detect_all

@@ -17,6 +17,7 @@ from .export_options import ExportOptions, add_export_arguments, export_options
 from .options import count_of, text_stream
 
 if TYPE_CHECKING:
+    from ..benchmarks.cluster.shards import ClusterOptions
     from ..board.build import BuildReport
     from ..export.int8.export_int8 import Int8Outcome
     from ..export.int8.options import Int8Options
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     _print_float(result, text)
     failure = None
     if options.int8 is not None:
-        outcome = _export_int8(Path(result.onnx), options.int8, text)
+        outcome = _export_int8(Path(result.onnx), options.int8, options.cluster, text)
         result, failure = replace(result, int8=outcome.written, refused=outcome.refused), outcome.error()
     if options.engine:
         result = replace(result, engine=_build_engine(result, options.calib, options.score, text))
@@ -84,11 +85,19 @@ def _print_float(result: ExportResult, text: TextIO) -> None:
         )
 
 
-def _export_int8(float_path: Path, options: Int8Options, text: TextIO) -> Int8Outcome:
+def _export_int8(float_path: Path, options: Int8Options, cluster: ClusterOptions | None, text: TextIO) -> Int8Outcome:
     from ..export.int8.export_int8 import export_int8, read_float_model
 
     model, meta = read_float_model(float_path)
-    outcome = export_int8(float_path, model, meta, options, _print_progress)
+    if cluster is None:
+        outcome = export_int8(float_path, model, meta, options, _print_progress)
+    else:
+        from ..benchmarks.cluster.int8_workers import int8_workers
+
+        with int8_workers(cluster) as workers:
+            outcome = export_int8(float_path, model, meta, options, _print_progress, workers)
+        for line in workers.throughput.lines("frames"):
+            _print_progress(line)
     for result in outcome.written:
         print(
             f"wrote {result.path}: {result.bytes / 1e6:.1f} MB, {100 * result.int8_mac_share:.1f} % of the MACs in "

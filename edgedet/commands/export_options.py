@@ -23,10 +23,13 @@ from .options import (
     add_threads,
     add_training,
     add_variant,
+    add_workers,
     check_at_least,
+    cluster_options,
 )
 
 if TYPE_CHECKING:
+    from ..benchmarks.cluster.shards import ClusterOptions
     from ..export.int8.options import Int8Options
     from ..export.interop.targets import Target
 
@@ -47,6 +50,7 @@ class ExportOptions:
     original_nms: select boxes by the rules of the checkpoint's own code base.
     engine: also build a TensorRT engine, compared on frames of ``calib`` at ``score``.
     targets: other programs to write files for, compared on frames of ``calib``.
+    cluster: workers that observe and judge for INT8; None: this process alone.
     """
 
     weights: WeightsChoice
@@ -61,6 +65,7 @@ class ExportOptions:
     score: float
     targets: tuple[Target, ...]
     json: str | None
+    cluster: ClusterOptions | None = None
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +104,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_int8_arguments(parser.add_argument_group("INT8, with --int8"))
     add_threads(parser)
+    add_workers(parser)
     add_json(parser)
 
 
@@ -204,6 +210,7 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
         args.score,
         targets,
         args.json,
+        cluster_options(args.workers, args.ray, args.threads),
     )
 
 
@@ -221,6 +228,8 @@ _OF_INT8 = {
     "max_drop": MAX_DROP,
     "force": False,
     "pictures": False,
+    "workers": None,
+    "ray": None,
 }
 
 

@@ -6,7 +6,8 @@ picture by one pixel changes the float model's detections as much as a good INT8
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Tuple
 
 import numpy as np
 
@@ -15,6 +16,26 @@ from ..types import Detections, ModelInput, RawOutputs
 
 CHANGED_SHARE = 0.001  # of the pixels
 MOVES_XY = ((1, 0), (0, 1), (-1, -1), (-1, 1))  # network pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """One grey level more or less in some pixels: their places in the flat picture, and (n, 1) steps of -1 and 1."""
+
+    places: np.ndarray
+    steps: np.ndarray
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return changed pixels, (1, H, W, 3) uint8."""
+        changed = pixels.reshape(-1, 3).astype(np.int16)
+        changed[self.places] += self.steps
+        return np.clip(changed, 0, 255).astype(np.uint8).reshape(pixels.shape)
+
+
+def draw_change(random: np.random.Generator, input_hw: Tuple[int, int]) -> Change:
+    """Draw a change of one picture of (height, width)."""
+    places = np.flatnonzero(random.random((1, *input_hw)) < CHANGED_SHARE)
+    return Change(places, random.choice(np.array([-1, 1], np.int16), size=(len(places), 1)))
 
 
 class PerturbedEngine(Engine):
@@ -30,10 +51,8 @@ class PerturbedEngine(Engine):
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Change the (1, H, W, 3) uint8 pixels and run the engine on them."""
-        changed = pixels.astype(np.int16)
-        chosen = self._random.random(pixels.shape[:3]) < CHANGED_SHARE
-        changed[chosen] += self._random.choice(np.array([-1, 1], np.int16), size=(int(chosen.sum()), 1))
-        return self._engine.infer(np.clip(changed, 0, 255).astype(np.uint8))
+        height, width = pixels.shape[1:3]
+        return self._engine.infer(draw_change(self._random, (height, width)).apply(pixels))
 
     def close(self) -> None:
         """Leave the engine to its owner."""

@@ -31,6 +31,8 @@ from .outlines import find_excess, measure_outlines
 from .perturbation import MOVES_XY, move_boxes_back, move_picture
 
 Runner = Callable[[np.ndarray], RawOutputs]  # (1, H, W, 3) uint8 BGR -> raw outputs; an engine's ``infer``
+# frames, lowest score -> a model's detections in each frame; ``detections_on`` with its first two arguments given
+Detect = Callable[[Iterable[ModelInput], float], List[Detections]]
 
 LABEL_SHARE = 0.625  # of the user's score: from which mean score on a box is a label, 0.25 of 0.4
 FLOOR_SHARE = 0.2  # of the user's score: weaker detections hardly change an AP and are left out
@@ -86,14 +88,14 @@ class FloatRuns:
         return FloatRuns(self.still[:count], [run[:count] for run in self.moved], self.outlines[:count])
 
 
-def float_runs(runner: Runner, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float) -> FloatRuns:
+def float_runs(detect: Detect, frames: Sequence[ModelInput], score: float) -> FloatRuns:
     """Run the float model on frames and on moved ones; ``score`` is the user's."""
     floor = score * FLOOR_SHARE
     runs = []
     for dx, dy in MOVES_XY:
-        seen = detections_on(runner, meta, (move_picture(frame, dx, dy) for frame in frames), floor)
+        seen = detect((move_picture(frame, dx, dy) for frame in frames), floor)
         runs.append([move_boxes_back(one, frame, dx, dy) for one, frame in zip(seen, frames)])
-    still = detections_on(runner, meta, frames, floor)
+    still = detect(frames, floor)
     return FloatRuns(still, runs, [outlines_of(*pair, score) for pair in zip(frames, still)])
 
 

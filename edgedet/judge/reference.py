@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence
 
-from ..artifact import ArtifactMeta
 from ..progress import Say, say_nothing
 from ..types import Detections, ModelInput
-from .pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels, Runner, detections_on, float_runs
+from .pseudo_labels import FLOOR_SHARE, Detect, FloatRuns, PseudoLabels, float_runs
 from .verdict import UNSURE, Verdict, verdict_without_labels
 
 BATCH = 32  # frames
@@ -28,19 +27,18 @@ class FloatReference:
 
     def __init__(
         self,
-        runner: Runner,
-        meta: ArtifactMeta,
+        detect: Detect,
         frames: Sequence[ModelInput],
         score: float,
         say: Say = say_nothing,
     ) -> None:
-        """runner, meta: of the float model, whose rules of post-processing hold for every model that is judged.
+        """detect: gives the float model's detections. Every model that is judged must follow the same rules of NMS.
 
         frames: in the order in which they are taken, spread over the scene.
         say: takes a line where more frames are taken.
         """
         self.frames, self.score = list(frames), score
-        self._runner, self._meta, self._say = runner, meta, say
+        self._detect, self._say = detect, say
         self._runs: Optional[FloatRuns] = None
         self._labels: Dict[int, PseudoLabels] = {}
         self.judged: List[Detections] = []  # of the model that was judged last, in as many frames as that took
@@ -49,7 +47,7 @@ class FloatReference:
         """Return what the float model detects in the first ``count`` frames."""
         done = 0 if self._runs is None else len(self._runs.still)
         if done < count:
-            new = float_runs(self._runner, self._meta, self.frames[done:count], self.score)
+            new = float_runs(self._detect, self.frames[done:count], self.score)
             self._runs = new if self._runs is None else self._runs + new
         assert self._runs is not None
         return self._runs.still[:count]
@@ -62,8 +60,8 @@ class FloatReference:
             self._labels[count] = PseudoLabels(self._runs.first(count), self.score)
         return self._labels[count]
 
-    def judge(self, runner: Runner, seed: int = 0) -> Verdict:
-        """Return the verdict on another model, from as few frames as make it sure, from all where none do.
+    def judge(self, detect: Detect, seed: int = 0) -> Verdict:
+        """Return the verdict on another model's detections, from as few frames as make it sure, from all where none do.
 
         Raises ShapeError without frames.
         """
@@ -71,7 +69,7 @@ class FloatReference:
         while True:
             count = min(len(found) + BATCH, len(self.frames))
             batch = self.frames[len(found) : count]
-            found += detections_on(runner, self._meta, batch, self.score * FLOOR_SHARE)
+            found += detect(batch, self.score * FLOOR_SHARE)
             self.judged = found
             verdict = verdict_without_labels(self.labels(count), self.detections(count), found, self.score, seed)
             if verdict.verdict != UNSURE or count == len(self.frames):

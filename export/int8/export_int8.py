@@ -12,6 +12,7 @@ import sys
 import tempfile
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ from edgedet.calibration.placement.plan import check_keep_float
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
-from edgedet.engines.base import open_engine
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, VerificationError
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
 from edgedet.export.int8.gate import Gate, leave_out_labelled
 from edgedet.export.int8.options import Int8Options
 from edgedet.export.int8.picture import BOXES_SUFFIX
 from edgedet.export.int8.revert import Selector, revert_layers
+from edgedet.export.int8.workers import Workers, open_here
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.verdict import FAILED, PASSED, UNSURE, Verdict
 from edgedet.progress import Say
@@ -111,11 +112,17 @@ def read_float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
 
 
 def export_int8(
-    float_path: Path, model: onnx.ModelProto, meta: ArtifactMeta, options: Int8Options, say: Say
+    float_path: Path,
+    model: onnx.ModelProto,
+    meta: ArtifactMeta,
+    options: Int8Options,
+    say: Say,
+    workers: Workers | None = None,
 ) -> Int8Outcome:
     """Write the INT8 files beside the float one; ``model`` is the float graph and ``meta`` its metadata.
 
     say: called with a line for each step and each verdict.
+    workers: observe the frames and run the files that are judged; None: this process does.
     A file that passes stays, whatever becomes of the others. One that does not pass replaces no earlier file: that is
     removed, too, because it belongs to other weights or frames.
     Raises InputError where labels or frames cannot be used.
@@ -131,7 +138,16 @@ def export_int8(
         print(f"edgedet: {note}", file=sys.stderr)
     pixels = [frame.pixels for frame in frames.calibrate]
     quantised = quantise(
-        model, meta.spec, pixels, meta.source_sha256, options.recovery, table, options.keep_float, options.observer, say
+        model,
+        meta.spec,
+        pixels,
+        meta.source_sha256,
+        options.recovery,
+        table,
+        options.keep_float,
+        options.observer,
+        say,
+        None if workers is None else workers.observe_frames,
     )
     quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
     forms = [SPARSE, TYPED, TFLITE]
@@ -139,9 +155,10 @@ def export_int8(
         print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
         forms.remove(TFLITE)
     with ExitStack() as stack:
-        float_engine = stack.enter_context(closing(open_engine(float_path, options.threads)[1]))
-        selector = Selector(float_engine, meta, frames.select, options.score, options.threads)
-        gate = Gate(float_engine, meta, frames, options, say)
+        open_detector = partial(open_here, threads=options.threads) if workers is None else workers.open_detector
+        float_detector = stack.enter_context(closing(open_detector(float_path)))
+        selector = Selector(float_detector, meta, frames.select, options.score, open_detector)
+        gate = Gate(float_detector, meta, frames, options, say, open_detector)
         chosen = {}
         for form in forms:  # NAME_int8_fp16.onnx has the same layers as the other sparse file
             if form.placement not in chosen:

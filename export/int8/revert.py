@@ -13,8 +13,8 @@ from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.quantise import Quantised, compute_int8_mac_share
 from edgedet.calibration.recovery.revert import exclude_layers, find_fewest_layers
 from edgedet.calibration.recovery.sensitivity import LayerQuantiser, measure_layer_losses
-from edgedet.engines.base import Engine, open_engine
 from edgedet.export.int8.files import Form
+from edgedet.export.int8.workers import FrameDetector, OpenDetector
 from edgedet.judge.reference import FloatReference
 from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
 from edgedet.progress import Say
@@ -29,11 +29,16 @@ class Selector:
     """Judges files on the select frames, which neither calibration nor the gate uses."""
 
     def __init__(
-        self, float_engine: Engine, meta: ArtifactMeta, frames: Sequence[ModelInput], score: float, threads: int
+        self,
+        float_detector: FrameDetector,
+        meta: ArtifactMeta,
+        frames: Sequence[ModelInput],
+        score: float,
+        open_detector: OpenDetector,
     ) -> None:
         """``frames`` are the select frames; ``score`` is the threshold from which detections count."""
-        self._meta, self._frames, self._threads = meta, frames, threads
-        self._reference = FloatReference(float_engine.infer, meta, frames, score)
+        self._meta, self._frames, self._open_detector = meta, frames, open_detector
+        self._reference = FloatReference(float_detector.detect, frames, score)
         self._order: list[str] | None = None
 
     def verdict(self, quantised: Quantised, form: Form) -> Verdict:
@@ -41,9 +46,8 @@ class Selector:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"selected{form.suffix}"
             form.write(quantised, replace(self._meta, precision="int8", report={}), path)
-            _, engine = open_engine(path, self._threads)
-            with closing(engine):
-                return self._reference.judge(engine.infer)
+            with closing(self._open_detector(path)) as detector:
+                return self._reference.judge(detector.detect)
 
     def order(self, quantised: Quantised) -> list[str]:
         """Return the layers, sorted by what each costs alone, the most first; this takes a minute for D0."""

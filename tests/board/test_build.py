@@ -270,7 +270,7 @@ def test_frames_of_the_scene_are_judged_on(int8: Path, capsys):
 
 def test_without_onnxruntime_an_engine_is_kept_by_force_only(int8: Path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    reference = Reference("tiny.onnx", [], None)
+    reference = Reference("tiny.onnx", [], read_onnx(int8).meta, None)
     assert reference.judge(None).verdict == "UNSURE"
     assert main(["build", str(int8), "--no-tune"]) == 2
     assert "(or --force to keep it unjudged) needs onnxruntime, which is not installed" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from edgedet.calibration.ranges import refine
 from edgedet.calibration.ranges.frames import FrameSets, sha256_of_frame
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
-from edgedet.export.int8.gate import leave_out_labelled
+from edgedet.export.int8.gate import Gate, leave_out_labelled
 from edgedet.judge.labels import Dataset, LabelledImage
-from edgedet.judge.reference import FloatReference
 from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import SPECS, resized
@@ -94,19 +92,18 @@ def test_the_files_that_passed_stay_where_another_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of the three is told to be unsure: it is kept aside on request, the command says why and exits with 1."""
-    honest = FloatReference.judge
+    honest = Gate.judge
 
-    def judge(self: FloatReference, runner: Callable[..., object], seed: int = 0) -> Verdict:
-        verdict = honest(self, runner, seed)
-        is_tflite = "tflite" in type(runner.__self__).__module__  # type: ignore[attr-defined]
+    def judge(self: Gate, path: Path) -> Verdict:
+        verdict = honest(self, path)
         fates = (
             {"verdict": "UNSURE", "reason": "for the test", "remedy": "9 more frames"}
-            if is_tflite
+            if path.suffix == ".tflite"
             else {"verdict": "PASSED", "reason": "", "remedy": ""}
         )
         return replace(verdict, **fates)
 
-    monkeypatch.setattr(FloatReference, "judge", judge)
+    monkeypatch.setattr(Gate, "judge", judge)
     command = [*INT8, *SMALL, "--frames", "10", "--out", str(tmp_path), "--keep-rejected", "--json"]
     assert main(command) == 1
     said = capsys.readouterr()

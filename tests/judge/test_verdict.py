@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,11 @@ def test_no_frame_is_no_proof():
 
 def gate(float_runner, int8_runner, frames):
     """Two models' detections compared, as an export compares them."""
-    return FloatReference(float_runner, META, frames, DEFAULT_SCORE).judge(int8_runner)
+    return FloatReference(detects(float_runner), frames, DEFAULT_SCORE).judge(detects(int8_runner))
+
+
+def detects(runner, meta=META):
+    return partial(detections_on, runner, meta)
 
 
 def both_classes_runner(anchor=60):
@@ -215,9 +220,9 @@ def test_judging_follows_the_post_processing_of_the_file():
     theirs = replace(META, nms=ORIGINALS["zylo117"])
     assert detections_on(runner, META, [frame()], 0.4)[0].class_ids.tolist() == [1, 0]
     assert detections_on(runner, theirs, [frame()], 0.4)[0].class_ids.tolist() == [1]
-    reference = FloatReference(runner, theirs, [frame()], 0.4)
+    reference = FloatReference(detects(runner, theirs), [frame()], 0.4)
     assert reference.detections(1)[0].class_ids.tolist() == [1]
-    assert reference.judge(runner).boxes == 1
+    assert reference.judge(detects(runner, theirs)).boxes == 1
 
 
 def constant_runner(logit, spec=SPEC):
@@ -451,15 +456,15 @@ def test_no_more_frames_are_taken_than_a_sure_verdict_needs():
         return infer
 
     notes: list[str] = []
-    reference = FloatReference(runner(boxes), META, frames, 0.4, notes.append)
+    reference = FloatReference(detects(runner(boxes)), frames, 0.4, notes.append)
     assert asked == []
-    verdict = reference.judge(runner(boxes))
+    verdict = reference.judge(detects(runner(boxes)))
     assert (verdict.verdict, verdict.images, max(asked), notes) == (PASSED, BATCH, BATCH - 1, [])
     before = len(asked)
-    reference.judge(runner(boxes))
+    reference.judge(detects(runner(boxes)))
     assert len(asked) == before + BATCH  # the float model's detections are kept
 
-    verdict = FloatReference(runner(boxes[:1]), META, frames, 0.4, notes.append).judge(runner(boxes[:1]))
+    verdict = FloatReference(detects(runner(boxes[:1])), frames, 0.4, notes.append).judge(detects(runner(boxes[:1])))
     assert (verdict.verdict, verdict.images) == (PASSED, 2 * BATCH)
     assert notes == [
         "not sure with 32 frames (the float model detects 32 objects in 32 frames, 50 are needed): taking more of them"

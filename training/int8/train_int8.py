@@ -34,6 +34,7 @@ from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
 from edgedet.export.int8.gate import Gate
 from edgedet.export.int8.options import Int8Options
+from edgedet.export.int8.workers import EngineDetector
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage
 from edgedet.judge.verdict import PASSED, Verdict
@@ -130,7 +131,7 @@ def train_int8(
     final = quantise_trained(trained.trained_model(model), spec, quantised)
     qat_ap = _measure(trained, meta, images, class_map)
     unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
-    gate = Gate(ModuleEngine(FromPixels(network)), meta, unseen, Int8Options(labels=val), say)
+    gate = Gate(EngineDetector(meta, ModuleEngine(FromPixels(network))), meta, unseen, Int8Options(labels=val), say)
     figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
     files = []
     for form in FORMS[how.target]:
