@@ -77,7 +77,8 @@ class Throughput:
 def ray_session(options: ClusterOptions) -> Iterator[Any]:
     """Yield the module ``ray``, connected; workers of this machine end with the block, also after Ctrl-C.
 
-    Raises MissingDependency without Ray, InputError where there is no cluster at the address.
+    Raises MissingDependency without Ray, InputError where there is no cluster at the address, or none of its machines
+    has as many CPUs as a worker takes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send figures of this machine to its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's next default; without it, it warns
@@ -85,6 +86,7 @@ def ray_session(options: ClusterOptions) -> Iterator[Any]:
     try:
         with delay_interrupts():  # ended in the middle of it, Ray's own processes would live a minute longer
             _connect(ray, options)
+        _check_room(ray, options)
         with redirect_stdout(sys.stderr):  # Ray prints there that a worker has ended
             yield ray
     finally:
@@ -106,6 +108,20 @@ def _connect(ray: Any, options: ClusterOptions) -> None:
         raise InputError(
             f"no Ray cluster answers at {options.address}: {reason}. Start one with `ray start --head`."
         ) from None
+
+
+def _check_room(ray: Any, options: ClusterOptions) -> None:
+    """Raise InputError where no machine can hold a worker: Ray would wait for one for ever."""
+    if options.address is not None and (most := max(_cpus(ray), default=0)) < options.threads:
+        raise InputError(
+            f"no machine of the Ray cluster at {options.address} has {options.threads} CPUs for a worker (--threads); "
+            f"the largest has {most}. Take --threads {max(most, 1)} or less."
+        )
+
+
+def _cpus(ray: Any) -> list[int]:
+    """Return the number of CPUs of each machine of the cluster, as Ray was told."""
+    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 
 def _check_answers(address: str) -> None:
@@ -193,7 +209,7 @@ def _run_again(shard: _Shard, error: Exception, waiting: deque[_Shard]) -> Lost 
 def _count_workers(ray: Any, options: ClusterOptions) -> int:
     if options.workers is not None:
         return options.workers
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // options.threads)
+    return max(1, sum(cpus // options.threads for cpus in _cpus(ray)))
 
 
 def _run_shard(

@@ -46,7 +46,8 @@ class Plan:
     """What every machine measures.
 
     models:  files of this machine; the results name them by these paths.
-    there:   paths of files that lie on every machine already, as engines that were built on it.
+    there:   paths of files that lie on every machine already, as engines that were built on it; from the home there,
+             where they are relative.
     options: of ``edgedet bench``, without the models and --json.
     source:  file of pictures that is sent, too; None for the demo's clip.
     """
@@ -154,7 +155,7 @@ class _Session:
             "bench",
             "--model",
             *(remote[model] for model in plan.models),
-            *plan.there,
+            *map(_from_home, plan.there),
             *plan.options,
             "--json",
             _RESULT,
@@ -225,6 +226,11 @@ def _beat(stdin: Any, ended: threading.Event) -> None:
             ended.wait(BEAT_S)
     with suppress(OSError):
         stdin.close()
+
+
+def _from_home(path: str) -> str:
+    """Return a path on another machine; relative ones begin at the user's home, as with scp."""
+    return path if path.startswith(("/", "~")) else f"~/{path}"
 
 
 def _last_line(output: str) -> str:

@@ -4,6 +4,7 @@ Standard library only, valid in Python 3.6, so that an interpreter that is too o
 ~/.cache/edgedet/hosts, each in a folder named by its SHA-256; ``rm -r`` of that folder undoes all of it.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -22,6 +24,8 @@ OLDEST = (3, 8)
 QUIET_S = 20.0  # the near side writes a byte every few seconds; without one for so long, the link is gone
 END_S = 3.0  # for programs to end by themselves
 KEEP_S = 30 * 86400.0  # unpacked packages of other versions that were not used for so long are removed
+RUN, LOCK = "run-", "lock"  # each run's folder, and the file in it that its process locks
+YOUNG_S = 60.0  # a folder this young may not be locked yet
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
 ROOT = os.path.join(CACHE, "edgedet", "hosts")
 PACKAGES = os.path.join(ROOT, f"packages-{platform.machine()}-{sys.version_info[0]}.{sys.version_info[1]}")
@@ -127,8 +131,15 @@ def run(package, result, *arguments):
 
     It ends, with all that it has started, when standard input ends or is silent: the near side, or the link, is gone.
     """
-    work = os.path.join(ROOT, f"run-{os.getpid()}")
-    os.makedirs(work)
+    remove_stale_runs()
+    work = tempfile.mkdtemp(prefix=RUN, dir=ROOT)
+    with open(os.path.join(work, LOCK), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends, in whatever way
+        return run_in(work, package, result, *arguments)
+
+
+def run_in(work, package, result, *arguments):
+    """Run the program in a folder that is removed afterwards; return its exit code."""
     paths = [package, PACKAGES, os.environ.get("PYTHONPATH")]
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in paths if path))
     command = [sys.executable, "-m", "edgedet"] + [os.path.expanduser(argument) for argument in arguments]
@@ -149,6 +160,20 @@ def run(package, result, *arguments):
         return 0
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_stale_runs():
+    """Remove the folders of runs that ended without doing it, as by a power cut: nobody holds their locks."""
+    for name in os.listdir(ROOT):
+        folder = os.path.join(ROOT, name)
+        try:
+            if not name.startswith(RUN) or time.time() - os.stat(folder).st_mtime < YOUNG_S:
+                continue
+            with open(os.path.join(folder, LOCK), "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # it runs, or another one was faster
+            continue
 
 
 def watch(program):

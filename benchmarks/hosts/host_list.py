@@ -1,6 +1,6 @@
 """Which machines ``--host`` names: addresses as OpenSSH takes them, and names and groups of a hosts.yaml.
 
-ssh_config: ssh.conf            # optional: what `ssh -F` takes, relative to this file
+ssh_config: ssh.conf            # optional: what `ssh -F` takes, relative to this file, or ~/FILE
 hosts:
   nano2:
     address: user@10.0.0.7      # default: the name itself, which ~/.ssh/config may explain
@@ -66,7 +66,7 @@ def _read_file(path: Path) -> tuple[dict[str, Host], dict[str, list[str]], Path 
     content = _mapping(path, "the file", content, {"ssh_config", "hosts", "groups"})
     ssh_config = content.get("ssh_config")
     if ssh_config is not None:
-        ssh_config = path.parent / _text(path, "ssh_config", ssh_config)
+        ssh_config = path.parent / Path(_text(path, "ssh_config", ssh_config)).expanduser()
     hosts = {}
     for name, entry in _mapping(path, "hosts", content.get("hosts") or {}).items():
         entry = _mapping(path, f"hosts, {name}", entry or {}, {"address", "python"})

@@ -16,6 +16,7 @@ from edgedet.errors import InputError
 from edgedet.files import sha256_of
 
 LEDGER = "sweep.jsonl"
+NAMES = (".names", ".json")  # beside a checkpoint they hold its class names
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 
 
@@ -25,18 +26,20 @@ class Cell:
 
     weights:   checkpoint, or "demo". input_hw: None for the model's own. precision: "fp32" or "int8".
     classes:   the classes to keep; None for all.
+    label:     what tables call the checkpoint; "" for its file's name.
     """
 
     weights: str
     input_hw: tuple[int, int] | None
     precision: str
     classes: tuple[str, ...] | None = None
+    label: str = ""
 
     @property
     def name(self) -> str:
         """The name in tables: "cards 384x640 int8"."""
         size = "" if self.input_hw is None else f" {self.input_hw[0]}x{self.input_hw[1]}"
-        return f"{Path(self.weights).stem}{size} {self.precision}"
+        return f"{self.label or Path(self.weights).stem}{size} {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class CellResult:
 
 
 def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, frames: int, limit: int | None) -> str:
-    """Return a hash of the checkpoint, the choices, the labels, the frames and the code that exports.
+    """Return a hash of the checkpoint, its class names, the choices, the labels, the frames and the code that exports.
 
     Pictures in folders count by names and sizes of their files: to read them all would take longer than the answer.
     """
@@ -73,6 +76,7 @@ def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, fra
         "edgedet": __version__,
         "code": [hash_code("export"), hash_code("calibration"), hash_code("judge")],
         "weights": cell.weights if cell.weights == "demo" else sha256_of(cell.weights),
+        "names": [] if cell.weights == "demo" else _describe_names(Path(cell.weights)),
         "input_hw": cell.input_hw,
         "precision": cell.precision,
         "classes": cell.classes,
@@ -83,6 +87,10 @@ def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, fra
         "limit": limit,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_names(weights: Path) -> list[Any]:
+    return [_describe(file) for suffix in NAMES if (file := weights.with_suffix(suffix)).is_file()]
 
 
 def _describe(path: Path) -> Any:
@@ -145,5 +153,27 @@ def list_cells(
     for name in weights:
         if name != "demo" and not Path(name).is_file():
             raise InputError(f"there is no checkpoint {name}: name a file, or demo.")
-    cells = [Cell(name, size, precision, classes) for name in weights for size in sizes for precision in precisions]
+    labels = label_checkpoints(list(dict.fromkeys(weights)))
+    cells = [
+        Cell(name, size, precision, classes, label)
+        for name, label in labels.items()
+        for size in sizes
+        for precision in precisions
+    ]
     return list(dict.fromkeys(cells))
+
+
+def label_checkpoints(weights: Sequence[str]) -> dict[str, str]:
+    """Return a name for each checkpoint, all different: as short as it can be, "cards", "run1/best" or "a/best.pth"."""
+    paths = {name: Path(name) if name == "demo" else Path(name).resolve() for name in weights}
+    labels: dict[str, str] = {}
+    for name, path in paths.items():
+        others = [other for key, other in paths.items() if key != name]
+        candidates = ["/".join((*path.parts[-count:-1], path.stem)) for count in range(1, len(path.parts) + 1)]
+        for count, candidate in enumerate(candidates, start=1):
+            if all("/".join((*other.parts[-count:-1], other.stem)) != candidate for other in others):
+                labels[name] = candidate
+                break
+        else:  # they differ in nothing but the suffix, or are one file by two names
+            labels[name] = name
+    return labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,23 +82,27 @@ def run_sweep(request: SweepRequest, say: Say) -> list[SweepRow]:
         cell: cell_key(cell, request.data, request.images, request.calib, request.frames, request.limit)
         for cell in request.cells
     }
-    missing = [cell for cell in request.cells if ledger.get(keys[cell]) is None]
-    say(f"{len(request.cells)} candidates, {len(request.cells) - len(missing)} done earlier")
-    results = _run_cells(request, [(keys[cell], cell) for cell in missing], ledger, say)
+    # Two files with the same bytes are one candidate
+    missing = {keys[cell]: cell for cell in reversed(request.cells) if ledger.get(keys[cell]) is None}
+    done = sum(keys[cell] not in missing for cell in request.cells)
+    say(f"{len(request.cells)} candidates, {done} done earlier")
+    results = _run_cells(request, list(reversed(missing.items())), ledger, say)
+    found = []
     for cell in request.cells:
-        results.setdefault(cell, ledger.get(keys[cell]) or CellResult(keys[cell], cell.name, FAILED, "not run"))
-    return _add_speeds(request, [results[cell] for cell in request.cells], say)
+        result = results.get(keys[cell]) or ledger.get(keys[cell])
+        found.append(replace(result or CellResult(keys[cell], "", FAILED, "not run"), name=cell.name))
+    return _add_speeds(request, found, say)
 
 
 def _run_cells(
     request: SweepRequest, cells: Sequence[tuple[str, Cell]], ledger: Ledger, say: Say
-) -> dict[Cell, CellResult]:
-    results: dict[Cell, CellResult] = {}
+) -> dict[str, CellResult]:
+    results: dict[str, CellResult] = {}
     start_s = time.monotonic()
 
-    def done(cell: Cell, result: CellResult) -> None:
+    def done(result: CellResult) -> None:
         ledger.add(result)
-        results[cell] = result
+        results[result.key] = result
         left_s = (time.monotonic() - start_s) / len(results) * (len(cells) - len(results))
         found = f"AP {result.ap:.3f}" if result.ap is not None else f"{result.status}: {result.reason}"
         left = f"; about {left_s / 60:.0f} min left" if left_s >= 90 else ""
@@ -110,7 +115,7 @@ def _run_cells(
                     result = child.first()
                 except EdgeDetError as error:  # the process was killed
                     result = CellResult(key, cell.name, FAILED, str(error).rstrip("."))
-            done(cell, result)
+            done(result)
     elif cells:
         with ray_session(request.cluster) as ray:
             run_in_shards(
@@ -121,7 +126,7 @@ def _run_cells(
                 request.cluster,
                 shard_size=1,
                 title="sweep",
-                each=lambda index, found: done(cells[index][1], _unless_lost(cells[index], found)),
+                each=lambda index, found: done(_unless_lost(cells[index], found)),
             )
     return results
 
@@ -151,7 +156,16 @@ def run_cell(request: SweepRequest, key: str, cell: Cell) -> CellResult:
         result = CellResult(key, cell.name, REFUSED, str(error).rstrip("."), precision=cell.precision)
     except EdgeDetError as error:
         result = CellResult(key, cell.name, FAILED, str(error).rstrip("."), precision=cell.precision)
+    except Exception as error:  # a mistake of edgedet's or of a library's; the other candidates are no worse for it
+        result = CellResult(key, cell.name, FAILED, describe_unexpected(error), precision=cell.precision)
     return replace(result, seconds=round(time.monotonic() - start_s, 1))
+
+
+def describe_unexpected(error: Exception) -> str:
+    """Return one line on an error that nobody foresaw: its kind, what it says, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {said}' if said else ''} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def _export_and_evaluate(request: SweepRequest, key: str, cell: Cell, dataset: Dataset) -> CellResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from waiting import wait_until
 
 from edgedet import cli
 from edgedet.benchmarks.hosts import bench_hosts as bench_hosts_module
-from edgedet.benchmarks.hosts import ssh
+from edgedet.benchmarks.hosts import far_side, ssh
 from edgedet.benchmarks.hosts.bench_hosts import Plan, bench_hosts
 from edgedet.benchmarks.hosts.host_list import Host, read_hosts
 from edgedet.engines.fake import save_fake
@@ -139,6 +140,26 @@ def test_a_file_that_lies_there_already_is_measured_where_it_lies(desk, tmp_path
     assert "/nowhere/a.fake" in item.failure
 
 
+def test_a_relative_path_of_a_file_there_begins_at_the_home_there():
+    paths = ("models/a.engine", "~/a.engine", "/opt/a.engine")
+    assert [*map(bench_hosts_module._from_home, paths)] == ["~/models/a.engine", "~/a.engine", "/opt/a.engine"]
+
+
+def test_folders_of_runs_that_a_power_cut_left_are_removed_and_running_ones_stay(tmp_path, monkeypatch):
+    """Run 1 is old and nobody holds its lock, run 2 runs since long, run 3 has just begun."""
+    monkeypatch.setattr(far_side, "ROOT", str(tmp_path))
+    for number in "123":
+        (tmp_path / f"run-{number}").mkdir()
+        (tmp_path / f"run-{number}/lock").touch()
+    (tmp_path / "files").mkdir()
+    for name in ("run-1", "run-2", "files"):
+        os.utime(tmp_path / name, (1e9, 1e9))
+    with open(tmp_path / "run-2/lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        far_side.remove_stale_runs()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "run-2", "run-3"]
+
+
 @needs_sshd
 def test_the_same_bytes_under_two_names_are_two_files(desk, tmp_path):
     first, second = write_fake_model(tmp_path / "first.fake"), tmp_path / "second.fake"
@@ -244,6 +265,8 @@ def test_hosts_and_groups(tmp_path):
     nano, other = Host("nano2", "user@10.0.0.7", "~/e/bin/python", config), Host("pi@board1", "pi@board1", None, config)
     assert read_hosts(["desk", "nano2"], tmp_path / "hosts.yaml") == [nano, other]
     assert read_hosts(["pi@board1"]) == [Host("pi@board1", "pi@board1")]
+    (tmp_path / "hosts.yaml").write_text("ssh_config: ~/my.conf\n")
+    assert read_hosts(["a"], tmp_path / "hosts.yaml") == [Host("a", "a", None, Path.home() / "my.conf")]
 
 
 @pytest.mark.parametrize(

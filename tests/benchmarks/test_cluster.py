@@ -17,6 +17,7 @@ from media import picture, write_fake_model
 from waiting import wait_until
 
 from edgedet import cli
+from edgedet.benchmarks.cluster import shards
 from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, Throughput, ray_session, run_in_shards
 from edgedet.errors import InputError
 
@@ -149,6 +150,23 @@ def test_without_ray_a_line_says_what_to_install(labelled, capsys, monkeypatch):
 def test_no_workers_are_refused(labelled, capsys):
     assert cli.main(["eval", "a.fake", "--data", "labels.json", "--workers", "0"]) == 2
     assert "--workers" in capsys.readouterr().err
+
+
+class Machines:
+    """Stands for a Ray cluster of two machines with 2 and 4 CPUs, and one that is gone."""
+
+    @staticmethod
+    def nodes():
+        sizes = [(2.0, True), (4.0, True), (64.0, False)]
+        return [{"Alive": alive, "Resources": {"CPU": cpus, "memory": 1e9}} for cpus, alive in sizes]
+
+
+def test_more_threads_than_any_machine_has_are_refused_instead_of_waited_for():
+    with pytest.raises(InputError, match=r"at head:6379 has 5 CPUs for a worker \(--threads\); the largest has 4"):
+        shards._check_room(Machines, ClusterOptions(address="head:6379", threads=5))
+    shards._check_room(Machines, ClusterOptions(address="head:6379", threads=4))
+    assert shards._count_workers(Machines, ClusterOptions(address="head:6379", threads=3)) == 1
+    assert shards._count_workers(Machines, ClusterOptions(address="head:6379", threads=2)) == 3
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "head"])

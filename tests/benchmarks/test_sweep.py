@@ -14,10 +14,12 @@ import pytest
 from waiting import wait_until
 
 from edgedet import cli, demo
+from edgedet.benchmarks.sweep import run_sweep as run_sweep_module
 from edgedet.benchmarks.sweep.cells import DONE, FAILED, LEDGER, REFUSED, Cell, CellResult, Ledger, cell_key, list_cells
 from edgedet.benchmarks.sweep.report import pareto_front, print_sweep, write_sweep_picture
-from edgedet.benchmarks.sweep.run_sweep import Speed, SweepRow, recommend
+from edgedet.benchmarks.sweep.run_sweep import Speed, SweepRequest, SweepRow, recommend, run_cell, run_sweep
 from edgedet.errors import InputError
+from edgedet.judge import labels as labels_module
 
 
 def row(name, ap, ms, high_ms=None, board="pi", precision="fp32"):
@@ -116,6 +118,74 @@ def test_candidates_are_all_combinations_once():
     assert [cell.name for cell in cells] == ["demo fp32", "demo int8", "demo 128x128 fp32", "demo 128x128 int8"]
     with pytest.raises(InputError, match=r"no checkpoint nowhere\.pth"):
         list_cells(["nowhere.pth"], [None], ["fp32"], None)
+
+
+def test_checkpoints_with_one_file_name_have_different_names_in_tables(tmp_path):
+    files = [tmp_path / name for name in ("run1/best.pth", "run2/best.pth", "run2/last.pth", "run2/last.safetensors")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    cells = list_cells([*map(str, files), str(files[0])], [None], ["int8"], None)
+    assert [cell.name for cell in cells] == ["run1/best int8", "run2/best int8", f"{files[2]} int8", f"{files[3]} int8"]
+    assert [cell.name for cell in list_cells([str(files[0])], [None], ["int8"], None)] == ["best int8"]
+
+
+def request(tmp_path, weights, **changes):
+    Path(tmp_path / "labels.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    cells = tuple(list_cells(weights, [None], ["fp32"], None))
+    return SweepRequest(cells, tmp_path / "labels.json", None, tmp_path / "out", boards=("raspberry-pi-5",), **changes)
+
+
+def test_checkpoints_with_the_same_bytes_are_made_once_and_have_two_rows(tmp_path, monkeypatch):
+    weights = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for file in weights:
+        file.write_bytes(b"the same")
+    made = []
+
+    class Here:
+        """Stands for the child process."""
+
+        def __init__(self, work, request, key, cell):
+            made.append(cell.name)
+            self._result = CellResult(key, cell.name, DONE, precision="fp32", ap=0.25)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def first(self):
+            return self._result
+
+    monkeypatch.setattr(run_sweep_module, "Child", Here)
+    rows = run_sweep(request(tmp_path, [str(file) for file in weights]), lambda line: None)
+    assert made == ["a fp32"]
+    assert [(row.result.name, row.result.ap) for row in rows] == [("a fp32", 0.25), ("b fp32", 0.25)]
+
+
+def test_other_class_names_beside_a_checkpoint_make_another_candidate(tmp_path):
+    weights = tmp_path / "a.pth"
+    weights.write_bytes(b"1")
+    cell = Cell(str(weights), None, "fp32")
+    labels = tmp_path / "labels.json"
+    labels.touch()
+    before = cell_key(cell, labels, None, None, 64, None)
+    (tmp_path / "a.names").write_text("heart\n")
+    assert cell_key(cell, labels, None, None, 64, None) != before
+
+
+def test_an_error_that_nobody_foresaw_is_one_candidates_failure(tmp_path, monkeypatch):
+    (tmp_path / "a.pth").write_bytes(b"1")
+    wanted = request(tmp_path, [str(tmp_path / "a.pth")])
+
+    def fail(*arguments):
+        raise ZeroDivisionError("division\nby zero")
+
+    monkeypatch.setattr(labels_module, "read_dataset", fail)
+    result = run_cell(wanted, "k", wanted.cells[0])
+    assert result.status == FAILED
+    assert result.reason.startswith("ZeroDivisionError: division by zero (test_sweep.py, line ")
 
 
 def test_the_table_and_the_picture(tmp_path, capsys):
