@@ -3,7 +3,7 @@
     python scripts/make_web_screenshots.py
 
 Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.jpg, web-dark.jpg,
-web-phone.jpg and web-grid.jpg, in some three minutes.
+web-phone.jpg, web-grid.jpg and web-events.jpg, in some three minutes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,15 +29,22 @@ from waiting import wait_until  # noqa: E402
 
 from edgedet import demo  # noqa: E402
 
-SHOTS = (("web-light", (1440, 1340), False), ("web-dark", (1440, 1340), True), ("web-phone", (360, 1240), True))
-GRID_SHOTS = (("web-grid", (1440, 1000), False),)
+SHOTS = (
+    ("web-light", "", (1440, 1340), False),
+    ("web-dark", "", (1440, 1340), True),
+    ("web-phone", "", (360, 1240), True),
+    ("web-events", "events-page", (1440, 1000), False),
+)
+GRID_SHOTS = (("web-grid", "", (1440, 1000), False),)
 CROPS = {
     "gate": (0.0, 1.0),
     "path": (0.0, 0.6),
     "crossing": (0.4, 1.0),
 }  # camera -> from, to: shares of the clip's width
-# Each canvas has shown some pictures, and each plot is drawn.
+# Each canvas has shown some pictures, and each plot is drawn; or the first pictures of events are there.
 IS_FILLED_IN = """
+const events = [...document.querySelectorAll(".event img")].slice(0, 10);
+if (events.length) return events.every((one) => one.complete && one.naturalWidth);
 const canvases = [...document.querySelectorAll("#picture, #grid canvas")].filter((one) => one.clientWidth);
 return canvases.length > 0 && canvases.every((one) => Number(one.dataset.pictures || 0) > 5)
   && document.querySelectorAll("#history .u-legend").length === 3;
@@ -45,7 +53,7 @@ CAMERA_FPS = 25.0  # as FFmpeg takes Motion JPEG over HTTP to have, which carrie
 JPEG_QUALITY = 88
 WARM_UP_S = 40.0  # until histograms and plots have something to show
 
-Shots = Sequence[tuple[str, tuple[int, int], bool]]
+Shots = Sequence[tuple[str, str, tuple[int, int], bool]]  # name, page, size, whether dark
 
 
 def main(out: Path) -> int:
@@ -54,7 +62,8 @@ def main(out: Path) -> int:
     if missing is not None:
         print(f"make_web_screenshots {missing}", file=sys.stderr)
         return 2
-    take_shots(["--source", str(demo.CLIP), "--loop"], SHOTS, out)
+    with tempfile.TemporaryDirectory() as events:
+        take_shots(["--source", str(demo.CLIP), "--loop", "--events", events], SHOTS, out)
     frames = clip_frames()
     with ExitStack() as stack:
         words = ["--allow-repeats"]
@@ -91,9 +100,9 @@ def take_shots(source: list[str], shots: Shots, out: Path) -> None:
         assert run.stderr is not None
         url = next(match[0] for line in run.stderr if (match := re.search(r"http://\S+", line)))
         time.sleep(WARM_UP_S)
-        for name, size_wh, dark in shots:
+        for name, page, size_wh, dark in shots:
             with chromium(size_wh, dark) as driver:
-                driver.get(url)
+                driver.get(url + page)
                 wait_until(lambda driver=driver: driver.execute_script(IS_FILLED_IN), "the page shows no picture")
                 picture = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
                 path = out / f"{name}.jpg"

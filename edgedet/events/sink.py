@@ -28,11 +28,11 @@ from ..types import Detections, FrameResult
 from .clips import ClipRecorder, ClipRules
 from .log import log_ended
 from .outbox import Message
-from .record import Event
+from .record import Best, Event
 from .store import EventStore, Retention
 from .watch import Change, Rulebook, Watcher
 
-_WAITING = 8  # frames that may wait for the thread, of all cameras
+_WAITING = 8  # frames that may wait for the thread, of all cameras; so many for videos, and so many for pictures
 _PRUNE_EVERY_S = 60.0
 
 
@@ -72,6 +72,11 @@ class _Item:
     changes: Sequence[Change]
     open_events: Tuple[Event, ...]
 
+    @property
+    def has_picture(self) -> bool:
+        """Whether an event wants the frame as its best picture."""
+        return any(change.better for change in self.changes)
+
 
 @contextmanager
 def events_sink(
@@ -109,9 +114,8 @@ def events_sink(
                 due_s.get(frame.camera, frame.captured_s) + 1 / options.clips.fps, frame.captured_s
             )
         if changes or recorded:
-            needed = recorded or any(change.better or change.kind == "new" for change in changes)
-            bgr = frame.bgr if needed else None
-            worker.put(_Item(frame.camera, frame.captured_s, utc_s, bgr, changes, watcher.open))
+            item = _Item(frame.camera, frame.captured_s, utc_s, frame.bgr, changes, watcher.open)
+            worker.put(item if recorded or item.has_picture else replace(item, bgr=None))
 
     try:
         yield write
@@ -145,7 +149,7 @@ class _Worker:
             self._store.put(event, publisher.messages_of(Change("end", event)))
         log_ended(self._store)
         self._queue: queue.Queue[Optional[_Item]] = queue.Queue()
-        self._room = threading.Semaphore(_WAITING)
+        self._room = {has_picture: threading.Semaphore(_WAITING) for has_picture in (False, True)}
         self._error: Optional[EdgeDetError] = None
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
@@ -154,7 +158,7 @@ class _Worker:
         """Take an item; of a camera, the frame is left out where there is no room for it."""
         if self._error is not None:
             raise self._error
-        if item.bgr is not None and not self._room.acquire(blocking=not self._live):
+        if item.bgr is not None and not self._room[item.has_picture].acquire(blocking=not self._live):
             item = replace(item, bgr=None)
         self._queue.put(item)
 
@@ -178,7 +182,7 @@ class _Worker:
                     self._take(item)
                 finally:
                     if item.bgr is not None:
-                        self._room.release()
+                        self._room[item.has_picture].release()
         except Exception as error:
             if isinstance(error, EdgeDetError):
                 self._error = error
@@ -187,7 +191,8 @@ class _Worker:
                 self._error = UnavailableError(
                     f"cannot write events in {self._options.folder}: {what}. Is the disk full or damaged?"
                 )
-            self._room.release(10**6)  # nobody waits any longer
+            for room in self._room.values():
+                room.release(10**6)  # nobody waits any longer
         finally:
             for recorder in self._recorders.values():
                 recorder.close()
@@ -198,12 +203,15 @@ class _Worker:
         if recorder is not None:
             recorder = self._record(recorder, item)
         pictures: Dict[str, bytes] = {}
+        news = []
         for change in item.changes:
             event, jpeg = self._with_media(change, item, recorder)
             if jpeg is not None:
                 pictures[event.label] = jpeg
             change = replace(change, event=event)
-            self._store.put(event, self._publisher.messages_of(change))
+            news.append((event, self._publisher.messages_of(change)))
+        if news:
+            self._store.put_all(news)  # one commit a frame: each waits for the disk
         if any(change.kind == "end" for change in item.changes):
             log_ended(self._store)
         if item.changes:
@@ -255,9 +263,10 @@ class _Worker:
         known = self._media.get(event.id, event)
         jpeg = None
         snapshot = known.snapshot
-        if change.better and item.bgr is not None:
+        wanted = change.better or (not snapshot and change.kind == "update")  # there was no room for the best one
+        if wanted and item.bgr is not None:
             try:
-                jpeg = self._jpeg_of(event, item.bgr)
+                jpeg = self._jpeg_of(event if change.better else _as_now(event), item.bgr)
             except Exception as error:  # of OpenCV
                 self._tell_failure(item.camera, "the picture of an event", error)
         if jpeg is not None:
@@ -291,3 +300,8 @@ class _Worker:
         )
         _, jpeg = require("cv2", "pictures of events").imencode(".jpg", draw(bgr, one, self._class_names))
         return bytes(jpeg.tobytes())
+
+
+def _as_now(event: Event) -> Event:
+    """Return the event as if its newest picture were its best one."""
+    return replace(event, best=Best(event.seen_s, event.score, event.box))

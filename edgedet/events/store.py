@@ -64,24 +64,32 @@ class EventStore:
             raise unwritable(folder, error) from None
 
     def put(self, event: Event, messages: Sequence[Message] = ()) -> None:
-        """Write an event as it is now and what is to be told of it, both or neither, durably.
+        """Write an event as ``put_all`` does."""
+        self.put_all([(event, messages)])
+
+    def put_all(self, news: Sequence[Tuple[Event, Sequence[Message]]]) -> None:
+        """Write events as they are now and what is to be told of them, all or nothing, durably.
 
         Raises InputError where the disk takes nothing.
         """
-        record = json.dumps(as_json(event))
-        files = [(event.id, path) for path in (event.snapshot, *event.clips) if path]
         try:
             with self._db:
                 self._db.execute("begin")
-                self._db.execute(
-                    "insert into events (id, camera, label, start_s, end_s, score, record) values (?,?,?,?,?,?,?) "
-                    "on conflict (id) do update set end_s=excluded.end_s, score=excluded.score, record=excluded.record",
-                    (event.id, event.camera, event.label, event.start_s, event.end_s, event.best.score, record),
-                )
-                self._db.executemany("insert or ignore into files values (?, ?)", files)
-                add_messages(self._db, messages)
+                for event, messages in news:
+                    self._put(event, messages)
         except sqlite3.Error as error:
             raise UnavailableError(f"cannot write {self.folder / DATABASE}: {error}. Free space.") from None
+
+    def _put(self, event: Event, messages: Sequence[Message]) -> None:
+        record = json.dumps(as_json(event))
+        files = [(event.id, path) for path in (event.snapshot, *event.clips) if path]
+        self._db.execute(
+            "insert into events (id, camera, label, start_s, end_s, score, record) values (?,?,?,?,?,?,?) "
+            "on conflict (id) do update set end_s=excluded.end_s, score=excluded.score, record=excluded.record",
+            (event.id, event.camera, event.label, event.start_s, event.end_s, event.best.score, record),
+        )
+        self._db.executemany("insert or ignore into files values (?, ?)", files)
+        add_messages(self._db, messages)
 
     def close_left_open(self) -> List[Event]:
         """End the events that a killed run left open, where they were last seen, and return them."""
@@ -144,42 +152,89 @@ class EventStore:
         self._db.close()
 
 
-def read_events(
-    folder: Path,
-    camera: Optional[str] = None,
-    label: Optional[str] = None,
-    zone: Optional[str] = None,
-    after_s: Optional[float] = None,
-    before_s: Optional[float] = None,
-    limit: int = 100,
-    event_id: Optional[str] = None,
-) -> List[Dict[str, Any]]:
-    """Return events as JSON can hold them, the newest first; may be called from any thread, while a run writes.
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events are asked for; None: all.
 
-    after_s, before_s: of the event's start, seconds since 1970. An empty list where nothing was ever stored.
+    zone: one that they were in; after_s, before_s: of the start, seconds since 1970.
     """
+
+    camera: Optional[str] = None
+    label: Optional[str] = None
+    zone: Optional[str] = None
+    after_s: Optional[float] = None
+    before_s: Optional[float] = None
+
+    def where(self) -> Tuple[str, List[Any]]:
+        """Return the condition in SQL and its values."""
+        conditions: List[Tuple[str, Any]] = [
+            ("camera=?", self.camera),
+            ("label=?", self.label),
+            ("start_s>=?", self.after_s),
+            ("start_s<?", self.before_s),
+            ("exists (select 1 from json_each(record, '$.entered') where value=?)", self.zone),
+        ]
+        asked = [(text, value) for text, value in conditions if value is not None]
+        return " and ".join(["1", *(text for text, _ in asked)]), [value for _, value in asked]
+
+
+ALL_EVENTS = EventFilter()
+
+
+def read_events(
+    folder: Path, asked: EventFilter = ALL_EVENTS, limit: int = 100, older_than: Optional[str] = None
+) -> List[Dict[str, Any]]:
+    """Return events as JSON can hold them, the newest first.
+
+    older_than: the id of the last event that was read, for the next page.
+    All readers may be called from any thread, while a run writes. An empty list where nothing was ever stored.
+    """
+    where, values = asked.where()
+    if older_than is not None:
+        where += " and (start_s, id) < (select start_s, id from events where id=?)"
+        values.append(older_than)
+    query = f"select record from events where {where} order by start_s desc, id desc limit ?"
+    return [json.loads(record) for (record,) in _read(folder, query, [*values, limit])]
+
+
+def find_event(folder: Path, event_id: str) -> Optional[Dict[str, Any]]:
+    """Return one event as ``read_events`` does, None where there is none of this id."""
+    rows = _read(folder, "select record from events where id=?", [event_id])
+    return json.loads(rows[0][0]) if rows else None
+
+
+def count_events(folder: Path, asked: EventFilter, step_s: float) -> Dict[str, Dict[int, int]]:
+    """Return by camera how many events began in each step of ``step_s`` seconds since ``asked.after_s``."""
+    where, values = asked.where()
+    step = "cast((start_s - ?) / ? as integer)"
+    query = f"select camera, {step}, count(*) from events where {where} group by 1, 2 order by 1, 2"
+    counts: Dict[str, Dict[int, int]] = {}
+    for camera, step, count in _read(folder, query, [asked.after_s or 0.0, step_s, *values]):
+        counts.setdefault(camera, {})[step] = count
+    return counts
+
+
+def known_values(folder: Path) -> Dict[str, List[str]]:
+    """Return the "cameras", "labels" and "zones" of all events, sorted."""
+    queries = {
+        "cameras": "select distinct camera from events order by 1",
+        "labels": "select distinct label from events order by 1",
+        "zones": "select distinct value from events, json_each(record, '$.entered') order by 1",
+    }
+    return {name: [value for (value,) in _read(folder, query)] for name, query in queries.items()}
+
+
+def _read(folder: Path, query: str, values: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:
     path = folder / DATABASE
     if not path.is_file():
         return []
-    conditions: List[Tuple[str, Any]] = [
-        ("camera=?", camera),
-        ("label=?", label),
-        ("start_s>=?", after_s),
-        ("start_s<?", before_s),
-        ("id=?", event_id),
-        ("exists (select 1 from json_each(record, '$.entered') where value=?)", zone),
-    ]
-    asked = [(text, value) for text, value in conditions if value is not None]
-    where = f" where {' and '.join(text for text, _ in asked)}" if asked else ""
-    query = f"select record from events{where} order by start_s desc limit ?"
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
-            rows = db.execute(query, [*(value for _, value in asked), limit]).fetchall()
+            return db.execute(query, values).fetchall()
     except sqlite3.Error as error:
         if "no such table" in str(error):  # a run is just making the file
             return []
         raise InputError(f"cannot read {path}: {error}.") from None
-    return [json.loads(record) for (record,) in rows]
 
 
 def _size_of(path: Path) -> int:

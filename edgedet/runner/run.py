@@ -115,13 +115,20 @@ def run_detection(
         held.enter_context(stop.on_signals(reloads=options.reload is not None))
         tracking = Tracking(detectors, options.track and not isinstance(source, ImageSource))
         page = None
+        events, mqtt = options.outputs.events, options.outputs.mqtt
         if options.web is not None:
             page = web_sink(
-                options.web, source, model.name, detectors[0].meta, tracking, options.model.threads, progress.say
+                options.web,
+                source,
+                model.name,
+                detectors[0].meta,
+                tracking,
+                options.model.threads,
+                progress.say,
+                None if events is None else events.folder,
             )
         failures: List[str] = []
         publisher = None
-        events, mqtt = options.outputs.events, options.outputs.mqtt
         if events is not None and mqtt is not None:
             publisher = held.enter_context(mqtt_publisher(mqtt, events.folder, progress.say))
         outputs = open_outputs(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 STUCK_S = 10.0  # a viewer who takes nothing for so long is disconnected
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src {style}; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src {style}; img-src 'self'; media-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _SECURITY = {

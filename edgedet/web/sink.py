@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, ContextManager, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol
 
 from ..artifact import ArtifactMeta
 from ..stream.outputs.sinks import Write
@@ -53,8 +54,9 @@ def web_sink(
     threshold: Threshold,
     threads: int,
     report: Callable[[str], None],
+    events: Optional[Path] = None,
 ) -> ContextManager[Write]:
-    """Return the sink; ``model`` is the file's name, and ``meta`` what it says of itself."""
+    """Return the sink; ``model`` is the file's name, ``meta`` what it says of itself, ``events`` the events' folder."""
     subject = Subject(
         name=source.name,
         facts=facts_of(model, meta, threads),
@@ -64,6 +66,7 @@ def web_sink(
         set_score=threshold.set_score,
         unhealthy_s=options.unhealthy_s,
         healthy_if=options.healthy_if,
+        events=events,
         encode=lambda result, longest_px: jpeg_of(result, meta.class_names, longest_px),
     )
     return web_server(options.place, options.guard, subject, report)

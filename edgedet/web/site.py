@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Iterator, Mapping, 
 from urllib.parse import parse_qsl, urlencode
 
 from ..errors import InputError
+from .event_answers import EVENT_ROUTES
 from .guard import Guard
 from .guesses import Guesses
 from .metrics import metrics_text
@@ -38,6 +39,7 @@ Query = Mapping[str, str]
 _FOLDER = Path(__file__).resolve().parent / "page"
 _FILES = {
     "/": _FOLDER / "index.html",
+    "/events-page": _FOLDER / "events.html",
     **{f"/{path.name}": path for path in _FOLDER.glob("**/*") if path.suffix in (".js", ".css", ".svg")},
 }
 _TYPES = {
@@ -198,8 +200,9 @@ async def _model(site: Site, request: HTTPServerRequest, query: Query) -> None:
 
 
 async def _viewer(site: Site, request: HTTPServerRequest, query: Query) -> None:
-    """Tell the page whether this viewer may change settings."""
-    await reply(request, HTTPStatus.OK, {"may_change": site.guard.may_change(request.headers)})
+    """Tell the page whether this viewer may change settings, and whether there are events."""
+    may_change = site.guard.may_change(request.headers)
+    await reply(request, HTTPStatus.OK, {"may_change": may_change, "events": site.subject.events is not None})
 
 
 async def _history(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -297,6 +300,19 @@ async def _events(site: Site, request: HTTPServerRequest, query: Query) -> None:
 
 
 Answer = Callable[[Site, "HTTPServerRequest", Query], Awaitable[None]]
+
+
+def _on_events(answer: Callable[[Path, HTTPServerRequest, Query], Awaitable[None]]) -> Answer:
+    """Let a function that answers about the events of a folder answer about the run's."""
+
+    async def answer_of_run(site: Site, request: HTTPServerRequest, query: Query) -> None:
+        if site.subject.events is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "this run keeps no events: start it with --events DIR")
+        await answer(site.subject.events, request, query)
+
+    return answer_of_run
+
+
 _ROUTES: Dict[str, Tuple[str, Answer]] = {
     **{path: ("GET", _file) for path in _FILES},
     "/model.json": ("GET", _model),
@@ -306,6 +322,7 @@ _ROUTES: Dict[str, Tuple[str, Answer]] = {
     "/snapshot.jpg": ("GET", _snapshot),
     "/stream.mjpg": ("GET", _stream),
     "/events": ("GET", _events),
+    **{path: ("GET", _on_events(answer)) for path, answer in EVENT_ROUTES.items()},
     "/healthz": ("GET", _healthz),
     "/metrics": ("GET", _metrics),
     "/score": ("POST", _score),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..artifact import ArtifactMeta
@@ -30,6 +31,7 @@ class Subject:
     unhealthy_s: without a frame for so long it is not healthy.
     encode:      draws a result and returns a JPEG of at most so many pixels a side.
     healthy_if:  one of HEALTHY_IF: which cameras must deliver.
+    events:      folder of the run's events; None where it keeps none.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Subject:
     unhealthy_s: float
     encode: EncodePicture
     healthy_if: str = "any"
+    events: Optional[Path] = None
 
     def camera_names(self) -> List[str]:
         """Return the names that frames carry, in order: those of the cameras, or FILE."""

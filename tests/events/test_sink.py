@@ -6,20 +6,30 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from happened import some_event
 from media import frames_of
+from waiting import wait_until
 from walkers import CLASS_NAMES, crossing, result, walker
 
 from edgedet.errors import InputError
 from edgedet.events import clips
 from edgedet.events.clips import ClipRules
 from edgedet.events.log import LINES
-from edgedet.events.record import Best, Event, event_id
 from edgedet.events.sink import EventOptions, events_sink
-from edgedet.events.store import DATABASE, EventStore, Retention, read_events
+from edgedet.events.store import (
+    DATABASE,
+    EventFilter,
+    EventStore,
+    Retention,
+    count_events,
+    known_values,
+    read_events,
+)
 from edgedet.stream.outputs.video_file import video_file as real_video_file
 
 cv2 = pytest.importorskip("cv2", reason="pictures of events are written by OpenCV")
@@ -106,6 +116,39 @@ def test_an_encoder_that_fails_costs_no_event_and_the_next_picture_begins_a_new_
     assert said == ["the video of events of door: error: encoder: no more memory; the events go on"]
 
 
+def test_every_event_has_a_picture_also_where_videos_take_all_the_time(tmp_path, monkeypatch):
+    """While the encoder stands still, frames for videos fill their places; 12 persons come, of whom 8 find one.
+
+    The others get their picture later.
+    """
+    goes_on = threading.Event()
+    add = clips.ClipRecorder.add
+
+    def add_later(recorder, *picture):
+        goes_on.wait()
+        add(recorder, *picture)
+
+    monkeypatch.setattr(clips.ClipRecorder, "add", add_later)
+    people = [walker(id, id / 13) for id in range(1, 13)]
+    with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=True) as write:
+        for number in range(20):
+            write(result([], number / 5, number))
+        for number in range(1, 13):
+            write(result(people[:number], 4.0 + number / 10, number))
+        assert read_events(tmp_path) == []
+        goes_on.set()
+        wait_until(lambda: len(read_events(tmp_path)) == 12)
+        assert sum(bool(event["snapshot"]) for event in read_events(tmp_path)) >= 7
+        later_s = itertools.count(6.0)
+
+        def write_and_count():
+            write(result(people, next(later_s)))
+            named = [event["snapshot"] for event in read_events(tmp_path) if event["snapshot"]]
+            return sum((tmp_path / name).is_file() for name in named)
+
+        wait_until(lambda: write_and_count() == 12)
+
+
 def test_without_clips_there_is_a_picture_still(tmp_path):
     write_all(tmp_path, crossing(), clips=ClipRules(fps=0))
     (event,) = read_events(tmp_path)
@@ -120,17 +163,43 @@ def test_events_are_found_by_camera_label_zone_and_time(tmp_path):
     ):
         store.put(some_event(1000.0 + number, camera=camera, label=label, entered=(zone,) if zone else ()))
     assert [event["camera"] for event in read_events(tmp_path)] == ["gate", "door", "door"]  # newest first
-    assert [event["label"] for event in read_events(tmp_path, camera="door")] == ["car", "person"]
-    assert [event["camera"] for event in read_events(tmp_path, label="car")] == ["gate", "door"]
-    assert [event["label"] for event in read_events(tmp_path, zone="yard")] == ["person"]
-    assert [event["start_s"] for event in read_events(tmp_path, after_s=1001.0, before_s=1002.0)] == [1001.0]
+    assert [event["label"] for event in read_events(tmp_path, EventFilter(camera="door"))] == ["car", "person"]
+    assert [event["camera"] for event in read_events(tmp_path, EventFilter(label="car"))] == ["gate", "door"]
+    assert [event["label"] for event in read_events(tmp_path, EventFilter(zone="yard"))] == ["person"]
+    within = EventFilter(after_s=1001.0, before_s=1002.0)
+    assert [event["start_s"] for event in read_events(tmp_path, within)] == [1001.0]
     assert len(read_events(tmp_path, limit=1)) == 1
 
 
-def some_event(start_s, end_s=None, **changes):
-    best = Best(start_s, 0.8, (0.1, 0.1, 0.2, 0.2))
-    values = {"camera": "door", "label": "person", "track": 1, "score": 0.8, "box": best.box, **changes}
-    return Event(event_id(start_s), start_s=start_s, seen_s=end_s or start_s, end_s=end_s, best=best, **values)
+def test_events_are_read_page_by_page_none_twice_and_none_left_out(tmp_path):
+    """Five events, three of which begin at the same time, in pages of two."""
+    store = EventStore(tmp_path)
+    for start_s in (1000.0, 1001.0004, 1001.0004, 1001.0004, 1002.0):
+        store.put(some_event(start_s))
+    pages, last = [], None
+    while page := read_events(tmp_path, limit=2, older_than=last):
+        pages.append([event["id"] for event in page])
+        last = pages[-1][-1]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert sum(pages, []) == [event["id"] for event in read_events(tmp_path)]
+
+
+def test_events_are_counted_by_camera_and_step_and_what_is_known_is_named(tmp_path):
+    store = EventStore(tmp_path)
+    for start_s, camera, label, entered in (
+        (1000.0, "door", "person", ("yard",)),
+        (1299.9, "door", "car", ("yard", "gate")),
+        (1300.0, "door", "car", ()),
+        (1000.0, "street", "car", ()),
+        (1600.0, "street", "car", ()),
+    ):
+        store.put(some_event(start_s, camera=camera, label=label, entered=entered))
+    counts = count_events(tmp_path, EventFilter(after_s=1000.0, before_s=1600.0), 300.0)
+    assert counts == {"door": {0: 2, 1: 1}, "street": {0: 1}}
+    assert count_events(tmp_path, EventFilter(zone="gate", after_s=1000.0), 300.0) == {"door": {0: 1}}
+    known = {"cameras": ["door", "street"], "labels": ["car", "person"], "zones": ["gate", "yard"]}
+    assert known_values(tmp_path) == known
+    assert known_values(tmp_path / "nothing") == {"cameras": [], "labels": [], "zones": []}
 
 
 def with_files(folder, start_s, kilobytes, clip="", **changes):
@@ -193,6 +262,7 @@ def test_folder_that_cannot_be_is_refused_in_one_line(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
+from happened import some_event
 from walkers import CLASS_NAMES, result, walker
 from edgedet.events.clips import ClipRules
 from edgedet.events.sink import EventOptions, Publisher, events_sink

@@ -19,7 +19,10 @@ export function renderScore(score) {
 // The slider is shut until the board says that this viewer may move it.
 export async function askWhetherMayChange() {
   const answer = await fetch("/viewer.json").catch(() => null);
-  if (answer && answer.ok) allow((await answer.json()).may_change);
+  if (!answer || !answer.ok) return;
+  const viewer = await answer.json();
+  allow(viewer.may_change);
+  byId("pages").hidden = !viewer.events;
 }
 
 function allow(mayChange) {

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def page(
     unhealthy_s: float = 3600.0,
     viewer_token: str | None = None,
     healthy_if: str = "any",
+    events: Path | None = None,
 ) -> Iterator[Page]:
     """Yield a page that no detector feeds."""
     said: list[str] = []
@@ -98,6 +100,7 @@ def page(
         unhealthy_s,
         encode,
         healthy_if,
+        events,
     )
     with web_server(PLACE, Guard(names_of(PLACE, ()), token, viewer_token=viewer_token), subject, said.append) as put:
         port = int(re.search(r":(\d+)/", said[0])[1])
