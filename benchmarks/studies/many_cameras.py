@@ -29,7 +29,7 @@ import numpy as np
 from edgedet.demo import int8_model
 from edgedet.detector import Detector
 from edgedet.motion.gate import MotionRules
-from edgedet.motion.gated import GatedDetector, looking
+from edgedet.motion.gated import GatedDetector, make_look
 from edgedet.stream.live import LiveSource
 from edgedet.track.byte_track import LOW_SHARE, ByteTracker, iou_of
 
@@ -198,7 +198,7 @@ def main() -> None:
             detect = detector.detect
             if gated:
                 rules = MotionRules()
-                detect = GatedDetector(looking(detect), rules, max(detector.meta.spec.input_hw)).detect
+                detect = GatedDetector(make_look(detect), rules, max(detector.meta.spec.input_hw)).detect
             figures, run = run_cameras(frames, args.fps, cameras, detect, args.seconds)
             recalled, total = recall_of(reference, run, len(frames), args.fps, args.seconds)
             row = {**figures, "gate": gated, "recalled": recalled, "tracks": total}
@@ -210,7 +210,7 @@ def main() -> None:
             )
     # A scene in which nothing happens, behind the gate.
     still = frames[round(args.busy * args.fps) :]
-    gate = GatedDetector(looking(detector.detect), MotionRules(), max(detector.meta.spec.input_hw))
+    gate = GatedDetector(make_look(detector.detect), MotionRules(), max(detector.meta.spec.input_hw))
     figures, _ = run_cameras(still, args.fps, 4, gate.detect, args.seconds)
     print(f"empty scene, 4 cameras: {figures['cpu_s_a_camera_s']:.3f} CPU s a camera and second")
     print(json.dumps({"rows": rows, "empty": figures, "fps": args.fps, "threads": 2}))

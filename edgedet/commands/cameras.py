@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 from ..errors import require
 from ..schemas import write_figures
-from ..stream.cameras.devices import board_model
+from ..stream.cameras.devices import read_board_model
 from ..stream.cameras.v4l2 import Device, list_devices
 from .options import add_json, text_stream
 
@@ -57,7 +57,7 @@ def _print_device(device: Device, text: Any) -> None:
 
 def _csi_cameras() -> List[Dict[str, Any]]:
     """Return number and name of each camera on the board's CSI connectors; what lists them depends on the board."""
-    board = board_model()
+    board = read_board_model()
     if "Raspberry" in board and find_spec("picamera2") is not None:
         cameras = require("picamera2", "edgedet cameras").Picamera2.global_camera_info()
         return [{"number": camera["Num"], "name": camera["Model"]} for camera in cameras]

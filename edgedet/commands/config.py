@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..runner.config import options_from, summary_of
+from ..runner.config import read_options, summarise
 from ..runner.config_schema import EXAMPLE as EXAMPLE_FILE
 
 DESCRIPTION = "Check a configuration file of `edgedet run --config`, or print one to begin with."
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.example:
         print(EXAMPLE_FILE, end="")
     elif args.check is not None:
-        print(f"{args.check} is fine: {summary_of(options_from(args.check))}")
+        print(f"{args.check} is fine: {summarise(read_options(args.check))}")
     else:
         raise InputError("say --check FILE or --example.")
     return 0

@@ -13,16 +13,16 @@ from ..engines.table import engine_for
 from ..errors import InputError, require
 from ..events.mqtt import MqttOptions, broker_of, credentials
 from ..events.sink import EventOptions
-from ..motion.gate import MotionRules, rules_of
+from ..motion.gate import MotionRules, parse_rules
 from ..postprocess import logit_of
-from ..runner.config import options_from
+from ..runner.config import read_options
 from ..runner.models import ModelOptions
 from ..runner.outputs import OutputOptions
 from ..runner.run import RunOptions
 from ..stream.cameras.capture import CaptureOptions
 from ..stream.cameras.pipelines import is_gstreamer
 from ..stream.cameras.recovery import Recovery
-from ..stream.outputs.segments import bytes_of
+from ..stream.outputs.segments import parse_bytes
 from ..stream.sources import SourceOptions
 from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, make_guard, place_of
 from ..web.sink import WebOptions
@@ -57,7 +57,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         show=args.show,
         segment_s=args.segment,
         save_fps=args.save_fps,
-        keep_bytes=None if args.keep is None else bytes_of(args.keep),
+        keep_bytes=None if args.keep is None else parse_bytes(args.keep),
         go_on=args.on_write_error == "go-on",
         events=None if args.events is None else EventOptions(args.events),
         mqtt=_mqtt_options(args),
@@ -83,7 +83,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         web=web,
         limit=args.limit,
         track=not args.no_track,
-        motion=MotionRules() if args.motion is True else None if args.motion is None else rules_of(args.motion),
+        motion=MotionRules() if args.motion is True else None if args.motion is None else parse_rules(args.motion),
     )
 
 
@@ -97,7 +97,7 @@ def _from_config(args: argparse.Namespace) -> RunOptions:
             raise InputError(
                 f"--config says everything: leave out {name.replace('_', '-')}, and write it into the file."
             )
-    options = options_from(args.config)
+    options = read_options(args.config)
     if options.web is not None:
         for package in ("tornado", "prometheus_client"):
             require(package, "the page")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .. import __version__
-from ..stream.cameras.address import file_stem
+from ..stream.cameras.address import make_file_stem
 from .outbox import Message
 from .record import Event
 from .watch import Change
@@ -159,4 +159,4 @@ def known_of(camera: str, open_events: Sequence[Event]) -> List[Known]:
 
 def _level(name: str) -> str:
     """Return a name as one level of a topic: letters, digits, dots and dashes."""
-    return file_stem(name) if name else WITHOUT_CAMERA
+    return make_file_stem(name) if name else WITHOUT_CAMERA

@@ -14,8 +14,8 @@ from typing import Callable, Deque, Optional, Tuple
 import numpy as np
 
 from ..errors import require
-from ..stream.outputs.segments import stamp_of
-from ..stream.outputs.video_file import recording_suffix, video_file
+from ..stream.outputs.segments import format_stamp
+from ..stream.outputs.video_file import choose_recording_suffix, open_video_file
 
 _JPEG_QUALITY = 85
 _ROUNDING = 1e-6  # of a frame
@@ -114,11 +114,11 @@ class ClipRecorder:
             one.held.close()
 
     def _start(self, picture: np.ndarray, captured_s: float, utc_s: float) -> None:
-        stamp = stamp_of(utc_s)
-        path = self._folder / f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}" / f"{stamp}{recording_suffix()}"
+        stamp = format_stamp(utc_s)
+        path = self._folder / f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}" / f"{stamp}{choose_recording_suffix()}"
         size_wh = (picture.shape[1], picture.shape[0])
         held = ExitStack()
-        write = held.enter_context(video_file(path, self._rules.fps, size_wh, grows=True))
+        write = held.enter_context(open_video_file(path, self._rules.fps, size_wh, grows=True))
         self._open = _Open(path, captured_s, size_wh, write, held, picture)
 
     def _write(self, picture: np.ndarray, captured_s: float) -> None:

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from ..stream.outputs.segments import stamp_of
+from ..stream.outputs.segments import format_stamp
 
 Box = Tuple[float, float, float, float]
 
@@ -72,7 +72,7 @@ class Event:
 
 def event_id(utc_s: float) -> str:
     """Return a new id: the time, so that ids sort by it, and eight random hexadecimal digits."""
-    return f"{stamp_of(utc_s)}-{secrets.token_hex(4)}"
+    return f"{format_stamp(utc_s)}-{secrets.token_hex(4)}"
 
 
 def as_json(event: Event) -> Dict[str, Any]:

@@ -20,9 +20,9 @@ import numpy as np
 
 from ..errors import EdgeDetError, UnavailableError, in_one_line, require
 from ..files import atomic_path
-from ..stream.cameras.address import file_stem
+from ..stream.cameras.address import make_file_stem
 from ..stream.outputs.draw import draw
-from ..stream.outputs.sinks import LONGEST_CLOSE_S, Write, utc_of
+from ..stream.outputs.sinks import LONGEST_CLOSE_S, Write, compute_utc
 from ..stream.overlap import lower_priority
 from ..types import Detections, FrameResult
 from .clips import ClipRecorder, ClipRules
@@ -105,7 +105,7 @@ def events_sink(
             watchers[frame.camera] = Watcher(frame.camera, class_names, options.rules.of(frame.camera))
         watcher = watchers[frame.camera]
         watcher.follow(options.rules.of(frame.camera))
-        utc_s = utc_of(frame) if live else began_s + frame.captured_s
+        utc_s = compute_utc(frame) if live else began_s + frame.captured_s
         last[frame.camera] = (frame.captured_s, utc_s)
         changes = watcher.take(result, utc_s)
         recorded = options.clips.fps > 0 and frame.captured_s >= due_s.get(frame.camera, -np.inf)
@@ -251,7 +251,7 @@ class _Worker:
         if self._options.clips.fps <= 0:
             return None
         if camera not in self._recorders:
-            folder = self._options.folder / file_stem(camera)
+            folder = self._options.folder / make_file_stem(camera)
             self._recorders[camera] = ClipRecorder(folder, self._options.clips)
         return self._recorders[camera]
 
@@ -270,7 +270,7 @@ class _Worker:
             except Exception as error:  # of OpenCV
                 self._tell_failure(item.camera, "the picture of an event", error)
         if jpeg is not None:
-            stem = file_stem(item.camera)
+            stem = make_file_stem(item.camera)
             day = f"{event.id[:4]}-{event.id[4:6]}-{event.id[6:8]}"
             snapshot = f"{stem}/{day}/{event.id}.jpg"
             with atomic_path(self._options.folder / snapshot) as temporary:

@@ -12,7 +12,7 @@ from ..track.assignment import assign
 from ..track.byte_track import iou_of
 from ..types import Detections, Frame, FrameResult
 from .gate import MotionRules, Square
-from .gated import Detect, GatedDetector, Look, looking
+from .gated import Detect, GatedDetector, Look, make_look
 
 CANDIDATES = tuple(
     MotionRules(threshold, area)
@@ -74,7 +74,7 @@ def calibrate(
     chosen = _best_of(trials, keep)
     if chosen is None:
         chosen = max(trials, key=lambda trial: (trial.kept, -trial.looks))
-    measured = _trial(chosen.rules, seen, looking(detect), input_px)
+    measured = _trial(chosen.rules, seen, make_look(detect), input_px)
     return Calibration(len(seen), detections, chosen, measured, tuple(trials))
 
 

@@ -44,7 +44,7 @@ class MotionRules:
             )
 
 
-def rules_of(text: str) -> MotionRules:
+def parse_rules(text: str) -> MotionRules:
     """Return the rules of "THRESHOLD,AREA" or "THRESHOLD,AREA,SECONDS", as `edgedet calibrate-motion` prints them."""
     try:
         numbers = [float(part) for part in text.split(",")]

@@ -49,13 +49,13 @@ class GatedDetector:
             self.looks["whole"] += 1
         else:
             self.looks["square"] += 1
-            detections = merged(before, detections, square, (width, height))
+            detections = merge_detections(before, detections, square, (width, height))
         self._remembered[camera] = detections
         looked_ms = (time.perf_counter() - began) * 1e3 - motion_ms["motion"]
         return FrameResult(frame, detections, {**motion_ms, "look": looked_ms})
 
 
-def merged(before: Detections, seen: Detections, square: Square, picture_wh: Tuple[int, int]) -> Detections:
+def merge_detections(before: Detections, seen: Detections, square: Square, picture_wh: Tuple[int, int]) -> Detections:
     """Return what is known after a look into a square of the picture, best score first.
 
     Of what was known, boxes outside of the square and boxes that its edge cuts stay. Of what was seen, boxes that the
@@ -89,7 +89,7 @@ def _is_inside(boxes_xyxy: np.ndarray, square: Square, picture_wh: Tuple[int, in
     return np.asarray(within.all(axis=1))
 
 
-def looking(detect: Detect) -> Look:
+def make_look(detect: Detect) -> Look:
     """Return what looks into a square of a frame by a detector: boxes in pixels of the whole frame."""
 
     def look(frame: Frame, square: Square) -> Detections:

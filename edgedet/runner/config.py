@@ -24,7 +24,7 @@ from .run import RunOptions, Settings
 from .yaml_file import given, read_yaml
 
 
-def options_from(path: Path) -> RunOptions:
+def read_options(path: Path) -> RunOptions:
     """Return the run that a configuration file describes.
 
     Raises InputError with the file and the line where something in it cannot be used.
@@ -43,12 +43,12 @@ def options_from(path: Path) -> RunOptions:
         outputs=_outputs(values),
         web=values.get("web"),
         motion=values.get("motion"),
-        reload=lambda: settings_from(path),
+        reload=lambda: read_settings(path),
     )
 
 
-def settings_from(path: Path) -> Settings:
-    """Return of a configuration file what may change while the run goes on; raises as ``options_from``."""
+def read_settings(path: Path) -> Settings:
+    """Return of a configuration file what may change while the run goes on; raises as ``read_options``."""
     values = read_yaml(path, read_config)
     return Settings(values.get("score", DEFAULT_SCORE), _rulebook(values["cameras"]))
 
@@ -83,7 +83,7 @@ def _rulebook(cameras: Mapping[str, Mapping[str, Any]]) -> Rulebook:
     return Rulebook({name: camera.get("rules", Rules()) for name, camera in cameras.items()})
 
 
-def summary_of(options: RunOptions) -> str:
+def summarise(options: RunOptions) -> str:
     """Return a line on what a configuration file describes."""
     events = options.outputs.events
     places: Sequence[Place] = ()

@@ -14,7 +14,7 @@ from ..motion.gate import MotionRules
 from ..stream.cameras.address import split_camera
 from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS
 from ..stream.cameras.pipelines import DECODERS
-from ..stream.outputs.segments import bytes_of
+from ..stream.outputs.segments import parse_bytes
 from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, make_guard, place_of
 from ..web.sink import UNHEALTHY_S, WebOptions
 from ..web.subject import HEALTHY_IF
@@ -74,7 +74,7 @@ _SHARE = number(0.0, 1.0)
 _SECONDS = number(0.0)
 _POINT = pair_of(_SHARE)
 _CLASSES = converted(list_of(text), frozenset)
-_BYTES = converted(text, bytes_of)
+_BYTES = converted(text, parse_bytes)
 
 
 def _size(node: Node) -> Tuple[int, int]:

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..events.mqtt import MqttOptions
 from ..events.sink import EventOptions, Publisher, events_sink
 from ..progress import Say
-from ..stream.cameras.address import file_stem
+from ..stream.cameras.address import make_file_stem
 from ..stream.file_sources import ImageSource
 from ..stream.images import IMAGE_SUFFIXES
 from ..stream.outputs.draw import draw
@@ -21,8 +21,8 @@ from ..stream.outputs.jsonl import jsonl_sink
 from ..stream.outputs.notify import notify_address, notify_sink
 from ..stream.outputs.recording import RECORDING_FPS, SEGMENT_S, recording_sink
 from ..stream.outputs.segments import Keeper
-from ..stream.outputs.sinks import Annotate, Write, image_sink, lasting, video_sink, window_sink
-from ..stream.outputs.video_file import CODECS, MIN_FREE_BYTES, codec_of, recording_suffix
+from ..stream.outputs.sinks import Annotate, Write, image_sink, keep_trying, video_sink, window_sink
+from ..stream.outputs.video_file import CODECS, MIN_FREE_BYTES, choose_codec, choose_recording_suffix
 from ..stream.sources import Source
 from ..stream.stop import Stop
 from ..types import FrameResult
@@ -69,7 +69,7 @@ def check_save(save: Optional[str], source: Source) -> None:
         if _is_folder(save) or path.suffix.lower() not in CODECS:
             form = "--save NAME.mp4 or --save DIR" if source.live else "--save NAME.mp4"
             raise InputError(f"video is saved as {', '.join(CODECS)}: wanted {form}, got {save}.")
-        codec_of(path.suffix.lower())
+        choose_codec(path.suffix.lower())
         same = Path(source.name)
     if path.exists() and same.exists() and path.samefile(same):
         raise InputError(f"--save {save} would overwrite its own source: choose another name.")
@@ -101,7 +101,7 @@ def open_outputs(
         return draw(result.frame.bgr, result.detections, tuple(class_names))
 
     def open_tolerantly(open_sink: Callable[[], ContextManager[Write]]) -> ContextManager[Write]:
-        return lasting(open_sink, say, failures) if options.go_on else open_sink()
+        return keep_trying(open_sink, say, failures) if options.go_on else open_sink()
 
     sinks: List[ContextManager[Write]] = []
     if options.show:
@@ -136,13 +136,13 @@ def _save_sink(
         return image_sink(lambda name: path / Path(name).relative_to(root), annotate)
     if not source.live:
         return video_sink(path, _fps_of(source), annotate)
-    suffix = recording_suffix() if _is_folder(save) else path.suffix
+    suffix = choose_recording_suffix() if _is_folder(save) else path.suffix
     several = len(source.stats()) > 1
 
     def base_of(camera: str) -> Path:
         if _is_folder(save):
-            return path / f"{file_stem(camera)}{suffix}"
-        return path.with_name(f"{path.stem}-{file_stem(camera)}{suffix}") if several else path
+            return path / f"{make_file_stem(camera)}{suffix}"
+        return path.with_name(f"{path.stem}-{make_file_stem(camera)}{suffix}") if several else path
 
     def fps() -> float:  # a camera names its rate once it is open
         return min(options.save_fps, _fps_of(source))

@@ -12,7 +12,7 @@ from ..errors import EdgeDetError, InputError
 from ..events.mqtt import mqtt_publisher
 from ..events.watch import Rulebook
 from ..motion.gate import MotionRules
-from ..motion.gated import GatedDetector, looking
+from ..motion.gated import GatedDetector, make_look
 from ..progress import Say
 from ..stream.file_sources import ImageSource
 from ..stream.loop import RunSummary, run_frames
@@ -137,7 +137,7 @@ def run_detection(
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
         if options.motion is not None:
-            detect = [GatedDetector(looking(detect[0]), options.motion, max(detectors[0].meta.spec.input_hw)).detect]
+            detect = [GatedDetector(make_look(detect[0]), options.motion, max(detectors[0].meta.spec.input_hw)).detect]
 
         def follow(result: FrameResult) -> FrameResult:
             if options.reload is not None and stop.take_reload():

@@ -8,7 +8,7 @@ from typing import Iterator, List, Optional, Sequence
 
 from ..errors import SourceError, require
 from ..types import CameraStats, Frame, FrameResult
-from .cameras.capture import Capture, fps_of
+from .cameras.capture import Capture, read_fps
 from .images import read_image
 from .pace import Pace
 
@@ -65,7 +65,7 @@ class VideoSource(_Files):
         self.failures: List[str] = []
         self._capture = capture
         self._pace = pace or Pace()
-        self._fps = fps_of(capture)
+        self._fps = read_fps(capture)
         self.fps: Optional[float] = self._fps
         count = capture.get(require("cv2", "reading a video").CAP_PROP_FRAME_COUNT)
         self.total: Optional[int] = int(count) if count > 0 else None

@@ -16,9 +16,9 @@ from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Seque
 from ..errors import InputError, SourceError
 from ..progress import Say, say_nothing
 from ..types import CameraStats, Frame, FrameResult
-from .cameras.address import is_pipeline, is_url, public_name, split_camera
+from .cameras.address import is_pipeline, is_url, make_public_name, split_camera
 from .cameras.capture import Capture, CaptureOptions, open_pipeline, open_url, open_video
-from .cameras.devices import open_csi, open_v4l2, stable_path
+from .cameras.devices import find_stable_path, open_csi, open_v4l2
 from .cameras.isolated import CAN_ISOLATE, IsolatedCamera, OpenCapture
 from .cameras.looped import LoopedVideo
 from .cameras.recovery import Recovery
@@ -105,7 +105,7 @@ def open_source(
     Raises SourceError where there is nothing to read.
     """
     if text.startswith("http") and is_url(text) and text.split("?")[0].lower().endswith(_VIDEO_SUFFIXES):
-        return VideoSource(public_name(text), open_url(text, options.capture, live=False), options.pace())
+        return VideoSource(make_public_name(text), open_url(text, options.capture, live=False), options.pace())
     if _is_live(text):
         return open_cameras([text], stopped, options, say)
     path = Path(text)
@@ -172,7 +172,7 @@ def _choose_opener(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture
             f"{text} is no camera: wanted a number, /dev/videoN, csi:N, a URL or a GStreamer pipeline; "
             "files go by --source."
         )
-    public = public_name(text)
+    public = make_public_name(text)
     if is_pipeline(text):
         return name or public, partial(open_pipeline, text, name or public)
     if is_url(text):
@@ -183,7 +183,7 @@ def _choose_opener(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture
         if not number.isdigit():
             raise InputError(f"csi:N wants the number of a connector, as csi:0; got {text}.")
         return name, partial(open_csi, int(number), options)
-    return name, partial(open_v4l2, stable_path(int(text)) if text.isdigit() else text, options)
+    return name, partial(open_v4l2, find_stable_path(int(text)) if text.isdigit() else text, options)
 
 
 def _select_images(paths: Iterable[Path], where: str) -> List[Path]:

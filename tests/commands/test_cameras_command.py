@@ -129,7 +129,7 @@ def test_the_list(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(("model", "sensors"), [("NVIDIA Jetson Nano", ["imx219 0"]), ("PC", [])])
 def test_a_jetsons_sensors(monkeypatch, model, sensors):
     found = [Device(0, "imx219 0", "tegra-video", ()), WEBCAM]
-    monkeypatch.setattr(cameras_command, "board_model", lambda: model)
+    monkeypatch.setattr(cameras_command, "read_board_model", lambda: model)
     monkeypatch.setattr(cameras_command, "list_devices", lambda: found)
     assert [camera["name"] for camera in cameras_command._csi_cameras()] == sensors
 

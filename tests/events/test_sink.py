@@ -30,7 +30,7 @@ from edgedet.events.store import (
     known_values,
     read_events,
 )
-from edgedet.stream.outputs.video_file import video_file as real_video_file
+from edgedet.stream.outputs.video_file import open_video_file as real_video_file
 
 cv2 = pytest.importorskip("cv2", reason="pictures of events are written by OpenCV")
 
@@ -102,7 +102,7 @@ class FailingVideo:
 
 
 def test_an_encoder_that_fails_costs_no_event_and_the_next_picture_begins_a_new_video(tmp_path, monkeypatch):
-    monkeypatch.setattr(clips, "video_file", FailingVideo)
+    monkeypatch.setattr(clips, "open_video_file", FailingVideo)
     monkeypatch.setattr(FailingVideo, "opened", 0)
     said = []
     with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=False, report=said.append) as write:

@@ -5,8 +5,8 @@ import pytest
 from quiet_scenes import INPUT_PX, WH, frames_of, person, scene, some
 
 from edgedet.errors import InputError
-from edgedet.motion.gate import MotionGate, MotionRules, rules_of
-from edgedet.motion.gated import GatedDetector, merged
+from edgedet.motion.gate import MotionGate, MotionRules, parse_rules
+from edgedet.motion.gated import GatedDetector, merge_detections
 from edgedet.types import Frame
 
 pytest.importorskip("cv2", reason="the gate uses OpenCV")
@@ -92,24 +92,24 @@ def test_look_into_a_square_replaces_what_was_inside_and_keeps_the_rest():
     square = (200, 200, 520, 520)
     before = some((250, 250, 300, 300), (900, 100, 950, 200), (500, 300, 560, 400))
     seen = some((270, 250, 320, 300), (500, 300, 520, 400), score=0.8)  # the second one is cut by the edge
-    after = merged(before, seen, square, WH)
+    after = merge_detections(before, seen, square, WH)
     assert sorted(map(tuple, after.boxes_xyxy.tolist())) == [
         (270, 250, 320, 300),
         (500, 300, 560, 400),
         (900, 100, 950, 200),
     ]
-    gone = merged(before, some(), square, WH)
+    gone = merge_detections(before, some(), square, WH)
     assert sorted(map(tuple, gone.boxes_xyxy.tolist())) == [(500, 300, 560, 400), (900, 100, 950, 200)]
 
 
 def test_edge_of_the_picture_cuts_no_box():
     before = some((0, 250, 50, 300))
-    assert len(merged(before, some(), (0, 100, 320, 420), WH)) == 0
+    assert len(merge_detections(before, some(), (0, 100, 320, 420), WH)) == 0
 
 
 def test_rules_are_two_or_three_numbers():
-    assert rules_of("8,0.001") == MotionRules(8.0, 0.001)
-    assert rules_of("8,0.001,5") == MotionRules(8.0, 0.001, 5.0)
+    assert parse_rules("8,0.001") == MotionRules(8.0, 0.001)
+    assert parse_rules("8,0.001,5") == MotionRules(8.0, 0.001, 5.0)
     for text in ("8", "a,b", "0,0.1", "8,2"):
         with pytest.raises(InputError):
-            rules_of(text)
+            parse_rules(text)

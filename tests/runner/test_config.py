@@ -8,7 +8,7 @@ import pytest
 from edgedet import cli
 from edgedet.errors import InputError
 from edgedet.events.zones import Line, Zone
-from edgedet.runner.config import options_from
+from edgedet.runner.config import read_options
 from edgedet.runner.config_schema import EXAMPLE
 
 pytest.importorskip("yaml", reason="PyYAML is not installed")
@@ -38,7 +38,7 @@ def test_example_is_fine_and_so_is_each_line_that_is_commented_out(write, capsys
 
 
 def test_file_becomes_the_options_of_a_run(write):
-    options = options_from(write(EXAMPLE))
+    options = read_options(write(EXAMPLE))
     assert options.cameras == ("door=rtsp://10.0.0.7/stream",)
     assert options.model.score == 0.4
     events = options.outputs.events
@@ -52,14 +52,14 @@ def test_file_becomes_the_options_of_a_run(write):
 
 
 def test_camera_may_be_a_line(write):
-    options = options_from(write("cameras:\n  door: 0\n  gate: http://cam/stream\n"))
+    options = read_options(write("cameras:\n  door: 0\n  gate: http://cam/stream\n"))
     assert options.cameras == ("door=0", "gate=http://cam/stream")
 
 
 def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_yaml(write):
     zone = "zones: {yard.left: {points: [[0, 0], [1, 0], [1, 1]]}}, only_in: [yard.left]"
     events = "events: {folder: x}\nmqtt: {broker: mqtt://hub, discovery: False}\n"
-    options = options_from(write(f"cameras:\n  door: {{source: 0, {zone}}}\n{events}"))
+    options = read_options(write(f"cameras:\n  door: {{source: 0, {zone}}}\n{events}"))
     assert [place.name for place in options.outputs.events.rules.of("door").places] == ["yard.left"]
     assert options.outputs.mqtt.discovery == ""
 
@@ -135,7 +135,7 @@ def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_ya
 def test_what_is_wrong_is_said_with_its_line(write, text, error):
     Path("edgedet.token").touch()
     with pytest.raises(InputError) as refused:
-        options_from(write(text))
+        read_options(write(text))
     assert str(refused.value).startswith(error)
     assert "\n" not in str(refused.value)
 
@@ -148,5 +148,5 @@ def test_options_beside_a_file_are_refused_that_stand_in_it(write, capsys):
 
 def test_password_of_a_broker_is_not_in_an_error(write):
     with pytest.raises(InputError) as refused:
-        options_from(write("cameras: {door: 0}\nevents: {folder: x}\nmqtt: {broker: mqtt://me:secret@hub}\n"))
+        read_options(write("cameras: {door: 0}\nevents: {folder: x}\nmqtt: {broker: mqtt://me:secret@hub}\n"))
     assert "secret" not in str(refused.value)

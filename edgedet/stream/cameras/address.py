@@ -23,7 +23,7 @@ def is_pipeline(text: str) -> bool:
     return _PIPELINE in text
 
 
-def public_name(text: str) -> str:
+def make_public_name(text: str) -> str:
     """Return a source's text without what may be secret: user, password and unknown values of the query of a URL.
 
     Of a GStreamer pipeline, the elements' names are left.
@@ -52,6 +52,6 @@ def split_camera(text: str) -> Tuple[Optional[str], str]:
     return (named.group(1), named.group(2)) if named else (None, text)
 
 
-def file_stem(name: str) -> str:
+def make_file_stem(name: str) -> str:
     """Return a camera's name as part of a file's name: letters, digits, dots and dashes."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "camera"

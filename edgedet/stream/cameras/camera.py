@@ -18,7 +18,7 @@ from ...errors import EdgeDetError, LoginError, SourceError
 from ...progress import Say
 from ...types import CameraStats, Frame, Gap
 from ..pace import Pace
-from .capture import FALLBACK_FPS, Capture, fps_of
+from .capture import FALLBACK_FPS, Capture, read_fps
 from .novelty import Novelty
 from .recovery import LOGIN_WAIT_S, LONGEST_WAIT_S, Opener, Recovery, Startable
 
@@ -234,7 +234,7 @@ class Camera:
         return self._frame_s - began > self._recovery.timeout_s, reason
 
     def _take_frames(self, capture: Capture, opened_s: float) -> str:
-        fps = fps_of(capture)
+        fps = read_fps(capture)
         with self._changed:
             self.opened = True
             self.fps = fps

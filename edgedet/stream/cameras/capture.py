@@ -14,8 +14,8 @@ from typing import Any, List, Optional, Protocol, Set, Tuple
 import numpy as np
 
 from ...errors import SourceError, require
-from .address import public_name
-from .pipelines import file_pipeline, is_gstreamer, require_gstreamer, stream_pipeline
+from .address import make_public_name
+from .pipelines import is_gstreamer, make_file_pipeline, make_stream_pipeline, require_gstreamer
 from .sensor_time import StreamClock, from_driver
 
 TIMEOUT_S = 10.0  # a camera that gives nothing for so long is lost; OpenCV's own timeouts are 30 s
@@ -115,7 +115,7 @@ class OpenCVCapture:
 
     def skip_queue(self, opened_in_s: float) -> None:
         """Pass over what came while the stream was being opened, until frames have to be waited for."""
-        interval_s = 1.0 / fps_of(self)
+        interval_s = 1.0 / read_fps(self)
         waits = 0
         for _ in range(int(opened_in_s / interval_s) + 1):
             began_s = time.monotonic()
@@ -167,13 +167,13 @@ def open_video(path: Path, options: CaptureOptions = DEFAULTS) -> Capture:
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes).")
     if is_gstreamer(options.decoder):
-        return open_pipeline(file_pipeline(str(path), options.decoder, options.scaled_wh), str(path))
+        return open_pipeline(make_file_pipeline(str(path), options.decoder, options.scaled_wh), str(path))
     cv2 = require("cv2", "reading a video")
     if options.decoder == "software":
         capture = cv2.VideoCapture(str(path))
     else:
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, _hardware(cv2))
-    return OpenCVCapture(opened(capture, f"{path} is damaged or no video that this OpenCV reads."))
+    return OpenCVCapture(require_open(capture, f"{path} is damaged or no video that this OpenCV reads."))
 
 
 def open_url(url: str, options: CaptureOptions = DEFAULTS, live: bool = True) -> Capture:
@@ -181,14 +181,14 @@ def open_url(url: str, options: CaptureOptions = DEFAULTS, live: bool = True) ->
 
     live: a camera, of which frames that came during the opening are old; else a file on a server.
     """
-    name = public_name(url)
+    name = make_public_name(url)
     began_s = time.monotonic()
     if is_gstreamer(options.decoder):
-        pipeline = stream_pipeline(url, options.decoder, options.transport, options.timeout_s, options.scaled_wh)
+        pipeline = make_stream_pipeline(url, options.decoder, options.transport, options.timeout_s, options.scaled_wh)
         return open_pipeline(pipeline, name)
     cv2 = require("cv2", "reading a stream")
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
-        return OpenCVCapture(opened(cv2.VideoCapture(url), _unreachable(name)))
+        return OpenCVCapture(require_open(cv2.VideoCapture(url), _unreachable(name)))
     timeout_ms = round(options.timeout_s * 1000)
     # FFmpeg takes timeouts in the constructor only
     parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
@@ -199,7 +199,7 @@ def open_url(url: str, options: CaptureOptions = DEFAULTS, live: bool = True) ->
         parameters += [cv2.CAP_PROP_N_THREADS, 1]
     if live:
         _set_transport(options.transport)
-    capture = opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters), _unreachable(name))
+    capture = require_open(cv2.VideoCapture(url, cv2.CAP_FFMPEG, parameters), _unreachable(name))
     if not live:
         return OpenCVCapture(capture)
     stream = StreamCapture(capture, is_http=url.lower().startswith(("http://", "https://")))
@@ -232,7 +232,7 @@ def open_pipeline(pipeline: str, name: str) -> Capture:
     """Open a GStreamer pipeline that ends in an appsink of BGR pictures; ``name`` is what errors call it."""
     require_gstreamer(name)
     cv2 = require("cv2", name)
-    capture = opened(
+    capture = require_open(
         cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER),
         f"{name} cannot be opened by GStreamer: does the camera or stream run, and are the elements installed? "
         "GST_DEBUG=2 and OPENCV_LOG_LEVEL=WARNING in the environment say more.",
@@ -240,14 +240,14 @@ def open_pipeline(pipeline: str, name: str) -> Capture:
     return OpenCVCapture(capture)
 
 
-def opened(capture: Any, complaint: str) -> Any:
+def require_open(capture: Any, complaint: str) -> Any:
     """Return the ``cv2.VideoCapture``; raises SourceError with the complaint where it is not open."""
     if not capture.isOpened():
         raise SourceError(complaint)
     return capture
 
 
-def fps_of(capture: Capture) -> float:
+def read_fps(capture: Capture) -> float:
     """Return the frames a second that a capture claims, or FALLBACK_FPS where it names none that can be."""
     claimed = capture.get(require("cv2", "reading a video").CAP_PROP_FPS)
     return claimed if 0 < claimed <= MAX_FPS else FALLBACK_FPS

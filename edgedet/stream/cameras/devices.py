@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import numpy as np
 
 from ...errors import InputError, SourceError, UnsupportedError, require
-from .capture import DEFAULTS, Capture, CaptureOptions, DeviceCapture, open_pipeline, opened
-from .pipelines import CSI_FPS, CSI_SIZE_WH, csi_pipeline
+from .capture import DEFAULTS, Capture, CaptureOptions, DeviceCapture, open_pipeline, require_open
+from .pipelines import CSI_FPS, CSI_SIZE_WH, make_csi_pipeline
 from .sensor_time import from_driver
 
 MODEL_FILE = Path("/proc/device-tree/model")  # says which board this is; on no PC
@@ -28,7 +28,7 @@ def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Ca
     cv2 = require("cv2", "reading a camera")
     # The first backend of a board's OpenCV is GStreamer, which knows no sizes; V4L2 does.
     linux = sys.platform.startswith("linux") and cv2.videoio_registry.hasBackend(cv2.CAP_V4L2)
-    capture = opened(
+    capture = require_open(
         cv2.VideoCapture(device, cv2.CAP_V4L2 if linux else cv2.CAP_ANY),
         f"camera {device} cannot be opened: is it connected (edgedet cameras), free, and may this user read it "
         "(group video)?",
@@ -40,7 +40,7 @@ def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Ca
     return DeviceCapture(capture)
 
 
-def stable_path(number: int, by_path: Path = BY_PATH) -> Union[int, str]:
+def find_stable_path(number: int, by_path: Path = BY_PATH) -> Union[int, str]:
     """Return the name of the socket that camera /dev/videoN is plugged into, or N where the system keeps no such names.
 
     Unplugged and plugged in again, a camera may get another number, but not another socket.
@@ -83,18 +83,18 @@ def negotiate(capture: Any, options: CaptureOptions) -> str:
 
 def open_csi(number: int, options: CaptureOptions = DEFAULTS) -> Capture:
     """Open a camera on the board's CSI connector, in the way of the board that this is."""
-    board = board_model()
+    board = read_board_model()
     if "Raspberry" in board:
         return PiCapture(number, options)
     if "NVIDIA" in board or "Jetson" in board:
-        pipeline = csi_pipeline(number, options.size_wh, options.fps, options.scaled_wh)
+        pipeline = make_csi_pipeline(number, options.size_wh, options.fps, options.scaled_wh)
         return open_pipeline(pipeline, f"camera csi:{number}")
     raise UnsupportedError(
         f"csi:{number} is a camera on the connector of a Jetson or a Raspberry Pi; this is {board or 'neither'}."
     )
 
 
-def board_model() -> str:
+def read_board_model() -> str:
     """Return what the board calls itself, "" on a PC."""
     try:
         return MODEL_FILE.read_bytes().decode("utf-8", "replace").strip("\0 \n")

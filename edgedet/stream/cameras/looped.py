@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Tuple
 import numpy as np
 
 from ...errors import SourceError
-from .capture import Capture, fps_of
+from .capture import Capture, read_fps
 
 _LATE_S = 0.5  # a reader that is later than this is not to catch up
 
@@ -20,7 +20,7 @@ class LoopedVideo:
         """Open the file; ``reopen`` opens it from its beginning, each time round (not every container seeks well)."""
         self._reopen = reopen
         self._capture = reopen()
-        self._interval_s = 1.0 / fps_of(self._capture)
+        self._interval_s = 1.0 / read_fps(self._capture)
         self._due_s = time.monotonic()
 
     def read(self, into: Optional[np.ndarray] = None) -> Tuple[bool, Any]:

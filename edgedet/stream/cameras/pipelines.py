@@ -22,7 +22,7 @@ _NEWEST = "appsink drop=true max-buffers=1 sync=false"
 _EVERY = "appsink drop=false max-buffers=4 sync=false"
 
 
-def csi_pipeline(sensor: int, size_wh: Size, fps: Optional[float], scaled_wh: Size = None) -> str:
+def make_csi_pipeline(sensor: int, size_wh: Size, fps: Optional[float], scaled_wh: Size = None) -> str:
     """Return the pipeline of a Jetson's CSI camera; the size and rate must be a mode of the sensor.
 
     scaled_wh: what the board's scaler makes of it before the CPU sees it; here and below.
@@ -34,7 +34,7 @@ def csi_pipeline(sensor: int, size_wh: Size, fps: Optional[float], scaled_wh: Si
     )
 
 
-def stream_pipeline(url: str, decoder: str, transport: str, timeout_s: float, scaled_wh: Size = None) -> str:
+def make_stream_pipeline(url: str, decoder: str, transport: str, timeout_s: float, scaled_wh: Size = None) -> str:
     """Return the pipeline that decodes a network stream by ``decoder``, one of DECODERS."""
     if url.startswith("rtsp"):
         timeout_us = round(timeout_s * 1e6)
@@ -47,7 +47,7 @@ def stream_pipeline(url: str, decoder: str, transport: str, timeout_s: float, sc
     return f"{source} ! {_converted(decoder, scaled_wh)} ! {_NEWEST}"
 
 
-def file_pipeline(path: str, decoder: str, scaled_wh: Size = None) -> str:
+def make_file_pipeline(path: str, decoder: str, scaled_wh: Size = None) -> str:
     """Return the pipeline that decodes every frame of a file by ``decoder``, one of DECODERS."""
     return f"filesrc location={_quoted(path)} ! decodebin ! {_converted(decoder, scaled_wh)} ! {_EVERY}"
 

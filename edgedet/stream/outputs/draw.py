@@ -20,7 +20,7 @@ _STROKE_PER_TEXT = 1 / 14
 _LIGHT = 140  # a background brighter than this (0 to 255) takes black letters
 
 
-def colour_of(class_id: int) -> Bgr:
+def choose_colour(class_id: int) -> Bgr:
     """Return a class's colour: bright, and far from those of the neighbouring ids."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1.0, 0.85, 1.0)
     return round(blue * 255), round(green * 255), round(red * 255)
@@ -35,7 +35,7 @@ def draw(bgr: np.ndarray, detections: Detections, class_names: Sequence[str]) ->
         track_id = -1 if detections.track_ids is None else int(detections.track_ids[i])
         track = f" #{track_id}" if track_id >= 0 else ""
         label = f"{class_names[class_id]}{track} {detections.scores[i]:.2f}"
-        _draw_one(picture, detections.boxes_xyxy[i], label, colour_of(class_id), text_px)
+        _draw_one(picture, detections.boxes_xyxy[i], label, choose_colour(class_id), text_px)
     return picture
 
 

@@ -35,7 +35,7 @@ def can_write_fragments() -> bool:
 
 
 @contextmanager
-def fragmented_file(path: Path, fps: float, size_wh: Tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
+def open_fragmented_file(path: Path, fps: float, size_wh: Tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield ``write(picture)`` for (H, W, 3) uint8 BGR; what was written is on the disk after FRAGMENT_S.
 
     Odd sizes lose their last row or column, as H.264's halved colours want it. Raises InputError where the file cannot

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ...files import lock_file, sync_to_disk, unwritable
 from ...types import FrameResult
 from .segments import Keeper
-from .sinks import Write, utc_of
+from .sinks import Write, compute_utc
 
 _PARTS_OF_BUDGET = 10  # a file is set aside at this part of what is kept
 SYNC_EVERY_S = 1.0  # what a power cut may cost of a camera's lines
@@ -43,7 +43,7 @@ def jsonl_sink(path: Path, class_names: Sequence[str], live: bool, keeper: Optio
             nonlocal file, started_s
             if started_s is None:
                 started_s = result.frame.captured_s if live else 0.0
-            line = json.dumps(line_of(result, class_names, started_s, live)) + "\n"
+            line = json.dumps(make_line(result, class_names, started_s, live)) + "\n"
             try:
                 if file is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def jsonl_sink(path: Path, class_names: Sequence[str], live: bool, keeper: Optio
                 if keeper and budget and file.tell() > budget // _PARTS_OF_BUDGET:
                     opened.close()
                     file = None
-                    aside = keeper.new(path, utc_of(result.frame))
+                    aside = keeper.new(path, compute_utc(result.frame))
                     os.replace(path, aside)
                     sync_to_disk(aside)
                     keeper.done(aside)
@@ -136,14 +136,14 @@ def append_whole(file: Any, line: bytes) -> None:
         raise
 
 
-def line_of(result: FrameResult, class_names: Sequence[str], started_s: float, live: bool) -> Dict[str, Any]:
+def make_line(result: FrameResult, class_names: Sequence[str], started_s: float, live: bool) -> Dict[str, Any]:
     """Return the content of one frame's JSON line; boxes in pixels of the source, times in the units of their names."""
     frame, detections = result.frame, result.detections
     line: Dict[str, Any] = {"frame": frame.index, "time_s": round(frame.captured_s - started_s, 4)}
     if frame.name:
         line["image"] = frame.name
     if live:
-        captured = datetime.fromtimestamp(utc_of(frame), timezone.utc)
+        captured = datetime.fromtimestamp(compute_utc(frame), timezone.utc)
         line.update(camera=frame.camera, utc=f"{captured:%Y-%m-%dT%H:%M:%S}.{captured.microsecond // 1000:03d}Z")
         if result.age_ms is not None:
             line["age_ms"] = round(result.age_ms, 1)

@@ -22,8 +22,8 @@ from ...files import sync_to_disk
 from ...types import Frame, FrameResult, Gap
 from ..overlap import lower_priority
 from .segments import Keeper
-from .sinks import LONGEST_CLOSE_S, Annotate, Write, utc_of
-from .video_file import prepare_folder, video_file
+from .sinks import LONGEST_CLOSE_S, Annotate, Write, compute_utc
+from .video_file import open_video_file, prepare_folder
 
 SEGMENT_S = 60.0  # of a file; a killed process or a lost power supply costs the open one its end
 RECORDING_FPS = 10.0  # each frame that the detector skipped is encoded again, so a camera's own rate costs much
@@ -234,12 +234,12 @@ class _Recorder:
                 segment.written += 1
 
     def _begin(self, frame: Frame, size_wh: Tuple[int, int]) -> _Segment:
-        path = self._keeper.new(self._base, utc_of(frame))
+        path = self._keeper.new(self._base, compute_utc(frame))
         held = ExitStack()
         held.callback(self._keeper.done, path)
         try:
             held.callback(_sync_if_there, path)
-            write_picture = held.enter_context(video_file(path, self._fps, size_wh, grows=True))
+            write_picture = held.enter_context(open_video_file(path, self._fps, size_wh, grows=True))
         except BaseException:
             held.close()
             raise

@@ -17,13 +17,13 @@ _NUMBERED = rf"{_STAMP}(?:-(\d+))?"  # files of earlier versions have no number
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def stamp_of(utc_s: float) -> str:
+def format_stamp(utc_s: float) -> str:
     """Return a time, in seconds since 1970, as it stands in file names: 20260131T235959123Z."""
     when = datetime.fromtimestamp(utc_s, timezone.utc)
     return f"{when:%Y%m%dT%H%M%S}{when.microsecond // 1000:03d}Z"
 
 
-def bytes_of(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """Return what "10GB" or "500 MiB" says in bytes; raises InputError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)", text.strip().upper())
     if match is None or match.group(2) not in _UNITS or float(match.group(1)) <= 0:
@@ -59,7 +59,7 @@ class Keeper:
         with self._lock:
             self._find_earlier(base)
             self._last_number += 1
-            path = base.with_name(f"{base.stem}-{stamp_of(utc_s)}-{self._last_number:06d}{base.suffix}")
+            path = base.with_name(f"{base.stem}-{format_stamp(utc_s)}-{self._last_number:06d}{base.suffix}")
             self._open.add(path)
             return path
 

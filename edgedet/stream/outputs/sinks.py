@@ -20,7 +20,7 @@ from ...files import atomic_path
 from ...progress import Say
 from ...types import Frame, FrameResult
 from ..stop import Stop
-from .video_file import video_file
+from .video_file import open_video_file
 
 Write = Callable[[FrameResult], None]
 Annotate = Callable[[FrameResult], np.ndarray]  # -> a picture (H, W, 3) uint8 BGR of its own
@@ -35,13 +35,13 @@ _RETRY_S = 10.0  # between two tries of an output that cannot be written
 LONGEST_CLOSE_S = 10.0
 
 
-def utc_of(frame: Frame) -> float:
+def compute_utc(frame: Frame) -> float:
     """Return when a live frame was captured, in seconds since 1970."""
     return time.time() - (time.monotonic() - frame.captured_s)
 
 
 @contextmanager
-def lasting(open_sink: Callable[[], ContextManager[Write]], say: Say, failures: List[str]) -> Iterator[Write]:
+def keep_trying(open_sink: Callable[[], ContextManager[Write]], say: Say, failures: List[str]) -> Iterator[Write]:
     """Go on where a sink cannot be written (a full disk, a lost folder), and try it again now and then.
 
     say:      called with a line when writing fails, and when it works again.
@@ -93,7 +93,7 @@ def video_sink(path: Path, fps: float, annotate: Annotate) -> Iterator[Write]:
             nonlocal write_picture
             picture = annotate(result)
             if write_picture is None:
-                write_picture = opened.enter_context(video_file(path, fps, (picture.shape[1], picture.shape[0])))
+                write_picture = opened.enter_context(open_video_file(path, fps, (picture.shape[1], picture.shape[0])))
             write_picture(picture)
 
         yield write

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import InputError, UnavailableError, require
 from ...files import atomic_path, unwritable
-from .fragments import can_write_fragments, fragmented_file
+from .fragments import can_write_fragments, open_fragmented_file
 
 # Container -> codecs, best first, as FourCC. Browsers play H.264 in MP4 and VP8 in WebM; MPEG-4 part 2 ("mp4v") is what
 # every OpenCV writes, at a tenth of VP8's work. Milliseconds of one core for a 1280x720 frame on a PC: mp4v 4.4,
@@ -29,7 +29,7 @@ _STDERR = threading.Lock()
 
 
 @lru_cache(maxsize=None)
-def codec_of(suffix: str) -> str:
+def choose_codec(suffix: str) -> str:
     """Return the codec that this OpenCV writes into a container; raises InputError where it writes none."""
     for codec in CODECS[suffix]:
         if _writes(suffix, codec):
@@ -38,7 +38,7 @@ def codec_of(suffix: str) -> str:
 
 
 @lru_cache(maxsize=None)
-def recording_suffix() -> str:
+def choose_recording_suffix() -> str:
     """Return the container for recordings that nobody named: the one that costs the detector least.
 
     That is MP4 by PyAV, which browsers play, else Matroska with MPEG-4. VP8 and OpenCV's H.264 take 4 to 8 times that.
@@ -93,7 +93,7 @@ def _stderr_without(beginning: bytes) -> Iterator[None]:
 
 
 @contextmanager
-def video_file(
+def open_video_file(
     path: Path, fps: float, size_wh: Tuple[int, int], grows: bool = False
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield ``write(picture)`` for (H, W, 3) uint8 BGR; ``path`` is playable when the block ends.
@@ -115,7 +115,7 @@ def video_file(
         raise unwritable(path, error) from error
     pictures = 0
     try:
-        opened = fragmented_file(path, fps, size_wh) if fragments else _opencv_file(path, path, fps, size_wh)
+        opened = open_fragmented_file(path, fps, size_wh) if fragments else _opencv_file(path, path, fps, size_wh)
         with opened as write_one:
             checked = _checked(write_one, path, path.parent, size_wh)
 
@@ -170,7 +170,7 @@ def _opencv_file(
     path: Path, written: Path, fps: float, size_wh: Tuple[int, int]
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield OpenCV's write, and check the file at the end, since it reports nothing."""
-    codec = codec_of(path.suffix.lower())
+    codec = choose_codec(path.suffix.lower())
     writer = _open(written, codec, fps, size_wh)
     if not writer.isOpened():
         raise InputError(f"cannot write {path}: this OpenCV writes no {codec} video of {size_wh[0]}x{size_wh[1]}.")

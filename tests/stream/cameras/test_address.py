@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedet.stream.cameras.address import file_stem, is_pipeline, is_url, public_name, split_camera
+from edgedet.stream.cameras.address import is_pipeline, is_url, make_file_stem, make_public_name, split_camera
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from edgedet.stream.cameras.address import file_stem, is_pipeline, is_url, publi
     ],
 )
 def test_the_public_name(text, name):
-    assert public_name(text) == name
+    assert make_public_name(text) == name
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_kinds_of_text():
     ],
 )
 def test_a_name_becomes_part_of_a_files_name(name, stem):
-    assert file_stem(name) == stem
+    assert make_file_stem(name) == stem

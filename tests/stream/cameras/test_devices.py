@@ -15,7 +15,7 @@ import pytest
 from edgedet.errors import MissingDependency, SourceError, UnsupportedError
 from edgedet.stream.cameras import devices
 from edgedet.stream.cameras.capture import CaptureOptions
-from edgedet.stream.cameras.devices import negotiate, open_csi, stable_path
+from edgedet.stream.cameras.devices import find_stable_path, negotiate, open_csi
 
 cv2 = pytest.importorskip("cv2", reason="properties are named by OpenCV")
 MJPG, YUYV = (cv2.VideoWriter_fourcc(*name) for name in ("MJPG", "YUYV"))
@@ -225,9 +225,9 @@ def test_a_camera_that_comes_back_under_another_number_is_found_by_its_socket(tm
     for name in ("video0", "video1", "video10"):
         (tmp_path / name).touch()
     link.symlink_to("../video0")
-    assert stable_path(0, by_path) == str(link)
-    assert stable_path(1, by_path) == 1
-    assert stable_path(0, tmp_path / "nothing") == 0
+    assert find_stable_path(0, by_path) == str(link)
+    assert find_stable_path(1, by_path) == 1
+    assert find_stable_path(0, tmp_path / "nothing") == 0
     link.unlink()
     link.symlink_to("../video1")
-    assert stable_path(1, by_path) == str(link)
+    assert find_stable_path(1, by_path) == str(link)

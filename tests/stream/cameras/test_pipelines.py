@@ -14,18 +14,18 @@ import pytest
 from edgedet.errors import UnsupportedError
 from edgedet.stream.cameras import pipelines
 from edgedet.stream.cameras.pipelines import (
-    csi_pipeline,
-    file_pipeline,
     is_gstreamer,
+    make_csi_pipeline,
+    make_file_pipeline,
+    make_stream_pipeline,
     require_gstreamer,
-    stream_pipeline,
 )
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV runs the pipelines")
 
 
 def test_rtsp_by_a_jetsons_decoder():
-    assert stream_pipeline("rtsp://cam/x", "jetson", "udp", 10.0) == (
+    assert make_stream_pipeline("rtsp://cam/x", "jetson", "udp", 10.0) == (
         'rtspsrc location="rtsp://cam/x" protocols=udp latency=100 drop-on-latency=true timeout=10000000 '
         "tcp-timeout=10000000 ! decodebin ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! "
         "video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -57,10 +57,10 @@ def parsed(pipeline: str) -> list[tuple[str, dict[str, str]]]:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda wh: csi_pipeline(0, (1920, 1080), 30.0, wh),
-        lambda wh: stream_pipeline("rtsp://cam/x", "jetson", "tcp", 10.0, wh),
-        lambda wh: file_pipeline("a.mp4", "jetson", wh),
-        lambda wh: file_pipeline("a.mp4", "gstreamer", wh),
+        lambda wh: make_csi_pipeline(0, (1920, 1080), 30.0, wh),
+        lambda wh: make_stream_pipeline("rtsp://cam/x", "jetson", "tcp", 10.0, wh),
+        lambda wh: make_file_pipeline("a.mp4", "jetson", wh),
+        lambda wh: make_file_pipeline("a.mp4", "gstreamer", wh),
     ],
     ids=["csi", "rtsp", "file", "gstreamer"],
 )
@@ -78,13 +78,13 @@ def test_pictures_are_scaled_before_the_cpu_converts_them(make, scaled_wh):
 
 
 def test_a_file_loses_no_frame():
-    text = file_pipeline("a.mp4", "gstreamer")
+    text = make_file_pipeline("a.mp4", "gstreamer")
     assert "drop=false" in text
     assert text.startswith('filesrc location="a.mp4" ! decodebin ! videoconvert ! ')
 
 
 def test_addresses_cannot_end_the_pipelines_quotes():
-    assert r'location="rtsp://cam/x\" ! filesink location=\"y"' in stream_pipeline(
+    assert r'location="rtsp://cam/x\" ! filesink location=\"y"' in make_stream_pipeline(
         'rtsp://cam/x" ! filesink location="y', "gstreamer", "tcp", 1.0
     )
 

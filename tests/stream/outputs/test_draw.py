@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from media import picture
 
-from edgedet.stream.outputs.draw import colour_of, draw
+from edgedet.stream.outputs.draw import choose_colour, draw
 from edgedet.types import Detections
 
 pytest.importorskip("cv2", reason="OpenCV draws")
@@ -26,7 +26,7 @@ def detections(*boxes_xyxy, class_ids=None):
 def test_the_box_is_drawn_in_the_colour_of_its_class():
     drawn = draw(picture(0), detections([100, 60, 200, 160], class_ids=[1]), ["a", "b"])
     for x, y in ((100, 110), (200, 110), (150, 160), (150, 60)):
-        assert tuple(drawn[y, x]) == colour_of(1)
+        assert tuple(drawn[y, x]) == choose_colour(1)
     assert tuple(drawn[110, 150]) == (0, 0, 0)
 
 
@@ -67,13 +67,13 @@ def test_the_label_grows_with_the_picture():
 
 def test_the_best_box_is_on_top():
     drawn = draw(picture(0), detections([50, 60, 150, 160], [50, 60, 150, 160], class_ids=[0, 1]), ["a", "b"])
-    assert tuple(drawn[110, 50]) == colour_of(0)
+    assert tuple(drawn[110, 50]) == choose_colour(0)
 
 
 def test_classes_next_to_each_other_differ_in_colour():
     """All pairs of the first twelve ids differ by at least 40 in some channel."""
     for one, other in itertools.combinations(range(12), 2):
-        assert max(abs(a - b) for a, b in zip(colour_of(one), colour_of(other), strict=True)) >= 40
+        assert max(abs(a - b) for a, b in zip(choose_colour(one), choose_colour(other), strict=True)) >= 40
 
 
 def test_a_box_without_area_draws_without_harm():

@@ -23,8 +23,8 @@ from edgedet.stream.outputs import video_file as video_file_module
 from edgedet.stream.outputs.fragments import can_write_fragments
 from edgedet.stream.outputs.recording import recording_sink
 from edgedet.stream.outputs.segments import Keeper
-from edgedet.stream.outputs.sinks import lasting
-from edgedet.stream.outputs.video_file import codec_of, is_whole, recording_suffix, video_file
+from edgedet.stream.outputs.sinks import keep_trying
+from edgedet.stream.outputs.video_file import choose_codec, choose_recording_suffix, is_whole, open_video_file
 from edgedet.types import Frame, FrameResult, Gap
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV writes videos")
@@ -196,7 +196,7 @@ def test_an_encoder_that_is_slow_to_open_delays_no_result(tmp_path, monkeypatch)
     def slow_file(*arguments, **options):
         opening.set()
         opened.wait()
-        with video_file_module.video_file(*arguments, **options) as write:
+        with video_file_module.open_video_file(*arguments, **options) as write:
             yield write
 
     wait_for = threading.Condition.wait_for
@@ -205,7 +205,7 @@ def test_an_encoder_that_is_slow_to_open_delays_no_result(tmp_path, monkeypatch)
         assert threading.current_thread() is not threading.main_thread()
         return wait_for(condition, predicate, timeout)
 
-    monkeypatch.setattr(recording, "video_file", slow_file)
+    monkeypatch.setattr(recording, "open_video_file", slow_file)
     monkeypatch.setattr(threading.Condition, "wait_for", wait_elsewhere)
     with recording_sink(lambda camera: tmp_path / f"{camera}.mkv", lambda: 10.0, 60.0, Keeper(), annotate) as write:
         for camera in ("a", "b"):
@@ -319,7 +319,7 @@ def test_going_on_without_a_disk_and_again_with_one(tmp_path, monkeypatch):
         return recording_sink(lambda camera: tmp_path / "out" / "cam.mkv", lambda: 10.0, 60.0, Keeper(), annotate)
 
     failures = []
-    with lasting(open_sink, lines.append, failures) as write:
+    with keep_trying(open_sink, lines.append, failures) as write:
         write(shown(50, 100.0))
         write(shown(50, 100.1))
         assert len(lines) == 1
@@ -335,12 +335,12 @@ def test_going_on_without_a_disk_and_again_with_one(tmp_path, monkeypatch):
 
 def test_a_folder_gets_the_recordings_that_cost_least(monkeypatch):
     """MP4 by PyAV, which browsers play, where it is installed; else what takes a tenth of VP8's time."""
-    assert recording_suffix() == (".mp4" if can_write_fragments() else ".mkv")
-    recording_suffix.cache_clear()
+    assert choose_recording_suffix() == (".mp4" if can_write_fragments() else ".mkv")
+    choose_recording_suffix.cache_clear()
     monkeypatch.setattr(video_file_module, "can_write_fragments", lambda: False)
-    assert recording_suffix() == ".mkv"
-    recording_suffix.cache_clear()
-    assert codec_of(".mkv") == "mp4v"
+    assert choose_recording_suffix() == ".mkv"
+    choose_recording_suffix.cache_clear()
+    assert choose_codec(".mkv") == "mp4v"
 
 
 @pytest.mark.skipif(not can_write_fragments(), reason="needs PyAV with an H.264 encoder (edgedet[record])")
@@ -348,7 +348,7 @@ def test_a_folder_gets_the_recordings_that_cost_least(monkeypatch):
 def test_an_mp4_file_plays_while_it_grows(tmp_path, size_wh):
     """At 10 pictures a second, what is older than a second can be played; an odd last row or column is cut off."""
     path = tmp_path / "out.mp4"
-    with video_file(path, 10.0, size_wh, grows=True) as write:
+    with open_video_file(path, 10.0, size_wh, grows=True) as write:
         for n in range(25):
             write(result(level=5 * n, size_wh=size_wh).frame.bgr)
         playable = levels_of(path)
@@ -364,7 +364,8 @@ def test_a_full_disk_leaves_no_file_without_a_picture(tmp_path, monkeypatch, suf
     if suffix == ".mp4":
         pytest.importorskip("av", reason="an .mp4 grows under its name where PyAV is")
     monkeypatch.setattr(video_file_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match="the disk is full"), video_file(tmp_path / f"a{suffix}", 10.0, (64, 48), True):
+    opened = open_video_file(tmp_path / f"a{suffix}", 10.0, (64, 48), True)
+    with pytest.raises(InputError, match="the disk is full"), opened:
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -372,7 +373,7 @@ def test_a_full_disk_leaves_no_file_without_a_picture(tmp_path, monkeypatch, suf
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])
 def test_a_matroska_file_that_was_not_closed_is_not_whole(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
-    with video_file(path, 10.0, (256, 192), grows=True) as write:
+    with open_video_file(path, 10.0, (256, 192), grows=True) as write:
         write(result().frame.bgr)
         assert path.exists()
     assert is_whole(path)

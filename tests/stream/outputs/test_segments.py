@@ -8,25 +8,25 @@ import pytest
 
 from edgedet.errors import InputError
 from edgedet.stream.outputs import segments
-from edgedet.stream.outputs.segments import Keeper, bytes_of, stamp_of
+from edgedet.stream.outputs.segments import Keeper, format_stamp, parse_bytes
 
 
 def test_a_time_in_a_files_name():
-    assert stamp_of(0.0) == "19700101T000000000Z"
-    assert stamp_of(1_000_000_000.25) == "20010909T014640250Z"
+    assert format_stamp(0.0) == "19700101T000000000Z"
+    assert format_stamp(1_000_000_000.25) == "20010909T014640250Z"
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("10GB", 10**10), ("500 mb", 5 * 10**8), ("1.5KiB", 1536), ("100", 100), ("2GiB", 2**31)]
 )
 def test_sizes(text, size):
-    assert bytes_of(text) == size
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "10 apples", "1e3"])
 def test_what_is_no_size(text):
     with pytest.raises(InputError, match="wanted a size such as 10GB"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 def write(keeper, base, utc_s, size):
@@ -66,7 +66,7 @@ def test_an_open_mp4_counts_under_its_temporary_name(tmp_path):
 def test_segments_of_earlier_runs_count_and_other_files_stay(tmp_path):
     earlier = [write(Keeper(), tmp_path / "a.mkv", float(n), 100) for n in range(3)]
     mine = tmp_path / "a-holiday.mkv"
-    other = tmp_path / f"a-b-{stamp_of(0.0)}.mkv"
+    other = tmp_path / f"a-b-{format_stamp(0.0)}.mkv"
     for path in (mine, other):
         path.write_bytes(bytes(1000))
     keeper = Keeper(150)
@@ -88,7 +88,7 @@ def test_a_clock_that_was_wrong_costs_no_new_recording(tmp_path):
 
 
 def test_files_of_versions_without_numbers_are_the_oldest(tmp_path):
-    old = [tmp_path / f"a-{stamp_of(5e9 + n)}.mkv" for n in (1, 0)]
+    old = [tmp_path / f"a-{format_stamp(5e9 + n)}.mkv" for n in (1, 0)]
     for path in old:
         path.write_bytes(bytes(100))
     keeper = Keeper(150)
@@ -98,7 +98,7 @@ def test_files_of_versions_without_numbers_are_the_oldest(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    stamp = stamp_of(5.0)
+    stamp = format_stamp(5.0)
     left = tmp_path / f".a-{stamp}-abc_12.mp4"
     others = [tmp_path / f".b-{stamp}-abc_12.mp4", tmp_path / ".a-abc.mp4", tmp_path / f".a-b-{stamp}-abc.mp4"]
     for path in (left, *others):

@@ -88,17 +88,19 @@ def test_a_video_cut_by_a_size_limit_is_noticed(tmp_path):
 import resource, sys
 import numpy as np
 from edgedet.errors import InputError
-from edgedet.stream.outputs.video_file import video_file
+from edgedet.stream.outputs.video_file import open_video_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 try:
-    with video_file({str(tmp_path / "out.mp4")!r}, 10.0, (640, 480)) as write:
+    with open_video_file({str(tmp_path / "out.mp4")!r}, 10.0, (640, 480)) as write:
         for _ in range(30):
             write(noise)
 except InputError as error:
     sys.exit(f"refused: {{error}}")
 """
-    code = code.replace("with video_file(", "with video_file(__import__('pathlib').Path(").replace(".mp4'", ".mp4')")
+    code = code.replace("with open_video_file(", "with open_video_file(__import__('pathlib').Path(").replace(
+        ".mp4'", ".mp4')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "refused: cannot write" in done.stderr
     assert "is cut" in done.stderr
