@@ -6,8 +6,10 @@ An ONNX file carries it as ``metadata_props["edgedet"]``; other formats say wher
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, Tuple
+
+import numpy as np
 
 from .errors import ArtifactError, InputError
 from .files import parse_json
@@ -17,7 +19,10 @@ from .specs import DetectorSpec
 META_KEY = "edgedet"
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)  # 1, of edgedet 0.1, has no rules of post-processing, and a count in place of the anchor scales
+ALL_OUTPUTS = ("class_logits", "box_codes")  # of a graph that keeps all anchors
+TOP_OUTPUTS = ("top_logits", "top_codes", "top_anchors")  # of one that keeps the best
 MAX_META_BYTES = 4 << 20  # a file that claims more metadata than this is not ours
+_KINDS = (("precision", str), ("source_sha256", str), ("top_anchors", int), ("versions", dict), ("report", dict))
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,12 @@ class ArtifactMeta:
     precision:     "fp32", "fp16" or "int8".
     source_sha256: of the checkpoint that the file was made from.
     input_layout:  "uint8 NHWC BGR": camera bytes; normalisation is in the graph.
-    outputs:       names in the order (class logits, box codes).
+    outputs:       names in the order (class logits, box codes), and the anchors' numbers where ``top_anchors`` says so.
     nms:           how the outputs become detections.
     versions:      of edgedet and of the packages that wrote the file.
     report:        figures of the verification, the accuracy gate and other checks, as they were printed.
+    top_anchors:   0: the outputs have a row for each anchor. Else they have so many rows, those of the anchors with the
+                   highest logit of any class, and a third output says which anchors these are.
     """
 
     spec: DetectorSpec
@@ -40,16 +47,30 @@ class ArtifactMeta:
     precision: str
     source_sha256: str
     input_layout: str = "uint8 NHWC BGR"
-    outputs: Tuple[str, ...] = ("class_logits", "box_codes")
+    outputs: Tuple[str, ...] = ALL_OUTPUTS
     nms: NmsRules = DEFAULT_RULES
     versions: Dict[str, str] = field(default_factory=dict)
     report: Dict[str, Any] = field(default_factory=dict)
+    top_anchors: int = 0
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.spec.num_classes:
             raise ArtifactError(
                 f"the model has {self.spec.num_classes} classes, but {len(self.class_names)} names were given."
             )
+        if self.top_anchors and not 0 < self.top_anchors < self.spec.num_anchors:
+            raise ArtifactError(f"{self.spec.num_anchors} anchors cannot give {self.top_anchors} of them.")
+
+    def with_top_anchors(self, count: int) -> ArtifactMeta:
+        """Return the same model's metadata for a graph that keeps ``count`` anchors; 0, or as many as it has: all."""
+        few = 0 < count < self.spec.num_anchors
+        return replace(self, top_anchors=count if few else 0, outputs=TOP_OUTPUTS if few else ALL_OUTPUTS)
+
+    def output_arrays(self) -> Dict[str, Tuple[Any, Tuple[int, ...]]]:
+        """Return name -> (numpy type, shape without the batch) of each output of an ONNX or TensorRT model."""
+        rows, classes = self.top_anchors or self.spec.num_anchors, self.spec.num_classes
+        kinds = (np.float32, (rows, classes)), (np.float32, (rows, 4)), (np.int32, (rows,))
+        return dict(zip(self.outputs, kinds))
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -74,7 +95,7 @@ class ArtifactMeta:
             names = tuple(str(name) for name in values.pop("class_names"))
             outputs = tuple(str(name) for name in values.pop("outputs"))
             nms = rules_from_dict(values.pop("nms", None))
-            for key, kind in (("precision", str), ("source_sha256", str), ("versions", dict), ("report", dict)):
+            for key, kind in _KINDS:
                 if not isinstance(values.get(key, kind()), kind):
                     raise ArtifactError(f"{key} is {str(values[key])[:50]}")
             return ArtifactMeta(spec=spec, class_names=names, outputs=outputs, nms=nms, **values)

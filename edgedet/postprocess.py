@@ -93,7 +93,7 @@ def postprocess(
 ) -> Detections:
     """Return what the network found, best score first, at most MAX_BOXES, in pixels of the source.
 
-    raw:             one picture's outputs; anchors_yxyx (A, 4) from ``anchors_for`` in the same order.
+    raw:             one picture's outputs; anchors_yxyx (A, 4) from ``anchors_for``: all of them, in the same order.
     scale_to_source: model pixels times this are source pixels.
     source_hw:       (height, width) of the source in pixels, to which boxes are clipped; by the default rules before
                      NMS, so a box wholly outside keeps zero area, as in effdet.
@@ -101,6 +101,8 @@ def postprocess(
     input_hw:        (height, width) of the model's input, for rules that clip to it.
     Raises ShapeError where outputs and anchors do not belong together, InputError for a score out of range.
     """
+    if raw.anchor_ids is not None:
+        anchors_yxyx = anchors_yxyx[raw.anchor_ids]
     if raw.box_codes.shape != anchors_yxyx.shape:
         raise ShapeError(f"the model gave {len(raw.box_codes)} boxes for {len(anchors_yxyx)} anchors.")
     # Only candidates are touched: the threshold is taken to the logits, not the sigmoid to every logit.

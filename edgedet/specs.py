@@ -75,6 +75,11 @@ class DetectorSpec:
         """Anchors at each position of a level: scales times aspect ratios."""
         return len(self.anchor_scales) * len(self.aspect_ratios)
 
+    @property
+    def num_anchors(self) -> int:
+        """Anchors of all levels together."""
+        return sum(h * w for h, w in self.level_sizes()) * self.anchors_per_cell
+
     def level_sizes(self) -> Tuple[Tuple[int, int], ...]:
         """Return (height, width) of each level from ``min_level`` on, by ceil division as SAME padding gives them."""
         h, w = self.input_hw

@@ -91,11 +91,14 @@ class RawOutputs:
     box_codes:    (A, 4) float32, ty tx th tw relative to the anchor; or int8.
     levels:       int8 only: scales and zero points, level by level from the finest. A full-INT8 network's outputs stay
                   integers, so that only those that pass the threshold are turned into real numbers.
+    anchor_ids:   (A,) integers in rising order: the anchor of each row, where the network's graph has left out those
+                  that it is least sure of; None where there is a row for each anchor.
     """
 
     class_logits: np.ndarray
     box_codes: np.ndarray
     levels: Tuple[LevelScales, ...] = ()
+    anchor_ids: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
         logits, codes = self.class_logits.shape, self.box_codes.shape
@@ -103,6 +106,17 @@ class RawOutputs:
             raise ShapeError(f"class_logits (A, C) need box_codes (A, 4); got {logits} and {codes}.")
         if self.levels and sum(level.num_anchors for level in self.levels) != logits[0]:
             raise ShapeError(f"{logits[0]} anchors need levels of as many; got {self.levels}.")
+        if self.anchor_ids is not None and (self.anchor_ids.shape != logits[:1] or self.levels):
+            raise ShapeError(f"{logits[0]} rows need as many anchor_ids, and no levels; got {self.anchor_ids.shape}.")
+
+    @staticmethod
+    def of_top_anchors(class_logits: np.ndarray, box_codes: np.ndarray, anchor_ids: np.ndarray) -> RawOutputs:
+        """Return the outputs of a graph that keeps the anchors of the highest logits, in any order, in anchors' order.
+
+        So equal scores come in the same order as from a graph that keeps all anchors.
+        """
+        order = np.argsort(anchor_ids)
+        return RawOutputs(class_logits[order], box_codes[order], anchor_ids=anchor_ids[order])
 
     def logit_bounds(self, threshold: float) -> List[Tuple[int, float]]:
         """Return (end, bound) of each level: the level's anchors, up to ``end``, pass where class_logits > bound.

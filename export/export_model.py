@@ -27,6 +27,7 @@ def export_model(
     int8: Int8Options | None = None,
     targets: Sequence[str] = (),
     original_nms: bool = False,
+    top_anchors: int | None = None,
     threads: int | None = None,
     say: Say = say_nothing,
 ) -> ExportResult:
@@ -36,6 +37,7 @@ def export_model(
     out:     folder to write to; name: of the files without suffix (default: the checkpoint's).
     int8:    how to quantise and judge; None writes no INT8 file.
     targets: other programs to write files for, as of ``--for``.
+    top_anchors: as of ``--top-anchors``; None: its default.
     say:     takes a line for each step.
     Raises CheckpointError for weights that cannot be used, InputError for an unknown target, VerificationError for a
     file that does not do what the checkpoint does, MissingDependency without the export extra.
@@ -48,7 +50,7 @@ def export_model(
     checkpoint, path = open_weights(choice, say)
     name = name or (demo.MODEL_NAME if choice.is_demo else stem_of(path))
     with_tflite = tflite or any(target.tflite for target in chosen)
-    result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms)
+    result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms, top_anchors)
     if int8 is not None:
         model, meta = read_float_model(Path(result.onnx))
         outcome = export_int8(Path(result.onnx), model, meta, int8, say)

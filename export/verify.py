@@ -85,9 +85,11 @@ def measure_difference(path: Path, network: EfficientDet, frames_bgr: list[np.nd
             rounded = network(network_input(pixels, meta.spec))
             outputs = (raw.class_logits, raw.box_codes)
             for name, reference, own, output in zip(worst, references, rounded, outputs, strict=True):
-                worst[name] = max(worst[name], _share(output, reference[0].numpy()))
+                worst[name] = max(worst[name], _share(output, reference[0].numpy(), raw.anchor_ids))
                 rounding = max(rounding, _share(own[0].numpy(), reference[0].numpy()))
             logits = references[0][0]
+            if raw.anchor_ids is not None:
+                worst["class_logits"] = max(worst["class_logits"], _left_out(logits.numpy(), raw.anchor_ids))
             varies = varies or bool((logits.amax(0) > logits.amin(0)).any())
     kernels = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     if not varies or all(bool((kernel == kernel.flatten()[0]).all()) for kernel in kernels):
@@ -99,10 +101,24 @@ def measure_difference(path: Path, network: EfficientDet, frames_bgr: list[np.nd
     return Difference(**worst, frames=len(frames_bgr), rounding=rounding, tolerance=tolerance)
 
 
-def _share(output: np.ndarray, reference: np.ndarray) -> float:
-    """Return the largest difference as a share of the reference's largest magnitude; infinite for NaN."""
-    error = float(np.abs(reference - output).max() / max(float(np.abs(reference).max()), 1e-12))
+def _share(output: np.ndarray, reference: np.ndarray, anchor_ids: np.ndarray | None = None) -> float:
+    """Return the largest difference as a share of the reference's largest magnitude; infinite for NaN.
+
+    anchor_ids: of the output's rows, where it has not all of them.
+    """
+    rows = reference if anchor_ids is None else reference[anchor_ids]
+    error = float(np.abs(rows - output).max() / max(float(np.abs(reference).max()), 1e-12))
     return error if np.isfinite(error) else np.inf
+
+
+def _left_out(logits: np.ndarray, anchor_ids: np.ndarray) -> float:
+    """Return by how much the best of the anchors that were left out is above the worst of those kept, as ``_share``."""
+    best = logits.max(1)
+    left_out = np.delete(best, anchor_ids)
+    if len(np.unique(anchor_ids)) < len(anchor_ids):
+        return np.inf
+    excess = float(left_out.max() - best[anchor_ids].min())
+    return max(excess, 0.0) / max(float(np.abs(logits).max()), 1e-12)
 
 
 def verify(path: Path, network: EfficientDet, frames_bgr: list[np.ndarray], threads: int) -> Difference:

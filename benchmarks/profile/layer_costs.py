@@ -31,6 +31,7 @@ _PARTS = {
     "class_logits": "class head",
     "box_net": "box head",
     "box_codes": "box head",
+    "top": "best anchors",  # export/fusion/top_anchors.py
 }
 PARTS = tuple(dict.fromkeys(_PARTS.values()))
 # operator -> op class, where neither the name nor the shapes say more; "Mul" that is left is a fusion weight
@@ -47,6 +48,7 @@ _CLASSES = {
     "Concat": "layout",
     "Transpose": "layout",
     "Cast": "layout",
+    **dict.fromkeys(("ReduceMax", "TopK", "Unsqueeze", "GatherND"), "selection"),
     "QuantizeLinear": "quantise",
     "DequantizeLinear": "quantise",
 }

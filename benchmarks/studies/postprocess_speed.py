@@ -20,6 +20,8 @@ import numpy as np
 from edgedet.anchors import anchors_for
 from edgedet.benchmarks.latency.device import describe_device
 from edgedet.benchmarks.latency.measure import compute_percentiles
+from edgedet.engines.base import raw_from_arrays
+from edgedet.export.fusion.top_anchors import MOST_TOP_ANCHORS
 from edgedet.postprocess import logit_of, postprocess
 from edgedet.specs import SPECS
 from edgedet.types import RawOutputs
@@ -35,10 +37,12 @@ _BACKGROUND, _SPREAD = -5.5, 0.8  # mean and standard deviation of the backgroun
 
 @dataclass(frozen=True)
 class Speed:
-    """The counts of one model and its percentiles of latency in milliseconds."""
+    """The counts of one model and its percentiles of latency in milliseconds; rows: anchors that the graph keeps."""
 
     model: str
     anchors: int
+    rows: int
+    output_bytes: int
     classes: int
     candidates: int
     boxes: int
@@ -70,14 +74,25 @@ def simulate_outputs(anchors_yxyx: np.ndarray, num_classes: int, share: float, s
     return RawOutputs(logits, codes)
 
 
-def measure(model: str, runs: int, share: float = SHARE) -> Speed:
-    """Time ``postprocess`` for the model's own input size, its 90 classes and a source of the same size."""
+def keep_best(raw: RawOutputs, count: int) -> list[np.ndarray]:
+    """Return the outputs of a graph that keeps ``count`` anchors: logits, codes and anchors' numbers, best first."""
+    anchor_ids = np.argsort(-raw.class_logits.max(1), kind="stable")[:count].astype(np.int32)
+    return [raw.class_logits[anchor_ids], raw.box_codes[anchor_ids], anchor_ids]
+
+
+def measure(model: str, runs: int, share: float = SHARE, top_anchors: int = 0) -> Speed:
+    """Time ``postprocess`` for the model's own input size, its 90 classes and a source of the same size.
+
+    top_anchors: anchors that the graph keeps, 0: all of them.
+    """
     spec = SPECS[model]
     anchors_yxyx = anchors_for(spec)
     raw = simulate_outputs(anchors_yxyx, spec.num_classes, share)
+    outputs = keep_best(raw, top_anchors) if top_anchors else [raw.class_logits, raw.box_codes]
     times_ms = []
     for index in range(WARMUP + runs):
         started = time.perf_counter()
+        raw = raw_from_arrays(outputs)
         detections = postprocess(raw, anchors_yxyx, 1.0, spec.input_hw, score=SCORE)
         if index >= WARMUP:
             times_ms.append((time.perf_counter() - started) * 1e3)
@@ -85,6 +100,8 @@ def measure(model: str, runs: int, share: float = SHARE) -> Speed:
     return Speed(
         model,
         len(anchors_yxyx),
+        len(outputs[0]),
+        sum(array.nbytes for array in outputs),
         spec.num_classes,
         candidates,
         len(detections),
@@ -101,13 +118,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.runs < 1 or not 0 <= args.share <= 1:
         parser.error("--runs wants a number from 1 up, --share one from 0 to 1")
-    speeds = [measure(model, args.runs, args.share) for model in MODELS]
+    speeds = [measure(model, args.runs, args.share, top) for model in MODELS for top in (0, MOST_TOP_ANCHORS)]
     print(f"score {SCORE}, {args.share:.1%} of the anchors are candidates, one thread, {WARMUP} runs of warm-up")
-    print("model                 anchors  classes  candidates  boxes    n  p50 ms  p90 ms  p99 ms  target p50")
+    print(
+        "model                 anchors     rows  MB out  classes  candidates  boxes    n  p50 ms  p90 ms  p99 ms  "
+        "target p50"
+    )
     for speed in speeds:
         ms = "  ".join(f"{value:>6.2f}" for value in speed.ms.values())
         print(
-            f"{speed.model:<20}  {speed.anchors:>7}  {speed.classes:>7}  {speed.candidates:>10}  {speed.boxes:>5}  "
+            f"{speed.model:<20}  {speed.anchors:>7}  {speed.rows:>7}  "
+            f"{speed.output_bytes / 1e6:>6.2f}  {speed.classes:>7}  {speed.candidates:>10}  {speed.boxes:>5}  "
             f"{speed.n:>3}  {ms}  {TARGET_P50_MS[speed.model]:>10.1f}"
         )
     figures = {

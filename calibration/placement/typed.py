@@ -35,7 +35,7 @@ def make_typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     sources = {name: node for node in graph.node for name in node.output}
     if CENTRED not in sources:
         raise UnsupportedError(f"make_typed_graph wants a graph that computes {CENTRED}: export it with edgedet.")
-    outputs = {item.name for item in graph.output}
+    outputs = {item.name for item in graph.output if item.type.tensor_type.elem_type == TensorProto.FLOAT}
     nodes: list[onnx.NodeProto] = []
     halves: dict[str, np.ndarray] = {}
     before = _computing(CENTRED, sources)
@@ -43,7 +43,7 @@ def make_typed_graph(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(node)
         if node.name in before:
             continue
-        if node.op_type == "ReduceMean":
+        if node.op_type in ("ReduceMean", "ReduceMax"):
             _move_axes(node, halves)
         halves.update(_halves(node, constants))
         node.input[:] = [f"{CENTRED}.half" if name == CENTRED else name for name in node.input]
@@ -89,7 +89,7 @@ def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
 
 
 def _move_axes(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
-    """Opset 18 made ReduceMean's axes an input; of the operators in these graphs nothing else changed up to 19."""
+    """Make the axes of ReduceMean or ReduceMax an input, as opset 18 did; no other operator of these graphs changed."""
     axes = next(item for item in node.attribute if item.name == "axes")
     node.attribute.remove(axes)
     name = f"{node.name}.axes"

@@ -44,7 +44,12 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, weights = open_weights(options.weights, _print_progress)
     name = options.name or (demo.MODEL_NAME if options.weights.is_demo else stem_of(weights))
     result = export_onnx(
-        checkpoint, options.out / f"{name}.onnx", options.threads, options.tflite, options.original_nms
+        checkpoint,
+        options.out / f"{name}.onnx",
+        options.threads,
+        options.tflite,
+        options.original_nms,
+        options.top_anchors,
     )
     _print_float(result, text)
     failure = None

@@ -48,6 +48,7 @@ class ExportOptions:
     name:   name of the files without suffix; None: the checkpoint's.
     int8:   None: no INT8 file is written.
     original_nms: select boxes by the rules of the checkpoint's own code base.
+    top_anchors: how many anchors the ONNX files' outputs are of, 0: of all; None: the default.
     engine: also build a TensorRT engine, compared on frames of ``calib`` at ``score``.
     targets: other programs to write files for, compared on frames of ``calib``.
     cluster: workers that observe and judge for INT8; None: this process alone.
@@ -60,6 +61,7 @@ class ExportOptions:
     threads: int
     int8: Int8Options | None
     original_nms: bool
+    top_anchors: int | None
     engine: bool
     calib: str | None
     score: float
@@ -91,6 +93,13 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--original-nms",
         action="store_true",
         help="select boxes by the rules of the checkpoint's own code base (default: by effdet's rules)",
+    )
+    parser.add_argument(
+        "--top-anchors",
+        type=int,
+        metavar="N",
+        help="let ONNX files give the outputs of the N anchors of the best scores only, at most 3840, so that a GPU "
+        "hands over few bytes; 0: of all anchors (default: 3840)",
     )
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
@@ -176,6 +185,10 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
     check_threads(args.threads)
     for module in PACKAGES:
         require(module, "edgedet export")
+    if args.top_anchors is not None:
+        from ..export.fusion.top_anchors import check_top_anchors
+
+        check_top_anchors(args.top_anchors)
     targets: tuple[Target, ...] = ()
     if args.targets is not None:
         from ..export.interop.targets import targets_named
@@ -205,6 +218,7 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
         args.threads,
         _int8_options(args, weights.is_demo) if args.int8 else None,
         args.original_nms,
+        args.top_anchors,
         args.target is not None,
         args.calib,
         args.score,

@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Optional, Protocol, Tuple, Type, TypeVar, Union
+from typing import Optional, Protocol, Sequence, Tuple, Type, TypeVar, Union
 
 import numpy as np
 
@@ -51,6 +51,12 @@ def check_pixels(pixels: np.ndarray, input_shape: Tuple[int, ...]) -> None:
     """Raise ShapeError where pixels are not uint8 of the model's input shape (1, H, W, 3)."""
     if pixels.shape != input_shape or pixels.dtype != np.uint8:
         raise ShapeError(f"the model wants {input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+
+
+def raw_from_arrays(arrays: Sequence[np.ndarray]) -> RawOutputs:
+    """Return a picture's raw outputs from the arrays of ``ArtifactMeta.output_arrays``, in their order."""
+    logits, codes, *anchor_ids = arrays
+    return RawOutputs.of_top_anchors(logits, codes, *anchor_ids) if anchor_ids else RawOutputs(logits, codes)
 
 
 def default_threads() -> int:

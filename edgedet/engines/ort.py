@@ -10,13 +10,14 @@ import numpy as np
 from ..artifact import ArtifactMeta
 from ..errors import ArtifactError, ClosedError, ForeignError, require
 from ..types import RawOutputs
-from .base import CLOSED, Engine, check_pixels
+from .base import CLOSED, Engine, check_pixels, raw_from_arrays
 from .finished import gives_boxes
 from .onnx_file import read_onnx
 from .onnx_finished import FourOutputsEngine, open_foreign
 from .table import engine_named
 
 INPUT_NAME = "pixels"
+_TYPES = {np.float32: "tensor(float)", np.int32: "tensor(int32)"}
 _LOG_FATAL = 4  # a lower level prints onnxruntime's own messages on a bad file in addition to ours
 
 
@@ -64,23 +65,18 @@ class OrtEngine(Engine):
 
     def __init__(self, session: Any, meta: ArtifactMeta, ort: Any) -> None:
         """Check the session's inputs and outputs against the metadata; raises ArtifactError where they differ."""
-        spec = meta.spec
-        num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
-        expected = {
-            INPUT_NAME: ("tensor(uint8)", [1, *spec.input_hw, 3]),
-            meta.outputs[0]: ("tensor(float)", [1, num_anchors, spec.num_classes]),
-            meta.outputs[1]: ("tensor(float)", [1, num_anchors, 4]),
-        }
+        outputs = meta.output_arrays()
+        expected = {INPUT_NAME: ("tensor(uint8)", [1, *meta.spec.input_hw, 3])}
+        expected.update({name: (_TYPES[dtype], [1, *shape]) for name, (dtype, shape) in outputs.items()})
         actual = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
         if actual != expected:
             raise ArtifactError(f"inputs and outputs are {actual}, its metadata says {expected}: export it again.")
         self._session = session
-        self._input_shape = (1, *spec.input_hw, 3)
-        self._logits = np.empty((num_anchors, spec.num_classes), dtype=np.float32)
-        self._codes = np.empty((num_anchors, 4), dtype=np.float32)
+        self._input_shape = (1, *meta.spec.input_hw, 3)
+        self._arrays = [np.empty(shape, dtype) for dtype, shape in outputs.values()]
         self._binding = session.io_binding()
-        for name, array in zip(meta.outputs, (self._logits, self._codes)):
-            self._binding.bind_output(name, "cpu", 0, np.float32, (1, *array.shape), array.ctypes.data)
+        for name, array in zip(outputs, self._arrays):
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, (1, *array.shape), array.ctypes.data)
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture; the outputs are overwritten by the next call."""
@@ -89,7 +85,7 @@ class OrtEngine(Engine):
         check_pixels(pixels, self._input_shape)
         self._binding.bind_cpu_input(INPUT_NAME, pixels)
         self._session.run_with_iobinding(self._binding)
-        return RawOutputs(self._logits, self._codes)
+        return raw_from_arrays(self._arrays)
 
     def close(self) -> None:
         """Free the session."""

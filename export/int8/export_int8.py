@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.placement.plan import check_keep_float
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
@@ -32,6 +31,7 @@ from edgedet.export.int8.options import Int8Options
 from edgedet.export.int8.picture import BOXES_SUFFIX
 from edgedet.export.int8.revert import Selector, revert_layers
 from edgedet.export.int8.workers import Workers, open_here
+from edgedet.export.onnx_file import read_graph
 from edgedet.files import atomic_path, sha256_of
 from edgedet.judge.verdict import FAILED, PASSED, UNSURE, Verdict
 from edgedet.progress import Say
@@ -97,15 +97,8 @@ def _describe_shortfall(gate: dict[str, Any]) -> str:
 
 
 def read_float_model(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
-    """Read a float ONNX file that edgedet wrote; raises InputError for any other."""
-    try:
-        model = onnx.load(path)
-    except (OSError, DecodeError) as error:
-        raise InputError(f"{path} cannot be read as ONNX ({error}): wanted a float file of edgedet export.") from None
-    text = {item.key: item.value for item in model.metadata_props}.get(META_KEY)
-    if text is None:
-        raise InputError(f"{path} was not written by edgedet export: export the checkpoint with it.")
-    meta = ArtifactMeta.from_json(text)
+    """Read a float ONNX file that edgedet wrote, as ``read_graph``; raises InputError for any other."""
+    model, meta = read_graph(path)
     if meta.precision != "fp32":
         raise InputError(f"{path} is {meta.precision} already: wanted the float file beside it.")
     return model, meta

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedet.artifact import META_KEY, ArtifactMeta
+from edgedet.artifact import ArtifactMeta
 from edgedet.errors import UnsupportedError
+from edgedet.export.onnx_file import read_graph
 
 ORIGIN_KEY = "edgedet.made_from"
 
@@ -17,13 +18,12 @@ ORIGIN_KEY = "edgedet.made_from"
 def load_graph(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
     """Return the graph of a file that edgedet wrote, float or INT8, and its metadata, which the graph no longer holds.
 
-    The graph keeps the checkpoint's SHA-256 only: with other outputs it is no file of edgedet's engines.
+    Both are of all anchors. The graph keeps the checkpoint's SHA-256 only: with other outputs it is no file of
+    edgedet's engines.
     """
-    model = onnx.load(path)
-    text = {item.key: item.value for item in model.metadata_props}[META_KEY]
-    meta = ArtifactMeta.from_json(text)
+    model, meta = read_graph(path)
     helper.set_model_props(model, {ORIGIN_KEY: meta.source_sha256})
-    return model, meta
+    return model, meta.with_top_anchors(0)
 
 
 def take_float_planes(model: onnx.ModelProto, meta: ArtifactMeta, name: str) -> None:

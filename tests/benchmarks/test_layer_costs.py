@@ -13,6 +13,7 @@ from edgedet.benchmarks.profile.layer_costs import OP_CLASSES, PARTS, compute_la
 from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.errors import InputError
 from edgedet.export.fusion.fuse import graph_from_network
+from edgedet.export.fusion.top_anchors import keep_top_anchors
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.specs import spec_for
 
@@ -56,7 +57,7 @@ def test_each_layer_has_a_known_class_and_part(d0):
     for model in (d0, graph_of("tf_efficientdet_lite0"), graph_of("tf_efficientdet_d0", pool_padding="zeros")):
         layers = compute_layer_costs(model)
         assert len(layers) == len(model.graph.node)
-        assert {layer.part for layer in layers} == set(PARTS)
+        assert {layer.part for layer in layers} == set(PARTS) - {"best anchors"}
         assert {layer.op_class for layer in layers} <= set(OP_CLASSES)
 
 
@@ -124,3 +125,10 @@ def test_foreign_graphs_and_precisions_are_refused(d0):
     foreign.graph.node[5].name = "model/conv2d"
     with pytest.raises(InputError, match="not one that edgedet export writes"):
         compute_layer_costs(foreign)
+
+
+def test_what_keeps_the_best_anchors_is_a_part_of_its_own(d0):
+    costs = compute_layer_costs(keep_top_anchors(d0, 100), "fp16")
+    part = [layer for layer in costs if layer.part == "best anchors"]
+    assert [layer.op_class for layer in part] == ["selection"] * 5 + ["layout"]
+    assert sum(layer.macs for layer in part) == 0

@@ -368,14 +368,18 @@ def test_simulated_outputs_have_the_share_of_candidates_and_boxes_that_belong_to
 def test_the_speed_benchmark_prints_a_table_then_json(capsys, monkeypatch):
     """On a small D0, because only D0 and D7 at their own size take seconds."""
     small = resized(SPECS["tf_efficientdet_d0"], (128, 128))
+    monkeypatch.setattr(postprocess_speed, "MOST_TOP_ANCHORS", 500)
     monkeypatch.setattr(postprocess_speed, "SPECS", {name: small for name in postprocess_speed.MODELS})
     assert postprocess_speed.main(["--runs", "3"]) == 0
     *table, last = capsys.readouterr().out.splitlines()
     figures = json.loads(last)
-    assert [row["model"] for row in figures["models"]] == list(postprocess_speed.MODELS)
-    assert [row["target_p50_ms"] for row in figures["models"]] == [4.0, 40.0]
+    assert [row["model"] for row in figures["models"]] == [name for name in postprocess_speed.MODELS for _ in range(2)]
+    assert [row["target_p50_ms"] for row in figures["models"]] == [4.0, 4.0, 40.0, 40.0]
+    assert [row["rows"] for row in figures["models"]] == [3069, 500] * 2
+    assert [row["output_bytes"] for row in figures["models"][:2]] == [3069 * 94 * 4, 500 * 95 * 4]
+    assert figures["models"][0]["boxes"] == figures["models"][1]["boxes"] > 0
     assert figures["models"][0]["n"] == 3
-    assert len(table) == 4
+    assert len(table) == 6
 
 
 def test_a_share_out_of_range_is_refused(capsys):

@@ -13,7 +13,7 @@ import numpy as np
 from ...artifact import ArtifactMeta
 from ...errors import ArtifactError, ClosedError, DeviceError
 from ...types import RawOutputs
-from ..base import CLOSED, Engine, check_pixels
+from ..base import CLOSED, Engine, check_pixels, raw_from_arrays
 from ..ort import INPUT_NAME
 from .board import import_tensorrt, read_board
 from .build import make_logger
@@ -158,14 +158,10 @@ class TrtEngine(Engine):
         return self._loaded.graph is not None
 
     def _make_buffers(self, meta: ArtifactMeta) -> None:
-        spec = meta.spec
-        num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
-        make = self._cuda.buffer
-        self._input = make((1, *spec.input_hw, 3), np.uint8, self.zero_copy)
+        make, outputs = self._cuda.buffer, meta.output_arrays()
+        self._input = make((1, *meta.spec.input_hw, 3), np.uint8, self.zero_copy)
         self._input.host[...] = 0
-        self._outputs = [make((num_anchors, width), np.float32, self.zero_copy) for width in (spec.num_classes, 4)]
-        logits, codes = (buffer.host for buffer in self._outputs)
-        self._raw = RawOutputs(logits, codes)
+        self._outputs = [make(shape, dtype, self.zero_copy) for dtype, shape in outputs.values()]
         for name, buffer in zip((INPUT_NAME, *meta.outputs), (self._input, *self._outputs)):
             if not self._loaded.context.set_tensor_address(name, buffer.device):
                 raise ArtifactError(f"TensorRT takes no address for {name} ({self._log.reason()}): build it again.")
@@ -203,7 +199,7 @@ class TrtEngine(Engine):
         except DeviceError:
             self._loaded.lost = True
             raise
-        return self._raw
+        return raw_from_arrays([buffer.host for buffer in self._outputs])
 
     def close(self) -> None:
         """Free the engine, its buffers and the stream; a second call does nothing."""
@@ -212,18 +208,14 @@ class TrtEngine(Engine):
 
 def _check_tensors(trt: Any, engine: Any, meta: ArtifactMeta) -> None:
     """Compare inputs and outputs with the metadata; raises ArtifactError where they differ."""
-    spec = meta.spec
-    num_anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
-    types = {"INPUT": trt.DataType.UINT8, "OUTPUT": trt.DataType.FLOAT}
-    expected: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
-        INPUT_NAME: ("INPUT", (1, *spec.input_hw, 3), True),
-        meta.outputs[0]: ("OUTPUT", (1, num_anchors, spec.num_classes), True),
-        meta.outputs[1]: ("OUTPUT", (1, num_anchors, 4), True),
-    }
+    types = {np.uint8: trt.DataType.UINT8, np.float32: trt.DataType.FLOAT, np.int32: trt.DataType.INT32}
+    outputs = meta.output_arrays()
+    expected: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {INPUT_NAME: ("INPUT", (1, *meta.spec.input_hw, 3), True)}
+    expected.update({name: ("OUTPUT", (1, *shape), True) for name, (_, shape) in outputs.items()})
     actual = {}
     for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
         mode = "INPUT" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "OUTPUT"
-        typed = engine.get_tensor_dtype(name) == types[mode]
+        typed = engine.get_tensor_dtype(name) == types[outputs[name][0] if name in outputs else np.uint8]
         actual[name] = (mode, tuple(int(side) for side in engine.get_tensor_shape(name)), typed)
     if actual != expected:
         raise ArtifactError(f"inputs and outputs are {actual}, its metadata says {expected}: build it again.")

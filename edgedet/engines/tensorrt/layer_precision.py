@@ -131,6 +131,8 @@ def convert_to_half(trt: Any, network: Any) -> List[np.ndarray]:
             if constant_layer.weights.dtype == np.float32:
                 constant_layer.weights = _convert_values(layer, constant_layer.weights, alive)
     for output in [network.get_output(index) for index in range(network.num_outputs)]:
+        if output.dtype == trt.DataType.INT32:  # the numbers of anchors
+            continue
         network.unmark_output(output)
         name, output.name = output.name, f"{output.name}.half"
         wide = network.add_cast(output, trt.DataType.FLOAT).get_output(0)

@@ -9,6 +9,7 @@ MEMBERS = (
     "BuilderFlag.TF32",
     "DataType.FLOAT",
     "DataType.HALF",
+    "DataType.INT32",
     "DataType.INT8",
     "DataType.UINT8",
     "IBuilderConfig.clear_flag",

@@ -14,7 +14,7 @@ import onnx
 import tensorrt_rtx as trt
 
 CONVOLUTION = "correlation"  # the builder's name for it
-BYTES = {"UInt8": 1, "Int8": 1, "Bool": 1, "Half": 2, "Float": 4, "Int32": 4}
+BYTES = {"UInt8": 1, "Int8": 1, "Bool": 1, "Half": 2, "Float": 4, "Int32": 4, "Int64": 8}
 
 
 class _Log(trt.ILogger):

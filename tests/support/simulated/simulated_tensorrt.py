@@ -26,6 +26,7 @@ from simulated_driver import STREAMS, InvalidContext, fault
 TYPES = {"Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE", "Cast": "CAST"}
 TYPES.update(dict.fromkeys(("Add", "Sub", "Mul", "Div"), "ELEMENTWISE"))
 PLAN = b"simulated plan of TensorRT "
+DATA_TYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT", "tensor(int32)": "INT32"}
 RULED_BY_FLAGS = ("INT8", "FP16")
 
 
@@ -84,6 +85,8 @@ def module_for(version: str) -> ModuleType:
         @property
         def dtype(self):
             """Good enough for what lies between the mean's subtraction and the outputs."""
+            if self._value == "top_anchors":
+                return enums.DataType.INT32
             return enums.DataType["HALF" if self._network._model.opset_import[0].version >= 19 else "FLOAT"]
 
         @name.setter
@@ -522,7 +525,7 @@ def module_for(version: str) -> ModuleType:
             return self._values[name].shape
 
         def get_tensor_dtype(self, name):
-            return enums.DataType["UINT8" if "uint8" in self._values[name].type else "FLOAT"]
+            return enums.DataType[DATA_TYPES[self._values[name].type]]
 
         def create_execution_context(self):
             return None if fault() == "context" else IExecutionContext(self)
@@ -559,7 +562,7 @@ def module_for(version: str) -> ModuleType:
             feeds = {name: _at(self._addresses[name], engine._values[name].shape, np.uint8) for name in engine._inputs}
             names = [name for name in engine._values if name not in engine._inputs]
             for name, value in zip(names, engine._session.run(names, feeds), strict=True):
-                np.copyto(_at(self._addresses[name], value.shape, np.float32), value)
+                np.copyto(_at(self._addresses[name], value.shape, value.dtype), value)
 
     made = {
         kind.__name__: kind
