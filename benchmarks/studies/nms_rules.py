@@ -46,7 +46,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     dataset = read_dataset(args.data, args.images)
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(load_checkpoint(args.checkpoint), Path(folder) / "model.onnx", 1)
+        export_onnx(load_checkpoint(args.checkpoint), Path(folder) / "model.onnx", 1, top_anchors=0)
         meta, engine = open_engine(Path(folder) / "model.onnx", 1)
     anchors_yxyx, preprocess = anchors_for(meta.spec), Preprocessor(meta.spec)
     found: dict[str, list[tuple[LabelledImage, Detections]]] = {name: [] for name in RULES}

@@ -33,7 +33,7 @@ from edgedet.benchmarks.studies.tflite_plan import plan_of, reference_of
 from edgedet.calibration.placement.plan import CENTRED, DensePlan
 from edgedet.engines.tflite_file import read_trailer
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError, require
-from edgedet.export.onnx_file import write_onnx
+from edgedet.export.onnx_file import read_graph, write_onnx
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.files import atomic_path, write_json
 from edgedet.preprocess import Preprocessor
@@ -152,7 +152,7 @@ def merge(pictures: Sequence[Sequence[Agreement]]) -> list[Agreement]:
 
 def compare(onnx_path: Path, tflite_path: Path, source: str, frames: int, reference: Path | None) -> dict[str, Any]:
     """Return all figures; writes the reference file if ``reference`` names one."""
-    model = onnx.load(onnx_path)
+    model, _ = read_graph(onnx_path)
     meta, flatbuffer = read_trailer(tflite_path)
     if meta.precision != "int8":
         raise InputError(f"{tflite_path} is {meta.precision}: wanted an INT8 file that `edgedet export --int8` wrote.")
