@@ -9,7 +9,7 @@ from pathlib import Path
 from edgedet import demo
 from edgedet.engines.base import default_threads
 from edgedet.errors import require
-from edgedet.export.checkpoints.open_weights import DEMO, WeightsChoice, open_weights, stem_of
+from edgedet.export.checkpoints.open_weights import DEMO, WeightsChoice, make_stem, open_weights
 from edgedet.export.export_onnx import PACKAGES, ExportResult, export_onnx
 from edgedet.export.int8.export_int8 import export_int8, read_float_model
 from edgedet.export.int8.options import Int8Options
@@ -48,7 +48,7 @@ def export_model(
     choice = weights if isinstance(weights, WeightsChoice) else WeightsChoice(str(weights))
     threads = threads or default_threads()
     checkpoint, path = open_weights(choice, say)
-    name = name or (demo.MODEL_NAME if choice.is_demo else stem_of(path))
+    name = name or (demo.MODEL_NAME if choice.is_demo else make_stem(path))
     with_tflite = tflite or any(target.tflite for target in chosen)
     result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms, top_anchors)
     if int8 is not None:
@@ -60,12 +60,13 @@ def export_model(
     if chosen:
         calib = None if int8 is None else int8.calib
         result = replace(
-            result, targets=write_targets(chosen, files_of(result, name), Path(out), calib, choice.is_demo, threads)
+            result,
+            targets=write_targets(chosen, list_model_files(result, name), Path(out), calib, choice.is_demo, threads),
         )
     return result
 
 
-def files_of(result: ExportResult, name: str) -> ModelFiles:
+def list_model_files(result: ExportResult, name: str) -> ModelFiles:
     """Return the files called ``name`` that an export wrote."""
     int8 = {Path(written.path).name: Path(written.path) for written in result.int8 or ()}
     return ModelFiles(

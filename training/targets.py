@@ -52,11 +52,11 @@ def _make_targets_of_picture(
     codes = torch.zeros_like(anchors_yxyx)
     ignored = boxes_xyxy[class_ids < 0]
     if len(ignored):
-        of_anchor[iou_of(ignored[:, [1, 0, 3, 2]], anchors_yxyx).amax(0) >= MATCH_IOU] = IGNORED
+        of_anchor[compute_iou(ignored[:, [1, 0, 3, 2]], anchors_yxyx).amax(0) >= MATCH_IOU] = IGNORED
     counts = class_ids >= 0
     boxes_yxyx, class_ids, scores = boxes_xyxy[counts][:, [1, 0, 3, 2]], class_ids[counts], scores[counts]
     if len(boxes_yxyx):
-        overlap = iou_of(boxes_yxyx, anchors_yxyx)
+        overlap = compute_iou(boxes_yxyx, anchors_yxyx)
         best, box_of = overlap.max(0)
         matched = best >= MATCH_IOU
         first = torch.arange(len(boxes_yxyx) - 1, -1, -1, device=overlap.device)  # the first of two boxes wins
@@ -68,7 +68,7 @@ def _make_targets_of_picture(
     return of_anchor, sure, codes
 
 
-def iou_of(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
+def compute_iou(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
     """Return the (n, m) overlaps of boxes (n, 4) and (m, 4)."""
     lows = torch.maximum(boxes_yxyx[:, None, :2], others_yxyx[None, :, :2])
     highs = torch.minimum(boxes_yxyx[:, None, 2:], others_yxyx[None, :, 2:])

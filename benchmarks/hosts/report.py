@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 from edgedet.benchmarks.hosts.bench_hosts import HostResult
-from edgedet.benchmarks.latency.page import STYLE, models_table
+from edgedet.benchmarks.latency.page import STYLE, make_models_table
 from edgedet.benchmarks.latency.result import ModelResult
-from edgedet.benchmarks.latency.table import describe_conditions, row_name
+from edgedet.benchmarks.latency.table import describe_conditions, name_row
 from edgedet.benchmarks.plotting import draw_stacked_bars, svg_from_figure
 from edgedet.files import atomic_path
 
@@ -25,7 +25,7 @@ def print_hosts(results: Sequence[HostResult], text: TextIO) -> None:
     for item in results:
         for row in item.result.models if item.result else ():
             print(
-                f"{item.host[-21:]:<22}{row_name(row)[-33:]:<34}{row.threads:>8}{row.ms['network']['p50']:>9.1f}"
+                f"{item.host[-21:]:<22}{name_row(row)[-33:]:<34}{row.threads:>8}{row.ms['network']['p50']:>9.1f}"
                 f"{row.ms['end to end']['p50']:>9.1f}{row.ms['end to end']['p99']:>9.1f}{row.fps:>8.1f}"
                 f"{row.peak_rss_mb or 0:>9.0f}",
                 file=text,
@@ -61,7 +61,7 @@ def _make_page(results: Sequence[HostResult]) -> str:
         parts.append(
             f"<h2>{escape(item.host)}</h2><p>{escape(device.device)}, {device.cores} cores, {escape(device.os)}, "
             f"Python {device.python}, numpy {device.numpy}, OpenCV {device.opencv}</p>{conditions}{doubts}"
-            f"<div class='scroll models'>{models_table(item.result.models)}</div>"
+            f"<div class='scroll models'>{make_models_table(item.result.models)}</div>"
         )
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -84,7 +84,7 @@ def _plot(results: Sequence[HostResult]) -> str:
 
 
 def _label(row: ModelResult) -> str:
-    return f"{row_name(row)}, {row.threads} thread{'s' if row.threads > 1 else ''}"
+    return f"{name_row(row)}, {row.threads} thread{'s' if row.threads > 1 else ''}"
 
 
 def _doubts(item: HostResult) -> list[str]:

@@ -110,7 +110,7 @@ def compare(before: BenchResult, after: BenchResult) -> Comparison:
             f"the runs have no row in common: {', '.join(rows_a)} and {', '.join(rows_b)}. A row is a model, its "
             "number of classes, size, precision, format and number of threads."
         )
-    least = max(map(least_band, (before.conditions, after.conditions)))
+    least = max(map(choose_least_band, (before.conditions, after.conditions)))
     rows = [
         compare_medians(rows_a[name].runs_ms[stage], rows_b[name].runs_ms[stage], least, name, stage)
         for name in common
@@ -135,7 +135,7 @@ def compare(before: BenchResult, after: BenchResult) -> Comparison:
     return Comparison(rows, notes, sorted(set(rows_a) ^ set(rows_b)))
 
 
-def least_band(settings: Settings) -> float:
+def choose_least_band(settings: Settings) -> float:
     """Return the least band for a run: wider where its clock was not fixed, or is unknown as on virtual machines."""
     is_steady = settings.is_clock_fixed or set(settings.governors) == {"performance"}
     return LEAST_BAND if is_steady else LEAST_BAND_FREE_CLOCK

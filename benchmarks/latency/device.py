@@ -54,7 +54,7 @@ def describe_device() -> Device:
     )
 
 
-def engine_version(model: Path) -> str:
+def describe_engine(model: Path) -> str:
     """Return name and version of the engine package that runs ``model``, which is open."""
     engine = engine_for(model)
     for package in engine.packages if engine else ():

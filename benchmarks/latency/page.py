@@ -13,7 +13,7 @@ import numpy as np
 from edgedet.benchmarks.latency.measure import STAGES
 from edgedet.benchmarks.latency.result import BenchResult, ModelResult
 from edgedet.benchmarks.latency.sustain import Window
-from edgedet.benchmarks.latency.table import describe_conditions, format_figure, row_name
+from edgedet.benchmarks.latency.table import describe_conditions, format_figure, name_row
 from edgedet.benchmarks.plotting import Axis, Series, draw_chart, draw_stacked_bars, svg_from_figure
 from edgedet.benchmarks.profile.profile import GroupCost
 from edgedet.files import atomic_path
@@ -66,7 +66,7 @@ def make_page(result: BenchResult) -> str:
         f"<h1>edgedet bench</h1><p>{escape(device.device)}, {device.cores} cores, edgedet {result.edgedet}, "
         f"{escape(device.os)}, Python {device.python}, numpy {device.numpy}, OpenCV {device.opencv}</p>"
         f"{conditions}{warnings}"
-        f"<h2>Models</h2><div class='scroll models'>{models_table(result.models)}</div>"
+        f"<h2>Models</h2><div class='scroll models'>{make_models_table(result.models)}</div>"
         "<p class='soft'>FPS is 1 / mean time from a frame in memory to its boxes; reading and drawing are not in it. "
         f"Frames: {escape(result.source)}; score {result.score}; warm-up {result.warmup}. Peak RSS is of a "
         "process with this model only.</p>"
@@ -74,10 +74,10 @@ def make_page(result: BenchResult) -> str:
     )
 
 
-def models_table(rows: Sequence[ModelResult]) -> str:
+def make_models_table(rows: Sequence[ModelResult]) -> str:
     """Return the HTML table of the models' figures."""
     columns: list[tuple[str, Callable[[ModelResult], str]]] = [
-        ("model", lambda row: escape(row_name(row))),
+        ("model", lambda row: escape(name_row(row))),
         ("threads", lambda row: str(row.threads)),
         ("network\np50 ms", lambda row: f"{row.ms['network']['p50']:.1f}"),
         ("end to end\np50 ms", lambda row: f"{row.ms['end to end']['p50']:.1f}"),
@@ -135,7 +135,7 @@ def _lines(rows: Sequence[ModelResult], point: Callable[[ModelResult], tuple[flo
 
 
 def _size(row: ModelResult) -> str:
-    return row_name(row).split()[0] if row.phi is not None else row_name(row)
+    return name_row(row).split()[0] if row.phi is not None else name_row(row)
 
 
 def _by_phi(rows: Sequence[ModelResult]) -> Figure | None:
@@ -149,7 +149,7 @@ def _by_phi(rows: Sequence[ModelResult]) -> Figure | None:
 
 def _stages(rows: Sequence[ModelResult]) -> tuple[str, Figure]:
     parts = STAGES[:-1]
-    bars = [(f"{row_name(row)}, {_threads(row)}", [row.ms[stage]["p50"] for stage in parts]) for row in rows]
+    bars = [(f"{name_row(row)}, {_threads(row)}", [row.ms[stage]["p50"] for stage in parts]) for row in rows]
     totals = [sum(values) for _, values in bars]
     relative = max(totals) > 15 * min(totals)
     text = f"medians of each stage{', as shares, because totals differ much' if relative else ''}"
@@ -194,7 +194,7 @@ def _sustained(rows: Sequence[ModelResult], value_of: Callable[[Window], float |
         windows = () if row.sustain is None else row.sustain.windows
         points = [(window.t_s / 60, value) for window in windows if (value := value_of(window)) is not None]
         if points:
-            series.append(Series(f"{row_name(row)}, {_threads(row)}", points))
+            series.append(Series(f"{name_row(row)}, {_threads(row)}", points))
     return draw_chart(series, Axis("minutes", zero=True), y) if series else None
 
 
@@ -203,7 +203,7 @@ def _profiles(rows: Sequence[ModelResult]) -> str:
     for row in rows:
         if row.profile is None:
             continue
-        parts.append(f"<h2>Profile of {escape(row_name(row))}</h2><p class='soft'>{escape(row.profile.note)}</p>")
+        parts.append(f"<h2>Profile of {escape(name_row(row))}</h2><p class='soft'>{escape(row.profile.note)}</p>")
         for title, costs in (("operators", row.profile.by_class), ("part of the network", row.profile.by_part)):
             head = [title, "ms", "share", "GMAC", "MB moved", "roofline ms", "of roofline"]
             if costs:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.latency.device import engine_version
+from edgedet.benchmarks.latency.device import describe_engine
 from edgedet.benchmarks.latency.measure import time_run
 from edgedet.child_process import Child, Handler
 from edgedet.detector import Detector
@@ -90,7 +90,7 @@ def _open(
         return time_run(detector.detect, question)
 
     sha256 = sha256_of(model) if Path(model).is_file() else ""  # an opener's own way of naming
-    return Opened(detector.meta, sha256, engine_version(Path(model)), before_mb), handle
+    return Opened(detector.meta, sha256, describe_engine(Path(model)), before_mb), handle
 
 
 def read_rss_mb(field: str) -> float | None:

@@ -70,7 +70,7 @@ def describe_conditions(conditions: Conditions) -> list[str]:
     ]
 
 
-def row_name(row: ModelResult) -> str:
+def name_row(row: ModelResult) -> str:
     """Return a short name: "D0 fp32 onnx" for the family, else the file's name."""
     if row.phi is None:
         return Path(row.model).name
@@ -126,7 +126,7 @@ def _format_summary(row: ModelResult) -> str:
         f"{value:>{9 if index == 0 else 8}.1f}" for index, value in enumerate(stages["end to end"].values())
     )
     return (
-        f"{row_name(row)[-33:]:<34}{row.threads:>8}{stages['network']['p50']:>9.1f}{whole}{row.fps:>8.1f}"
+        f"{name_row(row)[-33:]:<34}{row.threads:>8}{stages['network']['p50']:>9.1f}{whole}{row.fps:>8.1f}"
         f"{row.cpu_ms:>8.1f}{_format_short(row.gmacs_per_s, '.1f'):>8}{_format_short(row.ap, '.3f'):>7}"
     )
 

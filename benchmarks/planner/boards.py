@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgedet.benchmarks.planner.costs import own_side, variant_of
+from edgedet.benchmarks.planner.costs import find_own_side, shorten_variant
 from edgedet.errors import InputError
 
 DATA = Path(__file__).with_name("boards.json")
@@ -101,7 +101,7 @@ def read_boards() -> dict[str, Board]:
     }
 
 
-def board_for(name: str) -> Board:
+def find_board(name: str) -> Board:
     """Return one board; raises InputError that lists them for another name."""
     known = read_boards()
     short = name.lower().replace("_", "-").replace(" ", "-")
@@ -134,15 +134,15 @@ def read_published_memory(engine: str) -> list[tuple[str, str, float]]:
     return [tuple(row) for row in _read_data()["memory"][engine]["mb"]]
 
 
-def accuracy_of(variant: str, side: int, precision: str) -> Accuracy:
+def find_accuracy(variant: str, side: int, precision: str) -> Accuracy:
     """Return the COCO val2017 AP of the official weights, in points, and what is known of it in this precision."""
-    variant = variant_of(variant)
-    key = variant if side == own_side(variant) else f"{variant}@{side}"
+    variant = shorten_variant(variant)
+    key = variant if side == find_own_side(variant) else f"{variant}@{side}"
     published = _read_data()["ap"]["float"].get(key)
     if published is None:
         return Accuracy(None, "for this size: none was published")
     if precision != "int8":
-        return Accuracy(published, OFFICIAL if side == own_side(variant) else TRAINED_AT_640)
+        return Accuracy(published, OFFICIAL if side == find_own_side(variant) else TRAINED_AT_640)
     if key in _read_data()["ap"]["int8"]:
         return Accuracy(
             _read_data()["ap"]["int8"][key],

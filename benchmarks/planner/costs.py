@@ -67,7 +67,7 @@ class NetworkCosts:
         return sum(row.count * row.macs for row in self.rows)
 
 
-def variant_of(name: str) -> str:
+def shorten_variant(name: str) -> str:
     """Return the table's name of a family member: "tf_efficientdet_d0_ap" costs what "d0" costs."""
     short = name.removeprefix("tf_").removeprefix("efficientdet_").removesuffix("_ap").lower()
     if short not in VARIANTS:
@@ -75,18 +75,18 @@ def variant_of(name: str) -> str:
     return short
 
 
-def own_side(variant: str) -> int:
+def find_own_side(variant: str) -> int:
     """Return the input side that a variant was designed for."""
     return spec_for(f"tf_efficientdet_{variant}").input_hw[0]
 
 
-def costs_of(variant: str, side: int | None = None) -> NetworkCosts:
+def find_costs(variant: str, side: int | None = None) -> NetworkCosts:
     """Return a variant's costs at a size (default: its own): from the table, else from an export, which needs PyTorch.
 
     Raises InputError for an unknown variant or a side that is too small, MissingDependency without PyTorch.
     """
-    variant = variant_of(variant)
-    side = own_side(variant) if side is None else side
+    variant = shorten_variant(variant)
+    side = find_own_side(variant) if side is None else side
     known = _read_table().get((variant, side))
     return _export_costs(variant, side) if known is None else known
 

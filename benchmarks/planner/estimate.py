@@ -10,19 +10,19 @@ from functools import cache
 from edgedet.benchmarks.planner.boards import (
     Accuracy,
     Board,
-    accuracy_of,
-    board_for,
+    find_accuracy,
+    find_board,
     read_boards,
     read_figures,
     read_other_networks,
 )
-from edgedet.benchmarks.planner.costs import own_side
+from edgedet.benchmarks.planner.costs import find_own_side
 from edgedet.benchmarks.planner.fit import (
     BASE,
     SAME_BLOCKS,
     compute_scaled_ratio,
     estimate_speed_up,
-    machine_of,
+    find_machine,
     read_fits,
 )
 from edgedet.benchmarks.planner.memory import estimate_memory_mb
@@ -83,10 +83,10 @@ class Timing:
 
 def estimate(board: Board, variant: str, side: int, precision: str, threads: int) -> Estimate:
     """Return the estimate; raises UnsupportedError for a precision that nothing is known of on this board."""
-    return from_timing(timing_of(board, precision), variant, side, precision, threads)
+    return make_estimate(find_timing(board, precision), variant, side, precision, threads)
 
 
-def from_timing(timing: Timing, variant: str, side: int, precision: str, threads: int) -> Estimate:
+def make_estimate(timing: Timing, variant: str, side: int, precision: str, threads: int) -> Estimate:
     """Return the estimate that a timing gives."""
     middle = predict_ms(timing.constants, timing.machine, variant, side, timing.precision, threads)
     error = max(timing.error, LEAST_ERROR)
@@ -107,11 +107,11 @@ def from_timing(timing: Timing, variant: str, side: int, precision: str, threads
         basis,
         why,
         estimate_memory_mb(variant, side, precision, engine),
-        accuracy_of(variant, side, precision),
+        find_accuracy(variant, side, precision),
     )
 
 
-def timing_of(board: Board, precision: str) -> Timing:
+def find_timing(board: Board, precision: str) -> Timing:
     """Return how latencies of a board are estimated; raises UnsupportedError where nothing is known of it."""
     timing = _find_timing(board, precision)
     if timing is None:
@@ -140,18 +140,18 @@ def _find_timing(board: Board, precision: str) -> Timing | None:
         worst = format_percent(fit.worst)
         why = f"{fit.figures} published figures of this board; worst error of a model left out {worst}"
         lite_only = board.engine == "tflite"
-        return Timing(fit.constants, machine_of(board), precision, "fitted", why, fit.worst, lite_only=lite_only)
+        return Timing(fit.constants, find_machine(board), precision, "fitted", why, fit.worst, lite_only=lite_only)
     if board.like is not None:
-        return _scale_timing(board, board_for(board.like), precision)
+        return _scale_timing(board, find_board(board.like), precision)
     return _time_by_other_networks(board, precision) if board.engine == "trt" else None
 
 
 def _time_by_other_networks(board: Board, precision: str) -> Timing | None:
-    faster, base = estimate_speed_up(board.name), _find_timing(board_for(BASE), precision)
+    faster, base = estimate_speed_up(board.name), _find_timing(find_board(BASE), precision)
     if faster is None or base is None:
         return None
     why = (
-        f"no figure of this family: taken to be {faster.middle:.1f} times as fast as {board_for(BASE).title}, as "
+        f"no figure of this family: taken to be {faster.middle:.1f} times as fast as {find_board(BASE).title}, as "
         f"{len(SAME_BLOCKS)} networks of the same blocks are (all networks: {faster.slowest:.1f} to "
         f"{faster.fastest:.1f}, the band). There: {base.why}"
     )
@@ -272,7 +272,7 @@ def choose(rows: Sequence[Estimate], budget_ms: float, ram_gb: float | None) -> 
 
 def _by_accuracy(row: Estimate) -> tuple[bool, float, float]:
     known = row.ap.value is not None
-    ap = row.ap.value if known else accuracy_of(row.variant, own_side(row.variant), row.precision).value
+    ap = row.ap.value if known else find_accuracy(row.variant, find_own_side(row.variant), row.precision).value
     return known, ap or 0.0, -row.ms
 
 

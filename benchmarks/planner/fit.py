@@ -63,12 +63,12 @@ class SpeedUp:
     fastest: float
 
 
-def machine_of(board: Board) -> Machine:
+def find_machine(board: Board) -> Machine:
     """Return the machine that a board's constants are relative to."""
     return Machine(board.gmacs, board.gb_per_s, board.engine)
 
 
-def points_of(board: Board, precision: str) -> list[Point]:
+def list_points(board: Board, precision: str) -> list[Point]:
     """Return a board's published latencies."""
     return [
         _point(board, figure)
@@ -78,7 +78,7 @@ def points_of(board: Board, precision: str) -> list[Point]:
 
 
 def _point(board: Board, figure: Figure) -> Point:
-    return Point(machine_of(board), figure.variant, None, figure.precision, figure.threads, figure.ms)
+    return Point(find_machine(board), figure.variant, None, figure.precision, figure.threads, figure.ms)
 
 
 def list_measured_groups() -> list[tuple[Board, str]]:
@@ -89,9 +89,9 @@ def list_measured_groups() -> list[tuple[Board, str]]:
     ]
 
 
-def fit_of(board: Board, precision: str) -> Fit:
+def fit_board(board: Board, precision: str) -> Fit:
     """Fit one board and judge it by leaving each model out."""
-    points = points_of(board, precision)
+    points = list_points(board, precision)
     errors = [error for _, error in compute_left_out_errors(points, PRIORS[precision])]
     return Fit(
         fit_constants(points, PRIORS[precision]),
@@ -136,10 +136,12 @@ def compute_board_errors(family: str, precision: str) -> list[tuple[Board, list[
     ]
     result = []
     for left_out in group:
-        rest = [point for board in group if board is not left_out for point in points_of(board, precision)]
+        rest = [point for board in group if board is not left_out for point in list_points(board, precision)]
         if rest:
             constants = fit_constants(rest, PRIORS[precision])
-            result.append((left_out, [compute_log_error(constants, point) for point in points_of(left_out, precision)]))
+            result.append(
+                (left_out, [compute_log_error(constants, point) for point in list_points(left_out, precision)])
+            )
     return result
 
 
@@ -154,7 +156,7 @@ def write_constants(path: Path) -> None:
     """Fit all boards and write the file."""
     lines = []
     for board, precision in list_measured_groups():
-        fit = fit_of(board, precision)
+        fit = fit_board(board, precision)
         values = {
             "board": board.name,
             "precision": precision,

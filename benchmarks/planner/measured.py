@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.benchmarks.latency.result import HINT, read_json
-from edgedet.benchmarks.planner.boards import accuracy_of, board_for
-from edgedet.benchmarks.planner.costs import variant_of
-from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR, Estimate, Timing, format_percent, from_timing
-from edgedet.benchmarks.planner.fit import BASE, machine_of, read_fits
+from edgedet.benchmarks.planner.boards import find_accuracy, find_board
+from edgedet.benchmarks.planner.costs import shorten_variant
+from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR, Estimate, Timing, format_percent, make_estimate
+from edgedet.benchmarks.planner.fit import BASE, find_machine, read_fits
 from edgedet.benchmarks.planner.memory import estimate_memory_mb
 from edgedet.benchmarks.planner.model import Point, compute_left_out_errors, fit_constants
 from edgedet.engines.table import PRECISIONS, PUBLIC_ENGINES
@@ -120,7 +120,7 @@ def _read_row(row: dict[str, Any]) -> MeasuredRow:
     if h != w:
         raise _LeftOut(f"{name} is {h}x{w}, and the planner knows squares only")
     try:
-        return replace(measured, variant=variant_of(name))
+        return replace(measured, variant=shorten_variant(name))
     except InputError as error:
         raise _LeftOut(str(error)) from None
 
@@ -129,10 +129,10 @@ def timing_from(own: OwnBoard, engine: str, precision: str) -> Timing:
     """Fit the constants on the machine's own figures; proportions start from a published board of its kind."""
     rows = own.groups()[engine, precision]
     kind = "trt" if engine == "trt" else own.machine
-    reference = board_for(_REFERENCES.get(kind, _REFERENCES["x86_64"]))
+    reference = find_board(_REFERENCES.get(kind, _REFERENCES["x86_64"]))
     published = "fp16" if engine == "trt" and precision == "int8" else precision
     prior = read_fits()[reference.name, published].constants
-    peaks = machine_of(reference)
+    peaks = find_machine(reference)
     machine = replace(peaks, engine=engine, gmacs={**peaks.gmacs, precision: peaks.gmacs[published]})
     points = [Point(machine, row.variant, row.side, precision, row.threads, row.ms) for row in rows]
     models = list(dict.fromkeys(row.variant for row in rows))
@@ -163,7 +163,7 @@ def estimate_from(own: OwnBoard, timing: Timing, variant: str, side: int) -> Est
                 "measured",
                 f"measured: p50, and p90 as the slow end, of {row.runs} runs",
                 estimate_memory_mb(variant, side, timing.precision, engine),
-                accuracy_of(variant, side, timing.precision),
+                find_accuracy(variant, side, timing.precision),
             )
     if not any(row.variant.startswith("lite") == variant.startswith("lite") for row in rows):
         timing = replace(
@@ -171,4 +171,4 @@ def estimate_from(own: OwnBoard, timing: Timing, variant: str, side: int) -> Est
             error=timing.error + LITE_TO_D_ERROR,
             why=f"{timing.why}; none of them is a {'Lite' if variant.startswith('lite') else 'D'} model: wider",
         )
-    return from_timing(timing, variant, side, timing.precision, rows[0].threads)
+    return make_estimate(timing, variant, side, timing.precision, rows[0].threads)

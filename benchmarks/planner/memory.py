@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from edgedet.benchmarks.planner.boards import read_published_memory
-from edgedet.benchmarks.planner.costs import costs_of, own_side
+from edgedet.benchmarks.planner.costs import find_costs, find_own_side
 from edgedet.benchmarks.profile.layer_costs import BYTES
 from edgedet.specs import resized, spec_for
 
@@ -37,7 +37,7 @@ def factors_of(engine: str) -> tuple[float, ...]:
 def compute_memory_errors(engine: str) -> list[float]:
     """Return (fitted - published) / published of an engine's footprints."""
     return [
-        float(np.dot(_fit_factors(engine), _split_mb(variant, own_side(variant), precision)) / mb - 1)
+        float(np.dot(_fit_factors(engine), _split_mb(variant, find_own_side(variant), precision)) / mb - 1)
         for variant, precision, mb in read_published_memory(engine)
     ]
 
@@ -45,7 +45,7 @@ def compute_memory_errors(engine: str) -> list[float]:
 @cache
 def _fit_factors(engine: str) -> tuple[float, ...]:
     footprints = read_published_memory(engine)
-    parts = np.array([_split_mb(variant, own_side(variant), precision) for variant, precision, _ in footprints])
+    parts = np.array([_split_mb(variant, find_own_side(variant), precision) for variant, precision, _ in footprints])
     published_mb = np.array([mb for _, _, mb in footprints])
     return tuple(
         float(x) for x in np.linalg.lstsq(parts / published_mb[:, None], np.ones(len(footprints)), rcond=None)[0]
@@ -54,7 +54,7 @@ def _fit_factors(engine: str) -> tuple[float, ...]:
 
 def _split_mb(variant: str, side: int, precision: str) -> tuple[float, float, float]:
     """Return weights and activations in the precision, and the outputs in float."""
-    costs = costs_of(variant, side)
+    costs = find_costs(variant, side)
     spec = resized(spec_for(f"tf_efficientdet_{variant}"), (side, side))
     anchors = sum(h * w for h, w in spec.level_sizes()) * spec.anchors_per_cell
     outputs = anchors * (spec.num_classes + _BOX_CODES)

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from edgedet.benchmarks.planner.costs import costs_of
+from edgedet.benchmarks.planner.costs import find_costs
 from edgedet.benchmarks.profile.layer_costs import BYTES
 
 # What becomes of a swish, which the graph has as a sigmoid and a product. TensorRT computes it inside the convolution
@@ -77,7 +77,7 @@ def predict_ms(
 def _list_work(variant: str, side: int | None, swish: str) -> tuple[np.ndarray, ...]:
     """Return of each kind of layer: how many there are, multiply-accumulates, elements moved, whether depthwise."""
     rows = []
-    for row in costs_of(variant, side).rows:
+    for row in find_costs(variant, side).rows:
         elements = row.read + row.weights + row.written
         if row.op_class == "relu6" or (row.op_class == "swish" and swish == "inside"):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedet.benchmarks.planner.costs import own_side
+from edgedet.benchmarks.planner.costs import find_own_side
 from edgedet.benchmarks.planner.estimate import Estimate
 from edgedet.benchmarks.plotting import label_points
 from edgedet.files import atomic_path
@@ -64,7 +64,7 @@ def draw_plan(plan: Plan) -> Figure:
 
 
 def _name(row: Estimate) -> str:
-    return row.variant if row.side == own_side(row.variant) else f"{row.variant}@{row.side}"
+    return row.variant if row.side == find_own_side(row.variant) else f"{row.variant}@{row.side}"
 
 
 def _set_axes(axes: Axes, plan: Plan, rows: list[Estimate]) -> None:

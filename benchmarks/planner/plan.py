@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedet import __version__
-from edgedet.benchmarks.planner.boards import board_for, read_boards
-from edgedet.benchmarks.planner.costs import MORE_SIZES, VARIANTS, own_side, variant_of
+from edgedet.benchmarks.planner.boards import find_board, read_boards
+from edgedet.benchmarks.planner.costs import MORE_SIZES, VARIANTS, find_own_side, shorten_variant
 from edgedet.benchmarks.planner.estimate import Choice, Estimate, choose, estimate, judge_fit, list_precisions
 from edgedet.benchmarks.planner.measured import estimate_from, read_own_board, timing_from
 from edgedet.engines.table import engine_named
@@ -93,7 +93,7 @@ def _network_budget_ms(request: PlanRequest) -> float:
 
 
 def _plan_for_board(request: PlanRequest, name: str, budget_ms: float) -> Plan:
-    board = board_for(name)
+    board = find_board(name)
     threads = board.cores if request.threads is None else request.threads
     if not 1 <= threads <= board.cores:
         on_gpu = engine_named(board.engine).hardware == "GPU"
@@ -143,10 +143,10 @@ def _plan_from_measured(request: PlanRequest, path: Path, budget_ms: float) -> P
 
 def _models(request: PlanRequest) -> list[tuple[str, int]]:
     """Return variants and the sides of their pictures."""
-    names = VARIANTS if request.variants is None else tuple(dict.fromkeys(map(variant_of, request.variants)))
+    names = VARIANTS if request.variants is None else tuple(dict.fromkeys(map(shorten_variant, request.variants)))
     if request.side is not None:
         return [(name, request.side) for name in names]
-    return [(name, side) for name in names for side in (own_side(name), *MORE_SIZES.get(name, ()))]
+    return [(name, side) for name in names for side in (find_own_side(name), *MORE_SIZES.get(name, ()))]
 
 
 def _precisions(request: PlanRequest, known: Sequence[str]) -> list[str]:

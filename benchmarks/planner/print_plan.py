@@ -37,10 +37,10 @@ def print_plan(plan: Plan, text: TextIO) -> None:
     for note in plan.notes:
         _wrapped(f"note: {note}.", text)
     print("", file=text)
-    _wrapped(choice_in_words(plan), text)
+    _wrapped(describe_choice(plan), text)
 
 
-def choice_in_words(plan: Plan) -> str:
+def describe_choice(plan: Plan) -> str:
     """Return the best choice and the runner-up, or what comes nearest."""
     choice = plan.choice
     if choice.best is None:

@@ -120,7 +120,7 @@ def compute_layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list
         LayerCost(
             node.name or node.output[0],
             _op_class(node, shapes),
-            part_of(node.name or node.output[0]),
+            find_part(node.name or node.output[0]),
             macs.get(node.name, 0),
             size(name for name in node.input if name not in from_weights),
             size(name for name in node.input if name in from_weights),
@@ -132,7 +132,7 @@ def compute_layer_costs(model: onnx.ModelProto, precision: str = "fp32") -> list
     ]
 
 
-def part_of(name: str) -> str:
+def find_part(name: str) -> str:
     """Return the part of the network that a node of ours belongs to; raises InputError for others."""
     for beginning, part in _PARTS.items():
         if name.startswith(beginning):
@@ -140,7 +140,7 @@ def part_of(name: str) -> str:
     raise InputError(f"the node {name} is not one that edgedet export writes: costs are known for its files only.")
 
 
-def class_by_name(name: str) -> str | None:
+def find_op_class(name: str) -> str | None:
     """Return "input" or "se" where the name alone says the op class."""
     if name.startswith("pixels."):
         return "input"
@@ -152,7 +152,7 @@ def _op_class(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> str:
 
     if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
         return "quantise"
-    if named := class_by_name(node.name):
+    if named := find_op_class(node.name):
         return named
     if node.op_type == "Conv":
         groups = {item.name: helper.get_attribute_value(item) for item in node.attribute}.get("group", 1)

@@ -72,7 +72,7 @@ def measure_ort_peaks(options: Any) -> Peaks:
 
 def measure_tflite_peaks(threads: int, int8: bool) -> Peaks:
     """Measure LiteRT and its XNNPACK, the product in the integers of INT8 files or in floats."""
-    from edgedet.benchmarks.profile.tflite_profile import interpreter_of
+    from edgedet.benchmarks.profile.tflite_profile import open_interpreter
     from edgedet.export.tflite.builder import Scales, TfliteBuilder
 
     random = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def measure_tflite_peaks(threads: int, int8: bool) -> Peaks:
         return Scales(np.full(count, scale, np.float32)) if int8 else None
 
     def runner(builder: TfliteBuilder, x: int, y: int, values: np.ndarray) -> Callable[[], Any]:
-        interpreter = interpreter_of(builder.finished([x], [y]), threads)
+        interpreter = open_interpreter(builder.finished([x], [y]), threads)
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
         return interpreter.invoke
 

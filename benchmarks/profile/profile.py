@@ -141,7 +141,7 @@ def runs_from_events(events: Iterable[Mapping[str, Any]], costs: Mapping[str, La
             last[number] = event
     operators = []
     for number, event in last.items():
-        layer, args = layer_of(_without_end(event["name"], _KERNEL), costs), event["args"]
+        layer, args = find_layer(_without_end(event["name"], _KERNEL), costs), event["args"]
         added = _ADDED.get(args["op_name"], OTHER)
         sizes = [args.get(name) for name in ("activation_size", "parameter_size", "output_size")]
         operators.append(
@@ -166,7 +166,7 @@ def _macs(layer: LayerCost | None, costs: Mapping[str, LayerCost]) -> int | None
     return None
 
 
-def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
+def find_layer(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
     """Return the layer that a runtime's node came from: "x_nchwc" from x, "x/QuickGeluFusion/" from x; else None."""
     for candidate in (name, _without_end(name, "_nchwc"), name.split("/")[0], name.split("_token_")[0]):
         if candidate in costs:
@@ -176,7 +176,7 @@ def layer_of(name: str, costs: Mapping[str, LayerCost]) -> LayerCost | None:
 
 def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[OperatorRun], Peaks, str], None]:
     """Run in a child; times are means, because LiteRT sums up."""
-    from edgedet.benchmarks.profile.layer_costs import part_of
+    from edgedet.benchmarks.profile.layer_costs import find_part
     from edgedet.benchmarks.profile.tflite_nodes import match_times, read_operators
     from edgedet.benchmarks.profile.tflite_profile import Profile
     from edgedet.engines.tflite_file import read_trailer
@@ -195,7 +195,7 @@ def _run_tflite(model: Path, threads: int, runs: int) -> tuple[tuple[list[Operat
         ran = [OperatorRun(kind, "", ms, None, None) for (kind, _), (ms, _) in rows.items()]
         return (ran, peaks, f"{note}; LiteRT ran other operators than the file holds, so neither parts nor costs"), None
     note += "; operators of the same kind and place in several of XNNPACK's partitions are one to LiteRT, divided here"
-    ran = [OperatorRun(item.op_class, part_of(item.name), ms, item.macs, item.moved) for item, ms in timed]
+    ran = [OperatorRun(item.op_class, find_part(item.name), ms, item.macs, item.moved) for item, ms in timed]
     return (ran, peaks, note), None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgedet.benchmarks.profile.layer_costs import class_by_name
+from edgedet.benchmarks.profile.layer_costs import find_op_class
 
 SWISH = "LOGISTIC and MUL"  # which XNNPACK runs as one operator
 # convolutions -> axes of the weight that a cell of the output takes a product of (the schema: a convolution's weight is
@@ -79,7 +79,7 @@ class Operator:
     activation: int = 0
 
 
-def kinds_of(schema: Any, model: Any) -> list[str]:
+def list_kinds(schema: Any, model: Any) -> list[str]:
     """Return each operator's name in the schema."""
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
@@ -123,7 +123,7 @@ def read_operators(flatbuffer: bytes) -> list[Operator]:
         return math.prod(map(int, item.shape)) * _TYPE_BYTES.get(types[item.type], 1)
 
     operators = []
-    for operator, kind in zip(graph.operators, kinds_of(schema, model)):
+    for operator, kind in zip(graph.operators, list_kinds(schema, model)):
         inputs_and_constants = [int(tensor) for tensor in operator.inputs if tensor >= 0]
         outputs = [int(tensor) for tensor in operator.outputs]
         name = graph.tensors[outputs[0]].name.decode()
@@ -141,7 +141,7 @@ def read_operators(flatbuffer: bytes) -> list[Operator]:
 
 
 def _op_class(kind: str, name: str, weight: Sequence[int]) -> str:
-    if named := class_by_name(name):
+    if named := find_op_class(name):
         return named
     if kind == "CONV_2D":
         return "pointwise" if weight[1:3] == [1, 1] else "stem conv"

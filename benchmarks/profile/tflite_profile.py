@@ -24,7 +24,7 @@ _Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _TENSOR_TYPE_BYTES = 512  # LiteRtRankedTensorType has about 72
 
 
-def interpreter_of(flatbuffer: bytes, threads: int = 1) -> Any:
+def open_interpreter(flatbuffer: bytes, threads: int = 1) -> Any:
     """Return LiteRT's interpreter, ready to run."""
     interpreter = require("ai_edge_litert.interpreter", "reading a .tflite file").Interpreter(
         model_content=flatbuffer, num_threads=threads

@@ -24,7 +24,7 @@ from edgedet.benchmarks.planner.fit import (
     compute_scaled_ratio,
     estimate_speed_up,
     list_measured_groups,
-    points_of,
+    list_points,
     read_fits,
     write_constants,
 )
@@ -65,7 +65,7 @@ def models_table() -> str:
     groups = list_measured_groups()
     errors_by_variant: dict[str, dict[int, float]] = {}
     for number, (board, precision) in enumerate(groups):
-        for point, error in compute_left_out_errors(points_of(board, precision), PRIORS[precision]):
+        for point, error in compute_left_out_errors(list_points(board, precision), PRIORS[precision]):
             errors = errors_by_variant.setdefault(point.variant, {})
             errors[number] = max(errors.get(number, 0.0), error, key=abs)
     head = "model, " + ", ".join(f"{board.name} {precision}" for board, precision in groups)

@@ -28,7 +28,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.profile.tflite_profile import interpreter_of
+from edgedet.benchmarks.profile.tflite_profile import open_interpreter
 from edgedet.benchmarks.studies.tflite_plan import plan_of, reference_of
 from edgedet.calibration.placement.plan import CENTRED, DensePlan
 from edgedet.engines.tflite_file import read_trailer
@@ -74,7 +74,7 @@ def compare_tensors(name: str, kind: str, actual: np.ndarray, reference: np.ndar
 def integers_of(model: onnx.ModelProto, plan: DensePlan, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Return every INT8 tensor (N, C, H, W) that LiteRT computes, by its name in ONNX; "pixels.centred" is NHWC."""
     flatbuffer, names = tflite_from_graph(model, plan, every_value=True)
-    interpreter = interpreter_of(flatbuffer)
+    interpreter = open_interpreter(flatbuffer)
     centred = (pixels.astype(np.int16) - 128).astype(np.int8)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], centred)
     interpreter.invoke()
@@ -185,7 +185,7 @@ def _check_same_file(
     flatbuffer: bytes, meta: ArtifactMeta, given: Mapping[str, np.ndarray], pixels: np.ndarray
 ) -> None:
     """Raise UnsupportedError where the file with all values as outputs computes other integers than the file itself."""
-    interpreter = interpreter_of(flatbuffer)
+    interpreter = open_interpreter(flatbuffer)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], (pixels ^ 0x80).view(np.int8))
     interpreter.invoke()
     for name, details in zip(meta.outputs, interpreter.get_output_details(), strict=True):

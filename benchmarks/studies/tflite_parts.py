@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedet.benchmarks.profile.tflite_nodes import SWISH, find_swishes, kinds_of, to_int_list
+from edgedet.benchmarks.profile.tflite_nodes import SWISH, find_swishes, list_kinds, to_int_list
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
@@ -43,7 +43,7 @@ def parts_of(path: Path) -> Iterator[Part]:
     data = path.read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     (graph,) = model.subgraphs
-    kinds = kinds_of(schema, model)
+    kinds = list_kinds(schema, model)
     second_of = find_swishes(graph.operators, kinds)
     for index, operator in enumerate(graph.operators):
         if index in second_of:

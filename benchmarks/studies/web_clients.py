@@ -28,7 +28,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from edgedet import demo
-from edgedet.benchmarks.latency.device import describe_device, engine_version
+from edgedet.benchmarks.latency.device import describe_device, describe_engine
 from edgedet.errors import require
 from edgedet.files import sha256_of
 from edgedet.stream.sources import open_source
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         json.dumps(
             {
                 **asdict(describe_device()),
-                "engine": engine_version(args.model),
+                "engine": describe_engine(args.model),
                 "sha256": sha256_of(args.model),
                 "target": TARGET,
                 **figures,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, ray_session, run_in_shards
 from edgedet.benchmarks.latency.benchmark import benchmark
-from edgedet.benchmarks.planner.boards import board_for
-from edgedet.benchmarks.planner.costs import variant_of
+from edgedet.benchmarks.planner.boards import find_board
+from edgedet.benchmarks.planner.costs import shorten_variant
 from edgedet.benchmarks.planner.estimate import estimate
 from edgedet.benchmarks.sweep.cells import DONE, FAILED, REFUSED, Cell, CellResult, Ledger, cell_key
 from edgedet.child_process import Child
@@ -75,7 +75,7 @@ def run_sweep(request: SweepRequest, say: Say) -> list[SweepRow]:
     Candidates that fail or are refused are rows, too. Raises InputError for an unknown board.
     """
     for board in request.boards:
-        board_for(board)
+        find_board(board)
     request.out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(request.out)
     keys = {
@@ -239,11 +239,11 @@ def _estimated(boards: Sequence[str], result: CellResult) -> tuple[Speed, ...]:
     scale = height * width / side**2
     speeds = []
     for name in boards:
-        board = board_for(name)
+        board = find_board(name)
         # A float file runs in FP16 where the board has no FP32: TensorRT's.
         for precision in (result.precision, *(["fp16"] if result.precision == "fp32" else [])):
             try:
-                row = estimate(board, variant_of(result.variant), side, precision, board.cores)
+                row = estimate(board, shorten_variant(result.variant), side, precision, board.cores)
             except EdgeDetError:  # nothing is known of this precision on that board
                 continue
             basis = row.basis if precision == result.precision else f"{row.basis}, as {precision}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from .. import demo
 from ..errors import PartialFailure
-from ..export.checkpoints.open_weights import open_weights, stem_of
+from ..export.checkpoints.open_weights import make_stem, open_weights
 from ..export.export_onnx import ExportResult, export_onnx
 from ..schemas import write_figures
 from .export_options import ExportOptions, add_export_arguments, export_options
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     options = export_options(args)
     text = text_stream(options.json)
     checkpoint, weights = open_weights(options.weights, _print_progress)
-    name = options.name or (demo.MODEL_NAME if options.weights.is_demo else stem_of(weights))
+    name = options.name or (demo.MODEL_NAME if options.weights.is_demo else make_stem(weights))
     result = export_onnx(
         checkpoint,
         options.out / f"{name}.onnx",
@@ -138,10 +138,10 @@ def _build_engine(result: ExportResult, source: str | None, score: float, text: 
 
 def _write_targets(result: ExportResult, options: ExportOptions, name: str, text: TextIO) -> list[TargetResult]:
     """Write the folders of ``--for`` from the files that this export wrote."""
-    from ..export.export_model import files_of
+    from ..export.export_model import list_model_files
     from ..export.interop.targets import write_targets
 
-    files = files_of(result, name)
+    files = list_model_files(result, name)
     results = write_targets(
         options.targets, files, options.out, options.calib, options.weights.is_demo, options.threads
     )

@@ -199,7 +199,7 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
         for module in ("ai_edge_litert", "flatbuffers"):
             require(module, "edgedet export --tflite")
     from ..export.checkpoints.checkpoint import parse_size
-    from ..export.checkpoints.training import training_from
+    from ..export.checkpoints.training import read_training
 
     weights = WeightsChoice(
         args.weights,
@@ -208,7 +208,7 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
         args.names,
         None if args.classes is None else tuple(args.classes.split(",")),
         parse_size(args.size) if args.size else None,
-        training_from(args.anchor_ratios, args.anchor_scales, args.project),
+        read_training(args.anchor_ratios, args.anchor_scales, args.project),
     )
     return ExportOptions(
         weights,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError, require
 from ..export.checkpoints.import_checkpoint import import_checkpoint
-from ..export.checkpoints.training import training_from
+from ..export.checkpoints.training import read_training
 from ..info.info import FileSummary
 from ..schemas import write_figures
 from .options import add_class_names, add_json, add_training, add_variant, count_of, text_stream
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"edgedet import writes files ending in {SUFFIX}; got -o {options.output}.")
     for module in ("torch", "safetensors"):
         require(module, "edgedet import")
-    training = training_from(options.anchor_ratios, options.anchor_scales, options.project)
+    training = read_training(options.anchor_ratios, options.anchor_scales, options.project)
     result = import_checkpoint(options.checkpoint, options.output, options.variant, options.names, training)
     _print(options, result)
     write_figures("import", options.json, asdict(result))

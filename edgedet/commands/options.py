@@ -67,7 +67,7 @@ def add_variant(parser: argparse._ActionsContainer) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """Declare the settings of a training that its tensors do not show; ``training.training_from`` takes all three."""
+    """Declare the settings of a training that its tensors do not show; ``training.read_training`` takes all three."""
     group = parser.add_argument_group(
         "settings of the training, if they are not the official ones (a checkpoint's tensors do not show them)"
     )

@@ -13,7 +13,7 @@ from ..engines.table import engine_for, model_suffixes
 from ..errors import CheckpointError, InputError, require
 from ..files import parse_json, sha256_of
 from ..specs import DetectorSpec, spec_for
-from .parity import parity_of
+from .parity import find_parity
 from .safetensors_file import check_checksum, read_safetensors_header
 
 SAFETENSORS = ".safetensors"
@@ -82,7 +82,7 @@ def summarise(
         source_sha256=source_sha256,
         family=spec.family,
         variant=spec.name,
-        compared=parity_of(spec),
+        compared=find_parity(spec),
         input_hw=spec.input_hw,
         classes=spec.num_classes,
         parameters=parameters,

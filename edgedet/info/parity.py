@@ -20,7 +20,7 @@ COMPARED: Dict[str, FrozenSet[str]] = {
 }
 
 
-def parity_of(spec: DetectorSpec) -> str:
+def find_parity(spec: DetectorSpec) -> str:
     """Return how far a model was compared with its own code base: NUMBERS or NOT_COMPARED."""
     # AdvProp models differ from their twins in normalisation only
     twin = spec.name[: -len("_ap")] if spec.name.endswith("_ap") else spec.name

@@ -17,10 +17,10 @@ from torch import Tensor
 from edgedet.artifact import META_KEY
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.recognise import canonical_from_any
-from edgedet.export.checkpoints.families.tf_checkpoint import index_of
+from edgedet.export.checkpoints.families.tf_checkpoint import find_index
 from edgedet.export.checkpoints.read_weights import read_weights
-from edgedet.export.checkpoints.training import UNTOLD, Training, assumptions
-from edgedet.export.checkpoints.variant import check_tensors, hints_of, is_official, spec_of
+from edgedet.export.checkpoints.training import UNTOLD, Training, describe_assumptions
+from edgedet.export.checkpoints.variant import check_tensors, find_hints, find_spec, is_official
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import atomic_path, parse_json, read_text, sha256_of
 from edgedet.info.safetensors_file import (
@@ -71,7 +71,7 @@ def load_checkpoint(
     training:   what the user told of the training that the tensors do not tell.
     Raises CheckpointError in one line for whatever is wrong with the file.
     """
-    path = index_of(path)
+    path = find_index(path)
     file = read_weights(path)
     sha256 = sha256_of(path)
     side = _side_json(path)
@@ -90,12 +90,12 @@ def load_checkpoint(
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         state = {key: torch.as_tensor(value) for key, value in converted.state.items()}
-        hints = hints_of(path, sha256, file.model or str(side.get("arch", "")))
-        spec, choice = spec_of(state, converted, variant, exact, hints, training, path)
+        hints = find_hints(path, sha256, file.model or str(side.get("arch", "")))
+        spec, choice = find_spec(state, converted, variant, exact, hints, training, path)
         notes += (*converted.notes, *choice)
         anchors_known = "aspect_ratios" in converted.spec_changes and spec.family == "effdet"
         if not is_official(sha256):
-            notes += tuple(filter(None, [assumptions(spec, training, anchors_known)]))
+            notes += tuple(filter(None, [describe_assumptions(spec, training, anchors_known)]))
     known = file.embedded.get("class_names") or training.class_names
     beside = path.with_suffix(".names")
     if known is None and names_file is None and beside.is_file():

@@ -52,7 +52,7 @@ def open_weights(choice: WeightsChoice, say: Say) -> tuple[Checkpoint, Path]:
     """
     from edgedet.export.checkpoints.checkpoint import load_checkpoint, name_of_phi
     from edgedet.export.checkpoints.download import fetch
-    from edgedet.export.checkpoints.registry import url_of
+    from edgedet.export.checkpoints.registry import find_url
     from edgedet.export.checkpoints.select_classes import with_classes
     from edgedet.export.checkpoints.training import UNTOLD
 
@@ -60,7 +60,7 @@ def open_weights(choice: WeightsChoice, say: Say) -> tuple[Checkpoint, Path]:
     if variant is not None:
         spec_for(variant)
     if choice.weights is None:
-        path = fetch(url_of(str(variant)), cache_folder())
+        path = fetch(find_url(str(variant)), cache_folder())
     else:
         path = demo.WEIGHTS if choice.is_demo else Path(choice.weights)
     checkpoint = load_checkpoint(
@@ -75,7 +75,7 @@ def open_weights(choice: WeightsChoice, say: Say) -> tuple[Checkpoint, Path]:
     return checkpoint, path
 
 
-def stem_of(path: Path) -> str:
+def make_stem(path: Path) -> str:
     """Return what a model file made from these weights is called: the file's name without suffixes.
 
     TensorFlow's archives lose ``.tar``, too; its other files are all called "model", so their folder gives the name.

@@ -25,7 +25,7 @@ from edgedet.artifact import MAX_META_BYTES, META_KEY
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.keras_h5 import arrays_from_h5
 from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, is_tf_checkpoint
-from edgedet.export.checkpoints.families.wrappers import state_dict_in
+from edgedet.export.checkpoints.families.wrappers import find_state_dict
 from edgedet.files import parse_json
 from edgedet.info.safetensors_file import check_checksum
 
@@ -100,7 +100,7 @@ def _read_torch(path: Path, zipped: bool) -> WeightFile:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or no PyTorch file ({reason}): copy or save it again.") from None
     try:
-        arrays, notes = state_dict_in(loaded, lambda value: isinstance(value, Tensor))
+        arrays, notes = find_state_dict(loaded, lambda value: isinstance(value, Tensor))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     arch = loaded.get("arch")  # as timm's and effdet's trainings write it
@@ -150,5 +150,5 @@ def _read_safetensors(path: Path) -> WeightFile:
         return WeightFile(
             arrays, embedded, ("it has no checksum, because edgedet 0.1 saved it: `edgedet import` adds one",)
         )
-    state, notes = state_dict_in(arrays, lambda value: isinstance(value, Tensor))
+    state, notes = find_state_dict(arrays, lambda value: isinstance(value, Tensor))
     return WeightFile(state, notes=notes)

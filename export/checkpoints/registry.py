@@ -51,7 +51,7 @@ def _model_of(file: str) -> str:
 PRETRAINED = {_model_of(file): file for file in _FILES}
 
 
-def url_of(model: str) -> str:
+def find_url(model: str) -> str:
     """Return where a model's official weights are; raises InputError listing the names where there are none."""
     if model not in PRETRAINED:
         raise InputError(

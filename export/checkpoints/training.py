@@ -80,7 +80,7 @@ class Training:
 UNTOLD = Training()
 
 
-def training_from(ratios: str | None, scales: str | None, project: Path | None) -> Training:
+def read_training(ratios: str | None, scales: str | None, project: Path | None) -> Training:
     """Return what ``--anchor-ratios W:H,...``, ``--anchor-scales A,B,...`` and ``--project FILE`` tell.
 
     Raises CheckpointError in one line for what cannot be read, and where options and file are given for the same.
@@ -244,7 +244,7 @@ def _checked_factors(values: Any, where: str, most: int = MAX_FACTORS) -> tuple[
     return tuple(values)
 
 
-def assumptions(spec: DetectorSpec, training: Training, anchors_known: bool) -> str:
+def describe_assumptions(spec: DetectorSpec, training: Training, anchors_known: bool) -> str:
     """Return one line on what was assumed of a training because no one told it; "" where nothing was."""
     parts = []
     if not anchors_known and training.aspect_ratios is None:

@@ -52,7 +52,7 @@ class Hints:
         return self.sure + self.likely
 
 
-def hints_of(path: Path, sha256: str, trained_as: str) -> Hints:
+def find_hints(path: Path, sha256: str, trained_as: str) -> Hints:
     """Return what a file's hash, its training (``arch``) and its name speak for."""
     named_by = path.parent if path.suffix == INDEX else path  # TensorFlow's files are all called "model"
     stem = named_by.name.lower().replace("-", "_")
@@ -68,7 +68,7 @@ def hints_of(path: Path, sha256: str, trained_as: str) -> Hints:
     return Hints(sure, tuple(named("tf_")), advprop, int(side[1]) if side else None)
 
 
-def spec_of(
+def find_spec(
     state: dict[str, Tensor],
     converted: Converted,
     variant: str | None,
@@ -79,7 +79,7 @@ def spec_of(
 ) -> tuple[DetectorSpec, tuple[str, ...]]:
     """Return the spec that these tensors and the training fit, and one line on a choice that they leave open.
 
-    Arguments as of ``load_checkpoint``; hints from ``hints_of``. Raises CheckpointError where no row fits, where
+    Arguments as of ``load_checkpoint``; hints from ``find_hints``. Raises CheckpointError where no row fits, where
     several do and nothing decides, and where tensors are missing, too many, misshapen or not finite.
     """
     table = _Table(state, converted, training, path)
@@ -94,7 +94,9 @@ def spec_of(
         candidates = [name for name in fitting if _size_of(name) == _size_of(variant)]
     if variant is not None and not candidates:
         instead = f"these weights fit {' or '.join(fitting)}" if fitting else "the weights fit no model of the family"
-        raise CheckpointError(f"{path} does not hold {variant}: {differences(state, table.spec(variant))}; {instead}.")
+        raise CheckpointError(
+            f"{path} does not hold {variant}: {describe_differences(state, table.spec(variant))}; {instead}."
+        )
     if not fitting and not candidates:
         raise CheckpointError(f"{path} {table.why_none(hints)}")
     scale = converted.spec_changes.get("anchor_scale")  # a bench's anchors tell D7 from D6
@@ -189,9 +191,10 @@ class _Table:
         named = (
             f"its {' and '.join(wrong)} {'is' if len(wrong) == 1 and wrong != ['heads'] else 'are'} of another design"
         )
+        gap = describe_differences(self._state, rows[nearest])
         return (
             f"fits no EfficientDet of the family (backbones B0-B7 and Lite0-4, BiFPN of the table's width)"
-            f"{': ' + named if wrong else ''}; nearest is {nearest}, but {differences(self._state, rows[nearest])}."
+            f"{': ' + named if wrong else ''}; nearest is {nearest}, but {gap}."
         )
 
 
@@ -228,7 +231,7 @@ def _mismatches(state: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) ->
     return sum(tuple(state[key].shape) != shapes[key] for key in common) + len(set(shapes) ^ set(state))
 
 
-def differences(state: dict[str, Tensor], spec: DetectorSpec) -> str:
+def describe_differences(state: dict[str, Tensor], spec: DetectorSpec) -> str:
     """Say which tensors are missing, too many or of another shape, the first few of each; "" where all fit."""
     shapes = _shapes(spec)
     missing = [key for key in shapes if key not in state]
@@ -248,7 +251,7 @@ def differences(state: dict[str, Tensor], spec: DetectorSpec) -> str:
 
 def check_tensors(state: dict[str, Tensor], spec: DetectorSpec, path: Path) -> None:
     """Raise CheckpointError, naming the first tensors, where the state is not the spec's or not finite."""
-    problems = differences(state, spec)
+    problems = describe_differences(state, spec)
     if problems:
         raise CheckpointError(f"{path} is not a whole {spec.name}: {problems}.")
     other = [f"{key} ({str(value.dtype)[6:]})" for key, value in state.items() if not value.is_floating_point()]

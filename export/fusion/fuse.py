@@ -22,7 +22,7 @@ from torch import nn
 from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.export.fusion.compose import compose_pointwise
 from edgedet.export.fusion.graph_builder import GraphBuilder, Value
-from edgedet.export.network.backbone import FEATURE_STAGES, Backbone, MBConv, PaddedConv2d, pads_of
+from edgedet.export.network.backbone import FEATURE_STAGES, Backbone, MBConv, PaddedConv2d, compute_pads
 from edgedet.export.network.efficientdet import BiFpn, EfficientDet, Head, Lateral, Node, Resample, pool_shape
 
 # A node's output is not scaled by a weight smaller than this: the other edges' ratios would leave the range in which
@@ -46,7 +46,7 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
 
 
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Weights:
+def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Weights:
     """Fold a BatchNorm (running statistics) into the convolution before it."""
     weight = _array(conv.weight)
     bias = None if conv.bias is None else _array(conv.bias)
@@ -62,7 +62,7 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> Weights:
 def _conv(g: GraphBuilder, x: Value, conv: nn.Conv2d, w: Weights, name: str, weight_name: str | None = None) -> Value:
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     rule = conv.pad_rule if isinstance(conv, PaddedConv2d) else "same"
-    (top, bottom), (left, right) = (pads_of(size, kernel, stride, rule) for size in x.size_hw)
+    (top, bottom), (left, right) = (compute_pads(size, kernel, stride, rule) for size in x.size_hw)
     return g.conv(
         x,
         w.weight,
@@ -78,23 +78,23 @@ def _conv(g: GraphBuilder, x: Value, conv: nn.Conv2d, w: Weights, name: str, wei
 def _block(g: GraphBuilder, x: Value, block: MBConv, act: str, name: str) -> Value:
     y = x
     if block.expands:
-        y = g.activation(_conv(g, y, block.conv_pw, folded(block.conv_pw, block.bn1), f"{name}.conv_pw"), act)
-    y = _conv(g, y, block.conv_dw, folded(block.conv_dw, block.depthwise_norm), f"{name}.conv_dw")
+        y = g.activation(_conv(g, y, block.conv_pw, fold_norm(block.conv_pw, block.bn1), f"{name}.conv_pw"), act)
+    y = _conv(g, y, block.conv_dw, fold_norm(block.conv_dw, block.depthwise_norm), f"{name}.conv_dw")
     y = g.activation(y, act)
     if block.se is not None:
         pooled = g.mean(y, f"{name}.se.mean")
-        reduced = _conv(g, pooled, block.se.conv_reduce, folded(block.se.conv_reduce), f"{name}.se.conv_reduce")
+        reduced = _conv(g, pooled, block.se.conv_reduce, fold_norm(block.se.conv_reduce), f"{name}.se.conv_reduce")
         reduced = g.activation(reduced, "swish")
-        gate = _conv(g, reduced, block.se.conv_expand, folded(block.se.conv_expand), f"{name}.se.conv_expand")
+        gate = _conv(g, reduced, block.se.conv_expand, fold_norm(block.se.conv_expand), f"{name}.se.conv_expand")
         gate = g.op("Sigmoid", [gate.name], gate.shape, f"{name}.se.gate")
         y = g.op("Mul", [y.name, gate.name], y.shape, f"{name}.se")
     conv, norm = block.projection
-    y = _conv(g, y, conv, folded(conv, norm), f"{name}.{'conv_pwl' if block.expands else 'conv_pw'}")
+    y = _conv(g, y, conv, fold_norm(conv, norm), f"{name}.{'conv_pwl' if block.expands else 'conv_pw'}")
     return g.op("Add", [x.name, y.name], y.shape, name) if block.has_skip else y
 
 
 def _backbone(g: GraphBuilder, x: Value, backbone: Backbone, act: str, std_rgb: tuple[float, ...]) -> list[Value]:
-    stem = folded(backbone.conv_stem, backbone.bn1)
+    stem = fold_norm(backbone.conv_stem, backbone.bn1)
     per_byte = 1.0 / (255.0 * np.asarray(std_rgb))  # the graph subtracts the mean in bytes; the rest is linear
     stem = Weights((stem.weight * per_byte[None, :, None, None])[:, ::-1], stem.bias)  # RGB -> BGR
     x = g.activation(_conv(g, x, backbone.conv_stem, stem, "backbone.conv_stem"), act)
@@ -108,7 +108,7 @@ def _backbone(g: GraphBuilder, x: Value, backbone: Backbone, act: str, std_rgb: 
 
 
 def _lateral(g: GraphBuilder, x: Value, lateral: Lateral, factor: float, name: str) -> Value:
-    return _conv(g, x, lateral.conv, folded(lateral.conv, lateral.bn).times(factor), name)
+    return _conv(g, x, lateral.conv, fold_norm(lateral.conv, lateral.bn).times(factor), name)
 
 
 def _resized(g: GraphBuilder, x: Value, op: Resample, size_hw: tuple[int, int], name: str) -> Value:
@@ -118,7 +118,7 @@ def _resized(g: GraphBuilder, x: Value, op: Resample, size_hw: tuple[int, int], 
         return g.nearest(x, size_hw, f"{name}.upsample")
     kernel, stride = pool_shape(x.size_hw, size_hw)
     (top, bottom), (left, right) = (
-        pads_of(s, k, t, op.padding) for s, k, t in zip(x.size_hw, kernel, stride, strict=True)
+        compute_pads(s, k, t, op.padding) for s, k, t in zip(x.size_hw, kernel, stride, strict=True)
     )
     pads = (top, left, bottom, right)
     if op.pool_padding == "zeros":
@@ -140,13 +140,13 @@ def _edge(g: GraphBuilder, x: Value, op: Resample, factor: float, size_hw: tuple
     return _resized(g, g.scaled(x, factor, f"{name}.weighted"), op, size_hw, name)
 
 
-def edge_weights(node: Node) -> dict[int, float]:
+def compute_edge_weights(node: Node) -> dict[int, float]:
     """Return input number -> normalised weight, without edges of weight 0 (one is kept where all are)."""
     weights = dict(zip(node.combine.edges, node.combine.weights().double().tolist(), strict=True))
     return {key: w for key, w in weights.items() if w > 0} or dict([next(iter(weights.items()))])
 
 
-def node_scales(fpn: BiFpn, sizes_hw: tuple[tuple[int, int], ...]) -> list[list[float]]:
+def compute_node_scales(fpn: BiFpn, sizes_hw: tuple[tuple[int, int], ...]) -> list[list[float]]:
     """Return the factor by which the output of each node is scaled, cell by cell.
 
     It is the weight of the costliest edge that reads the node: that edge then needs no multiplication of its own.
@@ -156,7 +156,7 @@ def node_scales(fpn: BiFpn, sizes_hw: tuple[tuple[int, int], ...]) -> list[list[
     options: list[list[list[tuple[int, float]]]] = [[[] for _ in cell.nodes] for cell in fpn.cells]
     for number, cell in enumerate(fpn.cells):
         for node in cell.nodes:
-            for key, weight in edge_weights(node).items():
+            for key, weight in compute_edge_weights(node).items():
                 if key >= levels:
                     producer = (number, key - levels)
                 elif number:  # a cell's inputs are the last nodes of the cell before
@@ -182,12 +182,12 @@ def _bifpn(
     for level, op in fpn.coarse_levels.items():
         levels.append(_edge(g, levels[-1], op, 1.0, sizes_hw[level], f"fpn.resample.{level}"))
     level_scales = [1.0] * len(levels)
-    for number, (cell, scales) in enumerate(zip(fpn.cells, node_scales(fpn, sizes_hw), strict=True)):
+    for number, (cell, scales) in enumerate(zip(fpn.cells, compute_node_scales(fpn, sizes_hw), strict=True)):
         values, value_scales = list(levels), list(level_scales)
         for index, (node, scale) in enumerate(zip(cell.nodes, scales, strict=True)):
             name = f"fpn.cell.{number}.fnode.{index}"
             parts = []
-            for key, weight in edge_weights(node).items():
+            for key, weight in compute_edge_weights(node).items():
                 op = node.combine.edges[key]
                 edge_name = f"{name}.combine.resample.{key}"
                 factor = weight / value_scales[key]
@@ -198,8 +198,8 @@ def _bifpn(
                     "Add", [total.name, part.name], part.shape, f"{name}.combine{'.partial' * (len(parts) - 2 - count)}"
                 )
             conv = node.conv
-            y = _conv(g, g.activation(total, act), conv.conv_dw, folded(conv.conv_dw), f"{name}.conv_dw")
-            y = _conv(g, y, conv.conv_pw, folded(conv.conv_pw, conv.bn).times(scale), f"{name}.conv_pw")
+            y = _conv(g, g.activation(total, act), conv.conv_dw, fold_norm(conv.conv_dw), f"{name}.conv_dw")
+            y = _conv(g, y, conv.conv_pw, fold_norm(conv.conv_pw, conv.bn).times(scale), f"{name}.conv_pw")
             values.append(y)
             value_scales.append(scale)
         levels, level_scales = values[-len(levels) :], value_scales[-len(levels) :]
@@ -220,14 +220,14 @@ def _head(
     for level, (x, scale) in enumerate(zip(levels, level_scales, strict=True)):
         for index, (conv, norm) in enumerate(head.layers(level)):
             part = f"{name}.predict" if norm is None else f"{name}.conv_rep.{index}"
-            depthwise = folded(conv.conv_dw)
+            depthwise = fold_norm(conv.conv_dw)
             weight_name = (
                 f"{part}.conv_dw.weight"  # one constant for all levels, but for the first if levels are scaled
             )
             if index == 0 and scale != 1.0:
                 depthwise, weight_name = depthwise.times(1.0 / scale), f"{part}.conv_dw.{level}.weight"
             x = _conv(g, x, conv.conv_dw, depthwise, f"{part}.conv_dw.{level}", weight_name)
-            x = _conv(g, x, conv.conv_pw, folded(conv.conv_pw, norm), f"{part}.conv_pw.{level}")
+            x = _conv(g, x, conv.conv_pw, fold_norm(conv.conv_pw, norm), f"{part}.conv_pw.{level}")
             if norm is not None:
                 x = g.activation(x, act)
         n, channels, h, w = x.shape

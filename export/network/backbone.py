@@ -60,22 +60,22 @@ class BlockShape:
     se_channels: int
 
 
-def scaled_channels(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """Round ``channels * width`` to a multiple of 8, never below 90 % of it (EfficientNet's round_filters)."""
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-def stage_shapes(name: str) -> tuple[int, list[list[BlockShape]]]:
+def list_stage_shapes(name: str) -> tuple[int, list[list[BlockShape]]]:
     """Return (stem channels, blocks per stage) of "b0".."b7" or "lite0".."lite4"."""
     width, depth = SCALING[name]
     lite = name.startswith("lite")
-    stem = STEM_CHANNELS if lite else scaled_channels(STEM_CHANNELS, width)  # Lite keeps the stem
+    stem = STEM_CHANNELS if lite else scale_channels(STEM_CHANNELS, width)  # Lite keeps the stem
     channels_in, stages = stem, []
     for index, (repeats, kernel, stride, expansion, channels) in enumerate(STAGES):
         keeps_depth = lite and index in (0, len(STAGES) - 1)  # Lite does not repeat its first and last stage
-        channels_out, blocks = scaled_channels(channels, width), []
+        channels_out, blocks = scale_channels(channels, width), []
         for repeat in range(repeats if keeps_depth else math.ceil(repeats * depth)):
             se = 0 if lite else round(channels_in * SE_RATIO)
             step = stride if repeat == 0 else 1
@@ -91,7 +91,7 @@ def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def pads_of(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
+def compute_pads(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
     """Return the padding (before, after) of one axis for a spec's ``padding``: "same" or "symmetric"."""
     if padding == "same":
         return same_pads(size, kernel, stride)
@@ -118,8 +118,8 @@ class PaddedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, H, W) -> (N, channels_out, ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        top, bottom = pads_of(x.shape[2], kernel, stride, self.pad_rule)
-        left, right = pads_of(x.shape[3], kernel, stride, self.pad_rule)
+        top, bottom = compute_pads(x.shape[2], kernel, stride, self.pad_rule)
+        left, right = compute_pads(x.shape[3], kernel, stride, self.pad_rule)
         if (top, left) == (bottom, right):
             return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
         return F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride, groups=self.groups)
@@ -198,7 +198,7 @@ class Backbone(nn.Module):
     def __init__(self, name: str, act: str, padding: str, eps: float) -> None:
         """``name``: a key of SCALING."""
         super().__init__()
-        stem, stages = stage_shapes(name)
+        stem, stages = list_stage_shapes(name)
         self.conv_stem = PaddedConv2d(3, stem, 3, 2, padding=padding)
         self.bn1 = nn.BatchNorm2d(stem, eps=eps, momentum=BN_MOMENTUM)
         self.act = activation(act)

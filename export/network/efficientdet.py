@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgedet.export.network.backbone import BN_MOMENTUM, Backbone, PaddedConv2d, activation, pads_of
+from edgedet.export.network.backbone import BN_MOMENTUM, Backbone, PaddedConv2d, activation, compute_pads
 from edgedet.specs import DetectorSpec
 
 BN_EPS = 1e-3
@@ -89,7 +89,9 @@ def resized_to(x: Tensor, size_hw: tuple[int, int], padding: str, pool_padding: 
     if (h, w) == size_hw:
         return x
     kernels, strides = pool_shape((h, w), size_hw)
-    (top, bottom), (left, right) = (pads_of(s, k, t, padding) for s, k, t in zip((h, w), kernels, strides, strict=True))
+    (top, bottom), (left, right) = (
+        compute_pads(s, k, t, padding) for s, k, t in zip((h, w), kernels, strides, strict=True)
+    )
     border = 0.0 if pool_padding == "zeros" else -torch.inf
     return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=border), kernels, strides)
 

@@ -51,7 +51,7 @@ class OpWriter:
         """Create a tensor of the graph, float32 or int8 by the plan."""
         if self.plan is None:
             return self.builder.tensor(name, shape, np.float32)
-        return self.builder.tensor(name, shape, np.int8, scales_of(self.params(name)))
+        return self.builder.tensor(name, shape, np.int8, make_scales(self.params(name)))
 
     def params(self, name: str) -> QuantParams:
         """Return the plan's parameters of a tensor; raises UnsupportedError where it has none."""
@@ -65,11 +65,11 @@ class OpWriter:
         return self.builder.constant(name, np.asarray(array, np.int32))
 
 
-def scales_of(params: QuantParams) -> Scales:
+def make_scales(params: QuantParams) -> Scales:
     """Return one tensor's scale and zero point."""
     return Scales(np.array([params.scale], np.float32), params.zero_point)
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+def read_attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return a node's attributes as Python values."""
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}

@@ -13,7 +13,7 @@ import onnx
 from edgedet.calibration.placement.plan import RELU6_LIMITS, quantise_factor, read_clip_limits
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import Scales
-from edgedet.export.tflite.op_writer import NHWC_AXES, OpWriter, attributes
+from edgedet.export.tflite.op_writer import NHWC_AXES, OpWriter, read_attributes
 from edgedet.export.tflite.windows import conv, max_pool, pad
 
 _WIDTH = 3  # ONNX axis
@@ -55,7 +55,7 @@ def mean(w: OpWriter, node: onnx.NodeProto) -> None:
 
     Float keeps the two: XNNPACK too sums float32 one by one, which is 3e-4 off at D0's outputs. Integers sum exactly.
     """
-    x, axes = w.tensors[node.input[0]], attributes(node).get("axes")
+    x, axes = w.tensors[node.input[0]], read_attributes(node).get("axes")
     if w.plan is not None and axes == [_WIDTH]:  # the first of two
         w.tensors[node.output[0]] = x
         return
@@ -67,7 +67,7 @@ def mean(w: OpWriter, node: onnx.NodeProto) -> None:
 
 def resize(w: OpWriter, node: onnx.NodeProto) -> None:
     """Write a Resize as RESIZE_NEAREST_NEIGHBOR, with source index = floor(target index x in / out)."""
-    values = attributes(node)
+    values = read_attributes(node)
     modes = tuple(values.get(key) for key in ("mode", "coordinate_transformation_mode", "nearest_mode"))
     if modes != (b"nearest", b"asymmetric", b"floor"):
         raise UnsupportedError(f"Resize {node.name} is {modes}, but only nearest, asymmetric, floor is known.")

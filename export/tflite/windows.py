@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edgedet.calibration.placement.plan import read_conv_constants
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import Scales
-from edgedet.export.tflite.op_writer import NHWC_AXES, OpWriter, attributes, scales_of
+from edgedet.export.tflite.op_writer import NHWC_AXES, OpWriter, make_scales, read_attributes
 
 LARGEST_BIAS = 2**30  # int32, with room for the sum of products that is added to it
 
@@ -25,7 +25,7 @@ def _window(w: OpWriter, node: onnx.NodeProto, pad_value: float | None) -> tuple
 
     pad_value: the number that an explicit PAD fills in; None for 0.
     """
-    values = attributes(node)
+    values = read_attributes(node)
     kernel, strides, pads = values["kernel_shape"], values["strides"], values["pads"]
     _, height, width, channels = w.shape(node.input[0])
     pads_hw = [(pads[axis], pads[axis + 2]) for axis in range(2)]
@@ -39,12 +39,12 @@ def _window(w: OpWriter, node: onnx.NodeProto, pad_value: float | None) -> tuple
     if w.plan is None:
         padded = w.builder.tensor(name, shape, np.float32)
     else:
-        padded = w.builder.tensor(name, shape, np.int8, scales_of(w.params(node.input[0])))
+        padded = w.builder.tensor(name, shape, np.int8, make_scales(w.params(node.input[0])))
     inputs = [x, w.integers(f"{name}.pads", np.array([(0, 0), *pads_hw, (0, 0)]))]
     if pad_value is None:
         w.builder.op("PAD", inputs, [padded])
     else:
-        scales = None if w.plan is None else scales_of(w.params(node.input[0]))
+        scales = None if w.plan is None else make_scales(w.params(node.input[0]))
         lowest = np.array([pad_value], np.float32) if w.plan is None else np.array([-128], np.int8)
         w.builder.op("PADV2", [*inputs, w.builder.constant(f"{name}.value", lowest, scales)], [padded])
     return padded, schema.Padding.VALID, strides
@@ -52,7 +52,7 @@ def _window(w: OpWriter, node: onnx.NodeProto, pad_value: float | None) -> tuple
 
 def conv(w: OpWriter, node: onnx.NodeProto) -> None:
     """Write a Conv as CONV_2D, or as DEPTHWISE_CONV_2D where each channel is its own group."""
-    values = attributes(node)
+    values = read_attributes(node)
     weight, bias = read_conv_constants(node, w.constants)
     groups, channels = values["group"], w.shape(node.input[0])[3]
     depthwise = groups == channels == len(weight) and weight.shape[1] == 1
@@ -75,7 +75,7 @@ def conv(w: OpWriter, node: onnx.NodeProto) -> None:
     else:
         q = w.plan.convs[node.name]
         x_scale = w.params(node.input[0]).scale
-        integers, scales, int_bias = integer_conv(q.weight, q.scales, q.bias, x_scale)
+        integers, scales, int_bias = round_conv(q.weight, q.scales, q.bias, x_scale)
         integers = integers.transpose(order)
         if paired:  # 3 x 3 x 3 -> 3 x 2 x 6, the fourth column being zero
             integers = np.pad(integers, ((0, 0), (0, 0), (0, 1), (0, 0))).reshape(len(integers), 3, 2, -1)
@@ -98,7 +98,7 @@ def _can_read_pairs(node: onnx.NodeProto, w: OpWriter) -> bool:
     XNNPACK pads three channels to four or eight. Two neighbouring columns as six channels hold the same bytes, and a
     kernel of half the width then multiplies fewer zeros (docs/decisions/0004-tflite.md).
     """
-    values = attributes(node)
+    values = read_attributes(node)
     _, _, width, channels = w.shape(node.input[0])
     shape = (values["kernel_shape"], values["strides"], channels, width % 2, values["pads"][1])
     return shape == ([3, 3], [2, 2], 3, 0, 0)
@@ -108,12 +108,12 @@ def _pair_columns(w: OpWriter, node: onnx.NodeProto, x: int) -> int:
     """Write a view of (1, H, W, C) as (1, H, W / 2, 2 C); return its tensor."""
     _, h, width, channels = w.shape(node.input[0])
     shape = (1, h, width // 2, 2 * channels)
-    pairs = w.builder.tensor(f"{node.output[0]}.pairs", shape, np.int8, scales_of(w.params(node.input[0])))
+    pairs = w.builder.tensor(f"{node.output[0]}.pairs", shape, np.int8, make_scales(w.params(node.input[0])))
     w.builder.op("RESHAPE", [x, w.integers(f"{node.output[0]}.shape", np.array(shape))], [pairs], newShape=list(shape))
     return pairs
 
 
-def integer_conv(
+def round_conv(
     weight: np.ndarray, scales: np.ndarray, bias: np.ndarray | None, x_scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weight int8, its scales and the bias as int32 of scale x_scale x scales.
@@ -134,7 +134,7 @@ def integer_conv(
 
 def pad(w: OpWriter, node: onnx.NodeProto) -> None:
     """Write a Pad with 0 as PAD, which fills an INT8 tensor with its zero point."""
-    if attributes(node).get("mode", b"constant") != b"constant" or len(node.input) != 2:
+    if read_attributes(node).get("mode", b"constant") != b"constant" or len(node.input) != 2:
         raise UnsupportedError(f"Pad {node.name} fills in something else than 0, the only one that this writer knows.")
     starts, ends = w.constants[node.input[1]].reshape(2, 4)[:, list(NHWC_AXES)]
     amounts = w.integers(f"{node.output[0]}.pads", np.stack([starts, ends], axis=1))
@@ -144,7 +144,7 @@ def pad(w: OpWriter, node: onnx.NodeProto) -> None:
 def max_pool(w: OpWriter, node: onnx.NodeProto) -> None:
     """Write a MaxPool as MAX_POOL_2D; padding is never the maximum."""
     x, padding, (stride_h, stride_w) = _window(w, node, float(np.finfo(np.float32).min))
-    kernel = attributes(node)["kernel_shape"]
+    kernel = read_attributes(node)["kernel_shape"]
     y, activation = w.output(node.output[0])
     w.builder.op(
         "MAX_POOL_2D",

@@ -20,7 +20,7 @@ from edgedet.calibration.placement.plan import CENTRED, DensePlan, QuantParams, 
 from edgedet.engines.tflite_file import with_trailer
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.builder import TfliteBuilder
-from edgedet.export.tflite.op_writer import OpWriter, scales_of
+from edgedet.export.tflite.op_writer import OpWriter, make_scales
 from edgedet.export.tflite.operators import WRITERS, write_float_operator
 from edgedet.files import atomic_path
 
@@ -102,7 +102,7 @@ def _write_input(w: OpWriter, graph: onnx.GraphProto) -> tuple[int, list[onnx.No
     cast, sub, transpose = graph.node[:3]
     shape = w.shapes[cast.input[0]]
     params: QuantParams = BYTE_TO_INT8 if w.plan is None else w.params(CENTRED)
-    image = w.builder.tensor(cast.input[0], shape, np.int8, scales_of(params))
+    image = w.builder.tensor(cast.input[0], shape, np.int8, make_scales(params))
     centred = image
     if w.plan is None:
         bytes_ = w.builder.tensor(cast.output[0], shape, np.float32)

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from edgedet.benchmarks.planner.costs import MORE_SIZES, VARIANTS, costs_of, count_network_costs, own_side, variant_of
+from edgedet.benchmarks.planner.costs import (
+    MORE_SIZES,
+    VARIANTS,
+    count_network_costs,
+    find_costs,
+    find_own_side,
+    shorten_variant,
+)
 from edgedet.errors import InputError
 from edgedet.specs import SPECS, spec_for
 
@@ -12,14 +19,14 @@ from edgedet.specs import SPECS, spec_for
 def test_every_variant_and_published_size_is_in_the_table():
     for variant in VARIANTS:
         for side in (None, *MORE_SIZES.get(variant, ())):
-            assert costs_of(variant, side).side == (side or own_side(variant))
+            assert find_costs(variant, side).side == (side or find_own_side(variant))
 
 
 def test_all_names_of_the_family_have_costs():
-    assert {variant_of(name) for name in SPECS} == set(VARIANTS)
-    assert variant_of("tf_efficientdet_d3_ap") == variant_of("efficientdet_d3") == "d3"
+    assert {shorten_variant(name) for name in SPECS} == set(VARIANTS)
+    assert shorten_variant("tf_efficientdet_d3_ap") == shorten_variant("efficientdet_d3") == "d3"
     with pytest.raises(InputError, match="d7x, lite0.*got 'yolo'"):
-        variant_of("yolo")
+        shorten_variant("yolo")
 
 
 def test_macs_are_the_published_ones():
@@ -36,14 +43,14 @@ def test_macs_are_the_published_ones():
         "d7x": 410,
     }
     for variant, macs in published.items():
-        assert 0.955 < costs_of(variant).macs / 1e9 / macs < 1.035, variant
+        assert 0.955 < find_costs(variant).macs / 1e9 / macs < 1.035, variant
 
 
 @pytest.mark.parametrize(("variant", "side"), [("d0", 512), ("lite0", 320), ("d2", 640)])
 def test_the_table_is_what_an_export_costs(variant, side):
     pytest.importorskip("torch", reason="graphs are made with PyTorch")
     spec = replace(spec_for(f"tf_efficientdet_{variant}"), input_hw=(side, side))
-    now, stored = count_network_costs(spec, variant), costs_of(variant, side)
+    now, stored = count_network_costs(spec, variant), find_costs(variant, side)
     why = "the exporter changed: run python -m edgedet.benchmarks.planner.costs"
     assert now.macs == pytest.approx(stored.macs, rel=0.002), why
     assert now.parameters == pytest.approx(stored.parameters, rel=0.01), why
@@ -56,13 +63,13 @@ def test_the_table_is_what_an_export_costs(variant, side):
 
 def test_other_sizes_are_exported_on_demand():
     pytest.importorskip("torch", reason="graphs are made with PyTorch")
-    assert 0.2 < costs_of("lite0", 160).macs / costs_of("lite0").macs < 0.3
+    assert 0.2 < find_costs("lite0", 160).macs / find_costs("lite0").macs < 0.3
     with pytest.raises(InputError, match="at least 128 pixels"):
-        costs_of("lite0", 64)
+        find_costs("lite0", 64)
 
 
 def test_peak_activations_of_d0_are_two_maps_of_its_second_block():
     """The first depthwise of stage 1 reads 96 x 256 x 256 and writes 96 x 128 x 128; before it, swish keeps two copies
     at most: 96 x 256 x 256 plus the projection's 16 x 256 x 256, and the next convolution's output."""
-    peak = costs_of("d0").peak_elements
+    peak = find_costs("d0").peak_elements
     assert 96 * 256 * 256 < peak < 2 * 96 * 256 * 256

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from edgedet.benchmarks.planner import model as plan_model
-from edgedet.benchmarks.planner.boards import board_for, read_boards, read_figures, read_sources
-from edgedet.benchmarks.planner.costs import CostRow, NetworkCosts, costs_of
+from edgedet.benchmarks.planner.boards import find_board, read_boards, read_figures, read_sources
+from edgedet.benchmarks.planner.costs import CostRow, NetworkCosts, find_costs
 from edgedet.benchmarks.planner.estimate import LITE_TO_D_ERROR
 from edgedet.benchmarks.planner.fit import (
     BASE,
     PRIORS,
     compute_board_errors,
     estimate_speed_up,
-    fit_of,
-    machine_of,
-    points_of,
+    find_machine,
+    fit_board,
+    list_points,
     read_fits,
 )
 from edgedet.benchmarks.planner.measured import FEW_MODELS_ERROR, read_own_board, timing_from
@@ -46,7 +46,7 @@ def tiny(monkeypatch):
         CostRow(1, "sum", 0, 4 * 10**6, 0, 2 * 10**6),
         CostRow(5, "relu6", 0, 10**9, 0, 10**9),
     )
-    monkeypatch.setattr(plan_model, "costs_of", lambda variant, side: NetworkCosts(variant, side, rows, 0, 0))
+    monkeypatch.setattr(plan_model, "find_costs", lambda variant, side: NetworkCosts(variant, side, rows, 0, 0))
     plan_model._list_work.cache_clear()
     yield
     plan_model._list_work.cache_clear()
@@ -135,7 +135,7 @@ def test_d0_against_lite0_on_an_arm_cpu_is_as_published():
     ):
         d0, lite0 = (
             predict_ms(
-                read_fits()[board, precision].constants, machine_of(board_for(board)), variant, None, precision, 4
+                read_fits()[board, precision].constants, find_machine(find_board(board)), variant, None, precision, 4
             )
             for variant in ("d0", "lite0")
         )
@@ -144,7 +144,7 @@ def test_d0_against_lite0_on_an_arm_cpu_is_as_published():
 
 def test_macs_alone_would_not_do():
     """From D0 to D4 multiply-accumulates say 22.4 times as long; it is 18.3 (FP32) and 16.2 times."""
-    by_macs = costs_of("d4").macs / costs_of("d0").macs
+    by_macs = find_costs("d4").macs / find_costs("d0").macs
     for key in MEASURED_TO_D4:
         ms = {row.variant: row.ms for row in read_own_board(BENCHES[key]).rows}
         assert by_macs / (ms["d4"] / ms["d0"]) > 1.2
@@ -170,9 +170,9 @@ def test_each_published_figure_has_a_source_and_a_board():
     for figure in read_figures():
         assert figure.board in read_boards()
         assert figure.source in read_sources()
-        assert costs_of(figure.variant).macs > 0
+        assert find_costs(figure.variant).macs > 0
         assert 0 < figure.ms < 1e6
-        assert 1 <= figure.threads <= board_for(figure.board).cores
+        assert 1 <= figure.threads <= find_board(figure.board).cores
     for source in read_sources().values():
         assert source.where.startswith("github.com/")
         assert source.includes
@@ -187,12 +187,12 @@ def test_published_figures_of_the_nano_are_those_at_the_source():
 
 
 def test_stored_constants_are_the_fit_of_the_figures():
-    board = board_for(BASE)
-    again, stored = fit_of(board, "fp16"), read_fits()[BASE, "fp16"]
+    board = find_board(BASE)
+    again, stored = fit_board(board, "fp16"), read_fits()[BASE, "fp16"]
     assert again.constants.dense == pytest.approx(stored.constants.dense, rel=2e-3)
     assert again.constants.layer == pytest.approx(stored.constants.layer, rel=2e-3)
     assert again.worst == pytest.approx(stored.worst, abs=5e-4)
-    assert again.figures == len(points_of(board, "fp16")) == 10
+    assert again.figures == len(list_points(board, "fp16")) == 10
 
 
 def test_models_left_out_of_a_fit_are_told_within_the_stated_errors():
@@ -205,7 +205,7 @@ def test_models_left_out_of_a_fit_are_told_within_the_stated_errors():
 def test_lite_alone_tells_d_on_the_nano():
     """Four D models by constants of six Lite models, TensorRT: the fused swish is what makes them agree."""
     for precision in ("fp32", "fp16"):
-        points = points_of(board_for(BASE), precision)
+        points = list_points(find_board(BASE), precision)
         constants = fit_constants([point for point in points if point.variant.startswith("lite")], PRIORS[precision])
         assert max(abs(compute_log_error(constants, point)) for point in points if point.variant.startswith("d")) < 0.1
 
@@ -240,7 +240,7 @@ def test_all_documented_tables_are_those_of_the_data():
     document = DOCUMENT.read_text(encoding="utf-8")
     assert with_tables(document) == document
     for (board, precision), stored in read_fits().items():
-        assert fit_of(board_for(board), precision).worst == pytest.approx(stored.worst, abs=1e-3)
+        assert fit_board(find_board(board), precision).worst == pytest.approx(stored.worst, abs=1e-3)
     assert compute_board_errors("arm-cpu", "int8")
 
 

@@ -17,7 +17,7 @@ from media import META, picture, write_clip, write_fake_model
 
 from edgedet import cli
 from edgedet.anchors import anchors_for
-from edgedet.benchmarks.latency.device import describe_device, engine_version
+from edgedet.benchmarks.latency.device import describe_device, describe_engine
 from edgedet.benchmarks.latency.measure import Latency, compute_percentiles, count_rounds, measure, time_run
 from edgedet.benchmarks.latency.served import ServedDetector
 from edgedet.benchmarks.studies import postprocess_speed
@@ -161,11 +161,11 @@ def test_the_engine_is_named_with_the_version_that_is_loaded(monkeypatch, suffix
     for other in ("onnxruntime", "ai_edge_litert", "tflite_runtime"):
         monkeypatch.delitem(sys.modules, other, raising=False)
     monkeypatch.setitem(sys.modules, package, SimpleNamespace(__version__="1.2.3"))
-    assert engine_version(Path(f"model.{suffix}")) == f"{package} 1.2.3"
+    assert describe_engine(Path(f"model.{suffix}")) == f"{package} 1.2.3"
 
 
 def test_an_engine_without_a_package_is_named_by_its_suffix():
-    assert engine_version(Path("model.fake")) == "fake"
+    assert describe_engine(Path("model.fake")) == "fake"
 
 
 # --- the command ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from media import META, write_clip, write_fake_model
 
 from edgedet import cli
-from edgedet.benchmarks.latency.compare import compare, compare_medians, least_band
+from edgedet.benchmarks.latency.compare import choose_least_band, compare, compare_medians
 from edgedet.benchmarks.latency.options import parse_numbers
 from edgedet.benchmarks.latency.page import fit_growth, make_page
 from edgedet.benchmarks.latency.result import json_from_result, result_from_json
@@ -70,7 +70,7 @@ def test_a_difference_beyond_the_band_is_faster_or_slower(after: float, ratio: f
 )
 def test_a_free_clock_widens_the_least_band(governors, clocks_mhz, wanted: float) -> None:
     low, high = clocks_mhz
-    found = least_band(Settings(None, None, None, [], governors, high, None, None, None, low))
+    found = choose_least_band(Settings(None, None, None, [], governors, high, None, None, None, low))
     assert found == wanted
     assert compare_medians([100.0] * 20, [108.0] * 20, found).verdict == (
         "slower" if wanted == 0.03 else "within noise"

@@ -35,13 +35,13 @@ def test_a_file_that_differs_from_the_network_is_refused_and_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One weight of the fused graph off by 1 % is enough."""
-    honest = fuse.folded
+    honest = fuse.fold_norm
 
     def dishonest(conv: torch.nn.Conv2d, norm: torch.nn.BatchNorm2d | None = None) -> fuse.Weights:
         weights = honest(conv, norm)
         return replace(weights, weight=weights.weight * 1.01) if conv.groups == 1 else weights
 
-    monkeypatch.setattr(fuse, "folded", dishonest)
+    monkeypatch.setattr(fuse, "fold_norm", dishonest)
     assert main([*DEMO, "--out", str(tmp_path), "--size", "128x160"]) == 3
     assert "does not do what the checkpoint does" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from edgedet.cli import main
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
 from edgedet.info.info import info_of
-from edgedet.info.parity import COMPARED, NOT_COMPARED, NUMBERS, parity_of
+from edgedet.info.parity import COMPARED, NOT_COMPARED, NUMBERS, find_parity
 from edgedet.specs import PHI, SPECS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,8 +209,8 @@ def test_the_documents_table_says_the_same():
 
 def test_parity_is_told_for_each_model():
     d0 = SPECS["tf_efficientdet_d0"]
-    assert parity_of(d0) == NUMBERS
-    assert parity_of(SPECS["tf_efficientdet_d0_ap"]) == NUMBERS
-    assert parity_of(replace(SPECS["tf_efficientdet_lite1"], family="zylo117")) == NOT_COMPARED  # it has none
-    assert parity_of(replace(SPECS["tf_efficientdet_d4_ap"], family="automl")) == NUMBERS
-    assert parity_of(replace(d0, name="detect")) == NOT_COMPARED
+    assert find_parity(d0) == NUMBERS
+    assert find_parity(SPECS["tf_efficientdet_d0_ap"]) == NUMBERS
+    assert find_parity(replace(SPECS["tf_efficientdet_lite1"], family="zylo117")) == NOT_COMPARED  # it has none
+    assert find_parity(replace(SPECS["tf_efficientdet_d4_ap"], family="automl")) == NUMBERS
+    assert find_parity(replace(d0, name="detect")) == NOT_COMPARED

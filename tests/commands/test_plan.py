@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edgedet.benchmarks.planner.boards import Accuracy, accuracy_of, board_for, read_boards
+from edgedet.benchmarks.planner.boards import Accuracy, find_accuracy, find_board, read_boards
 from edgedet.benchmarks.planner.estimate import (
     Estimate,
     choose,
     compute_scaling_error,
     estimate,
+    find_timing,
     judge_fit,
     list_precisions,
-    timing_of,
 )
 from edgedet.cli import main
 from edgedet.errors import UnsupportedError
@@ -110,7 +110,7 @@ def test_every_board_plans_or_says_why_not():
             assert 0 < found.low_ms < found.ms < found.high_ms
             assert found.basis == "extrapolated" or board.name in ("jetson-nano", *_LITE_BOARDS)
     with pytest.raises(UnsupportedError, match=r"Raspberry Pi 3 Model B in int8: nothing was published.*fp32"):
-        timing_of(board_for("raspberry-pi-3"), "int8")
+        find_timing(find_board("raspberry-pi-3"), "int8")
 
 
 _LITE_BOARDS = ("raspberry-pi-3", "raspberry-pi-3b-plus", "raspberry-pi-4", "raspberry-pi-5", "n100")
@@ -118,7 +118,7 @@ _LITE_BOARDS = ("raspberry-pi-3", "raspberry-pi-3b-plus", "raspberry-pi-4", "ras
 
 def test_int8_is_absent_where_the_hardware_has_none(capsys):
     for name in ("jetson-nano", "tx2"):
-        assert "int8" not in list_precisions(board_for(name))
+        assert "int8" not in list_precisions(find_board(name))
     assert "--precision takes fp32, fp16 here; got 'int8'" in refusal(
         capsys, "--board", "jetson-nano", "--fps", "5", "--precision", "int8"
     )
@@ -126,7 +126,7 @@ def test_int8_is_absent_where_the_hardware_has_none(capsys):
 
 def test_a_scaled_board_is_as_much_faster_as_its_data_sheet_and_less_sure():
     """Orin NX 16GB: 0.918 / 0.625 = 1.469 in computing, 102.4 / 68 = 1.506 in bandwidth."""
-    nano, nx = (estimate(board_for(name), "d0", 512, "fp16", 1) for name in ("orin-nano", "orin-nx"))
+    nano, nx = (estimate(find_board(name), "d0", 512, "fp16", 1) for name in ("orin-nano", "orin-nx"))
     assert nano.ms / nx.ms == pytest.approx(1.469, rel=1e-3)
     assert nx.high_ms / nx.ms > nano.high_ms / nano.ms
     assert 0.3 < compute_scaling_error() < 0.4
@@ -142,17 +142,17 @@ def test_planning_needs_numpy_only():
 
 
 def test_names_are_found_as_people_write_them():
-    assert board_for("Orin_Nano").name == board_for("jetson-orin-nano").name == "orin-nano"
-    assert board_for("rpi5").name == "raspberry-pi-5"
-    assert board_for("nano").name == "jetson-nano"
+    assert find_board("Orin_Nano").name == find_board("jetson-orin-nano").name == "orin-nano"
+    assert find_board("rpi5").name == "raspberry-pi-5"
+    assert find_board("nano").name == "jetson-nano"
 
 
 def test_accuracy_says_what_is_known_of_it():
-    assert accuracy_of("d0", 512, "fp16").value == 34.3
-    assert accuracy_of("d2", 640, "fp32").value == 41.7
-    assert accuracy_of("d0", 640, "fp32").value is None
-    assert accuracy_of("lite0", 320, "int8").value == 26.1
-    int8 = accuracy_of("d0", 512, "int8")
+    assert find_accuracy("d0", 512, "fp16").value == 34.3
+    assert find_accuracy("d2", 640, "fp32").value == 41.7
+    assert find_accuracy("d0", 640, "fp32").value is None
+    assert find_accuracy("lite0", 320, "int8").value == 26.1
+    int8 = find_accuracy("d0", 512, "int8")
     assert int8.value == pytest.approx(0.983 * 34.3)
     assert "on COCO not measured" in int8.note
 

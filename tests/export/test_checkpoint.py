@@ -22,7 +22,7 @@ from models import saved
 from edgedet.errors import CheckpointError, EdgeDetError
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.export.checkpoints.registry import PRETRAINED
-from edgedet.export.checkpoints.training import training_from
+from edgedet.export.checkpoints.training import read_training
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import sha256_of
 from edgedet.specs import SPECS, resized
@@ -334,7 +334,7 @@ def test_the_part_that_fits_no_model_is_named(tmp_path):
 
 
 def test_told_anchors_are_part_of_the_spec(tmp_path):
-    told = training_from("1:1,1.3:0.8,1.9:0.5", None, None)
+    told = read_training("1:1,1.3:0.8,1.9:0.5", None, None)
     saved(weights_of("tf_efficientdet_d0"), tmp_path / "tf_efficientdet_d0.pth")
     checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0.pth", training=told)
     assert checkpoint.spec.aspect_ratios == ((1.0, 1.0), (1.3, 0.8), (1.9, 0.5))
@@ -348,7 +348,7 @@ def test_another_number_of_anchors_a_cell_wants_to_be_told(tmp_path):
     saved(EfficientDet(spec).state_dict(), tmp_path / "tf_efficientdet_d0.pth")
     with pytest.raises(CheckpointError, match="has 6 anchors a cell, where models have 9: give --anchor-scales"):
         load_checkpoint(tmp_path / "tf_efficientdet_d0.pth")
-    told = training_from(None, "1,1.4142135623730951", None)
+    told = read_training(None, "1,1.4142135623730951", None)
     assert load_checkpoint(tmp_path / "tf_efficientdet_d0.pth", training=told).spec == spec
 
 

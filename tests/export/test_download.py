@@ -18,7 +18,7 @@ from waiting import wait_until
 from edgedet.cli import main
 from edgedet.errors import InputError
 from edgedet.export.checkpoints import download, registry
-from edgedet.export.checkpoints.registry import PRETRAINED, hash_prefix, url_of
+from edgedet.export.checkpoints.registry import PRETRAINED, find_url, hash_prefix
 from edgedet.files import cache_folder
 from edgedet.specs import SPECS
 
@@ -440,9 +440,9 @@ def test_export_without_weights_and_network_exits_with_2_and_one_line(tmp_path, 
 
 def test_every_model_of_the_table_has_official_weights():
     assert {name for name in SPECS if name.startswith("tf_")} < set(PRETRAINED) < set(SPECS)
-    assert url_of("tf_efficientdet_d0").endswith("/v0.1/tf_efficientdet_d0_34-f153e0cf.pth")
-    assert all(re.fullmatch("[0-9a-f]{8}", hash_prefix(url_of(name))) for name in PRETRAINED)
+    assert find_url("tf_efficientdet_d0").endswith("/v0.1/tf_efficientdet_d0_34-f153e0cf.pth")
+    assert all(re.fullmatch("[0-9a-f]{8}", hash_prefix(find_url(name))) for name in PRETRAINED)
     with pytest.raises(
         InputError, match="no official weights for tf_efficientdet_d9; there are for tf_efficientdet_d0,"
     ):
-        url_of("tf_efficientdet_d9")
+        find_url("tf_efficientdet_d9")

@@ -14,7 +14,7 @@ from layouts import LAYOUTS, OTHER_DESIGNS
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.recognise import canonical_from_any
 from edgedet.export.checkpoints.training import UNTOLD
-from edgedet.export.checkpoints.variant import hints_of, spec_of
+from edgedet.export.checkpoints.variant import find_hints, find_spec
 from edgedet.specs import SPECS
 
 # What stands in the way, by name; a pyramid of another width changes the heads' shapes, too
@@ -37,7 +37,7 @@ def spec_from(name, shapes):
     state = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items() if not key.endswith("_tracked")}
     converted = canonical_from_any(state)
     path = Path(f"{name}.pth")
-    return spec_of(converted.state, converted, None, True, hints_of(path, "0" * 64, ""), UNTOLD, path)[0]
+    return find_spec(converted.state, converted, None, True, find_hints(path, "0" * 64, ""), UNTOLD, path)[0]
 
 
 def names_of_the_table():

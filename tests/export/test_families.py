@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 from layouts import LAYOUTS, OUTPUTS, fixtures, source_arrays
 
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.families import EXACT_RATIOS, Converted, automl, block_paths, effdet, zylo117
-from edgedet.export.checkpoints.families.wrappers import state_dict_in
+from edgedet.export.checkpoints.families import EXACT_RATIOS, Converted, automl, effdet, list_block_paths, zylo117
+from edgedet.export.checkpoints.families.wrappers import find_state_dict
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.specs import PHI, ROUNDED_RATIOS, SPECS, DetectorSpec
 
@@ -164,7 +164,7 @@ def test_kernels_are_transposed():
     ],
 )
 def test_numbers_that_keras_gives_by_the_way_are_taken_out(name, simple):
-    assert automl.simple_name(name) == simple
+    assert automl.simplify_name(name) == simple
 
 
 def test_lite_models_of_automl_bring_their_own_normalisation():
@@ -180,9 +180,9 @@ def test_lite_models_of_automl_bring_their_own_normalisation():
 
 
 def test_a_backbone_that_is_no_efficientnet_is_named():
-    assert block_paths(16)[:4] == ["0.0", "1.0", "1.1", "2.0"]
+    assert list_block_paths(16)[:4] == ["0.0", "1.0", "1.1", "2.0"]
     with pytest.raises(CheckpointError, match="the backbone has 15 blocks, an EfficientNet has 16, 21, 23, 24, 26, "):
-        block_paths(15)
+        list_block_paths(15)
 
 
 def test_level_first_heads_are_turned():
@@ -260,7 +260,7 @@ def test_wrappers_are_taken_off(loaded, notes):
     if notes is None:  # a tensor beside the dictionary of tensors must not be taken for the model
         loaded = {**loaded, "loss": 0.5}
         notes = ("read model_state_dict",)
-    assert state_dict_in(loaded, is_tensor) == (PLAIN, notes)
+    assert find_state_dict(loaded, is_tensor) == (PLAIN, notes)
 
 
 @pytest.mark.parametrize(
@@ -277,14 +277,14 @@ def test_wrappers_are_taken_off(loaded, notes):
     ],
 )
 def test_averaged_weights_come_first_and_are_told(loaded, note):
-    state, notes = state_dict_in(loaded, is_tensor)
+    state, notes = find_state_dict(loaded, is_tensor)
     assert state[effdet.STEM] == 2
     assert any(note in text for text in notes)
 
 
 def test_a_bench_keeps_its_anchors_and_leaves_out_the_rest():
     loaded = {**prefixed("model.", PLAIN), "anchors.boxes": torch.zeros(4), "loss_fn.weight": torch.zeros(1)}
-    state, notes = state_dict_in(loaded, is_tensor)
+    state, notes = find_state_dict(loaded, is_tensor)
     assert set(state) == {*PLAIN, "anchors.boxes"}
     assert notes == ("left out 1 entries that do not begin with 'model.', first loss_fn.weight",)
 
@@ -292,4 +292,4 @@ def test_a_bench_keeps_its_anchors_and_leaves_out_the_rest():
 @pytest.mark.parametrize("loaded", [None, [1], {"state_dict": 3}, {"a": {"b": torch.ones(1)}}])
 def test_what_holds_no_state_dict_is_refused(loaded):
     with pytest.raises(CheckpointError, match=r"no dictionary of tensors: save model\.state_dict\(\)"):
-        state_dict_in(loaded, is_tensor)
+        find_state_dict(loaded, is_tensor)

@@ -14,7 +14,7 @@ import onnx
 from models import random_network, random_pixels, relative_error, run_onnx  # noqa: E402
 
 from edgedet.artifact import META_KEY, ArtifactMeta
-from edgedet.export.fusion.fuse import edge_weights, graph_from_network, node_scales
+from edgedet.export.fusion.fuse import compute_edge_weights, compute_node_scales, graph_from_network
 from edgedet.export.fusion.graph_builder import GraphBuilder, Value
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.export.verify import network_input
@@ -100,7 +100,7 @@ def test_an_edge_of_weight_zero_is_removed(raw: tuple[float, float]) -> None:
     node.combine.edge_weights.copy_(torch.tensor(raw))
     names = [item.name for item in graph_of(network).node]
     assert "fpn.cell.1.fnode.0.combine" not in names  # nothing left to add
-    assert len(edge_weights(node)) == 1
+    assert len(compute_edge_weights(node)) == 1
     pixels = random_pixels(spec)
     for got, wanted in zip(run_onnx(network, pixels), network(network_input(pixels, spec)), strict=True):
         assert relative_error(got, wanted) < 1e-4
@@ -120,8 +120,8 @@ def test_a_node_is_scaled_by_the_weight_of_its_costliest_edge() -> None:
     """Node 3 (P3 of the first cell) feeds P4's bottom-up node, pooled to P4's size, and the next cell's P3 node at full
     size: the latter is the costlier, so its weight is the scale."""
     network = random_network(D0)
-    wanted = edge_weights(network.fpn.cells[1].nodes[3])[0]
-    assert node_scales(network.fpn, D0.level_sizes())[0][3] == pytest.approx(wanted)
+    wanted = compute_edge_weights(network.fpn.cells[1].nodes[3])[0]
+    assert compute_node_scales(network.fpn, D0.level_sizes())[0][3] == pytest.approx(wanted)
 
 
 def test_plain_sums_multiply_by_nothing() -> None:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 from models import effdet_model, effdet_outputs, random_network, random_pixels, relative_error, run_onnx
 
 from edgedet.export.checkpoints.families.effdet import canonical_from_effdet
-from edgedet.export.network.backbone import same_pads, scaled_channels, stage_shapes
+from edgedet.export.network.backbone import list_stage_shapes, same_pads, scale_channels
 from edgedet.export.network.efficientdet import Combine, EfficientDet, Resample, node_table, resized_to
 from edgedet.export.verify import network_input
 from edgedet.specs import SPECS
@@ -125,16 +125,16 @@ def test_same_padding_puts_the_odd_pixel_after() -> None:
 
 
 def test_widths_are_multiples_of_eight_not_below_nine_tenths() -> None:
-    assert [scaled_channels(32, width) for width in (1.0, 1.1, 1.4, 1.6)] == [32, 32, 48, 48]
-    assert scaled_channels(16, 1.1) == 16
-    assert scaled_channels(24, 1.4) == 32
+    assert [scale_channels(32, width) for width in (1.0, 1.1, 1.4, 1.6)] == [32, 32, 48, 48]
+    assert scale_channels(16, 1.1) == 16
+    assert scale_channels(24, 1.4) == 32
 
 
 def test_lite_keeps_its_stem_and_does_not_repeat_first_and_last_stage() -> None:
-    stem, stages = stage_shapes("lite4")
+    stem, stages = list_stage_shapes("lite4")
     assert stem == 32
     assert [len(stage) for stage in stages] == [1, 4, 4, 6, 6, 8, 1]
-    assert [len(stage) for stage in stage_shapes("b4")[1]] == [2, 4, 4, 6, 6, 8, 2]
+    assert [len(stage) for stage in list_stage_shapes("b4")[1]] == [2, 4, 4, 6, 6, 8, 2]
 
 
 def test_bifpn_nodes_go_down_then_up() -> None:

@@ -16,7 +16,7 @@ google_crc32c = pytest.importorskip("google_crc32c", reason="needs the export ex
 
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families import tensor_bundle, tf_checkpoint
-from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, index_of, is_tf_checkpoint
+from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, find_index, is_tf_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ARCHIVE = GOLDEN / "tf_checkpoint.tar.gz"
@@ -66,7 +66,7 @@ def test_a_checkpoint_by_object_gives_the_same_under_the_variables_names():
 
 @pytest.mark.parametrize("name", ["", "model", INDEX, DATA])
 def test_a_folder_or_one_of_its_files_will_do(folder, name):
-    path = index_of(folder / name)
+    path = find_index(folder / name)
     assert path == folder / INDEX
     assert is_tf_checkpoint(path, path.read_bytes()[:512])
     np.testing.assert_array_equal(
@@ -77,15 +77,15 @@ def test_a_folder_or_one_of_its_files_will_do(folder, name):
 
 def test_of_several_checkpoints_the_newest_is_read(folder):
     (folder / "old.index").write_bytes(b"")
-    assert index_of(folder) == folder / INDEX
+    assert find_index(folder) == folder / INDEX
     (folder / "checkpoint").unlink()
     with pytest.raises(CheckpointError, match=r"holds 2 checkpoints \(model, old\): name one's .index file"):
-        index_of(folder)
+        find_index(folder)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no .index file"):
-        index_of(tmp_path)
+        find_index(tmp_path)
 
 
 def test_no_flipped_bit_goes_unseen(folder):

@@ -20,7 +20,7 @@ from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, rando
 from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.calibration.placement.plan import DensePlan
 from edgedet.errors import UnsupportedError
-from edgedet.export.tflite.windows import integer_conv
+from edgedet.export.tflite.windows import round_conv
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.specs import SPECS, DetectorSpec
 
@@ -110,7 +110,7 @@ def test_a_channel_without_weight_keeps_its_bias() -> None:
     weight = np.zeros((2, 1, 1, 1), np.int8)
     weight[1] = 127
     scales = np.array([1e-8, 0.01], np.float32)
-    got, fitted, bias = integer_conv(weight, scales, np.array([0.5, -1.0], np.float32), 0.02)
+    got, fitted, bias = round_conv(weight, scales, np.array([0.5, -1.0], np.float32), 0.02)
     np.testing.assert_array_equal(got, weight)
     assert fitted[1] == scales[1]
     np.testing.assert_allclose(bias * 0.02 * fitted.astype(np.float64), [0.5, -1.0], rtol=1e-4)

@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("yaml", reason="needs the export extra")
 
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.training import UNTOLD, read_project, training_from
+from edgedet.export.checkpoints.training import UNTOLD, read_project, read_training
 from edgedet.specs import THIRD_OCTAVES
 
 # as projects/logo.yml of zylo117, whose own code passes the two texts to eval
@@ -61,10 +61,10 @@ def test_an_automl_hparams_file_tells_what_its_tensors_do_not(tmp_path):
 
 
 def test_options_say_the_same(tmp_path):
-    told = training_from("1:1,1.3:0.8", "1,1.5", None)
+    told = read_training("1:1,1.3:0.8", "1,1.5", None)
     assert told.aspect_ratios == ((1.0, 1.0), (1.3, 0.8))
     assert told.anchor_scales == (1.0, 1.5)
-    assert training_from(None, None, None) == UNTOLD
+    assert read_training(None, None, None) == UNTOLD
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_a_missing_or_endless_project_is_refused(tmp_path):
 @pytest.mark.parametrize("ratios", ["1", "1:2:3", "a:b", "", "1:1,0:1"])
 def test_ratios_of_another_form_are_refused(ratios):
     with pytest.raises(CheckpointError, match="--anchor-ratios"):
-        training_from(ratios, None, None)
+        read_training(ratios, None, None)
 
 
 def test_saying_it_twice_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="both say it"):
-        training_from("1:1", None, project(tmp_path, LOGO))
+        read_training("1:1", None, project(tmp_path, LOGO))

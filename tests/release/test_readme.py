@@ -17,7 +17,7 @@ import pytest
 from installs import ROOT, run
 
 from edgedet import demo, errors
-from edgedet.benchmarks.planner.boards import accuracy_of
+from edgedet.benchmarks.planner.boards import find_accuracy
 from edgedet.cli import COMMANDS
 from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT
 from edgedet.specs import PHI, SPECS
@@ -219,7 +219,7 @@ def test_the_familys_times_and_sizes_are_those_of_the_measurement():
         as_float, as_int8 = by_file[int(phi), "fp32", "onnxruntime"], by_file[int(phi), "int8", "ai_edge_litert"]
         spec = SPECS[PHI[int(phi)]]
         assert spec.input_hw == (int(side), int(side))
-        assert accuracy_of(spec.name, int(side), "fp32").value == float(ap)
+        assert find_accuracy(spec.name, int(side), "fp32").value == float(ap)
         assert float(gmac) == pytest.approx(as_float["macs"] / 1e9, abs=0.05)
         assert float(float_ms) == pytest.approx(as_float["ms"]["end to end"]["p50"], abs=0.5)
         assert float(int8_ms) == pytest.approx(as_int8["ms"]["end to end"]["p50"], abs=0.5)

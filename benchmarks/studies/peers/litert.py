@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.profile.tflite_profile import interpreter_of
+from edgedet.benchmarks.profile.tflite_profile import open_interpreter
 from edgedet.engines.base import Engine
 from edgedet.errors import InputError
 from edgedet.types import RawOutputs
@@ -22,7 +22,7 @@ class LitertEngine(Engine):
 
     def __init__(self, path: Path, meta: ArtifactMeta, threads: int = 1) -> None:
         """``meta``: of our file, which is of the same network. Raises InputError where inputs or outputs differ."""
-        self._interpreter = interpreter_of(path.read_bytes(), threads)
+        self._interpreter = open_interpreter(path.read_bytes(), threads)
         (runner,) = [self._interpreter.get_signature_runner(key) for key in self._interpreter.get_signature_list()]
         outputs = sorted(runner.get_output_details().items(), key=lambda item: int(item[0].rpartition("_")[2]))
         (self._input,) = runner.get_input_details().values()

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from edgedet.errors import CheckpointError
-from edgedet.export.network.backbone import SCALING, stage_shapes
+from edgedet.export.network.backbone import SCALING, list_stage_shapes
 
 # (w, h) factors of the anchors as aspect_ratios=[1.0, 2.0, 0.5] gives them; the PyTorch ports round to ROUNDED_RATIOS
 EXACT_RATIOS = ((1.0, 1.0), (2**0.5, 2**-0.5), (2**-0.5, 2**0.5))
@@ -39,7 +39,7 @@ class Converted:
 
 # Number of blocks -> blocks of each stage. B1 and B2 share theirs, so do Lite1 and Lite2, B0 and Lite0.
 _STAGES = {
-    sum(stages): stages for stages in (tuple(len(blocks) for blocks in stage_shapes(name)[1]) for name in SCALING)
+    sum(stages): stages for stages in (tuple(len(blocks) for blocks in list_stage_shapes(name)[1]) for name in SCALING)
 }
 
 
@@ -49,7 +49,7 @@ def count(names: Iterable[str], pattern: str) -> int:
     return max(indices, default=-1) + 1
 
 
-def block_paths(blocks: int) -> list[str]:
+def list_block_paths(blocks: int) -> list[str]:
     """Return "stage.index" of each of a backbone's blocks; raises CheckpointError where no EfficientNet has as many."""
     if blocks not in _STAGES:
         known = ", ".join(map(str, sorted(_STAGES)))
@@ -61,7 +61,7 @@ def block_paths(blocks: int) -> list[str]:
     )
 
 
-def node_levels(max_level: int) -> list[tuple[str, int]]:
+def list_node_levels(max_level: int) -> list[tuple[str, int]]:
     """Return ("up" or "down", level) of a BiFPN cell's nodes, in the canonical order of ``fnode``."""
     up = [("up", level) for level in range(max_level - 1, 2, -1)]
     return up + [("down", level) for level in range(4, max_level + 1)]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.families import EXACT_RATIOS, Converted, block_paths, count
+from edgedet.export.checkpoints.families import EXACT_RATIOS, Converted, count, list_block_paths
 from edgedet.specs import SPECS
 
 LITE_NORMALISATION = {  # hparams_config.py, lite_common_param
@@ -56,7 +56,7 @@ _LATER_STAGES = {
 _SE = {"se/conv2d": "se.conv_reduce", "se/conv2d_1": "se.conv_expand"}
 
 
-def simple_name(name: str) -> str:
+def simplify_name(name: str) -> str:
     """Take out of a Keras weight's name what differs from file to file."""
     for pattern, replacement in _SIMPLER:
         name = pattern.sub(replacement, name)
@@ -65,7 +65,7 @@ def simple_name(name: str) -> str:
 
 def recognises(names: Iterable[str]) -> bool:
     """Return whether these are the names of an automl Keras model."""
-    return any(simple_name(name) == "class_net/class-predict/pointwise_kernel" for name in names)
+    return any(simplify_name(name) == "class_net/class-predict/pointwise_kernel" for name in names)
 
 
 def canonical_from_automl(arrays: Mapping[str, np.ndarray]) -> Converted:
@@ -73,7 +73,7 @@ def canonical_from_automl(arrays: Mapping[str, np.ndarray]) -> Converted:
 
     Raises CheckpointError where the backbone is no EfficientNet.
     """
-    simple = {simple_name(name): array for name, array in arrays.items()}
+    simple = {simplify_name(name): array for name, array in arrays.items()}
     if len(simple) != len(arrays):
         raise CheckpointError(
             f"{len(arrays) - len(simple)} tensors have the name of another: the file holds two models."
@@ -104,7 +104,7 @@ def _tensors(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield (automl's simplified name, canonical name) of every tensor but the fusion weights."""
     yield from _conv("backbone/stem/conv", "backbone.conv_stem")
     yield from _norm("backbone/stem/bn", "backbone.bn1")
-    for number, path in enumerate(block_paths(count(names, r"backbone/blocks_(\d+)/"))):
+    for number, path in enumerate(list_block_paths(count(names, r"backbone/blocks_(\d+)/"))):
         source, target = f"backbone/blocks_{number}", f"backbone.blocks.{path}"
         for part, canonical in (_FIRST_STAGE if path.startswith("0.") else _LATER_STAGES).items():
             pairs = _norm if "normalization" in part else _conv

@@ -105,12 +105,12 @@ def _entries(index: bytes) -> tuple[dict[str, Entry], int]:
     for _, handle in _records(_block(index, start, size)):
         for key, value in _records(_block(index, *_handle(handle, 0)[0])):
             if key == b"":
-                header = fields_of(value)
+                header = parse_fields(value)
                 num_shards = _int(header, 1, 1)
                 if _int(header, 2) != 0 or not 1 <= num_shards <= MAX_SHARDS:
                     raise CheckpointError(f"the checkpoint is big-endian or of {num_shards} data files: not readable.")
                 continue
-            entries[key.decode("utf-8")] = _entry(fields_of(value), key)
+            entries[key.decode("utf-8")] = _entry(parse_fields(value), key)
             if len(entries) > MAX_ENTRIES:
                 raise CheckpointError(f"the checkpoint holds more than {MAX_ENTRIES} tensors: this is no EfficientDet.")
     if not num_shards:
@@ -124,8 +124,8 @@ def _entry(fields: Mapping[int, list[Any]], key: bytes) -> Entry:
         raise CheckpointError(
             f"{key.decode('utf-8', 'replace')} is saved in slices: save the checkpoint unpartitioned."
         )
-    dims = fields_of(_message(fields, 2)).get(2, [])
-    shape = tuple(_int(fields_of(dim), 1) for dim in dims)
+    dims = parse_fields(_message(fields, 2)).get(2, [])
+    shape = tuple(_int(parse_fields(dim), 1) for dim in dims)
     if len(shape) > MAX_DIMS or not all(0 <= side < 1 << 40 for side in shape):
         raise CheckpointError(f"{key.decode('utf-8', 'replace')} claims to be {shape[:MAX_DIMS]}: this is no weight.")
     return Entry(_int(fields, 1), shape, _int(fields, 3), _int(fields, 4), _int(fields, 5), _int(fields, 6))
@@ -167,7 +167,7 @@ def _records(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += own + length
 
 
-def fields_of(message: bytes) -> dict[int, list[Any]]:
+def parse_fields(message: bytes) -> dict[int, list[Any]]:
     """Return a protobuf message's values by field number: int for numbers, bytes for all else.
 
     Wire format: protobuf.dev/programming-guides/encoding. Raises IndexError or struct.error where it is damaged.

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.families.tensor_bundle import FLOAT, TensorBundle, fields_of
+from edgedet.export.checkpoints.families.tensor_bundle import FLOAT, TensorBundle, parse_fields
 
 GZIP_MAGIC = b"\x1f\x8b"
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
@@ -41,7 +41,7 @@ _STATE_LINE = re.compile(r'^model_checkpoint_path:\s*"(.+)"', re.MULTILINE)
 _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, OSError, ValueError)
 
 
-def index_of(path: Path) -> Path:
+def find_index(path: Path) -> Path:
     """Return the .index file that a folder, a data file or NAME alone means; other paths come back as they are.
 
     Raises CheckpointError where a folder holds no checkpoint, or several and does not say which.
@@ -67,12 +67,12 @@ def arrays_from_tf_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], tuple[
     """
     try:
         bundle = _from_folder(path) if path.suffix == INDEX else _from_archive(path)
-        return arrays_of(bundle)
+        return read_arrays(bundle)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def arrays_of(bundle: TensorBundle) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def read_arrays(bundle: TensorBundle) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Return variable's name -> array of a checkpoint's weights, and notes."""
     floats = {name for name, entry in bundle.entries.items() if entry.dtype == FLOAT}
     plain, averaged = _by_object(bundle, floats) if OBJECT_GRAPH in bundle.entries else _by_variable(floats)
@@ -94,16 +94,16 @@ def _by_variable(floats: set[str]) -> tuple[dict[str, str], dict[str, str]]:
 def _by_object(bundle: TensorBundle, floats: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the same by object, from the TrackableObjectGraph (core/protobuf/trackable_object_graph.proto)."""
     try:
-        nodes = [fields_of(node) for node in fields_of(bundle.string(OBJECT_GRAPH)).get(1, [])]
+        nodes = [parse_fields(node) for node in parse_fields(bundle.string(OBJECT_GRAPH)).get(1, [])]
         variables: dict[int, tuple[str, str]] = {}  # node -> (variable's name, name in the checkpoint)
         for number, node in enumerate(nodes):
-            for attribute in map(fields_of, node.get(2, [])):
+            for attribute in map(parse_fields, node.get(2, [])):
                 key = attribute.get(3, [b""])[0].decode("utf-8")
                 if key in floats and 2 in attribute:
                     variables[number] = (attribute[2][0].decode("utf-8"), key)
         slots, averaged = set(), {}
         for node in nodes:
-            for slot in map(fields_of, node.get(3, [])):
+            for slot in map(parse_fields, node.get(3, [])):
                 original, kept = slot.get(1, [0])[0], slot.get(3, [0])[0]
                 slots.add(kept)
                 if slot.get(2, [b""])[0] == AVERAGE_SLOT.encode() and {original, kept} <= set(variables):

@@ -18,7 +18,7 @@ STEMS = (zylo117.STEM, effdet.STEM)
 MAX_DEPTH = 4  # of dictionaries in each other
 
 
-def state_dict_in(loaded: Any, is_array: Callable[[Any], bool]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def find_state_dict(loaded: Any, is_array: Callable[[Any], bool]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return (name -> array without prefix, notes) from whatever ``torch.load`` gave.
 
     Raises CheckpointError where there is no dictionary of arrays.

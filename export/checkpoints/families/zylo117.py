@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from edgedet.export.checkpoints.families import Converted, block_paths, count, node_levels
+from edgedet.export.checkpoints.families import Converted, count, list_block_paths, list_node_levels
 from edgedet.specs import PHI
 
 STEM = "backbone_net.model._conv_stem.conv.weight"
@@ -65,7 +65,7 @@ def _modules(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield (zylo117's name, canonical name) of every module, and of the fusion weights, which are no module's leaf."""
     yield "backbone_net.model._conv_stem.conv", "backbone.conv_stem"
     yield "backbone_net.model._bn0", "backbone.bn1"
-    for number, path in enumerate(block_paths(count(names, r"backbone_net\.model\._blocks\.(\d+)\."))):
+    for number, path in enumerate(list_block_paths(count(names, r"backbone_net\.model\._blocks\.(\d+)\."))):
         for part, canonical in (_FIRST_STAGE if path.startswith("0.") else _LATER_STAGES).items():
             yield f"backbone_net.model._blocks.{number}.{part}", f"backbone.blocks.{path}.{canonical}"
     yield from _neck_modules(count(names, r"bifpn\.(\d+)\."), max_level=count(names, r"bifpn\.0\.conv(\d)_down\.") - 1)
@@ -82,7 +82,7 @@ def _modules(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _neck_modules(cells: int, max_level: int) -> Iterator[tuple[str, str]]:
     laterals = {"p5_to_p6": "fpn.resample.3"}
-    for number, (way, level) in enumerate(node_levels(max_level)):
+    for number, (way, level) in enumerate(list_node_levels(max_level)):
         for cell in range(cells):
             node = f"fpn.cell.{cell}.fnode.{number}"
             yield f"bifpn.{cell}.p{level}_w{1 if way == 'up' else 2}", f"{node}.combine.edge_weights"

@@ -12,7 +12,7 @@ import torch
 from models import random_network, random_pixels
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.profile.tflite_profile import interpreter_of
+from edgedet.benchmarks.profile.tflite_profile import open_interpreter
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.plan import DensePlan, make_dense_plan
 from edgedet.calibration.placement.table import CalibrationTable
@@ -66,7 +66,7 @@ def random_plan(spec: DetectorSpec) -> DensePlan:
 
 def outputs_of(flatbuffer: bytes, pixels: np.ndarray) -> list[np.ndarray]:
     """Run camera bytes (1, H, W, 3) through a written file and return its outputs as they are."""
-    interpreter = interpreter_of(flatbuffer)
+    interpreter = open_interpreter(flatbuffer)
     (image,) = interpreter.get_input_details()
     interpreter.set_tensor(image["index"], (pixels.astype(np.int16) - 128).astype(np.int8))
     interpreter.invoke()
@@ -82,7 +82,7 @@ def flat(outputs: list[Any], num_classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 def operators_of(flatbuffer: bytes) -> Counter[str]:
     """Count the operators as written, by kind; "DELEGATE" counts XNNPACK's partitions."""
-    return Counter(item["op_name"] for item in interpreter_of(flatbuffer)._get_ops_details())
+    return Counter(item["op_name"] for item in open_interpreter(flatbuffer)._get_ops_details())
 
 
 def outside_xnnpack(flatbuffer: bytes) -> Counter[str]:
@@ -90,7 +90,7 @@ def outside_xnnpack(flatbuffer: bytes) -> Counter[str]:
 
     Their outputs are no partition's outputs, but a partition or another such operator reads them, or they leave.
     """
-    interpreter = interpreter_of(flatbuffer)
+    interpreter = open_interpreter(flatbuffer)
     operators = interpreter._get_ops_details()
     partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
     made = {int(tensor) for item in partitions for tensor in item["outputs"]}
