@@ -23,8 +23,8 @@ from models import (
 from tflite_models import (
     flat,
     graph_of,
-    interpreter_of,
     meta_of,
+    open_interpreter,
     operators_of,
     outputs_of,
     outside_xnnpack,
@@ -141,7 +141,7 @@ def test_nearest_resize_is_exact_at_every_ratio_that_levels_can_have() -> None:
         wanted = builder.constant("size", np.array([size, size], np.int32))
         builder.op("RESIZE_NEAREST_NEIGHBOR", [x, wanted], [y], alignCorners=False, halfPixelCenters=False)
         values = np.arange(small * small, dtype=np.float32).reshape(1, small, small, 1)
-        interpreter = interpreter_of(builder.finished([x], [y]))
+        interpreter = open_interpreter(builder.finished([x], [y]))
         interpreter.set_tensor(x, values)
         interpreter.invoke()
         reference = torch.nn.functional.interpolate(torch.from_numpy(values).permute(0, 3, 1, 2), (size, size))
@@ -177,7 +177,7 @@ def test_the_file_carries_its_metadata_and_names_its_outputs(tmp_path: Path) -> 
     meta, flatbuffer = read_trailer(tmp_path / "d0.tflite")
     assert meta == written
     assert meta.precision == "fp32"
-    outputs = interpreter_of(flatbuffer).get_output_details()
+    outputs = open_interpreter(flatbuffer).get_output_details()
     assert tuple(item["name"] for item in outputs) == meta.outputs
     assert [tuple(item["shape"]) for item in outputs[:5]] == [(1, n, n, 27) for n in (16, 8, 4, 2, 1)]
     assert [tuple(item["shape"]) for item in outputs[5:]] == [(1, n, n, 36) for n in (16, 8, 4, 2, 1)]
