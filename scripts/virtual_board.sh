@@ -8,7 +8,8 @@
 #   virtual_board.sh put   DIR FILE PATH       copy a file into it
 #   virtual_board.sh reboot | halt DIR         as a user would
 #   virtual_board.sh unplug DIR                pull the plug: kill -9 of qemu; what the board has not flushed is gone
-#   virtual_board.sh cut   DIR FILE            what the disk would hold if the plug were pulled now, as a raw image; it runs on
+#   virtual_board.sh cut   DIR FILE            what the disk would hold if the plug were pulled now, as a raw image; it runs on.
+#                                            Prints the time of the cut by this machine's clock
 #
 # PACKAGES are Debian's, separated by commas; WHEELS are pip's requirements, separated by spaces, and are all that pip
 # inside finds. SCRIPT runs natively in the new system as the user pi while the image is made, for what an emulated
@@ -313,6 +314,7 @@ cut() { # FILE: qemu itself is stopped, since its own `stop` would flush the dis
     local pid; pid=$(cat "$HERE/pid")
     running || die "the board does not run"
     kill -STOP "$pid"
+    date +%s.%N
     cp --sparse=always "$HERE/disk.qcow2" "$1.qcow2"
     kill -CONT "$pid"
     tool qemu-img convert -U -f qcow2 -O raw "$1.qcow2" "$1"
