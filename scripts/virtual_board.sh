@@ -220,6 +220,7 @@ build() { # PACKAGES WHEELS [SCRIPT]
     [ "$(df --output=avail -m /dev/shm 2> /dev/null | tail -n 1)" -lt 4000 ] 2> /dev/null || scratch=/dev/shm
     ROOT=$(mktemp -d "$scratch/board-XXXXXX")
     trap 'rm -rf "$ROOT"' EXIT
+    trap 'exit 130' INT TERM HUP
     make_root "$1"
     make_kernel
     settle_root
@@ -310,7 +311,7 @@ halt() {
     end_qemu
 }
 
-cut() { # FILE: qemu itself is stopped, since its own `stop` would flush the disk
+cut_power() { # FILE: qemu itself is stopped, since its own `stop` would flush the disk
     local pid; pid=$(cat "$HERE/pid")
     running || die "the board does not run"
     kill -STOP "$pid"
@@ -330,6 +331,6 @@ case $ACTION in
     reboot) restart ;;
     halt) halt ;;
     unplug) end_qemu ;;
-    cut) cut "$1" ;;
+    cut) cut_power "$1" ;;
     *) die "unknown action $ACTION" ;;
 esac

@@ -8,6 +8,7 @@ import ctypes
 import os
 import sys
 
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
 NEWNS, NEWUSER, NEWPID, REC_PRIVATE = 0x00020000, 0x10000000, 0x20000000, 0x44000
 ARM64 = (
     rb":qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:"
@@ -29,6 +30,7 @@ def wait(pid):
 
 def inside():
     """Make the namespace private, register the emulator, and become the command."""
+    check(libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))  # this is the namespace's process 1: all of it ends
     check(libc.mount(None, b"/", None, REC_PRIVATE, None))
     check(libc.mount(b"proc", b"/proc", b"proc", 0, None))
     if sys.argv[1] != "-":
@@ -41,6 +43,7 @@ def inside():
 ready, mapped = os.pipe(), os.pipe()
 child = os.fork()
 if child == 0:
+    check(libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
     check(libc.unshare(NEWUSER | NEWNS | NEWPID))
     os.write(ready[1], b"x")
     os.read(mapped[0], 1)
