@@ -20,7 +20,7 @@ say() { echo "update.sh: $*"; }
 switch() { # VERSION: in one step, so that a power cut leaves one version or the other
     ln -sfn "$1" "$BASE/.current"
     mv -T "$BASE/.current" "$current"
-    sync "$BASE"
+    sync -f "$BASE"
 }
 is_service() { systemctl is-enabled --quiet edgedet 2> /dev/null; }
 restart() { # systemd waits for the first frame
@@ -72,7 +72,7 @@ for model in "$BASE/$new"/models/*; do
     "$BASE/$new/bin/edgedet" run "$model" --source "$clip" --limit 2 >> "$log" 2>&1 9>&- ||
         give_up "$name does not run: $(tail -n 1 "$log")"
 done
-sync "$BASE"
+sync -f "$BASE" # the whole file system: a power cut must not leave a version of empty files
 
 # 3. The change
 switch "$new"

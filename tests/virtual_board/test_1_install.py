@@ -32,18 +32,30 @@ def test_the_virtual_environment_of_the_raspberry_pi_page_runs_models(board: Vir
     figure("pip install and doctor, s", round(began_s))
 
 
-def test_every_advice_of_doctor_can_be_followed_until_it_has_none(board: VirtualBoard):
-    report = board.run("~/edgedet/bin/edgedet doctor", user="pi")
-    assert "Not needed, but missing" not in report or "pip install" in report
-    assert not re.search(r"No model can run", report)
+def test_the_advice_of_doctor_is_followed_until_it_has_none(board: VirtualBoard):
+    board.run("~/edgedet/bin/pip uninstall --yes ai-edge-litert", user="pi")
+    followed: list[str] = []
+    while len(followed) < 3:
+        answer = board.ask("~/edgedet/bin/edgedet doctor", user="pi")
+        if answer.code == 0:
+            break
+        assert answer.code == 1, answer.text
+        blocking = answer.text.split("\n\n")[0]
+        advice = re.findall(r"^  (\S.*)\n {6}# ", blocking, re.MULTILINE)
+        assert advice, answer.text
+        board.run(advice[0], user="pi", limit_s=300)
+        followed.append(advice[0])
+    assert answer.code == 0, answer.text
+    assert followed, "without an engine doctor had nothing to say"
+    assert "Models that can run here: .tflite" in answer.text
 
 
 def test_the_camera_page_of_the_raspberry_pi_runs(board: VirtualBoard, figure):
     (line,) = [line for line in commands(PI, PI_CAMERA) if "--camera 0" in line]
     board.run("cp ~/edgedet/lib/python3*/site-packages/edgedet/demo/*_int8.tflite my_int8.tflite", user="pi")
     answer = board.ask(
-        line.replace("--show", "--jsonl found.jsonl --limit 2"), user="pi", limit_s=300
+        line.replace("--show", "--jsonl found.jsonl --limit 1"), user="pi", limit_s=300
     )  # it has no screen
     assert answer.code == 0, answer.text
-    assert len(board.json_lines("/home/pi/found.jsonl")) == 2
-    figure("two frames of D0 by the demo's INT8 file, s", round(answer.seconds))
+    assert len(board.json_lines("/home/pi/found.jsonl")) == 1
+    figure("a frame of D0 by the demo's INT8 file, s", round(answer.seconds))
