@@ -33,10 +33,15 @@ class RayWorkers:
         self._options = options
         self._run = partial(run_in_shards, ray, options=options, shard_size=SHARD, throughput=self.throughput)
 
-    def observe_frames(self, model: onnx.ModelProto, tasks: list[FrameTask]) -> Iterable[ObservedFrame]:
+    def observe_frames(self, model: onnx.ModelProto, tasks: list[FrameTask]) -> Iterator[ObservedFrame]:
         """Return what the float graph computes in each frame, in the order of the tasks."""
         graph = SharedFile.of("graph.onnx", model.SerializeToString())
-        return all_done(self._run(_observe, (graph, self._options.threads), tasks, title="observing"))
+        found: list[ObservedFrame | Lost] = self._run(
+            _observe, (graph, self._options.threads), tasks, title="observing"
+        )
+        # Ray's arrays may not be written, which PyTorch warns of; copies also free the room in its object store
+        for frame in all_done(found):
+            yield replace(frame, samples=frame.samples.copy(), at_places=frame.at_places.copy())
 
     def open_detector(self, path: Path) -> DetectorInWorkers:
         """Send a model file to the machines when it is first asked for detections."""

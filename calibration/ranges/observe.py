@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
@@ -155,6 +156,11 @@ def observe_frame(executor: Executor, task: FrameTask) -> ObservedFrame:
     )
 
 
+def _observe_here(executor: Executor, tasks: Sequence[FrameTask]) -> Iterator[ObservedFrame]:
+    for task in with_progress(tasks, "observing", "frame"):
+        yield observe_frame(executor, task)
+
+
 def observe(
     executor: Executor,
     frames: Sequence[np.ndarray],
@@ -173,8 +179,7 @@ def observe(
     tasks = [FrameTask(pixels, int(random.integers(1 << 20)), count) for pixels in frames]
     observed = {name: ObservedTensor() for name in list_observed(executor)}
     hashes: list[str] = []
-    here = (observe_frame(executor, task) for task in with_progress(tasks, "observing", "frame"))
-    for frame in here if observe_frames is None else observe_frames(tasks):
+    for frame in (observe_frames or partial(_observe_here, executor))(tasks):
         samples = torch.from_numpy(frame.samples).split(frame.counts.tolist())
         at_places = iter(torch.from_numpy(frame.at_places).split(frame.place_counts[frame.place_counts >= 0].tolist()))
         for item, (low, high), sample, places in zip(

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ from edgedet import cli
 from edgedet.benchmarks.cluster import shards
 from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, Throughput, ray_session, run_in_shards
 from edgedet.errors import InputError
+from edgedet.judge.reference import FloatReference
+from edgedet.specs import SPECS, resized
+from edgedet.types import ModelInput
 
 ITEMS = list(range(10))
 
@@ -112,6 +117,57 @@ def test_eval_gives_the_same_figures_to_the_last_bit_with_any_number_of_workers(
 
 
 @pytest.mark.slow
+def test_calibration_and_verdict_are_those_of_one_process_with_any_number_of_workers(tmp_path, monkeypatch):
+    """Seven frames in shards of four; with two workers one of them is killed while it observes."""
+    pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
+    torch = pytest.importorskip("torch", reason="needs the export extra")
+    import onnx
+    from models import random_pixels
+    from tflite_models import random_graph
+
+    from edgedet.benchmarks.cluster.int8_workers import int8_workers
+    from edgedet.calibration.graph.executor import Executor
+    from edgedet.calibration.ranges.observe import observe, table_from_observed
+    from edgedet.export.int8.workers import open_here
+
+    torch.set_num_threads(1)
+    monkeypatch.setenv("EDGEDET_TEST", str(tmp_path))  # Ray's processes inherit it
+    spec = resized(SPECS["tf_efficientdet_d0"], (128, 128))
+    graph = random_graph(spec)
+    path = tmp_path / "tiny.onnx"
+    onnx.save(graph, path)
+    executor = Executor(graph)
+    frames = [ModelInput(random_pixels(spec, seed), 1.0, spec.input_hw) for seed in range(7)]
+
+    def result(observe_frames, open_detector, name):
+        observed, hashes = observe(executor, [frame.pixels for frame in frames], observe_frames=observe_frames)
+        table_from_observed(executor, observed, hashes, "0" * 64).save(tmp_path / name)
+        reference = FloatReference(open_detector(path).detect, frames, 0.05)
+        return (tmp_path / name).read_bytes(), reference.judge(open_detector(path).detect)
+
+    alone = result(None, lambda path: open_here(path, 1), "alone.json")
+    for workers in (1, 2, 4):
+        with int8_workers(ClusterOptions(workers)) as several:
+            killer = threading.Thread(target=kill_one_worker, args=(f"EDGEDET_TEST={tmp_path}",))
+            if workers == 2:
+                killer.start()
+            assert result(partial(several.observe_frames, graph), several.open_detector, "w.json") == alone
+            if workers == 2:
+                killer.join()
+    wait_until(lambda: not running_children())
+
+
+def kill_one_worker(mark):
+    """Kill a worker as soon as it works."""
+
+    def working():
+        return [pid for pid, command in marked(mark).items() if command.startswith("ray::_run_shard")]
+
+    wait_until(working)
+    os.kill(working()[0], signal.SIGKILL)
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_all_workers(labelled):
     pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
     command = [sys.executable, "-m", "edgedet", "eval", "a.fake", "--data", "labels.json", "--threads", "1"]
@@ -119,7 +175,7 @@ def test_ctrl_c_ends_all_workers(labelled):
     run = subprocess.Popen(
         [*command, "--workers", "2"], stderr=subprocess.PIPE, env={**os.environ, "EDGEDET_TEST": str(labelled)}
     )
-    wait_until(lambda: run.poll() is not None or any("ray::" in name for name in marked(mark)))
+    wait_until(lambda: run.poll() is not None or any("ray::" in name for name in marked(mark).values()))
     assert run.poll() is None
     run.send_signal(signal.SIGINT)
     run.communicate()
@@ -128,12 +184,12 @@ def test_ctrl_c_ends_all_workers(labelled):
 
 
 def marked(mark):
-    """Command lines of all processes that have inherited an environment variable."""
-    found = []
+    """Return process id and command line of all processes that have inherited an environment variable."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().decode())
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().decode()
         except OSError:
             continue
     return found
