@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,9 @@ def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, fra
         "input_hw": cell.input_hw,
         "precision": cell.precision,
         "classes": cell.classes,
-        "data": _describe(data),
-        "images": None if images is None else _describe(images),
-        "calib": None if calib is None or cell.precision != "int8" else _describe(Path(calib)),
+        "data": describe_path(data),
+        "images": None if images is None else describe_path(images),
+        "calib": None if calib is None or cell.precision != "int8" else describe_path(Path(calib)),
         "frames": frames if cell.precision == "int8" else None,
         "limit": limit,
     }
@@ -90,10 +91,10 @@ def cell_key(cell: Cell, data: Path, images: Path | None, calib: str | None, fra
 
 
 def _describe_names(weights: Path) -> list[Any]:
-    return [_describe(file) for suffix in NAMES if (file := weights.with_suffix(suffix)).is_file()]
+    return [describe_path(file) for suffix in NAMES if (file := weights.with_suffix(suffix)).is_file()]
 
 
-def _describe(path: Path) -> Any:
+def describe_path(path: Path) -> Any:
     """Return the hash of a file, the names and sizes of a folder's files, or the text itself (a pattern)."""
     if path.is_file():
         return sha256_of(path)
@@ -101,6 +102,13 @@ def _describe(path: Path) -> Any:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return [(str(file.relative_to(path)), file.stat().st_size) for file in files]
     return str(path)
+
+
+def describe_unexpected(error: Exception) -> str:
+    """Return one line on an error that nobody foresaw: its kind, what it says, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {said}' if said else ''} ({Path(place.filename).name}, line {place.lineno})"
 
 
 class Ledger:
@@ -143,16 +151,22 @@ class Ledger:
         self._results[result.key] = result
 
 
+def check_is_there(weights: str) -> None:
+    """Raise InputError where there is no such checkpoint."""
+    if weights != "demo" and not Path(weights).is_file():
+        raise InputError(f"there is no checkpoint {weights}: name a file, or demo.")
+
+
 def list_cells(
     weights: Sequence[str],
     sizes: Sequence[tuple[int, int] | None],
     precisions: Sequence[str],
     classes: tuple[str, ...] | None,
+    check: Callable[[str], None] = check_is_there,
 ) -> list[Cell]:
     """Return every combination, each once; raises InputError for a checkpoint that is not there."""
     for name in weights:
-        if name != "demo" and not Path(name).is_file():
-            raise InputError(f"there is no checkpoint {name}: name a file, or demo.")
+        check(name)
     labels = label_checkpoints(list(dict.fromkeys(weights)))
     cells = [
         Cell(name, size, precision, classes, label)
@@ -165,7 +179,7 @@ def list_cells(
 
 def label_checkpoints(weights: Sequence[str]) -> dict[str, str]:
     """Return a name for each checkpoint, all different: as short as it can be, "cards", "run1/best" or "a/best.pth"."""
-    paths = {name: Path(name) if name == "demo" else Path(name).resolve() for name in weights}
+    paths = {name: Path(name).resolve() if Path(name).is_file() else Path(name) for name in weights}
     labels: dict[str, str] = {}
     for name, path in paths.items():
         others = [other for key, other in paths.items() if key != name]

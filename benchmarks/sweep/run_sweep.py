@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,17 @@ from edgedet.benchmarks.latency.benchmark import benchmark
 from edgedet.benchmarks.planner.boards import find_board
 from edgedet.benchmarks.planner.costs import shorten_variant
 from edgedet.benchmarks.planner.estimate import estimate
-from edgedet.benchmarks.sweep.cells import DONE, FAILED, REFUSED, Cell, CellResult, Ledger, cell_key
+from edgedet.benchmarks.sweep.cells import (
+    DONE,
+    FAILED,
+    REFUSED,
+    Cell,
+    CellResult,
+    Ledger,
+    cell_key,
+    describe_unexpected,
+)
+from edgedet.benchmarks.sweep.trials import Training, Trial, run_trials
 from edgedet.child_process import Child
 from edgedet.engines.base import default_threads
 from edgedet.errors import EdgeDetError, VerificationError
@@ -36,6 +45,7 @@ class SweepRequest:
     boards:    names of the planner's boards; () measures on this machine.
     out:       folder of the files and the ledger.
     cluster:   workers that do the candidates; None: one after the other here.
+    training:  how the cells' weights are trained first; None: they are taken as they are.
     """
 
     cells: tuple[Cell, ...]
@@ -48,6 +58,7 @@ class SweepRequest:
     boards: tuple[str, ...] = ()
     threads: int = 1
     cluster: ClusterOptions | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)
@@ -78,20 +89,44 @@ def run_sweep(request: SweepRequest, say: Say) -> list[SweepRow]:
         find_board(board)
     request.out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(request.out)
+    cells, failed = (list(request.cells), {}) if request.training is None else _train_cells(request, say)
     keys = {
         cell: cell_key(cell, request.data, request.images, request.calib, request.frames, request.limit)
-        for cell in request.cells
+        for cell in cells
+        if cell not in failed
     }
     # Two files with the same bytes are one candidate
-    missing = {keys[cell]: cell for cell in reversed(request.cells) if ledger.get(keys[cell]) is None}
-    done = sum(keys[cell] not in missing for cell in request.cells)
-    say(f"{len(request.cells)} candidates, {done} done earlier")
+    missing = {keys[cell]: cell for cell in reversed(cells) if cell in keys and ledger.get(keys[cell]) is None}
+    done = sum(key not in missing for key in keys.values())
+    say(f"{len(cells)} candidates, {done} done earlier")
     results = _run_cells(request, list(reversed(missing.items())), ledger, say)
     found = []
-    for cell in request.cells:
+    for cell in cells:
+        if cell in failed:
+            found.append(CellResult("", cell.name, FAILED, failed[cell], precision=cell.precision))
+            continue
         result = results.get(keys[cell]) or ledger.get(keys[cell])
         found.append(replace(result or CellResult(keys[cell], "", FAILED, "not run"), name=cell.name))
     return _add_speeds(request, found, say)
+
+
+def _train_cells(request: SweepRequest, say: Say) -> tuple[list[Cell], dict[Cell, str]]:
+    """Train what the cells begin with; return the cells with their own checkpoints, and why some have none."""
+    assert request.training is not None
+    threads = request.threads or default_threads()
+    wanted = {
+        cell: Trial(cell.weights, cell.input_hw, cell.classes, request.training, request.out.absolute(), threads)
+        for cell in request.cells
+    }
+    trials = list(dict.fromkeys(wanted.values()))  # precisions share one
+    trained = dict(zip(trials, run_trials(trials, request.cluster, say), strict=True))
+    cells, failed = [], {}
+    for cell, trial in wanted.items():
+        result = trained[trial]
+        cells.append(replace(cell, weights=result.best or cell.weights, label=f"{cell.label} trained"))
+        if not result.best:
+            failed[cells[-1]] = f"training: {result.failure}"
+    return cells, failed
 
 
 def _run_cells(
@@ -159,13 +194,6 @@ def run_cell(request: SweepRequest, key: str, cell: Cell) -> CellResult:
     except Exception as error:  # a mistake of edgedet's or of a library's; the other candidates are no worse for it
         result = CellResult(key, cell.name, FAILED, describe_unexpected(error), precision=cell.precision)
     return replace(result, seconds=round(time.monotonic() - start_s, 1))
-
-
-def describe_unexpected(error: Exception) -> str:
-    """Return one line on an error that nobody foresaw: its kind, what it says, and where it was raised."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}{f': {said}' if said else ''} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def _export_and_evaluate(request: SweepRequest, key: str, cell: Cell, dataset: Dataset) -> CellResult:

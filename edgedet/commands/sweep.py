@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..benchmarks.planner.boards import read_boards
-from ..benchmarks.sweep.cells import DONE, FAILED, list_cells
+from ..benchmarks.sweep.cells import DONE, FAILED, check_is_there, list_cells
 from ..benchmarks.sweep.report import print_sweep, write_sweep_picture
 from ..benchmarks.sweep.run_sweep import HERE, SweepRequest, recommend, run_sweep
+from ..benchmarks.sweep.trials import Training, check_start
 from ..engines.base import check_threads
 from ..errors import InputError, PartialFailure, require
 from ..schemas import write_figures
@@ -29,6 +30,7 @@ DESCRIPTION = (
     "never done twice."
 )
 EXAMPLE = """  edgedet sweep --weights d0.pth lite0.pth --size 320x320,512x512 --data val.json --calib train/
+  edgedet sweep --weights demo tf_efficientdet_lite0 --train train/ --data val.json --calib train/
   edgedet sweep --weights demo --data val.json --precision fp32,int8 --board raspberry-pi-5,orin-nano --budget-ms 50"""
 INPUTS = ("weights", "data", "calib")
 OUTPUTS = ("picture", "json")
@@ -37,7 +39,13 @@ PRECISIONS = ("fp32", "int8")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet sweep``."""
-    parser.add_argument("--weights", nargs="+", required=True, metavar="FILE", help="checkpoints, or demo")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="checkpoints, or demo; with --train also names of models, such as tf_efficientdet_lite0",
+    )
     parser.add_argument(
         "--size", metavar="HxW,...", help="input sizes in pixels, such as 384x640,512x512 (default: the model's own)"
     )
@@ -59,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("edgedet-out/sweep"), metavar="DIR", help="(default: %(default)s)"
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw AP over milliseconds as a .png or .svg file")
+    train = parser.add_argument_group("make the checkpoints first, by `edgedet train`, from --weights at each --size")
+    train.add_argument("--train", type=Path, metavar="X", help="labels to learn from; --data judges and is not learnt")
+    train.add_argument("--train-images", type=Path, metavar="DIR", help="folder of their images")
+    train.add_argument("--epochs", type=int, metavar="N", help=f"(default: {Training.epochs})")
+    train.add_argument("--batch", type=int, metavar="N", help=f"pictures a step (default: {Training.batch})")
     add_threads(parser)
     add_workers(parser)
     add_json(parser, "all results")
@@ -89,9 +102,11 @@ def run(args: argparse.Namespace) -> int:
     sizes = [None] if args.size is None else [parse_size(part) for part in args.size.split(",")]
     classes = None if args.classes is None else tuple(args.classes.split(","))
     boards = () if args.board is None else tuple(args.board.split(","))
+    training = _training(args)
+    check = check_is_there if training is None else check_start
     text = text_stream(args.json)
     request = SweepRequest(
-        cells=tuple(list_cells(args.weights, sizes, precisions, classes)),
+        cells=tuple(list_cells(args.weights, sizes, precisions, classes, check)),
         data=args.data,
         images=args.images,
         out=args.out,
@@ -101,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         boards=boards,
         threads=args.threads,
         cluster=cluster_options(args.workers, args.ray, args.threads),
+        training=training,
     )
     rows = run_sweep(request, lambda line: print(line, file=text, flush=True))
     shown = boards or (HERE,)
@@ -123,3 +139,16 @@ def run(args: argparse.Namespace) -> int:
     if failures:
         raise PartialFailure(f"{len(failures)} of {len(rows)} candidates failed: {'; '.join(failures)}.")
     return 0
+
+
+def _training(args: argparse.Namespace) -> Training | None:
+    if args.train is None:
+        for option in ("train_images", "epochs", "batch"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option.replace('_', '-')} goes with --train: add it, or leave the option out.")
+        return None
+    check_at_least("--epochs", args.epochs, 1)
+    check_at_least("--batch", args.batch, 1)
+    if not args.train.exists():
+        raise InputError(f"--train {args.train}: there is no such file or folder.")
+    return Training(args.train, args.train_images, args.epochs or Training.epochs, args.batch or Training.batch)
