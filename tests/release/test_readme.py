@@ -168,7 +168,7 @@ def test_what_the_readme_says_is_written_is_there(desk: Path):
 def test_the_python_example_finds_people(desk: Path):
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line]) == 5
-    check = "\nassert len(found) >= 3 and set(found.class_ids) == {0}, found"
+    check = "\nassert len(detections) >= 3 and set(detections.class_ids) == {0}, detections"
     done = run([sys.executable, "-c", code + check], desk, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
 
