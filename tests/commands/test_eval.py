@@ -285,7 +285,7 @@ def test_no_image_that_can_be_read_is_bad_input(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"data": None}, "name --data FILE.json (COCO) or --data FOLDER (Pascal VOC)"),
+        ({"data": None}, "name --data FILE.json (COCO) or --data FOLDER (Pascal VOC, YOLO)"),
         ({"data": "nothing.json"}, "there is no nothing.json"),
         ({"model": "nothing.onnx"}, "there is no model file nothing.onnx"),
         ({"model": "labels.json"}, "is no model that edgedet runs"),

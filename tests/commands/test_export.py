@@ -82,7 +82,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(
 
 
 def test_a_full_disk_gives_one_line_and_no_file(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*DEMO, "--out", str(small_disk), "--size", "128x128"]) == 2
+    assert main([*DEMO, "--out", str(small_disk), "--size", "128x128"]) == 4
     error = capsys.readouterr().err
     assert "No space left on device" in error
     assert error.count("\n") == 1
