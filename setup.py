@@ -30,7 +30,7 @@ EXPORT = [
 BENCH = [*PC, "pycocotools>=2.0.7", "tqdm>=4.60", "matplotlib>=3.8", "pyyaml>=6"]
 TRAIN = [*EXPORT, "pycocotools>=2.0.7", "matplotlib>=3.8", "tensorboard>=2.16"]
 WEB = ["tornado>=6.4.2", "prometheus-client>=0.20", "tqdm>=4.60"]  # the last ones of Python 3.8 are 6.4.2 and 0.21.1
-CONFIG = ["pyyaml>=5.3"]  # Debian's and JetPack's python3-yaml will do
+CONFIG = ["pyyaml>=5.3", "ruamel.yaml>=0.15"]  # Debian's python3-yaml and python3-ruamel.yaml will do
 MQTT = ["paho-mqtt>=2"]
 RECORD = ["av>=12"]  # the last one of Python 3.8 is 12.3
 SERVE = ["pyzmq>=25"]

@@ -115,6 +115,7 @@ _PIP = {
     "safetensors": "pip install 'edgedet[export]'",
     "skimage": "pip install 'edgedet[export]'",
     "tqdm": "pip install 'edgedet[export]'",
+    "ruamel": "pip install 'edgedet[config]' (on a Raspberry Pi: apt install python3-ruamel.yaml)",
     "yaml": "pip install 'edgedet[config]' (on a Jetson or Raspberry Pi: apt install python3-yaml)",
     "google_crc32c": "pip install 'edgedet[export]'",
     "flatbuffers": "pip install 'edgedet[tflite]'",

@@ -3,7 +3,7 @@
     python scripts/make_web_screenshots.py
 
 Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.jpg, web-dark.jpg,
-web-phone.jpg, web-grid.jpg and web-events.jpg, in some three minutes.
+web-phone.jpg, web-grid.jpg, web-events.jpg and web-zones.jpg, in some four minutes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,20 @@ SHOTS = (
     ("web-events", "events-page", (1440, 1000), False),
 )
 GRID_SHOTS = (("web-grid", "", (1440, 1000), False),)
+ZONE_SHOTS = (("web-zones", "zones-page", (1440, 900), False),)
+CONFIG = """\
+model: {model}
+threads: 1
+cameras:
+  street:
+    source: {url}
+    zones:
+      lawn: {{points: [[0.0, 0.5], [0.45, 0.56], [0.9, 1.0], [0.0, 1.0]], objects: [person], dwell_s: 10}}
+    lines:
+      crossing: {{from: [0.02, 0.39], to: [0.56, 0.44]}}
+events: {{folder: {folder}/happened}}
+web: {{listen: "127.0.0.1:0"}}
+"""
 CROPS = {
     "gate": (0.0, 1.0),
     "path": (0.0, 0.6),
@@ -43,6 +57,10 @@ CROPS = {
 }  # camera -> from, to: shares of the clip's width
 # Each canvas has shown some pictures, and each plot is drawn; or the first pictures of events are there.
 IS_FILLED_IN = """
+if (document.querySelector("#list li")) {
+  document.querySelector("#list input").focus();
+  return document.querySelector("#picture image") !== null;
+}
 const events = [...document.querySelectorAll(".event img")].slice(0, 10);
 if (events.length) return events.every((one) => one.complete && one.naturalWidth);
 const canvases = [...document.querySelectorAll("#picture, #grid canvas")].filter((one) => one.clientWidth);
@@ -65,6 +83,11 @@ def main(out: Path) -> int:
     with tempfile.TemporaryDirectory() as events:
         take_shots(["--source", str(demo.CLIP), "--loop", "--events", events], SHOTS, out)
     frames = clip_frames()
+    with mjpeg_camera(CAMERA_FPS) as camera, tempfile.TemporaryDirectory() as folder:
+        camera.picture = lambda n: frames[2 * n % len(frames)]
+        config = Path(folder, "edgedet.yaml")
+        config.write_text(CONFIG.format(model=demo.INT8, url=camera.url, folder=folder), encoding="utf-8")
+        take_shots(["--config", str(config)], ZONE_SHOTS, out)
     with ExitStack() as stack:
         words = ["--allow-repeats"]
         for name, (left, right) in CROPS.items():
@@ -88,9 +111,9 @@ def clip_frames() -> list[np.ndarray]:
 
 def take_shots(source: list[str], shots: Shots, out: Path) -> None:
     """Run the demo's INT8 model on a source and take screenshots of its page."""
-    command = [sys.executable, "-m", "edgedet", "run", str(demo.INT8), *source]
+    options = [] if "--config" in source else [str(demo.INT8), "--threads", "1", "--web", "127.0.0.1:0"]
     run = subprocess.Popen(
-        [*command, "--threads", "1", "--web", "127.0.0.1:0"],
+        [sys.executable, "-m", "edgedet", "run", *options, *source],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

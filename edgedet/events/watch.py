@@ -102,8 +102,8 @@ class Watcher:
         return tuple(one.event for one in self._objects.values() if one.event is not None)
 
     def follow(self, rules: Rules) -> None:
-        """Take other rules: every object is outside of all zones, and enters them anew."""
-        if rules is not self._rules:
+        """Take rules; where they are others, every object is outside of all zones, and enters them anew."""
+        if rules != self._rules:
             self._rules = rules
             for one in self._objects.values():
                 one.where = PlacesOf(rules.places)

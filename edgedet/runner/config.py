@@ -20,6 +20,7 @@ from ..stream.sources import SourceOptions
 from .config_schema import read_config
 from .models import ModelOptions
 from .outputs import OutputOptions
+from .places import PlacesFile, RunningPlaces
 from .run import RunOptions, Settings
 from .yaml_file import given, read_yaml
 
@@ -44,6 +45,7 @@ def read_options(path: Path) -> RunOptions:
         web=values.get("web"),
         motion=values.get("motion"),
         reload=lambda: read_settings(path),
+        places=lambda rules, class_names: RunningPlaces(PlacesFile(path, read_settings), rules, class_names),
     )
 
 

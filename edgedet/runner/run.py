@@ -22,6 +22,7 @@ from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, o
 from ..stream.stop import Stop
 from ..types import FrameResult
 from ..web.sink import WebOptions, web_sink
+from ..web.subject import Places
 from .models import ExportDemo, ModelOptions, open_detectors
 from .outputs import OutputOptions, check_save, open_outputs
 from .tracking import Tracking
@@ -48,6 +49,7 @@ class RunOptions:
     track:   follow objects from frame to frame; never done for images.
     motion:  look only where something changed; None: at every frame. Never done for images.
     reload:  reads anew, at SIGHUP, what may change while the run goes on; None: SIGHUP ends the run.
+    places:  makes of the rules and the model's classes what the live page changes zones and lines by; None: nothing.
     """
 
     source: Optional[str]
@@ -61,6 +63,7 @@ class RunOptions:
     track: bool = True
     motion: Optional[MotionRules] = None
     reload: Optional[Callable[[], Settings]] = None
+    places: Optional[Callable[[Rulebook, Sequence[str]], Places]] = None
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,16 @@ def run_detection(
         for detector in detectors:
             held.enter_context(closing(detector))
         if options.outputs.events is not None:
-            _check_classes(options.outputs.events.rules, detectors[0].class_names)
+            check_classes(options.outputs.events.rules, detectors[0].class_names)
         started(model, detectors[0])
         progress.expect(min((n for n in (source.total, options.limit) if n is not None), default=None))
         held.enter_context(stop.on_signals(reloads=options.reload is not None))
         tracking = Tracking(detectors, options.track and not isinstance(source, ImageSource))
         page = None
         events, mqtt = options.outputs.events, options.outputs.mqtt
+        places = None
+        if events is not None and options.places is not None:
+            places = options.places(events.rules, detectors[0].class_names)
         if options.web is not None:
             page = web_sink(
                 options.web,
@@ -126,6 +132,7 @@ def run_detection(
                 options.model.threads,
                 progress.say,
                 None if events is None else events.folder,
+                places,
             )
         failures: List[str] = []
         publisher = None
@@ -159,7 +166,8 @@ def _check_events(options: RunOptions, source: Source) -> None:
         raise InputError("--events needs tracks: leave out --no-track.")
 
 
-def _check_classes(rules: Rulebook, class_names: Sequence[str]) -> None:
+def check_classes(rules: Rulebook, class_names: Sequence[str]) -> None:
+    """Raise InputError where rules name a class that the model has not."""
     unknown = [name for name in rules.class_names() if name not in class_names]
     if unknown:
         known = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
@@ -172,7 +180,7 @@ def _reload(
     """Take new settings; where they cannot be used, say so and go on with the old ones."""
     try:
         settings = read()
-        _check_classes(settings.rules, class_names)
+        check_classes(settings.rules, class_names)
         tracking.set_score(settings.score)
     except EdgeDetError as error:
         say(f"{str(error).rstrip('.')}; going on as before")

@@ -24,7 +24,7 @@ from .site import Site
 from .subject import Subject
 
 MAX_HEADER_BYTES = 16 << 10  # browsers send 1 to 2 KB
-MAX_BODY_BYTES = 4 << 10  # a threshold or a token
+MAX_BODY_BYTES = 64 << 10  # a threshold, a token, or a camera's zones
 HEADER_TIMEOUT_S = 10.0  # for all headers of a request, and between two requests of a connection
 BODY_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 128  # beyond, new ones are closed at once

@@ -12,7 +12,7 @@ from .figures import Figures
 from .guard import Guard, Place
 from .pictures import jpeg_of
 from .server import web_server
-from .subject import Subject, facts_of
+from .subject import Places, Subject, facts_of
 
 if TYPE_CHECKING:
     from ..stream.sources import Source
@@ -55,8 +55,13 @@ def web_sink(
     threads: int,
     report: Callable[[str], None],
     events: Optional[Path] = None,
+    places: Optional[Places] = None,
 ) -> ContextManager[Write]:
-    """Return the sink; ``model`` is the file's name, ``meta`` what it says of itself, ``events`` the events' folder."""
+    """Return the sink.
+
+    model:  the file's name; ``meta``: what it says of itself.
+    events: the events' folder; ``places``: what zones and lines are changed by.
+    """
     subject = Subject(
         name=source.name,
         facts=facts_of(model, meta, threads),
@@ -67,6 +72,7 @@ def web_sink(
         unhealthy_s=options.unhealthy_s,
         healthy_if=options.healthy_if,
         events=events,
+        places=places,
         encode=lambda result, longest_px: jpeg_of(result, meta.class_names, longest_px),
     )
     return web_server(options.place, options.guard, subject, report)

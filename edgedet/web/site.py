@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Iterator, Mapping, Set, Tuple
 from urllib.parse import parse_qsl, urlencode
 
-from ..errors import InputError
+from ..errors import EdgeDetError, InputError
+from ..files import parse_json
 from .event_answers import EVENT_ROUTES
 from .guard import Guard
 from .guesses import Guesses
 from .metrics import metrics_text
 from .pictures import Picture, Pictures
 from .replies import CONTENT_POLICY, Refused, begin, connection_of, hang_up, reply, wait_until_sent
-from .subject import Subject, health_of, score_from, status_of
+from .subject import Places, Subject, health_of, score_from, status_of
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
@@ -40,6 +41,7 @@ _FOLDER = Path(__file__).resolve().parent / "page"
 _FILES = {
     "/": _FOLDER / "index.html",
     "/events-page": _FOLDER / "events.html",
+    "/zones-page": _FOLDER / "zones.html",
     **{f"/{path.name}": path for path in _FOLDER.glob("**/*") if path.suffix in (".js", ".css", ".svg")},
 }
 _TYPES = {
@@ -120,6 +122,11 @@ class Site:
         if line:
             self.report(line)
         await asyncio.sleep(wait_s)
+
+    def check_may_change(self, request: HTTPServerRequest) -> None:
+        """Refuse whoever may look and change nothing."""
+        if not self.guard.may_change(request.headers):
+            raise Refused(HTTPStatus.FORBIDDEN, "this token lets you look and change nothing")
 
     def find_camera(self, query: Mapping[str, str]) -> str:
         """Return the name of the requested camera, the first one by default."""
@@ -202,7 +209,12 @@ async def _model(site: Site, request: HTTPServerRequest, query: Query) -> None:
 async def _viewer(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Tell the page whether this viewer may change settings, and whether there are events."""
     may_change = site.guard.may_change(request.headers)
-    await reply(request, HTTPStatus.OK, {"may_change": may_change, "events": site.subject.events is not None})
+    events, zones = site.subject.events is not None, site.subject.places is not None
+    await reply(request, HTTPStatus.OK, {"may_change": may_change, "events": events, "zones": zones})
+
+
+async def _cameras(site: Site, request: HTTPServerRequest, query: Query) -> None:
+    await reply(request, HTTPStatus.OK, site.subject.camera_names())
 
 
 async def _history(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -211,14 +223,49 @@ async def _history(site: Site, request: HTTPServerRequest, query: Query) -> None
 
 async def _score(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Change the detector's threshold; the body is a form with ``score``."""
-    if not site.guard.may_change(request.headers):
-        raise Refused(HTTPStatus.FORBIDDEN, "this token lets you look and change nothing")
+    site.check_may_change(request)
     try:
         text = dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("score", "")
         site.subject.set_score(score_from(text))
     except InputError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
     await reply(request, HTTPStatus.OK, {"score": site.subject.score()})
+
+
+def _places_of(site: Site) -> Places:
+    if site.subject.places is None:
+        raise Refused(
+            HTTPStatus.NOT_FOUND, "zones belong to a configuration file with events: edgedet run --config FILE"
+        )
+    return site.subject.places
+
+
+async def _zones(site: Site, request: HTTPServerRequest, query: Query) -> None:
+    """Send a camera's zones and lines, and the names of the classes."""
+    places, camera = _places_of(site), site.find_camera(query)
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(None, places.of, camera)
+    except EdgeDetError as error:
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+    await reply(request, HTTPStatus.OK, {**found, "camera": camera, "classes": site.subject.facts.get("classes", [])})
+
+
+async def _save_zones(site: Site, request: HTTPServerRequest, query: Query) -> None:
+    """Change a camera's zones and lines; the body is JSON as ``_zones`` sends it."""
+    site.check_may_change(request)
+    places, camera = _places_of(site), site.find_camera(query)
+    try:
+        wanted = parse_json(request.body)
+    except ValueError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        raise Refused(HTTPStatus.BAD_REQUEST, "wanted zones and lines as JSON")
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, places.save, camera, wanted)
+    except EdgeDetError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
+    site.report(f"web: zones and lines of {camera or 'the video'} were changed on the page")
+    await reply(request, HTTPStatus.OK, {"saved": camera})
 
 
 async def _healthz(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -317,6 +364,7 @@ _ROUTES: Dict[str, Tuple[str, Answer]] = {
     **{path: ("GET", _file) for path in _FILES},
     "/model.json": ("GET", _model),
     "/viewer.json": ("GET", _viewer),
+    "/cameras.json": ("GET", _cameras),
     "/history.json": ("GET", _history),
     "/grid.mjpg": ("GET", _grid),
     "/snapshot.jpg": ("GET", _snapshot),
@@ -326,4 +374,6 @@ _ROUTES: Dict[str, Tuple[str, Answer]] = {
     "/healthz": ("GET", _healthz),
     "/metrics": ("GET", _metrics),
     "/score": ("POST", _score),
+    "/zones.json": ("GET", _zones),
+    "/zones": ("POST", _save_zones),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
 from ..artifact import ArtifactMeta
 from ..errors import InputError
@@ -18,6 +18,18 @@ from .pictures import EncodePicture
 
 HEALTHY_IF = ("any", "all")
 FILE = ""  # the camera's name of a file's frames
+
+
+class Places(Protocol):
+    """The zones and lines of each camera, by kind ("zones", "lines") and name, as a configuration file has them."""
+
+    def of(self, camera: str) -> Dict[str, Any]:
+        """Return those of a camera; raises InputError where they cannot be read."""
+        ...
+
+    def save(self, camera: str, places: Mapping[str, Any]) -> None:
+        """Change them, in the file and in the run; raises InputError where they cannot be used."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Subject:
     encode:      draws a result and returns a JPEG of at most so many pixels a side.
     healthy_if:  one of HEALTHY_IF: which cameras must deliver.
     events:      folder of the run's events; None where it keeps none.
+    places:      what zones and lines are changed by; None where they cannot be changed.
     """
 
     name: str
@@ -44,6 +57,7 @@ class Subject:
     encode: EncodePicture
     healthy_if: str = "any"
     events: Optional[Path] = None
+    places: Optional[Places] = None
 
     def camera_names(self) -> List[str]:
         """Return the names that frames carry, in order: those of the cameras, or FILE."""

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from axe import faults_of, why_no_axe
 from browser import chromium, why_no_browser
+from hand import Hand, complaints
 from installs import ROOT
 from media import SIZE_WH, SOURCE_BOXES_XYXY, write_fake_model
 from waiting import wait_until
@@ -64,39 +64,7 @@ def images_of(folder: Path) -> list[LabelledImage]:
     return list(read_dataset(folder / "out/labels.json").images)
 
 
-class Hand:
-    """The mouse over the picture, in the picture's pixels, and the keys."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def on_screen(self, x: float, y: float) -> tuple[int, int]:
-        script = (
-            "const p = new DOMPoint(arguments[0], arguments[1])"
-            ".matrixTransform(document.getElementById('picture').getScreenCTM()); return [p.x, p.y]"
-        )
-        return tuple(round(value) for value in self.driver.execute_script(script, x, y))
-
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        chain = ActionChains(self.driver, duration=0)
-        chain.w3c_actions.pointer_action.move_to_location(*self.on_screen(*start))
-        chain.w3c_actions.pointer_action.pointer_down()
-        for share in (0.5, 1.0):
-            middle = [a + share * (b - a) for a, b in zip(start, end, strict=True)]
-            chain.w3c_actions.pointer_action.move_to_location(*self.on_screen(*middle))
-        chain.w3c_actions.pointer_action.pointer_up()
-        chain.w3c_actions.perform()
-
-    def press(self, *keys: str) -> None:
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def text(self, name: str) -> str:
-        return str(self.driver.execute_script(f"return document.getElementById('{name}').textContent"))
-
+class LabelHand(Hand):
     def boxes(self) -> int:
         return int(self.driver.execute_script("return document.querySelectorAll('#boxes li').length"))
 
@@ -107,7 +75,7 @@ def test_boxes_are_accepted_corrected_and_added_by_mouse_and_keys(tmp_path: Path
 
     with labelling(tmp_path, "--json") as (run, port), chromium() as driver:
         driver.get(f"http://127.0.0.1:{port}/")
-        hand = Hand(driver)
+        hand = LabelHand(driver)
         wait_until(lambda: hand.text("picture-title") == "Picture 1 of 2: 00001-a.png")
         assert hand.boxes() == 2
         # The person's box is moved by 20 and 10 pixels; then its lower right corner is drawn to (150, 170).
@@ -132,8 +100,7 @@ def test_boxes_are_accepted_corrected_and_added_by_mouse_and_keys(tmp_path: Path
         assert run.returncode == 0
         figures = json.loads(out)
         assert (figures["schema"], figures["pictures"], figures["boxes"], figures["left"]) == (1, 2, 4, 0)
-        entries = [one["message"] for one in driver.get_log("browser") if one["level"] == "SEVERE"]
-        assert entries == []
+        assert complaints(driver) == []
     first, second = images_of(tmp_path)
     np.testing.assert_allclose(
         first.boxes_xyxy, [[PERSON[0] + 20, PERSON[1] + 10, 150, 170], CAR, [210, 20, 250, 60]], atol=1.0
@@ -148,7 +115,7 @@ def test_boxes_are_accepted_corrected_and_added_by_mouse_and_keys(tmp_path: Path
 def test_axe_finds_no_fault_and_the_page_fits_a_phone(tmp_path: Path, size_wh: tuple[int, int], dark: bool):
     with labelling(tmp_path) as (_, port), chromium(size_wh, dark) as driver:
         driver.get(f"http://127.0.0.1:{port}/")
-        hand = Hand(driver)
+        hand = LabelHand(driver)
         wait_until(lambda: hand.boxes() == 2)
         driver.execute_script("document.querySelector('#boxes button').focus()")
         assert faults_of(driver) == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from axe import faults_of, why_no_axe
 from browser import chromium, why_no_browser
+from hand import text_of
 from waiting import wait_until
 from web_page import TOKEN, Page, page, result, stats
 
@@ -42,10 +43,6 @@ def living(one: Page) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def text_of(driver: Any, name: str) -> str:
-    return str(driver.execute_script(f"return document.getElementById('{name}').textContent"))
 
 
 def has_history(driver: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from browser import chromium, why_no_browser
 from cameras import MjpegCamera, mjpeg_camera
+from hand import complaints, text_of
 from installs import ROOT
 from media import SIZE_WH, SOURCE_BOXES_XYXY, write_fake_model
 from web_page import TOKEN, page, result, stats
@@ -73,10 +74,6 @@ def wait_for(condition: Callable[[], Any], what: str) -> None:
         time.sleep(0.05)
 
 
-def text_of(driver: Any, name: str) -> str:
-    return str(driver.execute_script(f"return document.getElementById('{name}').textContent"))
-
-
 def pictures_of(driver: Any) -> int:
     return int(driver.execute_script("return Number(document.getElementById('picture').dataset.pictures || 0)"))
 
@@ -113,12 +110,6 @@ def set_slider(driver: Any, score: float) -> None:
         "slider.dispatchEvent(new Event('input', { bubbles: true }))",
         score,
     )
-
-
-def complaints(driver: Any) -> list[str]:
-    """Errors and warnings of the console since the last call, but what it says of this test's reading of pixels."""
-    entries = [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-    return [line for line in entries if "willReadFrequently" not in line]
 
 
 @needs_browser

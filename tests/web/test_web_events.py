@@ -63,7 +63,7 @@ def test_what_cannot_be_asked_is_told(happened: Path):
         assert ask(one.port, "/events-timeline.json?from=1&to=9e9")[0] == 400
         assert asked(one.port, "/events.json?older_than=nothing") == {"events": [], "next": None}
     with page() as one:
-        assert asked(one.port, "/viewer.json") == {"may_change": True, "events": False}
+        assert asked(one.port, "/viewer.json") == {"may_change": True, "events": False, "zones": False}
         status, _, text = ask(one.port, "/events.json")
         assert (status, text) == (404, "this run keeps no events: start it with --events DIR\n")
 
@@ -125,4 +125,5 @@ def test_events_need_the_token_and_a_viewers_one_is_enough(happened: Path):
         assert asked(one.port, "/viewer.json", f"Authorization: Bearer {VIEWER}") == {
             "may_change": False,
             "events": True,
+            "zones": False,
         }

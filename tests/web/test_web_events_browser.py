@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from axe import faults_of, why_no_axe
 from browser import chromium, why_no_browser
+from hand import complaints, text_of
 from happened import make_events, some_event
 from waiting import wait_until
 from web_page import TOKEN, page, result
@@ -34,10 +35,6 @@ def cards(driver: Any) -> list[str]:
     )
 
 
-def text_of(driver: Any, name: str) -> str:
-    return str(driver.execute_script(f"return document.getElementById('{name}').textContent"))
-
-
 def choose(driver: Any, name: str, value: str) -> None:
     driver.execute_script(
         "const one = document.getElementById(arguments[0]); one.value = arguments[1];"
@@ -45,10 +42,6 @@ def choose(driver: Any, name: str, value: str) -> None:
         name,
         value,
     )
-
-
-def complaints(driver: Any) -> list[str]:
-    return [one["message"] for one in driver.get_log("browser") if one["level"] in ("SEVERE", "WARNING")]
 
 
 @needs_browser

@@ -349,7 +349,7 @@ def test_a_viewers_token_shows_everything_and_changes_nothing():
         assert viewer not in "".join(one.said)
         for token, may_change in ((viewer, "false"), (TOKEN, "true")):
             answer = ask(one.port, "/viewer.json", f"Authorization: Bearer {token}")
-            assert answer[2] == f'{{"may_change": {may_change}, "events": false}}\n'
+            assert answer[2] == f'{{"may_change": {may_change}, "events": false, "zones": false}}\n'
 
 
 def test_connections_and_streams_have_a_limit(monkeypatch):

@@ -172,3 +172,4 @@ document.addEventListener("visibilitychange", () => !document.hidden && refresh(
 setInterval(() => !document.hidden && refresh(), REFRESH_MS);
 setInterval(() => !document.hidden && loadKnown(), 12 * REFRESH_MS);
 loadKnown().then(refresh);
+ask("/viewer.json", "").then((viewer) => (byId("to-zones").hidden = !viewer?.zones));

@@ -23,6 +23,7 @@ export async function askWhetherMayChange() {
   const viewer = await answer.json();
   allow(viewer.may_change);
   byId("pages").hidden = !viewer.events;
+  byId("to-zones").hidden = !viewer.zones;
 }
 
 function allow(mayChange) {

@@ -18,7 +18,7 @@ from edgedet.web.figures import Figures
 from edgedet.web.guard import Guard, Place, names_of
 from edgedet.web.pictures import jpeg_of
 from edgedet.web.server import web_server
-from edgedet.web.subject import Subject
+from edgedet.web.subject import Places, Subject
 
 NAMES = ("person", "car")
 TOKEN = "0123456789abcdef0123"
@@ -77,6 +77,7 @@ def page(
     viewer_token: str | None = None,
     healthy_if: str = "any",
     events: Path | None = None,
+    places: Places | None = None,
 ) -> Iterator[Page]:
     """Yield a page that no detector feeds."""
     said: list[str] = []
@@ -101,6 +102,7 @@ def page(
         encode,
         healthy_if,
         events,
+        places,
     )
     with web_server(PLACE, Guard(names_of(PLACE, ()), token, viewer_token=viewer_token), subject, said.append) as put:
         port = int(re.search(r":(\d+)/", said[0])[1])
