@@ -26,13 +26,16 @@ from edgedet.calibration.ranges.refine import refine_ranges
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights
 from edgedet.calibration.recovery.recover import correct_biases, equalise
 from edgedet.errors import InputError
-from edgedet.progress import Say, say_nothing
+from edgedet.progress import Say, begin_step, say_nothing
 from edgedet.specs import DetectorSpec
 
 # Stem, the backbone's depthwise convolutions and squeeze-excite are a tenth of the work and lose most. In BiFPN and
 # heads all convolutions are INT8: where a float depthwise convolution stands before an INT8 pointwise one, its output
 # is rounded by a kernel of its own (docs/int8.md).
 KEEP_FLOAT = ("stem", "backbone_depthwise", "se")
+# Steps of a whole job (``progress.begin_step``), in their order; those with a bar have its name.
+EQUALISING, OBSERVING, CHOOSING = "equalising depthwise channels", "observing", "choosing ranges"
+RANKING, JUDGING, CORRECTING, ROUNDING = "ranking tensors", "judging ranges", "correcting biases", "rounding"
 RECOVERY_FRAMES = 6  # run as one batch: about 2 GB for D0
 
 
@@ -85,11 +88,11 @@ def quantise(
         raise InputError("calibration needs at least one frame.")
     batch = np.concatenate(list(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES]))
     if recovery != "none":
-        say("equalising depthwise channels")
+        begin_step(EQUALISING, say)
         model = equalise(model, batch)
     executor = Executor(model)
     if table is None:
-        say(f"observing {len(pixels)} frames")
+        begin_step(OBSERVING, say, f"observing {len(pixels)} frames")
         observed, hashes = observe(
             executor,
             pixels,
@@ -101,11 +104,11 @@ def quantise(
                 f"ranges move by {100 * movement[0]:.0f} % (median) between the frames' two halves, at most by "
                 f"{100 * movement[1]:.0f} % ({movement[2]})"
             )
-        say("choosing ranges")
+        begin_step(CHOOSING, say)
         table = table_from_observed(executor, observed, hashes, model_sha256, observer)
         del observed  # a gigabyte
         if observer == "mixed":
-            say("refining the ranges of the worst tensors by the error at the outputs")
+            begin_step(RANKING, say, "refining the ranges of the worst tensors by the error at the outputs")
             plans = make_dense_plan(model, spec, table), make_sparse_plan(model, table, keep_float)
             table = refine_ranges(executor, table, *plans, pixels)
     elif table.model_sha256 != model_sha256:
@@ -115,11 +118,11 @@ def quantise(
     except KeyError as error:
         raise InputError(f"the calibration table lacks the tensor {error}: calibrate again without --table.") from None
     if recovery == "fast":
-        say("correcting biases")
+        begin_step(CORRECTING, say)
         dense = cast(DensePlan, correct_biases(executor, dense, batch))
         sparse = cast(SparsePlan, correct_biases(executor, sparse, batch))
     if recovery == "full":
-        say("rounding weights layer by layer, for each placement")
+        begin_step(ROUNDING, say, "rounding weights layer by layer, for each placement")
         dense = cast(DensePlan, reconstruct_weights(executor, dense, batch))
         sparse = cast(SparsePlan, reconstruct_weights(executor, sparse, batch))
     shares = {"dense": compute_int8_mac_share(model, dense), "sparse": compute_int8_mac_share(model, sparse)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import Callable, Optional, TypeVar
+from contextlib import contextmanager
+from typing import Any, Callable, Iterable, Iterator, Optional, TypeVar
 
 from .errors import require
+from .job_time import Job
 
 TERMINAL_EVERY_S, LOG_EVERY_S = 0.25, 10.0  # a log keeps every state of the bar
+
+_BAR_IN_JOB = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}s{postfix}"
 
 Say = Callable[[str], None]  # takes one line for the user, without its end; unless said otherwise, from any thread
 
@@ -19,12 +22,49 @@ def say_nothing(line: str) -> None:
     """Ignore the line."""
 
 
+_job: Optional[Job] = None  # that bars belong to
+
+
+@contextmanager
+def whole_job(job: Job) -> Iterator[Job]:
+    """Let the bars inside belong to a job: they show the time left of it, and not of themselves."""
+    global _job
+    before, _job = _job, job
+    try:
+        yield job
+    finally:
+        job.end()
+        _job = before
+
+
+def begin_step(step: str, say: Say, line: str = "") -> None:
+    """Say a line as a step begins, its name by default; in a ``whole_job`` with the time left of it."""
+    left = ""
+    if _job is not None:
+        _job.begin(step)
+        left = _job.left()
+    say(f"{line or step} ({left})" if left else line or step)
+
+
 def with_progress(items: Iterable[T], what: str, unit: str, total: Optional[int] = None) -> Iterable[T]:
     """Return the items behind a bar with the time left; ``what`` stands before it, "frame" or the like is ``unit``.
 
     total: their number, where ``items`` has no length.
+    In a ``whole_job`` the time left is that of the job, whose step ``what`` is, if it has one of that name.
     """
     bar = require("tqdm", f"edgedet ({what})").tqdm
     every_s = TERMINAL_EVERY_S if sys.stderr.isatty() else LOG_EVERY_S
-    shown: Iterable[T] = bar(items, what, total, file=sys.stderr, leave=False, unit=unit, mininterval=every_s)
+    options = {"file": sys.stderr, "leave": False, "unit": unit, "mininterval": every_s}
+    if _job is not None:
+        return _shown_in_job(bar(items, what, total, bar_format=_BAR_IN_JOB, **options), what, _job)
+    shown: Iterable[T] = bar(items, what, total, **options)
     return shown
+
+
+def _shown_in_job(shown: Any, what: str, job: Job) -> Iterator[Any]:
+    if job.has(what):
+        job.begin(what)
+    for number, item in enumerate(shown):
+        job.advance(what, number / shown.total if shown.total else 0.0)
+        shown.set_postfix_str(job.left(), refresh=False)
+        yield item

@@ -25,16 +25,19 @@ from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, VerificationError
+from edgedet.export.int8.centre import Centring
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
 from edgedet.export.int8.gate import Gate, leave_out_labelled
 from edgedet.export.int8.options import Int8Options
 from edgedet.export.int8.picture import BOXES_SUFFIX
 from edgedet.export.int8.revert import Selector, revert_layers
+from edgedet.export.int8.steps import comparing, costs_of_steps, gating, selecting
 from edgedet.export.int8.workers import Workers, open_here
 from edgedet.export.onnx_file import read_graph
 from edgedet.files import atomic_path, sha256_of
+from edgedet.job_time import Job
 from edgedet.judge.verdict import FAILED, PASSED, UNSURE, Verdict
-from edgedet.progress import Say
+from edgedet.progress import Say, begin_step, whole_job
 
 NAMED_LAYERS = 3  # so many layers are named where a file failed
 
@@ -129,37 +132,44 @@ def export_int8(
         frames = leave_out_labelled(frames, options.labels, meta.spec)
     for note in frames.notes:
         print(f"edgedet: {note}", file=sys.stderr)
-    pixels = [frame.pixels for frame in frames.calibrate]
-    quantised = quantise(
-        model,
-        meta.spec,
-        pixels,
-        meta.source_sha256,
-        options.recovery,
-        table,
-        options.keep_float,
-        options.observer,
-        say,
-        None if workers is None else workers.observe_frames,
-    )
-    quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
     forms = [SPARSE, TYPED, TFLITE]
     if find_spec("ai_edge_litert") is None:
         print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
         forms.remove(TFLITE)
     with ExitStack() as stack:
+        stack.enter_context(whole_job(Job(costs_of_steps(options, frames, forms))))
+        quantised = quantise(
+            model,
+            meta.spec,
+            [frame.pixels for frame in frames.calibrate],
+            meta.source_sha256,
+            options.recovery,
+            table,
+            options.keep_float,
+            options.observer,
+            say,
+            None if workers is None else workers.observe_frames,
+        )
+        quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
         open_detector = partial(open_here, threads=options.threads) if workers is None else workers.open_detector
         float_detector = stack.enter_context(closing(open_detector(float_path)))
         selector = Selector(float_detector, meta, frames.select, options.score, open_detector)
         gate = Gate(float_detector, meta, frames, options, say, open_detector)
+        centring = Centring(float_detector, meta, frames.calibrate, open_detector)
         chosen = {}
-        for form in forms:  # NAME_int8_fp16.onnx has the same layers as the other sparse file
+        for form in forms:  # NAME_int8_fp16.onnx has the same layers and biases as the other sparse file
             if form.placement not in chosen:
+                if options.recovery != "none":
+                    begin_step(comparing(form), say)
+                    quantised, errors = centring.centre(quantised, form)
+                    say(f"{form.suffix}: {errors.line()}")
+                begin_step(selecting(form), say)
                 chosen[form.placement] = revert_layers(quantised, form, selector, options.revert, say)
         written: list[Int8Result] = []
         refused: list[Refused] = []
         for form in forms:
             path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
+            begin_step(gating(form), say, f"judging {path.name}")
             result = _write_and_judge(path, meta, *chosen[form.placement], form, gate, frames, options)
             if isinstance(result, Int8Result):
                 written.append(result)

@@ -72,7 +72,8 @@ class KnownOfScene:
     def known(self, name: str) -> Known:
         """Return what the file ``name`` keeps; each run over the test pictures is joined with that over more."""
         runs = [load(path) for path in sorted(self._folder.glob(f"{name}_test_*.npz"))]
-        more, parts = self._folder / f"{name}_more_0.npz", ("test",)
+        more = self._folder / f"{name}_more_0.npz"
+        parts: tuple[str, ...] = ("test",)
         if more.exists():
             parts, runs = ("test", "more"), [run + load(more) for run in runs]
         images = self._images(parts)
