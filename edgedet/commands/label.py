@@ -58,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of pictures and labels; a session that was begun in it goes on (default: %(default)s)",
     )
     parser.add_argument(
-        "--port", type=int, default=PORT, help="of the page, on this machine only; 0: any (default: %(default)s)"
+        "--port",
+        type=int,
+        default=PORT,
+        help="port of the page, on this machine only; 0: any free one (default: %(default)s)",
     )
     add_threads(parser)
     add_json(parser)

@@ -64,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--budget-ms", type=float, metavar="MS", help="milliseconds that a frame may take")
     parser.add_argument(
-        "--out", type=Path, default=Path("edgedet-out/sweep"), metavar="DIR", help="(default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("edgedet-out/sweep"),
+        metavar="DIR",
+        help="folder of the files and of what is finished (default: %(default)s)",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw AP over milliseconds as a .png or .svg file")
     train = parser.add_argument_group("make the checkpoints first, by `edgedet train`, from --weights at each --size")

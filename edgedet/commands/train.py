@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``edgedet train``."""
     data = parser.add_argument_group("pictures")
     data.add_argument("--data", type=Path, metavar="X", help="labels: COCO JSON, or folder of Pascal VOC or YOLO")
-    data.add_argument("--images", type=Path, metavar="DIR", help="folder of their images (default: the usual one)")
-    data.add_argument("--val", type=Path, metavar="X", help="labels to judge on (default: a fifth of --data)")
+    data.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images of --data (default: the format's usual one)"
+    )
+    data.add_argument("--val", type=Path, metavar="X", help="labels to validate on (default: a fifth of --data)")
     data.add_argument("--val-images", type=Path, metavar="DIR", help="folder of their images")
     data.add_argument("--classes", metavar="A,B", help="learn these classes only (default: all of the data)")
     data.add_argument("--check", action="store_true", help="look at labels and pictures only, and say what is wrong")
@@ -46,17 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     how = parser.add_argument_group("how to train")
     how.add_argument("--epochs", type=int, default=40, metavar="N", help="times through the pictures (default: 40)")
-    how.add_argument("--batch", type=int, default=8, metavar="N", help="pictures a step and process (default: 8)")
-    how.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="(default: adamw)")
+    how.add_argument(
+        "--batch", type=int, default=8, metavar="N", help="pictures of a step, in each process (default: 8)"
+    )
+    how.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="optimiser (default: adamw)")
     how.add_argument(
         "--lr", type=float, metavar="R", help="learning rate for 8 pictures a step (default: 5e-4; sgd: 8e-3)"
     )
     how.add_argument(
-        "--clip", type=float, default=10.0, metavar="N", help="largest gradient norm; 0: any (default: 10)"
+        "--clip",
+        type=float,
+        default=10.0,
+        metavar="N",
+        help="scale gradients down to this norm; 0: never (default: 10)",
     )
-    how.add_argument("--freeze", metavar="A,B", help="leave as they are: backbone, norms (BatchNorm's statistics)")
-    how.add_argument("--amp", action="store_true", help="half precision where it is safe")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of order and augmentation (default: 0)")
+    how.add_argument(
+        "--freeze", metavar="A,B", help="parts that are not trained: backbone, norms (statistics of BatchNorms)"
+    )
+    how.add_argument("--amp", action="store_true", help="compute in half precision where it is safe")
+    how.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the pictures' order and augmentation (default: 0)"
+    )
     how.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     how.add_argument("--sync-bn", action="store_true", help="BatchNorm over the pictures of all processes")
     how.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures (default: 0)")
@@ -69,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     int8 = parser.add_argument_group("INT8: after the epochs (0: of the weights as they are), train while rounding")
     int8.add_argument("--int8", choices=("tflite", "tensorrt"), help="which files are written, to DIR/int8")
-    int8.add_argument("--int8-epochs", type=int, default=4, metavar="N", help="(default: 4)")
+    int8.add_argument(
+        "--int8-epochs", type=int, default=4, metavar="N", help="epochs of the training for INT8 (default: 4)"
+    )
     int8.add_argument(
         "--int8-lr", type=float, metavar="R", help="share of a weight that a step changes (default: 1e-3)"
     )
@@ -82,9 +96,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument(
         "--flip", type=float, default=0.5, metavar="P", help="mirror with this probability (default: 0.5)"
     )
-    look.add_argument("--scale", type=float, default=0.4, metavar="S", help="size: up to this share (default: 0.4)")
+    look.add_argument(
+        "--scale",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="make pictures larger or smaller by up to this share (default: 0.4)",
+    )
     look.add_argument("--colour", type=float, default=1.0, metavar="S", help="strength of colour changes (default: 1)")
-    look.add_argument("--mosaic", type=float, default=0.0, metavar="P", help="four pictures in one (default: 0)")
+    look.add_argument(
+        "--mosaic",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="show four pictures in one with this probability (default: 0)",
+    )
 
     parser.add_argument(
         "--out",
