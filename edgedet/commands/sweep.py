@@ -32,7 +32,7 @@ DESCRIPTION = (
 EXAMPLE = """  edgedet sweep --weights d0.pth lite0.pth --size 320x320,512x512 --data val.json --calib train/
   edgedet sweep --weights demo tf_efficientdet_lite0 --train train/ --data val.json --calib train/
   edgedet sweep --weights demo --data val.json --precision fp32,int8 --board raspberry-pi-5,orin-nano --budget-ms 50"""
-INPUTS = ("weights", "data", "calib")
+INPUTS = ("weights", "data", "calib", "train")
 OUTPUTS = ("picture", "json")
 PRECISIONS = ("fp32", "int8")
 
