@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .. import __version__
 from ..engines.table import engine_named
@@ -14,6 +14,7 @@ from ..engines.tensorrt.cuda import open_cuda
 from ..errors import InputError, require
 from ..files import sha256_of
 from ..postprocess import DEFAULT_SCORE
+from ..progress import Say
 from .tune import HEADER, RUNS, Trial, build_best, recipes, reference_of
 
 
@@ -71,7 +72,7 @@ class BuildReport:
         return asdict(self)
 
 
-def build_model(request: BuildRequest, say: Callable[[str], None] = print) -> BuildReport:
+def build_model(request: BuildRequest, say: Say = print) -> BuildReport:
     """Build an engine in one or several ways, and keep the best.
 
     say: called with each line of the table as soon as it is known.

@@ -30,6 +30,7 @@ from ..engines.tensorrt.engine_file import BUILT_ON, REPORT, add_to_report, read
 from ..engines.tensorrt.members import MEMBERS
 from ..errors import EdgeDetError, OutdatedError, require
 from ..machine import clock_mhz, governor, read_machine
+from ..progress import Say
 from ..types import Frame, ModelInput
 from . import tune as build_tune
 from .build import BuildRequest, build_model
@@ -59,7 +60,7 @@ class Step:
     figures: Dict[str, Any] = field(default_factory=dict)
 
 
-def run_selftest(onnx: Path, sustained_s: float, say: Callable[[str], None]) -> List[Step]:
+def run_selftest(onnx: Path, sustained_s: float, say: Say) -> List[Step]:
     """Run every step on links to the model and the files beside it, so that no engine of the user's is replaced."""
     read_onnx(onnx)
     require("cv2", "edgedet selftest")
@@ -72,7 +73,7 @@ def run_selftest(onnx: Path, sustained_s: float, say: Callable[[str], None]) -> 
         return run_steps(link, link.with_suffix(".engine"), sustained_s, say)
 
 
-def run_steps(onnx: Path, engine: Path, sustained_s: float, say: Callable[[str], None]) -> List[Step]:
+def run_steps(onnx: Path, engine: Path, sustained_s: float, say: Say) -> List[Step]:
     """Run every step, also behind one that failed; ``engine`` is written."""
     steps = []
     for name, claim, work in _steps(onnx, engine, sustained_s):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from ..judge.pseudo_labels import detections_on
 from ..judge.reference import FloatReference
 from ..judge.verdict import FAILED, MIN_BOXES, PASSED, UNSURE
 from ..preprocess import Preprocessor
+from ..progress import Say
 from ..specs import DetectorSpec
 from ..stream.sources import open_source
 from ..types import ModelInput
@@ -221,7 +222,7 @@ def build_best(
     reference: Reference,
     out: Path,
     force: bool,
-    say: Callable[[str], None],
+    say: Say,
 ) -> List[Trial]:
     """Build every recipe, keep the fastest engine that passed at ``out``, and return all trials.
 

@@ -17,11 +17,12 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 from urllib.parse import urlsplit
 
 from ..errors import InputError, require
 from ..files import read_text
+from ..progress import Say
 from .announce import OFFLINE, ONLINE, Known, Topics, count_states, discovery, event_message, known_of
 from .outbox import Message, confirm, take_messages, waiting
 from .record import Event
@@ -100,7 +101,7 @@ def credentials(password_file: Optional[Path]) -> Tuple[Optional[str], Optional[
 
 
 @contextmanager
-def mqtt_publisher(options: MqttOptions, folder: Path, report: Callable[[str], None]) -> Iterator[Publisher]:
+def mqtt_publisher(options: MqttOptions, folder: Path, say: Say) -> Iterator[Publisher]:
     """Yield what tells the broker of events whose store is in ``folder``; at the end it says "offline".
 
     A broker that is away is no error: it is reported, and messages wait on the disk.
@@ -108,7 +109,7 @@ def mqtt_publisher(options: MqttOptions, folder: Path, report: Callable[[str], N
     """
     require("paho.mqtt.client", "MQTT")
     EventStore(folder).close()  # so that its tables are there
-    publisher = _MqttPublisher(options, folder, report)
+    publisher = _MqttPublisher(options, folder, say)
     publisher.start()
     try:
         yield publisher
@@ -119,8 +120,8 @@ def mqtt_publisher(options: MqttOptions, folder: Path, report: Callable[[str], N
 class _MqttPublisher(Publisher):
     """Messages are formed in the thread that writes events, and sent by a thread of its own."""
 
-    def __init__(self, options: MqttOptions, folder: Path, report: Callable[[str], None]) -> None:
-        self._options, self._folder, self._report = options, folder, report
+    def __init__(self, options: MqttOptions, folder: Path, say: Say) -> None:
+        self._options, self._folder, self._say = options, folder, say
         self._topics = Topics(options.prefix)
         self._node = options.node or socket.gethostname()
         self._wake = threading.Event()
@@ -227,7 +228,7 @@ class _MqttPublisher(Publisher):
             self._online = True
         self._wake.set()
         if self._complaint:
-            self._report(f"mqtt: {self._options.host} answers again")
+            self._say(f"mqtt: {self._options.host} answers again")
         self._complaint = ""
 
     def _lost(self, reason: str) -> None:
@@ -236,7 +237,7 @@ class _MqttPublisher(Publisher):
             ending = self._ending
         if reason != self._complaint and not ending:
             self._complaint = reason
-            self._report(f"mqtt: no connection to {self._options.host}:{self._options.port}: {reason}; events wait")
+            self._say(f"mqtt: no connection to {self._options.host}:{self._options.port}: {reason}; events wait")
 
     def _on_published(self, mid: int) -> None:
         self._acknowledged.append(mid)
@@ -263,7 +264,7 @@ class _MqttPublisher(Publisher):
                     self._send(db)
                 left = waiting(db)[0] if ending else 0
             except sqlite3.Error as error:
-                self._report(f"mqtt: {error} in {self._folder / DATABASE}; trying again")
+                self._say(f"mqtt: {error} in {self._folder / DATABASE}; trying again")
             if ending and (not online or not left):
                 break
         if db is not None:

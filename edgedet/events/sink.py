@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import EdgeDetError, UnavailableError, in_one_line, require
 from ..files import atomic_path
+from ..progress import Say, say_nothing
 from ..stream.cameras.address import make_file_stem
 from ..stream.outputs.draw import draw
 from ..stream.outputs.sinks import LONGEST_CLOSE_S, Write, compute_utc
@@ -84,16 +85,16 @@ def events_sink(
     class_names: Sequence[str],
     live: bool,
     publisher: Optional[Publisher] = None,
-    report: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Write]:
     """Write events into a folder, where ``read_events`` finds them; tells ``publisher``.
 
     Of a file, times count from when the run began. An error of the thread is raised by the next result that is written.
-    Where OpenCV or the encoder fails, ``report`` gets a line, and events go on without that picture or in a new video.
+    Where OpenCV or the encoder fails, ``say`` gets a line, and events go on without that picture or in a new video.
     Raises InputError where the folder cannot be used.
     """
-    worker = _Worker(options, class_names, publisher or Publisher(), live, report, clock)
+    worker = _Worker(options, class_names, publisher or Publisher(), live, say, clock)
     watchers: Dict[str, Watcher] = {}
     due_s: Dict[str, float] = {}
     last: Dict[str, Tuple[float, float]] = {}
@@ -135,11 +136,11 @@ class _Worker:
         class_names: Sequence[str],
         publisher: Publisher,
         live: bool,
-        report: Callable[[str], None],
+        say: Say,
         clock: Callable[[], float],
     ) -> None:
         self._options, self._class_names, self._publisher, self._clock = options, class_names, publisher, clock
-        self._live, self._report = live, report
+        self._live, self._say = live, say
         self._failures: Counter[str] = Counter()  # of pictures and videos, by camera
         self._store = EventStore(options.folder)
         self._recorders: Dict[str, ClipRecorder] = {}
@@ -167,7 +168,7 @@ class _Worker:
         self._queue.put(None)
         self._thread.join(LONGEST_CLOSE_S if self._live else None)
         if self._thread.is_alive():
-            self._report(f"not all events were written within {LONGEST_CLOSE_S:g} s; the next run ends the others")
+            self._say(f"not all events were written within {LONGEST_CLOSE_S:g} s; the next run ends the others")
         if self._error is not None:
             raise self._error
 
@@ -245,7 +246,7 @@ class _Worker:
         count = self._failures[camera]
         if not count & (count - 1):
             times = f", {count} times" if count > 1 else ""
-            self._report(f"{what} of {camera or 'the file'}{times}: {in_one_line(error)}; the events go on")
+            self._say(f"{what} of {camera or 'the file'}{times}: {in_one_line(error)}; the events go on")
 
     def _recorder_of(self, camera: str) -> Optional[ClipRecorder]:
         if self._options.clips.fps <= 0:

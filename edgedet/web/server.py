@@ -12,9 +12,10 @@ import socket
 import threading
 from collections import Counter
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from ..errors import InputError, UnavailableError
+from ..progress import Say
 from ..stream.outputs.sinks import Write
 from ..stream.overlap import lower_priority
 from ..types import FrameResult
@@ -35,16 +36,16 @@ _EVERY_ADDRESS = ("0.0.0.0", "::")  # to listen on; no browser finds these
 
 
 @contextmanager
-def web_server(place: Place, guard: Guard, subject: Subject, report: Callable[[str], None]) -> Iterator[Write]:
-    """Serve until the block ends; yield what takes each result, at once, and tell ``report`` where the page is.
+def web_server(place: Place, guard: Guard, subject: Subject, say: Say) -> Iterator[Write]:
+    """Serve until the block ends; yield what takes each result, at once, and tell ``say`` where the page is.
 
     Raises InputError where the address cannot be had.
     """
-    server = _Server(guard, subject, report)
+    server = _Server(guard, subject, say)
     server.start(_listen(place))
     host = socket.gethostname() if place.host in _EVERY_ADDRESS else place.host
     shown = f"[{host}]" if ":" in host else host
-    report(f"watch it on http://{shown}:{server.port}/")
+    say(f"watch it on http://{shown}:{server.port}/")
 
     def write(result: FrameResult) -> None:
         subject.figures.note(result)
@@ -77,9 +78,9 @@ class _Server:
     pictures: Pictures
     previews: Pictures
 
-    def __init__(self, guard: Guard, subject: Subject, report: Callable[[str], None]) -> None:
+    def __init__(self, guard: Guard, subject: Subject, say: Say) -> None:
         self.port = 0
-        self._guard, self._subject, self._report = guard, subject, report
+        self._guard, self._subject, self._say = guard, subject, say
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._ready = threading.Event()
         self._error: Optional[BaseException] = None
@@ -103,7 +104,7 @@ class _Server:
             asyncio.run(self._serve(listener))
         except BaseException as error:
             self._error = error
-            self._report(f"web: the server ended: {type(error).__name__}: {error}")
+            self._say(f"web: the server ended: {type(error).__name__}: {error}")
         finally:
             self._ready.set()
 
@@ -112,7 +113,7 @@ class _Server:
         self._ending = asyncio.Event()
         self.pictures = Pictures(self._subject.encode)
         self.previews = Pictures(self._subject.encode, PREVIEW_PX, PREVIEWS_PER_S)
-        site = Site(self._guard, self._subject, self.pictures, self.previews, self._report, self._ending)
+        site = Site(self._guard, self._subject, self.pictures, self.previews, self._say, self._ending)
         server = _limited_server(site)
         server.add_sockets([listener])
         self._ready.set()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, ContextManager, Optional, Protocol
+from typing import TYPE_CHECKING, ContextManager, Optional, Protocol
 
 from ..artifact import ArtifactMeta
+from ..progress import Say
 from ..stream.outputs.sinks import Write
 from .figures import Figures
 from .guard import Guard, Place
@@ -53,7 +54,7 @@ def web_sink(
     meta: ArtifactMeta,
     threshold: Threshold,
     threads: int,
-    report: Callable[[str], None],
+    say: Say,
     events: Optional[Path] = None,
     places: Optional[Places] = None,
 ) -> ContextManager[Write]:
@@ -75,4 +76,4 @@ def web_sink(
         places=places,
         encode=lambda result, longest_px: jpeg_of(result, meta.class_names, longest_px),
     )
-    return web_server(options.place, options.guard, subject, report)
+    return web_server(options.place, options.guard, subject, say)

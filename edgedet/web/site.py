@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from ..errors import EdgeDetError, InputError
 from ..files import parse_json
+from ..progress import Say
 from .event_answers import EVENT_ROUTES
 from .guard import Guard
 from .guesses import Guesses
@@ -57,7 +58,7 @@ class Site:
     """The data that answers are made of, and the open streams.
 
     previews: small pictures, for several cameras side by side.
-    report:   called with a line where an answer failed; it holds no address and no header.
+    say:      called with a line where an answer failed; it holds no address and no header.
     ending:   set when the run ends.
     guesses:  counts wrong tokens by address.
     streams:  number of open streams.
@@ -67,7 +68,7 @@ class Site:
     subject: Subject
     pictures: Pictures
     previews: Pictures
-    report: Callable[[str], None]
+    say: Say
     ending: asyncio.Event
     guesses: Guesses = field(default_factory=Guesses)
     streams: int = 0
@@ -92,7 +93,7 @@ class Site:
         except (StreamClosedError, asyncio.TimeoutError):
             hang_up(request)
         except Exception as error:  # a mistake of ours must not end the server
-            self.report(f"web: {type(error).__name__} in answering {_known_path(request)}")
+            self.say(f"web: {type(error).__name__} in answering {_known_path(request)}")
             hang_up(request)
 
     async def _route(self, request: HTTPServerRequest) -> None:
@@ -120,7 +121,7 @@ class Site:
         """After some wrong tokens, let their sender wait, and report that somebody guesses."""
         wait_s, line = self.guesses.note(request.remote_ip or "", time.monotonic())
         if line:
-            self.report(line)
+            self.say(line)
         await asyncio.sleep(wait_s)
 
     def check_may_change(self, request: HTTPServerRequest) -> None:

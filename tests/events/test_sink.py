@@ -105,7 +105,7 @@ def test_an_encoder_that_fails_costs_no_event_and_the_next_picture_begins_a_new_
     monkeypatch.setattr(clips, "open_video_file", FailingVideo)
     monkeypatch.setattr(FailingVideo, "opened", 0)
     said = []
-    with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=False, report=said.append) as write:
+    with events_sink(EventOptions(tmp_path), CLASS_NAMES, live=False, say=said.append) as write:
         for one in crossing(seconds=3.0):
             write(one)
     (event,) = read_events(tmp_path)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...errors import EdgeDetError, InputError, in_one_line
 from ...files import sync_to_disk
+from ...progress import Say, say_nothing
 from ...types import Frame, FrameResult, Gap
 from ..overlap import lower_priority
 from .segments import Keeper
@@ -54,7 +55,7 @@ def recording_sink(
     keeper: Keeper,
     annotate: Annotate,
     left_out: Callable[[str], None] = lambda camera: None,
-    report: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
 ) -> Iterator[Write]:
     """Write each camera's frames into segments of ``segment_s`` seconds, named ``base_of(camera)`` with their time.
 
@@ -63,7 +64,7 @@ def recording_sink(
 
     fps:      pictures a second, asked when a camera's first frame is there.
     left_out: called with the camera's name for each result that found no room or failed.
-    report:   called with a line where a result failed, and where a file could not be finished in time.
+    say:      called with a line where a result failed, and where a file could not be finished in time.
     An error of a camera's file is raised by the next result that is written, or at the end; so is the last one of
     _MOST_FAILURES failures in succession.
     """
@@ -72,7 +73,7 @@ def recording_sink(
     def write(result: FrameResult) -> None:
         camera = result.frame.camera
         if camera not in recorders:
-            recorders[camera] = _Recorder(base_of(camera), fps(), segment_s, keeper, annotate, left_out, report)
+            recorders[camera] = _Recorder(base_of(camera), fps(), segment_s, keeper, annotate, left_out, say)
         if not recorders[camera].put(result):
             left_out(camera)
 
@@ -104,11 +105,11 @@ class _Recorder:
         keeper: Keeper,
         annotate: Annotate,
         left_out: Callable[[str], None],
-        report: Callable[[str], None],
+        say: Say,
     ) -> None:
         self._base, self._fps, self._segment_s = base, fps, segment_s
         self._keeper, self._annotate = keeper, annotate
-        self._left_out, self._report = left_out, report
+        self._left_out, self._say = left_out, say
         keeper.prune()
         prepare_folder(base)  # what can be told at once is told by the first result, not by a later one
         self._segment: Optional[_Segment] = None
@@ -153,7 +154,7 @@ class _Recorder:
         """Wait for the thread; raises the error that ended it, if that was not raised yet."""
         self._thread.join(max(0.0, until_s - time.monotonic()))
         if self._thread.is_alive():
-            self._report(
+            self._say(
                 f"the recording {self._base.stem} was not finished within {LONGEST_CLOSE_S:g} s: its end is missing"
             )
         with self._news:
@@ -198,7 +199,7 @@ class _Recorder:
             what = f"recording {self._base.stem}: {in_one_line(error)}"
             if self._failures >= _MOST_FAILURES:
                 raise InputError(f"{what}; {self._failures} times in succession. Choose another file type.") from error
-            self._report(f"{what}; going on in a new file")
+            self._say(f"{what}; going on in a new file")
 
     def _write(self, result: FrameResult) -> None:
         frame = result.frame
