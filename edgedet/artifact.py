@@ -22,7 +22,15 @@ READ_VERSIONS = (1, 2)  # 1, of edgedet 0.1, has no rules of post-processing, an
 ALL_OUTPUTS = ("class_logits", "box_codes")  # of a graph that keeps all anchors
 TOP_OUTPUTS = ("top_logits", "top_codes", "top_anchors")  # of one that keeps the best
 MAX_META_BYTES = 4 << 20  # a file that claims more metadata than this is not ours
-_KINDS = (("precision", str), ("source_sha256", str), ("top_anchors", int), ("versions", dict), ("report", dict))
+MOST_BATCH = 16  # pictures at once; each count is an optimisation profile of an engine, with kernels and memory
+_KINDS = (
+    ("precision", str),
+    ("source_sha256", str),
+    ("top_anchors", int),
+    ("max_batch", int),
+    ("versions", dict),
+    ("report", dict),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class ArtifactMeta:
     report:        figures of the verification, the accuracy gate and other checks, as they were printed.
     top_anchors:   0: the outputs have a row for each anchor. Else they have so many rows, those of the anchors with the
                    highest logit of any class, and a third output says which anchors these are.
+    max_batch:     how many pictures the graph takes at once: from 1 to so many.
     """
 
     spec: DetectorSpec
@@ -52,6 +61,7 @@ class ArtifactMeta:
     versions: Dict[str, str] = field(default_factory=dict)
     report: Dict[str, Any] = field(default_factory=dict)
     top_anchors: int = 0
+    max_batch: int = 1
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.spec.num_classes:
@@ -60,6 +70,8 @@ class ArtifactMeta:
             )
         if self.top_anchors and not 0 < self.top_anchors < self.spec.num_anchors:
             raise ArtifactError(f"{self.spec.num_anchors} anchors cannot give {self.top_anchors} of them.")
+        if not 1 <= self.max_batch <= MOST_BATCH:
+            raise ArtifactError(f"a model takes 1 to {MOST_BATCH} pictures at once; got {self.max_batch}.")
 
     def with_top_anchors(self, count: int) -> ArtifactMeta:
         """Return the same model's metadata for a graph that keeps ``count`` anchors; 0, or as many as it has: all."""

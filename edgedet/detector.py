@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Optional, Tuple, Type, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .engines.base import Engine, default_threads, open_engine
 from .errors import ClosedError, InputError
 from .postprocess import DEFAULT_SCORE, ORIGINALS, SOFT_RULES, NmsRules, logit_of, postprocess
 from .preprocess import Preprocessor
-from .types import Detections, Frame, FrameResult
+from .types import Detections, Frame, FrameResult, ModelInput, RawOutputs
 
 ORIGINAL = "original"  # the rules of the code base that trained the model
 
@@ -53,6 +53,7 @@ class Detector:
         self._lock = threading.Lock()  # buffers are reused from picture to picture
         self._closed = False
         self._preprocess = Preprocessor(self.meta.spec)
+        self._batch = np.empty((self._engine.max_batch, *self.meta.spec.input_hw, 3), np.uint8)
         self._anchors_yxyx = anchors_for(self.meta.spec)
 
     def _rules(self, nms: Optional[Union[NmsRules, str]]) -> NmsRules:
@@ -98,12 +99,49 @@ class Detector:
                 raise ClosedError("this Detector was closed: make a new one of the model file.")
             return self._detect(frame)
 
+    @property
+    def max_batch(self) -> int:
+        """How many frames ``detect_batch`` gives to the network at once: more than 1 if the model was exported so."""
+        return self._engine.max_batch
+
+    def detect_batch(self, frames: Sequence[Frame]) -> List[FrameResult]:
+        """Return what is in each of 1 to ``max_batch`` frames, from one run of the network, in their order.
+
+        The milliseconds of "network" are those of the run, for which each of the frames waited.
+        Raises InputError for another number of frames, else as ``detect``.
+        """
+        if not 1 <= len(frames) <= self.max_batch or not all(isinstance(frame, Frame) for frame in frames):
+            raise InputError(f"detect_batch takes 1 to {self.max_batch} Frames; got {len(frames)}.")
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this Detector was closed: make a new one of the model file.")
+            inputs: List[Tuple[ModelInput, float]] = []
+            for at, frame in enumerate(frames):
+                started = time.perf_counter()
+                inputs.append((self._preprocess(frame.bgr), (time.perf_counter() - started) * 1e3))
+                self._batch[at] = inputs[-1][0].pixels[0]  # the next picture takes its place
+            started = time.perf_counter()
+            raws = self._engine.infer_batch(self._batch[: len(frames)])
+            network_ms = (time.perf_counter() - started) * 1e3
+            return [
+                self._finish(frame, raw, model_input, {"preprocess": preprocess_ms, "network": network_ms})
+                for frame, raw, (model_input, preprocess_ms) in zip(frames, raws, inputs)
+            ]
+
     def _detect(self, frame: Frame) -> FrameResult:
         started = time.perf_counter()
         model_input = self._preprocess(frame.bgr)
         fitted = time.perf_counter()
         raw = self._engine.infer(model_input.pixels)
         inferred = time.perf_counter()
+        timings_ms = {"preprocess": (fitted - started) * 1e3, "network": (inferred - fitted) * 1e3}
+        return self._finish(frame, raw, model_input, timings_ms)
+
+    def _finish(
+        self, frame: Frame, raw: RawOutputs, model_input: ModelInput, timings_ms: Dict[str, float]
+    ) -> FrameResult:
+        """Post-process one frame's outputs; its time is added to ``timings_ms``."""
+        started = time.perf_counter()
         detections = postprocess(
             raw,
             self._anchors_yxyx,
@@ -113,13 +151,8 @@ class Detector:
             rules=self.nms,
             input_hw=self.meta.spec.input_hw,
         )
-        done = time.perf_counter()
-        timings_ms = {
-            "preprocess": (fitted - started) * 1e3,
-            "network": (inferred - fitted) * 1e3,
-            "postprocess": (done - inferred) * 1e3,
-        }
-        return FrameResult(frame, detections, timings_ms)
+        done_ms = {"postprocess": (time.perf_counter() - started) * 1e3}
+        return FrameResult(frame, detections, {**timings_ms, **done_ms})
 
     def close(self) -> None:
         """Free the engine, once the picture at work is done; a second call does nothing."""

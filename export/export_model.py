@@ -28,6 +28,7 @@ def export_model(
     targets: Sequence[str] = (),
     original_nms: bool = False,
     top_anchors: int | None = None,
+    max_batch: int = 1,
     threads: int | None = None,
     say: Say = say_nothing,
 ) -> ExportResult:
@@ -37,7 +38,7 @@ def export_model(
     out:     folder to write to; name: of the files without suffix (default: the checkpoint's).
     int8:    how to quantise and judge; None writes no INT8 file.
     targets: other programs to write files for, as of ``--for``.
-    top_anchors: as of ``--top-anchors``; None: its default.
+    top_anchors: as of ``--top-anchors``; None: its default. max_batch: as of ``--batch``.
     say:     takes a line for each step.
     Raises CheckpointError for weights that cannot be used, InputError for an unknown target, VerificationError for a
     file that does not do what the checkpoint does, MissingDependency without the export extra.
@@ -50,7 +51,9 @@ def export_model(
     checkpoint, path = open_weights(choice, say)
     name = name or (demo.MODEL_NAME if choice.is_demo else make_stem(path))
     with_tflite = tflite or any(target.tflite for target in chosen)
-    result = export_onnx(checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms, top_anchors)
+    result = export_onnx(
+        checkpoint, Path(out) / f"{name}.onnx", threads, with_tflite, original_nms, top_anchors, max_batch
+    )
     if int8 is not None:
         model, meta = read_float_model(Path(result.onnx))
         outcome = export_int8(Path(result.onnx), model, meta, int8, say)

@@ -34,7 +34,7 @@ class TfliteResult:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export wrote, as ``--json`` prints it; ``top_anchors``: as in ArtifactMeta."""
+    """What an export wrote, as ``--json`` prints it; ``top_anchors`` and ``max_batch`` as in ArtifactMeta."""
 
     model: str
     onnx: str
@@ -42,6 +42,7 @@ class ExportResult:
     sha256: str
     nodes: int
     top_anchors: int
+    max_batch: int
     input_hw: tuple[int, int]
     classes: int
     max_relative_difference: float
@@ -60,14 +61,16 @@ def export_onnx(
     tflite: bool = False,
     original_nms: bool = False,
     top_anchors: int | None = None,
+    max_batch: int = 1,
 ) -> ExportResult:
     """Write the fused float ONNX file, and with ``tflite`` the same as .tflite beside it; verify both.
 
     original_nms: let the file say that its outputs become boxes as the checkpoint's own code base does it.
     top_anchors:  how many anchors the ONNX file's outputs are of, 0: of all (default: MOST_TOP_ANCHORS).
+    max_batch:    how many pictures the ONNX file takes at once.
     Nothing is left at the path of a file that fails.
 
-    Raises InputError for a number of anchors that TensorRT cannot keep, VerificationError where the file does not do
+    Raises InputError for a number of anchors or pictures that cannot be, VerificationError where the file does not do
     what the network does.
     """
     import onnx
@@ -75,18 +78,20 @@ def export_onnx(
 
     from edgedet.export.checkpoints.checkpoint import network_from_checkpoint
     from edgedet.export.fusion.fuse import graph_from_network
+    from edgedet.export.fusion.open_batch import check_batch
     from edgedet.export.fusion.top_anchors import MOST_TOP_ANCHORS, check_top_anchors
     from edgedet.export.onnx_file import write_onnx
     from edgedet.export.verify import FRAMES, verify
 
     top_anchors = MOST_TOP_ANCHORS if top_anchors is None else top_anchors
     check_top_anchors(top_anchors)
+    check_batch(max_batch, checkpoint.spec)
     torch.set_num_threads(threads)
     network = network_from_checkpoint(checkpoint)
     versions = {"edgedet": __version__, "torch": torch.__version__, "onnx": onnx.__version__}
     nms = ORIGINALS[checkpoint.spec.family] if original_nms else DEFAULT_RULES
     meta = ArtifactMeta(checkpoint.spec, checkpoint.class_names, "fp32", checkpoint.sha256, nms=nms, versions=versions)
-    meta = meta.with_top_anchors(top_anchors)
+    meta = replace(meta.with_top_anchors(top_anchors), max_batch=max_batch)
     frames = demo.clip_frames(FRAMES)
     with atomic_path(path) as temporary:
         model = graph_from_network(network, meta)
@@ -102,6 +107,7 @@ def export_onnx(
         sha256=sha256_of(path),
         nodes=len(model.graph.node),
         top_anchors=meta.top_anchors,
+        max_batch=max_batch,
         input_hw=checkpoint.spec.input_hw,
         classes=checkpoint.spec.num_classes,
         max_relative_difference=verification.worst,

@@ -7,16 +7,17 @@ this network on these frames; a file may be a few times as far (docs/decisions/0
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedet.engines.base import open_engine
+from edgedet.engines.base import Engine, open_engine
 from edgedet.errors import VerificationError
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import DetectorSpec
+from edgedet.types import RawOutputs
 
 if TYPE_CHECKING:
     import torch
@@ -78,9 +79,11 @@ def measure_difference(path: Path, network: EfficientDet, frames_bgr: list[np.nd
     worst = {"class_logits": 0.0, "box_codes": 0.0}
     rounding, varies = 0.0, False
     with engine, torch.inference_mode():
-        for bgr in frames_bgr:
-            pixels = preprocess(bgr).pixels
-            raw = engine.infer(pixels)
+        pictures = [preprocess(bgr).pixels.copy() for bgr in frames_bgr]
+        raws = []
+        for first in range(0, len(pictures), meta.max_batch):  # together, where the file takes several
+            raws += _infer_copies(engine, np.concatenate(pictures[first : first + meta.max_batch]))
+        for pixels, raw in zip(pictures, raws, strict=True):
             references = exact(_normalised(pixels, meta.spec, torch.float64))
             rounded = network(network_input(pixels, meta.spec))
             outputs = (raw.class_logits, raw.box_codes)
@@ -99,6 +102,14 @@ def measure_difference(path: Path, network: EfficientDet, frames_bgr: list[np.nd
         )
     tolerance = min(max(ROUNDING_FACTOR * rounding, LEAST_TOLERANCE), MOST_TOLERANCE)
     return Difference(**worst, frames=len(frames_bgr), rounding=rounding, tolerance=tolerance)
+
+
+def _infer_copies(engine: Engine, pixels: np.ndarray) -> list[RawOutputs]:
+    """Return raw outputs that the next call does not overwrite."""
+    return [
+        replace(raw, class_logits=raw.class_logits.copy(), box_codes=raw.box_codes.copy())
+        for raw in engine.infer_batch(pixels)
+    ]
 
 
 def _share(output: np.ndarray, reference: np.ndarray, anchor_ids: np.ndarray | None = None) -> float:

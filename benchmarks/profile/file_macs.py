@@ -16,8 +16,9 @@ def count_macs(path: Path) -> int | None:
             import onnx
 
             from edgedet.calibration.graph.macs import count_conv_macs
+            from edgedet.export.fusion.open_batch import close_batch
 
-            return sum(count_conv_macs(onnx.load(path)).values())
+            return sum(count_conv_macs(close_batch(onnx.load(path))).values())
         if path.suffix == ".tflite" and find_spec("ai_edge_litert") is not None:
             from edgedet.benchmarks.profile.tflite_nodes import read_operators
 

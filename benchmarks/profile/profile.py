@@ -109,9 +109,10 @@ def profile_model(model: Path, threads: int, runs: int) -> Profile:
 def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[OperatorRun], Peaks, str], None]:
     """Run in a child; times are medians."""
     from edgedet.benchmarks.profile.layer_costs import compute_layer_costs
+    from edgedet.export.fusion.open_batch import close_batch
 
     ort, onnx = (require(module, "edgedet bench --profile") for module in ("onnxruntime", "onnx"))
-    costs = {layer.name: layer for layer in compute_layer_costs(onnx.load(model))}
+    costs = {layer.name: layer for layer in compute_layer_costs(close_batch(onnx.load(model)))}
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as edgedet/engines/ort.py
@@ -121,7 +122,7 @@ def _run_ort(model: Path, threads: int, runs: int) -> tuple[tuple[list[OperatorR
         options.profile_file_prefix = f"{folder}/profile"
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         (pixels,) = session.get_inputs()
-        picture = np.random.default_rng(0).integers(0, 256, pixels.shape, dtype=np.uint8)
+        picture = np.random.default_rng(0).integers(0, 256, (1, *pixels.shape[1:]), dtype=np.uint8)
         for _ in range(WARMUP + runs):
             session.run(None, {pixels.name: picture})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -106,6 +106,8 @@ def _halves(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> dict[str,
         real = weight * scales.astype(np.float64).reshape(shape)
         integers = np.clip(np.rint(real / rounded.astype(np.float64).reshape(shape)), -INT8_MAX, INT8_MAX)
         return {node.input[0]: integers.astype(np.int8), node.input[1]: rounded}
+    if node.op_type == "Resize":  # its factors are FP32 whatever it resizes
+        return {}
     converted = {}
     for name in node.input:
         if name in constants and constants[name].dtype == np.float32:

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         options.tflite,
         options.original_nms,
         options.top_anchors,
+        options.max_batch,
     )
     _print_float(result, text)
     failure = None

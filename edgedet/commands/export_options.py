@@ -49,6 +49,7 @@ class ExportOptions:
     int8:   None: no INT8 file is written.
     original_nms: select boxes by the rules of the checkpoint's own code base.
     top_anchors: how many anchors the ONNX files' outputs are of, 0: of all; None: the default.
+    max_batch: how many pictures the ONNX files take at once.
     engine: also build a TensorRT engine, compared on frames of ``calib`` at ``score``.
     targets: other programs to write files for, compared on frames of ``calib``.
     cluster: workers that observe and judge for INT8; None: this process alone.
@@ -62,6 +63,7 @@ class ExportOptions:
     int8: Int8Options | None
     original_nms: bool
     top_anchors: int | None
+    max_batch: int
     engine: bool
     calib: str | None
     score: float
@@ -100,6 +102,13 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="let ONNX files give the outputs of the N anchors of the best scores only, at most 3840, so that a GPU "
         "hands over few bytes; 0: of all anchors (default: 3840)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="let ONNX files take up to N pictures at once, for several cameras on one GPU (default: %(default)s)",
     )
     parser.add_argument("--tflite", action="store_true", help="also write NAME.tflite, for ARM boards")
     parser.add_argument(
@@ -189,6 +198,9 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
         from ..export.fusion.top_anchors import check_top_anchors
 
         check_top_anchors(args.top_anchors)
+    from ..export.fusion.open_batch import check_batch
+
+    check_batch(args.batch)
     targets: tuple[Target, ...] = ()
     if args.targets is not None:
         from ..export.interop.targets import targets_named
@@ -219,6 +231,7 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
         _int8_options(args, weights.is_demo) if args.int8 else None,
         args.original_nms,
         args.top_anchors,
+        args.batch,
         args.target is not None,
         args.calib,
         args.score,

@@ -45,6 +45,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_score(parser)
     add_threads(parser)
     parser.add_argument("--delegate", metavar="LIB", help="library that runs a .tflite MODEL, e.g. libedgetpu.so.1")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="of several cameras, frames of up to N go through the network at once (default: as many as MODEL takes, "
+        "see edgedet export --batch)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
     parser.add_argument(
         "--motion",

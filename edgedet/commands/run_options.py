@@ -83,6 +83,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         web=web,
         limit=args.limit,
         track=not args.no_track,
+        batch=args.batch,
         motion=MotionRules() if args.motion is True else None if args.motion is None else parse_rules(args.motion),
     )
 

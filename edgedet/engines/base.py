@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Optional, Protocol, Sequence, Tuple, Type, TypeVar, Union
+from typing import List, Optional, Protocol, Sequence, Tuple, Type, TypeVar, Union
 
 import numpy as np
 
@@ -23,7 +23,12 @@ E = TypeVar("E", bound="Engine")
 
 
 class Engine(Protocol):
-    """Runs one network on one picture at a time; two threads must not use it at once. A ``with`` block closes it."""
+    """Runs one network on one picture at a time; two threads must not use it at once. A ``with`` block closes it.
+
+    max_batch: how many pictures ``infer_batch`` takes at most.
+    """
+
+    max_batch: int = 1
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run (1, H, W, 3) uint8 BGR pixels; the outputs may be overwritten by the next call.
@@ -31,6 +36,13 @@ class Engine(Protocol):
         Raises ShapeError for other pixels, ClosedError after ``close``.
         """
         ...
+
+    def infer_batch(self, pixels: np.ndarray) -> List[RawOutputs]:
+        """Run (n, H, W, 3) pixels, n from 1 to ``max_batch``, at once; the outputs may be overwritten by the next call.
+
+        Raises as ``infer``.
+        """
+        return [self.infer(pixels)]  # an engine of one picture at a time refuses others
 
     def close(self) -> None:
         """Free what the engine holds; a second call does nothing."""
@@ -47,10 +59,12 @@ class Engine(Protocol):
         self.close()
 
 
-def check_pixels(pixels: np.ndarray, input_shape: Tuple[int, ...]) -> None:
-    """Raise ShapeError where pixels are not uint8 of the model's input shape (1, H, W, 3)."""
-    if pixels.shape != input_shape or pixels.dtype != np.uint8:
-        raise ShapeError(f"the model wants {input_shape} uint8; got {pixels.shape} {pixels.dtype}.")
+def check_pixels(pixels: np.ndarray, input_shape: Tuple[int, ...], max_batch: int = 1) -> None:
+    """Raise ShapeError where pixels are not uint8 of the model's input shape (1, H, W, 3), 1 to max_batch of them."""
+    fits = pixels.shape[1:] == input_shape[1:] and 1 <= len(pixels) <= max_batch
+    if not fits or pixels.dtype != np.uint8:
+        more = f", or up to {max_batch} of them," if max_batch > 1 else ""
+        raise ShapeError(f"the model wants {input_shape}{more} uint8; got {pixels.shape} {pixels.dtype}.")
 
 
 def raw_from_arrays(arrays: Sequence[np.ndarray]) -> RawOutputs:

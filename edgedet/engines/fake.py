@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Iterable, Sequence, Tuple, Union
+from typing import Iterable, List, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class FakeEngine(Engine):
     def __init__(self, meta: ArtifactMeta, boxes: Iterable[FakeBox]) -> None:
         anchors_yxyx = anchors_for(meta.spec)
         self._closed = False
+        self.max_batch = meta.max_batch
         self._input_shape = (1, *meta.spec.input_hw, 3)
         self._logits = np.full((len(anchors_yxyx), meta.spec.num_classes), _NO_LOGIT, dtype=np.float32)
         self._codes = np.zeros((len(anchors_yxyx), 4), dtype=np.float32)
@@ -60,6 +61,11 @@ class FakeEngine(Engine):
             raise ClosedError(CLOSED)
         check_pixels(pixels, self._input_shape)
         return RawOutputs(self._logits, self._codes)
+
+    def infer_batch(self, pixels: np.ndarray) -> List[RawOutputs]:
+        """Return the same outputs for each picture."""
+        check_pixels(pixels, self._input_shape, self.max_batch)
+        return [self.infer(picture[None]) for picture in pixels]
 
     def close(self) -> None:
         """Refuse further pictures, as a real engine does."""

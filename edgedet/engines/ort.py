@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .onnx_finished import FourOutputsEngine, open_foreign
 from .table import engine_named
 
 INPUT_NAME = "pixels"
+BATCH_NAME = "batch"  # of the open dimension of a graph that takes several pictures
 _TYPES = {np.float32: "tensor(float)", np.int32: "tensor(int32)"}
 _LOG_FATAL = 4  # a lower level prints onnxruntime's own messages on a bad file in addition to ours
 
@@ -66,26 +67,38 @@ class OrtEngine(Engine):
     def __init__(self, session: Any, meta: ArtifactMeta, ort: Any) -> None:
         """Check the session's inputs and outputs against the metadata; raises ArtifactError where they differ."""
         outputs = meta.output_arrays()
-        expected = {INPUT_NAME: ("tensor(uint8)", [1, *meta.spec.input_hw, 3])}
-        expected.update({name: (_TYPES[dtype], [1, *shape]) for name, (dtype, shape) in outputs.items()})
+        self.max_batch = meta.max_batch
+        batch = BATCH_NAME if meta.max_batch > 1 else 1
+        expected = {INPUT_NAME: ("tensor(uint8)", [batch, *meta.spec.input_hw, 3])}
+        expected.update({name: (_TYPES[dtype], [batch, *shape]) for name, (dtype, shape) in outputs.items()})
         actual = {value.name: (value.type, value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
         if actual != expected:
             raise ArtifactError(f"inputs and outputs are {actual}, its metadata says {expected}: export it again.")
         self._session = session
         self._input_shape = (1, *meta.spec.input_hw, 3)
-        self._arrays = [np.empty(shape, dtype) for dtype, shape in outputs.values()]
+        self._arrays = {name: np.empty((meta.max_batch, *shape), dtype) for name, (dtype, shape) in outputs.items()}
         self._binding = session.io_binding()
-        for name, array in zip(outputs, self._arrays):
-            self._binding.bind_output(name, "cpu", 0, array.dtype.type, (1, *array.shape), array.ctypes.data)
+        self._bound = 0  # pictures that the outputs are bound for
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture; the outputs are overwritten by the next call."""
+        check_pixels(pixels, self._input_shape)
+        return self.infer_batch(pixels)[0]
+
+    def infer_batch(self, pixels: np.ndarray) -> List[RawOutputs]:
+        """Run 1 to ``max_batch`` pictures; the outputs are overwritten by the next call."""
         if self._session is None:
             raise ClosedError(CLOSED)
-        check_pixels(pixels, self._input_shape)
+        check_pixels(pixels, self._input_shape, self.max_batch)
+        count = len(pixels)
+        if count != self._bound:
+            for name, array in self._arrays.items():
+                shape = (count, *array.shape[1:])
+                self._binding.bind_output(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
+            self._bound = count
         self._binding.bind_cpu_input(INPUT_NAME, pixels)
         self._session.run_with_iobinding(self._binding)
-        return raw_from_arrays(self._arrays)
+        return [raw_from_arrays([array[at] for array in self._arrays.values()]) for at in range(count)]
 
     def close(self) -> None:
         """Free the session."""

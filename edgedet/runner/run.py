@@ -15,7 +15,7 @@ from ..motion.gate import MotionRules
 from ..motion.gated import GatedDetector, make_look
 from ..progress import Say
 from ..stream.file_sources import ImageSource
-from ..stream.loop import RunSummary, run_frames
+from ..stream.loop import Batch, RunSummary, run_frames
 from ..stream.outputs.sinks import Write
 from ..stream.progress import Progress
 from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
@@ -48,6 +48,7 @@ class RunOptions:
     limit:   end after this number of frames; None: no limit.
     track:   follow objects from frame to frame; never done for images.
     motion:  look only where something changed; None: at every frame. Never done for images.
+    batch:   how many cameras' frames go through the network at once; None: as many as the model takes.
     reload:  reads anew, at SIGHUP, what may change while the run goes on; None: SIGHUP ends the run.
     places:  makes of the rules and the model's classes what the live page changes zones and lines by; None: nothing.
     """
@@ -62,6 +63,7 @@ class RunOptions:
     limit: Optional[int] = None
     track: bool = True
     motion: Optional[MotionRules] = None
+    batch: Optional[int] = None
     reload: Optional[Callable[[], Settings]] = None
     places: Optional[Callable[[Rulebook, Sequence[str]], Places]] = None
 
@@ -146,15 +148,31 @@ def run_detection(
         if options.motion is not None:
             detect = [GatedDetector(make_look(detect[0]), options.motion, max(detectors[0].meta.spec.input_hw)).detect]
 
+        most = _choose_batch(options, detectors[0])
+        batch = Batch(detectors[0].detect_batch, most) if most > 1 else None
+
         def follow(result: FrameResult) -> FrameResult:
             if options.reload is not None and stop.take_reload():
                 _reload(options, options.reload, tracking, detectors[0].class_names, progress.say)
             return tracking(result)
 
-        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, follow)
+        summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, follow, batch)
         score = tracking.score()
     summary = replace(summary, failures=summary.failures + failures)
     return RunResult(model, source.name, source.live, score, stop.signum, summary)
+
+
+def _choose_batch(options: RunOptions, detector: Detector) -> int:
+    """Return how many cameras' frames go through the network at once: the model's most, unless fewer are asked for."""
+    asked = options.batch
+    if asked is not None and not 1 <= asked <= detector.max_batch:
+        raise InputError(
+            f"--batch {asked}: this model takes at most {detector.max_batch} at once; `edgedet export --batch {asked}` "
+            "writes one that takes more."
+        )
+    if options.motion is not None:  # looks are squares of frames, each where something moved
+        return 1
+    return min(asked or detector.max_batch, max(len(options.cameras), 1))
 
 
 def _check_events(options: RunOptions, source: Source) -> None:

@@ -88,6 +88,14 @@ class LiveSource:
 
         Raises the first camera's error where none could be opened.
         """
+        for (frame,) in self.groups(1):
+            yield frame
+
+    def groups(self, most: int) -> Iterator[List[Frame]]:
+        """Yield the newest frames of up to ``most`` cameras together, of each camera one, as ``__iter__`` else.
+
+        Only frames that are there already are taken: none waits for another camera's.
+        """
         self.wait_until_open()
         cameras = self.cameras
         turn = 0
@@ -96,15 +104,17 @@ class LiveSource:
                 self._changed.wait_for(self._can_continue, _STOP_POLL_S)
                 for camera in cameras:
                     camera.check_for_stall()
-                frame = None
+                group: List[Frame] = []
                 for number in (*range(turn, len(cameras)), *range(turn)):  # else a fast camera would always come first
                     frame = cameras[number].take()
                     if frame is not None:
+                        group.append(frame)
                         turn = (number + 1) % len(cameras)
+                    if len(group) == most:
                         break
                 ended = all(camera.state == "ended" for camera in cameras)
-            if frame is not None:
-                yield frame
+            if group:
+                yield group
             elif ended:
                 return
 

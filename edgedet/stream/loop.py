@@ -17,6 +17,7 @@ from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tu
 import numpy as np
 
 from ..types import CameraStats, Frame, FrameResult
+from .live import LiveSource
 from .outputs.sinks import Write
 from .overlap import RunAhead, map_in_order
 from .sources import Source
@@ -24,6 +25,14 @@ from .sources import Source
 _TIMINGS_KEPT = 10_000  # percentiles are those of the last so many frames, since a camera runs for months
 _READ_AHEAD = 2  # frames of a file: one that is ready, and one that is being decoded
 _WRITE_BEHIND = 1  # results that may wait for the sinks
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How frames of several cameras are detected at once: the function, and how many frames it takes at most."""
+
+    detect: Callable[[List[Frame]], List[FrameResult]]
+    most: int
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,13 @@ def run_frames(
     limit: Optional[int] = None,
     progress: Callable[[int, int], None] = lambda frames, detections: None,
     follow: Callable[[FrameResult], FrameResult] = lambda result: result,
+    batch: Optional[Batch] = None,
 ) -> RunSummary:
     """Process frames until the source ends, ``stopped`` returns True, or ``limit`` is reached; then close the source.
 
     detectors: one, or copies of one that work side by side on the frames of a file. They are called in other threads
                than this one, each always in the same.
+    batch:     of several cameras, detects in the frames of some of them at once; in place of ``detectors``.
     follow:    makes what the sinks get, of all results in their order, as a tracker does; called in this thread.
     progress:  called after each frame with the number of frames so far and the detections in this one.
     """
@@ -68,7 +79,7 @@ def run_frames(
     frames = detections = 0
     started = time.perf_counter()
     with ExitStack() as resources:
-        for result, read_ms in _iterate_results(source, detectors, limit, resources):
+        for result, read_ms in _iterate_results(source, detectors, batch, limit, resources):
             result = follow(result)
             detected = time.perf_counter()
             for write in sinks:
@@ -100,9 +111,18 @@ def run_frames(
 
 
 def _iterate_results(
-    source: Source, detectors: Sequence[Callable[[Frame], FrameResult]], limit: Optional[int], resources: ExitStack
+    source: Source,
+    detectors: Sequence[Callable[[Frame], FrameResult]],
+    batch: Optional[Batch],
+    limit: Optional[int],
+    resources: ExitStack,
 ) -> Iterator[Tuple[FrameResult, float]]:
     """Yield each result with the milliseconds that reading its frame took; ``resources`` ends the threads."""
+    if batch is not None and isinstance(source, LiveSource):
+        together = islice(_detect_groups(source, batch), limit)
+        results = resources.enter_context(closing(RunAhead(together, batch.most, "detecting")))
+        resources.callback(source.close)
+        return iter(results)
     frames: Iterator[Tuple[Frame, float]] = islice(_measure_reading(source), limit)
     if not source.live:
         ahead = resources.enter_context(closing(RunAhead(frames, _READ_AHEAD, "reading")))
@@ -111,6 +131,19 @@ def _iterate_results(
     results = resources.enter_context(closing(RunAhead(map_in_order(stages, frames), _WRITE_BEHIND, "detecting")))
     resources.callback(source.close)  # first of all, so that nobody waits for a frame
     return iter(results)
+
+
+def _detect_groups(source: LiveSource, batch: Batch) -> Iterator[Tuple[FrameResult, float]]:
+    began = time.perf_counter()
+    for group in source.groups(batch.most):
+        read_ms = (time.perf_counter() - began) * 1e3
+        results = batch.detect(group)
+        detected_s = time.monotonic()
+        for result in results:
+            result = replace(result, age_ms=(detected_s - result.frame.captured_s) * 1e3)
+            source.note(result)
+            yield result, read_ms
+        began = time.perf_counter()
 
 
 def _measure_reading(source: Source) -> Iterator[Tuple[Frame, float]]:

@@ -9,8 +9,7 @@ from pathlib import Path
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.calibration.quantise import Quantised
-from edgedet.export.fusion.top_anchors import keep_top_anchors
-from edgedet.export.onnx_file import write_onnx
+from edgedet.export.onnx_file import finish_graph, write_onnx
 
 Write = Callable[[Quantised, ArtifactMeta, Path], None]
 
@@ -30,7 +29,7 @@ def _write_sparse(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:
 
 def _write_typed(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:
     # What keeps the best anchors is before the conversion, so that only their rows become FP32.
-    write_onnx(make_typed_graph(keep_top_anchors(quantised.sparse_model(), meta.top_anchors)), meta, path)
+    write_onnx(make_typed_graph(finish_graph(quantised.sparse_model(), meta)), meta, path)
 
 
 def _write_tflite(quantised: Quantised, meta: ArtifactMeta, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ ORIGIN_KEY = "edgedet.made_from"
 def load_graph(path: Path) -> tuple[onnx.ModelProto, ArtifactMeta]:
     """Return the graph of a file that edgedet wrote, float or INT8, and its metadata, which the graph no longer holds.
 
-    Both are of all anchors. The graph keeps the checkpoint's SHA-256 only: with other outputs it is no file of
-    edgedet's engines.
+    Both are of one picture and all anchors. The graph keeps the checkpoint's SHA-256 only: with other outputs it is no
+    file of edgedet's engines.
     """
     model, meta = read_graph(path)
     helper.set_model_props(model, {ORIGIN_KEY: meta.source_sha256})
-    return model, meta.with_top_anchors(0)
+    return model, replace(meta.with_top_anchors(0), max_batch=1)
 
 
 def take_float_planes(model: onnx.ModelProto, meta: ArtifactMeta, name: str) -> None:

@@ -36,7 +36,7 @@ def write_tflite(model: onnx.ModelProto, meta: ArtifactMeta, path: Path, plan: D
     """
     flatbuffer, outputs = tflite_from_graph(model, plan)
     precision = "fp32" if plan is None else "int8"
-    meta = replace(meta, outputs=outputs, top_anchors=0, precision=precision, input_layout=INPUT_LAYOUT)
+    meta = replace(meta, outputs=outputs, top_anchors=0, max_batch=1, precision=precision, input_layout=INPUT_LAYOUT)
     with atomic_path(path) as temporary:
         temporary.write_bytes(with_trailer(flatbuffer, meta))
     return meta

@@ -20,6 +20,7 @@ from media import frames_of, write_clip, write_fake_model
 from waiting import LAST_RESORT_S, wait_until
 
 from edgedet import cli
+from edgedet.engines.fake import FakeEngine
 from edgedet.events.store import read_events
 from edgedet.stream.outputs import recording, sinks, video_file
 from edgedet.stream.outputs.video_file import is_whole
@@ -342,3 +343,33 @@ def test_class_that_the_model_has_not_is_told(folder, capsys):
         Path("edgedet.yaml").write_text(CONFIG.format(url=camera.url, zones="objects: [elephant]"))
         assert cli.main(["run", "--config", "edgedet.yaml"]) == 2
     assert "this model has no class elephant: choose from person, car." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "most"), [([], 2), (["--batch", "1"], 1), (["--batch", "2"], 2)])
+def test_a_model_of_several_pictures_takes_several_cameras_at_once(folder, monkeypatch, options, most):
+    """Unless fewer are asked for; with two cameras never more than two."""
+    write_fake_model(Path("many.fake"), max_batch=4)
+    batches = []
+    infer, infer_batch = FakeEngine.infer, FakeEngine.infer_batch
+
+    def noted(self, pixels):
+        batches.append(len(pixels))
+        return infer_batch(self, pixels)
+
+    monkeypatch.setattr(FakeEngine, "infer_batch", noted)
+    monkeypatch.setattr(FakeEngine, "infer", lambda self, pixels: time.sleep(0.02) or infer(self, pixels))
+    with mjpeg_camera() as door, mjpeg_camera() as yard:
+        cameras = ["--camera", f"door={door.url}", "--camera", f"yard={yard.url}"]
+        arguments = ["run", "many.fake", *cameras, "--jsonl", "out.jsonl", "--limit", "20", *options]
+        assert cli.main(arguments) == 0
+    lines = lines_of("out.jsonl")
+    assert {line["camera"] for line in lines} == {"door", "yard"}
+    assert all(len(line["detections"]) == 2 for line in lines)
+    assert max(batches, default=1) == most
+
+
+def test_more_at_once_than_the_model_takes_is_refused(folder, capsys):
+    with mjpeg_camera() as camera:
+        assert run("--camera", camera.url, "--batch", 3) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgedet: --batch")]
+    assert "takes at most 1 at once; `edgedet export --batch 3` writes one" in line

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -13,12 +14,16 @@ from fake_driver import FakeDriver, consistent, running_camera
 from media import picture
 from waiting import wait_until
 
+from edgedet.artifact import ArtifactMeta
+from edgedet.detector import Detector
+from edgedet.engines.fake import FakeEngine
 from edgedet.errors import MissingDependency, SourceError
+from edgedet.specs import SPECS
 from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.live import LiveSource
-from edgedet.stream.loop import run_frames
+from edgedet.stream.loop import Batch, run_frames
 from edgedet.stream.sources import open_cameras
-from edgedet.types import Detections, FrameResult
+from edgedet.types import Detections, FrameResult, RawOutputs
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("cv2", reason="the frame rate is asked by OpenCV's property")
@@ -153,3 +158,72 @@ def test_what_is_no_camera_is_refused(text):
     with pytest.raises(Exception, match="is no camera|wants the number") as raised:
         open_cameras([text], lambda: False)
     assert "\n" not in str(raised.value)
+
+
+class SlowEngine(FakeEngine):
+    """A fake GPU: each run takes as long, for one picture or for several."""
+
+    def __init__(self, meta, run_s):
+        super().__init__(meta, [(0, 0.9, (10, 10, 60, 60))])
+        self.run_s, self.batches = run_s, []
+
+    def infer(self, pixels):
+        return self.infer_batch(pixels)[0]
+
+    def infer_batch(self, pixels):
+        self.batches.append(len(pixels))
+        time.sleep(self.run_s)
+        return [RawOutputs(self._logits, self._codes) for _ in pixels]
+
+
+def run_cameras(max_batch, limit):
+    """Four cameras of 200 frames a second on an engine of 20 runs a second; return its batches, and the results."""
+    spec = replace(SPECS["tf_efficientdet_d0"], input_hw=(128, 128), num_classes=1)
+    meta = ArtifactMeta(spec, ("cat",), "fp32", "0" * 64, max_batch=max_batch)
+    engine, results = SlowEngine(meta, 0.05), []
+    openers = [(name, lambda: running_camera(period_s=0.005)) for name in "abcd"]
+    source = cameras(openers)
+    wait_until(lambda: all(one.captured for one in source.stats()))
+    with Detector((meta, engine)) as detector:
+        batch = Batch(detector.detect_batch, max_batch) if max_batch > 1 else None
+        summary = run_frames(source, [detector.detect], [results.append], lambda: False, limit, batch=batch)
+    assert all(consistent(one) for one in summary.cameras)
+    return engine.batches, results
+
+
+def median_interval_s(frames):
+    """Seconds between frames of camera a that were looked at."""
+    return np.median(np.diff([frame.captured_s for frame in frames if frame.camera == "a"]))
+
+
+def test_several_cameras_go_through_the_network_at_once():
+    """Each camera gets a frame in every run, in a quarter of the runs, and is looked at more often."""
+    (singles, alone), (batches, together) = run_cameras(1, 24), run_cameras(4, 24)
+    assert singles[:24] == [1] * 24
+    assert len(batches) <= 24 / 4 + 5  # a camera may just have no frame; the last runs are not read
+    for results in (alone, together):
+        assert all(len(result.detections) == 1 for result in results)
+    seen = Counter(result.frame.camera for result in together)
+    assert max(seen.values()) - min(seen.values()) <= 2
+    intervals_s = [median_interval_s([result.frame for result in results]) for results in (alone, together)]
+    assert intervals_s[1] < 0.6 * intervals_s[0]
+
+
+def test_a_batch_waits_for_no_camera():
+    """One camera delivers, the other is silent: its frames go alone."""
+    openers = [("a", lambda: running_camera(period_s=0.005)), ("b", lambda: FakeDriver([picture(1)]))]
+    with closing(cameras(openers, Recovery(timeout_s=5.0, retries=0))) as source:
+        groups = list(islice(source.groups(4), 12))
+    assert sum(frame.camera == "b" for group in groups for frame in group) == 1
+    assert all(len({frame.camera for frame in group}) == len(group) for group in groups)
+
+
+def test_groups_smaller_than_the_cameras_take_turns():
+    openers = [(name, lambda: running_camera(period_s=0.002)) for name in "abc"]
+    with closing(cameras(openers)) as source:
+        wait_until(lambda: all(one.captured for one in source.stats()))
+        seen = Counter()
+        for group in islice(source.groups(2), 9):
+            seen.update(frame.camera for frame in group)
+            time.sleep(0.03)
+    assert seen == {"a": 6, "b": 6, "c": 6}

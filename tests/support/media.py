@@ -23,9 +23,9 @@ FAKE_BOXES = [(0, 0.9, [16, 8, 48, 72]), (1, 0.6, [64, 32, 96, 64])]
 SOURCE_BOXES_XYXY = [[32, 16, 96, 144], [128, 64, 192, 128]]
 
 
-def write_fake_model(path: Path) -> Path:
-    """Write a model that finds FAKE_BOXES in every picture."""
-    save_fake(path, META, FAKE_BOXES)
+def write_fake_model(path: Path, max_batch: int = 1) -> Path:
+    """Write a model that finds FAKE_BOXES in every picture, of up to ``max_batch`` pictures at once."""
+    save_fake(path, replace(META, max_batch=max_batch), FAKE_BOXES)
     return path
 
 

@@ -135,6 +135,7 @@ def build_plan(
         raise UnsupportedError(f"{onnx.path.name} has {' and '.join(recipe.to_float)} in float already")
     config = builder.create_builder_config()
     _configure(trt, config, recipe, options, typed, onnx.meta.precision == "int8")
+    _add_profiles(builder, network, config, onnx.meta.max_batch)
     cache = _set_timing_cache(config, options.timing_cache)
     monitor = _make_monitor(trt, progress)
     if monitor is not None:
@@ -186,6 +187,18 @@ def _configure(trt: Any, config: Any, recipe: Recipe, options: BuildOptions, typ
             if hasattr(trt.TacticSource, name)
         ]
         config.set_tactic_sources(sum(1 << int(source) for source in sources))
+
+
+def _add_profiles(builder: Any, network: Any, config: Any, max_batch: int) -> None:
+    """Give each number of pictures, n, a profile of its own, n - 1, so that its kernels are chosen for it."""
+    if max_batch == 1:
+        return
+    pixels = network.get_input(0)
+    for count in range(1, max_batch + 1):
+        profile = builder.create_optimization_profile()
+        shape = (count, *tuple(pixels.shape)[1:])
+        profile.set_shape(pixels.name, shape, shape, shape)
+        config.add_optimization_profile(profile)
 
 
 def _set_timing_cache(config: Any, path: Optional[str]) -> Any:

@@ -6,7 +6,7 @@ import sys
 import weakref
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..base import CLOSED, Engine, check_pixels, raw_from_arrays
 from ..ort import INPUT_NAME
 from .board import import_tensorrt, read_board
 from .build import make_logger
-from .cuda import Cuda, open_cuda
+from .cuda import Buffer, Cuda, open_cuda
 from .cuda_graph import Graph
 from .engine_file import read_engine, read_own_engine, rebuild_engine
 
@@ -67,14 +67,24 @@ def _make_runtime(trt: Any, log: Any) -> Any:
         ) from None
 
 
+class _Lane:
+    """Runs a fixed number of pictures at once: an execution context with its profile, buffers, and perhaps a graph."""
+
+    pixels: Buffer
+    outputs: List[Buffer]
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self.graph: Optional[Graph] = None
+
+
 class _TensorRtObjects:
     """TensorRT's objects of one engine, to be freed in order and in the device's context, also when Python ends."""
 
     def __init__(self, cuda: Cuda, runtime: Any) -> None:
         self.cuda, self.runtime = cuda, runtime
         self.engine: Any = None
-        self.context: Any = None
-        self.graph: Optional[Graph] = None
+        self.lanes: List[_Lane] = []  # the n-th is for n + 1 pictures
         self.lost = False
 
     def free(self) -> None:
@@ -86,15 +96,17 @@ class _TensorRtObjects:
     def free_plan(self) -> None:
         """Free TensorRT's objects, in the context in which they were made."""
         with self.cuda.current():
-            if self.graph is not None:
-                self.graph.close()
-            self.context = None
+            while self.lanes:
+                lane = self.lanes.pop()
+                if lane.graph is not None:
+                    lane.graph.close()
+                lane.context = None
             self.engine = None
             self.runtime = None
 
 
 class TrtEngine(Engine):
-    """One engine on one stream, with buffers of its own: a frame allocates nothing.
+    """One engine on one stream, with buffers of its own.
 
     Where host and GPU share memory, both work on the same page-locked bytes: each byte of the picture is read once and
     each output written once, so the GPU's lack of a cache for such memory costs nothing, and copies fall away.
@@ -119,6 +131,8 @@ class TrtEngine(Engine):
         """
         self._cuda = cuda
         self._log = make_logger(trt)
+        self._input_shape = (1, *meta.spec.input_hw, 3)
+        self.max_batch = meta.max_batch
         if zero_copy is None:
             gpu = cuda.gpu()
             zero_copy = gpu.integrated and tuple(map(int, gpu.compute_capability.split("."))) >= _COHERENT
@@ -133,7 +147,7 @@ class TrtEngine(Engine):
         self._free = weakref.finalize(self, loaded.free)
 
     def _load(self, trt: Any, meta: ArtifactMeta, plan: bytes, use_graph: bool) -> None:
-        """Load the plan, make the buffers and run one frame."""
+        """Load the plan, make the buffers and run one frame, or one batch of each size."""
         cuda, loaded = self._cuda, self._loaded
         with cuda.current():
             loaded.engine = loaded.runtime.deserialize_cuda_engine(plan)
@@ -142,43 +156,57 @@ class TrtEngine(Engine):
                     f"TensorRT {trt.__version__} cannot load it ({self._log.reason()}): build it again."
                 )
             _check_tensors(trt, loaded.engine, meta)
-            loaded.context = loaded.engine.create_execution_context()
-            if loaded.context is None:
-                raise DeviceError(f"no memory to run the engine ({self._log.reason()}): close other programs.")
-        self._make_buffers(meta)
-        with cuda.current():
-            self._enqueue()
-            cuda.synchronize()
-            if use_graph:
-                loaded.graph = self._record_graph()
+        for count in range(1, meta.max_batch + 1):
+            lane = self._make_lane(meta, count)
+            with cuda.current():
+                self._enqueue(lane)
+                cuda.synchronize()
+                if use_graph:
+                    lane.graph = self._record_graph(lane)
+            use_graph = lane.graph is not None  # where CUDA refuses one, one line is enough
 
     @property
     def uses_graph(self) -> bool:
         """Whether frames run as a CUDA graph."""
-        return self._loaded.graph is not None
+        return self._loaded.lanes[0].graph is not None
 
-    def _make_buffers(self, meta: ArtifactMeta) -> None:
+    def _make_lane(self, meta: ArtifactMeta, count: int) -> _Lane:
+        """Make a context and buffers for ``count`` pictures; of an engine for several, with the profile of that number.
+
+        A context for each, because a context that changes its profile must be set up anew for every frame.
+        """
+        with self._cuda.current():
+            lane = _Lane(self._loaded.engine.create_execution_context())
+            self._loaded.lanes.append(lane)  # at once: only there is it freed in time where something fails
+            if lane.context is None:
+                raise DeviceError(f"no memory to run the engine ({self._log.reason()}): close other programs.")
+            if meta.max_batch > 1:
+                shape = (count, *self._input_shape[1:])
+                chosen = lane.context.set_optimization_profile_async(count - 1, self._cuda.stream)
+                if not chosen or not lane.context.set_input_shape(INPUT_NAME, shape):
+                    raise ArtifactError(f"it does not take {count} pictures ({self._log.reason()}): build it again.")
         make, outputs = self._cuda.buffer, meta.output_arrays()
-        self._input = make((1, *meta.spec.input_hw, 3), np.uint8, self.zero_copy)
-        self._input.host[...] = 0
-        self._outputs = [make(shape, dtype, self.zero_copy) for dtype, shape in outputs.values()]
-        for name, buffer in zip((INPUT_NAME, *meta.outputs), (self._input, *self._outputs)):
-            if not self._loaded.context.set_tensor_address(name, buffer.device):
+        lane.pixels = make((count, *self._input_shape[1:]), np.uint8, self.zero_copy)
+        lane.pixels.host[...] = 0
+        lane.outputs = [make((count, *shape), dtype, self.zero_copy) for dtype, shape in outputs.values()]
+        for name, buffer in zip((INPUT_NAME, *meta.outputs), (lane.pixels, *lane.outputs)):
+            if not lane.context.set_tensor_address(name, buffer.device):
                 raise ArtifactError(f"TensorRT takes no address for {name} ({self._log.reason()}): build it again.")
+        return lane
 
-    def _enqueue(self) -> None:
-        """Queue one frame: copies to and from the device, where there are any, and the network."""
-        self._cuda.upload(self._input)
-        if not self._loaded.context.execute_async_v3(self._cuda.stream):
+    def _enqueue(self, lane: _Lane) -> None:
+        """Queue one run: copies to and from the device, where there are any, and the network."""
+        self._cuda.upload(lane.pixels)
+        if not lane.context.execute_async_v3(self._cuda.stream):
             raise DeviceError(f"TensorRT could not run a frame ({self._log.reason()}): start again.")
-        for buffer in self._outputs:
+        for buffer in lane.outputs:
             self._cuda.download(buffer)
 
-    def _record_graph(self) -> Optional[Graph]:
-        """Record a frame's work as a graph; return None, with a line on stderr, where CUDA cannot record it."""
+    def _record_graph(self, lane: _Lane) -> Optional[Graph]:
+        """Record a run's work as a graph; return None, with a line on stderr, where CUDA cannot record it."""
         try:
             with self._cuda.current():
-                return Graph(self._cuda.stream, self._enqueue)
+                return Graph(self._cuda.stream, lambda: self._enqueue(lane))
         except (DeviceError, OSError) as error:  # some kernels cannot be recorded; libcuda.so.1 may have another name
             print(f"edgedet: no CUDA graph, frames are launched layer by layer: {error}", file=sys.stderr)
             return None
@@ -187,19 +215,27 @@ class TrtEngine(Engine):
         """Run one picture; the outputs are overwritten by the next call."""
         if not self._free.alive:
             raise ClosedError(CLOSED)
-        check_pixels(pixels, self._input.host.shape)
-        np.copyto(self._input.host, pixels)
+        check_pixels(pixels, self._input_shape)
+        return self.infer_batch(pixels)[0]
+
+    def infer_batch(self, pixels: np.ndarray) -> List[RawOutputs]:
+        """Run 1 to ``max_batch`` pictures; the outputs are overwritten by the next call with as many."""
+        if not self._free.alive:
+            raise ClosedError(CLOSED)
+        check_pixels(pixels, self._input_shape, self.max_batch)
+        lane = self._loaded.lanes[len(pixels) - 1]
+        np.copyto(lane.pixels.host, pixels)
         try:
             with self._cuda.current():
-                if self._loaded.graph is not None:
-                    self._loaded.graph.launch()
+                if lane.graph is not None:
+                    lane.graph.launch()
                 else:
-                    self._enqueue()
+                    self._enqueue(lane)
                 self._cuda.synchronize()
         except DeviceError:
             self._loaded.lost = True
             raise
-        return raw_from_arrays([buffer.host for buffer in self._outputs])
+        return [raw_from_arrays([buffer.host[at] for buffer in lane.outputs]) for at in range(len(pixels))]
 
     def close(self) -> None:
         """Free the engine, its buffers and the stream; a second call does nothing."""
@@ -210,8 +246,11 @@ def _check_tensors(trt: Any, engine: Any, meta: ArtifactMeta) -> None:
     """Compare inputs and outputs with the metadata; raises ArtifactError where they differ."""
     types = {np.uint8: trt.DataType.UINT8, np.float32: trt.DataType.FLOAT, np.int32: trt.DataType.INT32}
     outputs = meta.output_arrays()
-    expected: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {INPUT_NAME: ("INPUT", (1, *meta.spec.input_hw, 3), True)}
-    expected.update({name: ("OUTPUT", (1, *shape), True) for name, (_, shape) in outputs.items()})
+    batch = 1 if meta.max_batch == 1 else -1  # open
+    expected: Dict[str, Tuple[str, Tuple[int, ...], bool]] = {
+        INPUT_NAME: ("INPUT", (batch, *meta.spec.input_hw, 3), True)
+    }
+    expected.update({name: ("OUTPUT", (batch, *shape), True) for name, (_, shape) in outputs.items()})
     actual = {}
     for name in (engine.get_tensor_name(index) for index in range(engine.num_io_tensors)):
         mode = "INPUT" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "OUTPUT"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
-pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra: NVIDIA's builder, which works without a GPU")
+trt = pytest.importorskip("tensorrt_rtx", reason="needs the rtx extra: NVIDIA's builder, which works without a GPU")
 
 import onnx
 from models import (
@@ -20,12 +20,15 @@ from models import (
     random_pixels,
 )
 from onnx import helper, numpy_helper
-from rtx_layers import CONVOLUTION, Layer, built_layers, parse_errors
+from rtx_layers import CONVOLUTION, Layer, built_layers, parse_errors, parsed
 from sparse_models import sparse_model
 
+from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import SparsePlan
 from edgedet.calibration.placement.typed import make_typed_graph
+from edgedet.engines.tensorrt.build import _add_profiles
+from edgedet.export.onnx_file import finish_graph
 from edgedet.specs import SPECS
 
 D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 128))
@@ -155,3 +158,21 @@ def test_the_parser_refuses_what_the_plan_avoids(
     errors = parse_errors(spoilt(float_sparse_plan[1]))
     assert len(errors) == 1
     assert said in errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("typed", [False, True])
+def test_the_builder_takes_a_profile_for_each_number_of_pictures(typed: bool, float_sparse_plan) -> None:
+    """Nothing of an open batch is refused, with the best anchors chosen in the graph."""
+    meta = ArtifactMeta(D0, ("a", "b", "c"), "fp32", "0" * 64, max_batch=2).with_top_anchors(500)
+    model = finish_graph(float_sparse_plan[int(typed)], meta)
+    (builder, network, _parser), errors = parsed(make_typed_graph(model) if typed else model)
+    assert not errors
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    _add_profiles(builder, network, config, 2)
+    assert config.num_optimization_profiles == 2
+    shapes = [tuple(network.get_output(index).shape) for index in range(network.num_outputs)]
+    assert shapes == [(-1, 500, 3), (-1, 500, 4), (-1, 500)]
+    assert builder.build_serialized_network(network, config) is not None

@@ -157,7 +157,6 @@ def test_memory_is_copied_where_the_gpu_does_not_see_the_cpu_s_cache(here: Path,
 def test_frames_allocate_nothing(here: Path, pixels):
     with closing(load(here)) as engine:
         raw = engine.infer(pixels)
-        assert engine.infer(pixels).class_logits is raw.class_logits
         assert engine.infer(pixels).class_logits.ctypes.data == raw.class_logits.ctypes.data
 
 
@@ -500,3 +499,41 @@ def test_bench_names_tensorrt(here: Path, capsys):
     assert main(command) == 0
     (row,) = json.loads(capsys.readouterr().out)["models"]
     assert (row["engine"], row["precision"]) == (f"tensorrt {V}", "int8")
+
+
+# --- several pictures at once -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", trt_api.versions())
+def test_an_engine_for_several_cameras_has_a_profile_for_each_number(version: str, monkeypatch, tmp_path: Path):
+    """Three pictures, one, two: each as if it were alone, whatever ran before."""
+    simulate(monkeypatch, tmp_path, version)
+    build_model(BuildRequest(write_models(tmp_path, "many", top_anchors=100, max_batch=3), tune=False))
+    build_model(BuildRequest(write_models(tmp_path, "one", top_anchors=100), tune=False))
+    pixels = np.random.default_rng(5).integers(0, 256, (3, *SPEC.input_hw, 3), dtype=np.uint8)
+    engines = (open_engine(tmp_path / f"{name}_int8.engine", 1)[1] for name in ("many", "one"))
+    with closing(next(engines)) as many, closing(next(engines)) as one:
+        assert (many.max_batch, one.max_batch) == (3, 1)
+        for count in (3, 1, 2):
+            raws = many.infer_batch(pixels[:count])
+            assert len(raws) == count
+            for at, raw in enumerate(raws):
+                alone = one.infer(pixels[at : at + 1])
+                np.testing.assert_array_equal(raw.anchor_ids, alone.anchor_ids)
+                np.testing.assert_array_equal(raw.class_logits, alone.class_logits)
+        with pytest.raises(ShapeError, match="up to 3"):
+            many.infer_batch(np.concatenate([pixels, pixels]))
+    assert not VIOLATIONS
+
+
+@pytest.mark.parametrize("use_graph", [True, False])
+@pytest.mark.parametrize("zero_copy", [True, False])
+def test_batches_run_with_and_without_graphs_and_copies(use_graph, zero_copy, monkeypatch, tmp_path: Path):
+    simulate(monkeypatch, tmp_path, V)
+    build_model(BuildRequest(write_models(tmp_path, "many", max_batch=2), tune=False))
+    pixels = np.random.default_rng(6).integers(0, 256, (2, *SPEC.input_hw, 3), dtype=np.uint8)
+    with closing(load(tmp_path / "many_int8.engine", zero_copy=zero_copy, use_graph=use_graph)) as engine:
+        first, second = (raw.class_logits.copy() for raw in engine.infer_batch(pixels))
+        assert engine.uses_graph == use_graph
+        np.testing.assert_array_equal(engine.infer(pixels[1:]).class_logits, second)
+        np.testing.assert_array_equal(engine.infer(pixels[:1]).class_logits, first)

@@ -62,7 +62,7 @@ class Layer:
 
 def parse_errors(model: onnx.ModelProto) -> list[str]:
     """Return what NVIDIA's parser has against a model; empty if it takes it."""
-    return _parsed(model)[1]
+    return parsed(model)[1]
 
 
 def built_layers(model: onnx.ModelProto, edit: Callable[[object], object] = lambda network: None) -> list[Layer]:
@@ -70,7 +70,7 @@ def built_layers(model: onnx.ModelProto, edit: Callable[[object], object] = lamb
 
     edit: what is done to the parsed network before; what it returns lives until the engine is built.
     """
-    (builder, network, _parser), errors = _parsed(model)
+    (builder, network, _parser), errors = parsed(model)
     assert not errors, errors
     alive = edit(network)
     config = builder.create_builder_config()
@@ -85,7 +85,8 @@ def built_layers(model: onnx.ModelProto, edit: Callable[[object], object] = lamb
     return [layer for layer in layers if layer.kind not in ("wait", "signal")]
 
 
-def _parsed(model: onnx.ModelProto) -> tuple[tuple, list[str]]:
+def parsed(model: onnx.ModelProto) -> tuple[tuple, list[str]]:
+    """Return (builder, network, parser), which must live together, and what the parser has against the model."""
     builder = trt.Builder(LOG)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, LOG)

@@ -11,6 +11,7 @@ enqueue. Everything that uses the device asks for a context of its thread (simul
 from __future__ import annotations
 
 import ctypes
+import json
 import time
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
@@ -27,6 +28,7 @@ TYPES = {"Conv": "CONVOLUTION", "QuantizeLinear": "QUANTIZE", "DequantizeLinear"
 TYPES.update(dict.fromkeys(("Add", "Sub", "Mul", "Div"), "ELEMENTWISE"))
 PLAN = b"simulated plan of TensorRT "
 DATA_TYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT", "tensor(int32)": "INT32"}
+PROFILES = "profiles"  # metadata entry of a simulated plan
 RULED_BY_FLAGS = ("INT8", "FP16")
 
 
@@ -88,6 +90,11 @@ def module_for(version: str) -> ModuleType:
             if self._value == "top_anchors":
                 return enums.DataType.INT32
             return enums.DataType["HALF" if self._network._model.opset_import[0].version >= 19 else "FLOAT"]
+
+        @property
+        def shape(self):
+            (value,) = (v for v in self._network._model.graph.input if v.name == self._value)
+            return tuple(-1 if d.dim_param else d.dim_value for d in value.type.tensor_type.shape.dim)
 
         @name.setter
         def name(self, text):
@@ -310,6 +317,9 @@ def module_for(version: str) -> ModuleType:
         def num_outputs(self):
             return len(self._outputs)
 
+        def get_input(self, index):
+            return ITensor(self, self._model.graph.input[index].name)
+
         def get_output(self, index):
             return ITensor(self, self._outputs[index])
 
@@ -355,7 +365,11 @@ def module_for(version: str) -> ModuleType:
     class IBuilderConfig(Native):
         def __init__(self):
             self._flags, self._cache, self._limits, self._sources = {"TF32"}, None, {}, None
-            self._monitor, self._effort = None, 3
+            self._monitor, self._effort, self._profiles = None, 3, []
+
+        def add_optimization_profile(self, profile):
+            self._profiles.append(profile)
+            return len(self._profiles) - 1
 
         @property
         def progress_monitor(self):
@@ -405,6 +419,15 @@ def module_for(version: str) -> ModuleType:
         def serialize(self):
             return HostMemory(self._data or version.encode() + b" timings")
 
+    class Profile:
+        """IOptimizationProfile: name of an input -> least, best and largest shape."""
+
+        def __init__(self):
+            self.shapes = {}
+
+        def set_shape(self, name, least, best, largest):
+            self.shapes[name] = [tuple(least), tuple(best), tuple(largest)]
+
     class Builder(Native):
         def __init__(self, log):
             self._log = log
@@ -415,6 +438,9 @@ def module_for(version: str) -> ModuleType:
             if "EXPLICIT_BATCH" in kinds.__members__ and not typed and version.startswith("8."):
                 assert flags & 1 << int(kinds["EXPLICIT_BATCH"]), "8.x parses ONNX into explicit batches only"
             return INetworkDefinition(typed)
+
+        def create_optimization_profile(self):
+            return Profile()
 
         def create_builder_config(self):
             return IBuilderConfig()
@@ -432,6 +458,10 @@ def module_for(version: str) -> ModuleType:
             if not quantised and "INT8" in flags:
                 self._log.log(severity.ERROR, "Calibration failure occurred with no scaling factors detected")
                 return None
+            opened = [v.name for v in network._model.graph.input if -1 in ITensor(network, v.name).shape]
+            if any(name not in profile.shapes for name in opened for profile in config._profiles or [Profile()]):
+                self._log.log(severity.ERROR, "Network has dynamic or shape inputs, but no optimization profile")
+                return None
             if fault() == "build":
                 self._log.log(severity.ERROR, "Could not find any implementation for node fpn.cell.0")
                 return None
@@ -448,7 +478,10 @@ def module_for(version: str) -> ModuleType:
                 for step in range(2):
                     assert monitor.step_complete("Building Engine", step)
                 monitor.phase_finish("Building Engine")
-            return HostMemory(PLAN + version.encode() + b"\n" + network._written().SerializeToString())
+            model = network._written()
+            shapes = [profile.shapes[name] for name in opened for profile in config._profiles]
+            helper.set_model_props(model, {PROFILES: json.dumps(shapes)})
+            return HostMemory(PLAN + version.encode() + b"\n" + model.SerializeToString())
 
     class ParserError(Native):
         def __init__(self, text):
@@ -508,6 +541,7 @@ def module_for(version: str) -> ModuleType:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             self._log = log
+            self._profiles = json.loads(self._session.get_modelmeta().custom_metadata_map.get(PROFILES, "[]"))
             self._inputs = [value.name for value in self._session.get_inputs()]
             self._values = {v.name: v for v in (*self._session.get_inputs(), *self._session.get_outputs())}
 
@@ -522,7 +556,7 @@ def module_for(version: str) -> ModuleType:
             return enums.TensorIOMode["INPUT" if name in self._inputs else "OUTPUT"]
 
         def get_tensor_shape(self, name):
-            return self._values[name].shape
+            return [-1 if isinstance(side, str) else side for side in self._values[name].shape]
 
         def get_tensor_dtype(self, name):
             return enums.DataType[DATA_TYPES[self._values[name].type]]
@@ -534,6 +568,18 @@ def module_for(version: str) -> ModuleType:
         def __init__(self, engine):
             simulated_driver.check()
             self._engine, self._addresses = engine, {}
+            self._profile, self._shapes = 0, {}  # the first context of an engine has the first profile
+
+        def set_optimization_profile_async(self, index, stream):
+            simulated_driver.check()
+            assert stream in STREAMS
+            self._profile, self._shapes = index, {}
+            return index < len(self._engine._profiles)
+
+        def set_input_shape(self, name, shape):
+            least, _, largest = self._engine._profiles[self._profile]
+            self._shapes[name] = tuple(shape)
+            return all(a <= b <= c for a, b, c in zip(least, shape, largest, strict=True))
 
         def __del__(self):
             simulated_driver.freed("an execution context")
@@ -559,7 +605,10 @@ def module_for(version: str) -> ModuleType:
 
         def _run(self):
             engine = self._engine
-            feeds = {name: _at(self._addresses[name], engine._values[name].shape, np.uint8) for name in engine._inputs}
+            feeds = {
+                name: _at(self._addresses[name], self._shapes.get(name, engine._values[name].shape), np.uint8)
+                for name in engine._inputs
+            }
             names = [name for name in engine._values if name not in engine._inputs]
             for name, value in zip(names, engine._session.run(names, feeds), strict=True):
                 np.copyto(_at(self._addresses[name], value.shape, value.dtype), value)

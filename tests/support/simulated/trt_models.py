@@ -22,8 +22,7 @@ from edgedet.artifact import META_KEY, ArtifactMeta
 from edgedet.calibration.placement.plan import CENTRED
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.placement.typed import make_typed_graph
-from edgedet.export.fusion.top_anchors import keep_top_anchors
-from edgedet.export.onnx_file import write_onnx
+from edgedet.export.onnx_file import finish_graph, write_onnx
 from edgedet.specs import SPECS
 
 NAMES = ("cat", "dog")
@@ -37,14 +36,17 @@ SIMULATED = ("tensorrt", "pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cu
 SHIM = "import os, sys\nsys.path.insert(0, {tests!r})\nfrom {module} import {make}\nsys.modules[__name__] = {call}\n"
 
 
-def write_models(folder: Path, name: str = "tiny", keep_float: tuple[str, ...] = (), top_anchors: int = 0) -> Path:
+def write_models(
+    folder: Path, name: str = "tiny", keep_float: tuple[str, ...] = (), top_anchors: int = 0, max_batch: int = 1
+) -> Path:
     """Write NAME.onnx, NAME_int8.onnx, NAME_int8_fp16.onnx; return the second.
 
     keep_float:  names of convolutions that the INT8 files leave float; NAME_int8.table.json then has their ranges.
     top_anchors: how many of the 3069 anchors the graphs keep; 0: all.
+    max_batch:   how many pictures the graphs take at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    meta = ArtifactMeta(SPEC, NAMES, "fp32", "5" * 64).with_top_anchors(top_anchors)
+    meta = ArtifactMeta(SPEC, NAMES, "fp32", "5" * 64, max_batch=max_batch).with_top_anchors(top_anchors)
     int8 = replace(meta, precision="int8")
     sparse = _model(quantised=True, keep_float=keep_float)
     if keep_float:
@@ -53,7 +55,7 @@ def write_models(folder: Path, name: str = "tiny", keep_float: tuple[str, ...] =
     for target, model, its in (
         (folder / f"{name}.onnx", _model(quantised=False), meta),
         (path, sparse, int8),
-        (folder / f"{name}_int8_fp16.onnx", make_typed_graph(keep_top_anchors(sparse, top_anchors)), int8),
+        (folder / f"{name}_int8_fp16.onnx", make_typed_graph(finish_graph(sparse, int8)), int8),
     ):
         write_onnx(model, its, target)
     return path
