@@ -265,7 +265,7 @@ async def _save_zones(site: Site, request: HTTPServerRequest, query: Query) -> N
         await asyncio.get_running_loop().run_in_executor(None, places.save, camera, wanted)
     except EdgeDetError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
-    site.report(f"web: zones and lines of {camera or 'the video'} were changed on the page")
+    site.say(f"web: zones and lines of {camera or 'the video'} were changed on the page")
     await reply(request, HTTPStatus.OK, {"saved": camera})
 
 
