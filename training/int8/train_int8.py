@@ -31,6 +31,7 @@ from edgedet.calibration.ranges.frames import FrameSets
 from edgedet.errors import VerificationError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, network_from_checkpoint
 from edgedet.export.fusion.fuse import graph_from_network
+from edgedet.export.fusion.top_anchors import MOST_TOP_ANCHORS
 from edgedet.export.int8.files import SPARSE, TFLITE, TYPED, Form
 from edgedet.export.int8.gate import Gate
 from edgedet.export.int8.options import Int8Options
@@ -133,10 +134,11 @@ def train_int8(
     unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
     gate = Gate(EngineDetector(meta, ModuleEngine(FromPixels(network))), meta, unseen, Int8Options(labels=val), say)
     figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
+    written = meta.with_top_anchors(MOST_TOP_ANCHORS)  # as `edgedet export` writes them
     files = []
     for form in FORMS[how.target]:
         path = out / f"{name}_int8{form.suffix}"
-        files.append(_write_and_judge(path, meta, final, form, gate, figures, how.force))
+        files.append(_write_and_judge(path, written, final, form, gate, figures, how.force))
         say(f"{path}: {Verdict(**files[-1]['gate']).line()}")
     if not any(file["kept"] for file in files):
         raise VerificationError(
