@@ -23,7 +23,7 @@ from torch import Tensor
 from edgedet import demo
 from edgedet.artifact import MAX_META_BYTES, META_KEY
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.families.keras_h5 import arrays_from_h5
+from edgedet.export.checkpoints.families.keras_h5 import NOT_WHOLE, arrays_from_h5
 from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, is_tf_checkpoint
 from edgedet.export.checkpoints.families.wrappers import find_state_dict
 from edgedet.files import parse_json
@@ -115,10 +115,7 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(f"{path} is cut off or damaged ({error}): copy or download it again.") from None
     size = path.stat().st_size
     if any(entry.filename == KERAS_ENTRY for entry in entries):
-        raise CheckpointError(
-            f"{path} is a .keras archive, which drops the layers' names: save it with TensorFlow's Keras 2 "
-            "(TF_USE_LEGACY_KERAS=1, model.save_weights('FILE.h5'))."
-        )
+        raise CheckpointError(f"{path} is a .keras archive, {NOT_WHOLE}.")
     claimed = sum(entry.file_size for entry in entries)
     if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(

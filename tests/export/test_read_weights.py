@@ -160,7 +160,10 @@ def test_a_keras_archive_is_refused_with_what_to_save(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("metadata.json", "{}")
         archive.writestr("model.weights.h5", b"")
-    refused(tmp_path / "model.keras", r"is a \.keras archive, .*model\.save_weights\('FILE\.h5'\)")
+    refused(
+        tmp_path / "model.keras",
+        r"is a \.keras archive, which lacks .*model\.save_weights\('FILE\.h5'\)",
+    )
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -17,7 +17,11 @@ MAX_BYTES = 1 << 30  # D7x, the largest model, has 0.31 GB
 MAX_ARRAYS = 20_000  # D7x has 1902
 MAX_DEPTH = 16  # groups in groups; hard links can form rings
 OPTIMIZER = "optimizer_weights"  # Keras's group beside the model's
-KERAS_3 = "vars"  # the group that holds a layer's arrays in Keras 3's .weights.h5
+KERAS_3 = "vars"  # the group that holds a layer's arrays in .keras and .weights.h5 files
+NOT_WHOLE = (  # seen with TensorFlow 2.15 and automl's code: 589 of D0's 709 arrays (docs/checkpoints.md)
+    "which lacks the batch norms of an EfficientDet's heads, because Keras leaves out layers in lists of lists: save "
+    "all weights where it was trained, by model.save_weights('FILE.h5') with TensorFlow's Keras 2 (TF_USE_LEGACY_KERAS=1)"
+)
 
 
 def arrays_from_h5(path: Path) -> dict[str, np.ndarray]:
@@ -28,10 +32,7 @@ def arrays_from_h5(path: Path) -> dict[str, np.ndarray]:
             datasets: dict[str, Any] = {}
             _collect(h5py, file, "", datasets, path)
             if any(KERAS_3 in name.split("/")[:-1] for name in datasets):
-                raise CheckpointError(
-                    f"{path} is in the layout of Keras 3, which drops the layers' names: save it with TensorFlow's "
-                    "Keras 2 (TF_USE_LEGACY_KERAS=1, model.save_weights('FILE.h5'))."
-                )
+                raise CheckpointError(f"{path} is in the layout of Keras 3, {NOT_WHOLE}.")
             claimed = sum(math.prod(data.shape) * data.dtype.itemsize for data in datasets.values())
             if claimed > MAX_BYTES:
                 raise CheckpointError(f"{path} claims {claimed} bytes of arrays; at most {MAX_BYTES} are expected.")
