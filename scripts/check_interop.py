@@ -22,7 +22,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 from programs.deepstream import by_deepstream
-from programs.finders import Find, by_litert, by_mediapipe, by_onnxruntime, by_opencv, by_openvino, stretched
+from programs.finders import (
+    Find,
+    by_litert_as_mediapipe,
+    by_mediapipe,
+    by_onnxruntime,
+    by_opencv,
+    by_openvino,
+    stretched,
+)
 from programs.frigate import SSD, YOLONAS, by_frigate
 
 from edgedet import Detections, Detector
@@ -60,18 +68,6 @@ def compare(name: str, find: Find, reference: Find, pictures: Sequence[np.ndarra
         f"{np.mean(ious) if ious else 0:.4f} | {max(differences, default=1):.1e} | {its_ms:.0f}, {our_ms:.0f} |",
         flush=True,
     )
-
-
-def truncated(find: Find) -> Find:
-    """Return a finder that drops the fractions of corner, width and height, as MediaPipe does."""
-
-    def find_truncated(bgr: np.ndarray) -> Detections:
-        found = find(bgr)
-        corner = np.trunc(found.boxes_xyxy[:, :2])
-        sides = np.trunc(found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2])
-        return replace(found, boxes_xyxy=np.concatenate([corner, corner + sides], axis=1))
-
-    return find_truncated
 
 
 def cut_at_last_pixel(detector: Detector) -> Find:
@@ -126,9 +122,9 @@ def tries_of(args: argparse.Namespace, detector: Detector) -> list[Try]:
             (name, opened, stretched(own)),
             (f"{name}, pictures of the input's size", partial(opened_at_input_size, opened, own), sized),
             (
-                f"{name}, likewise, the file's boxes by LiteRT, without fractions",
+                f"{name}, likewise, the file's boxes by LiteRT in whole pixels",
                 partial(opened_at_input_size, opened, own),
-                truncated(at_input_size(by_litert(path), own)),
+                at_input_size(by_litert_as_mediapipe(path, own), own),
             ),
         ]
     if args.frigate:

@@ -60,12 +60,35 @@ def by_opencv(path: Path, detector: Detector) -> Find:
     return four_outputs(run, detector)
 
 
-def by_litert(path: Path) -> Find:
-    """Run model.tflite by LiteRT on pictures of its input's size."""
-    from edgedet.export.interop.tflite_app import tflite_reader
+def by_litert_as_mediapipe(path: Path, detector: Detector) -> Find:
+    """Run model.tflite by LiteRT on pictures of its input's size, and make whole pixels of its boxes as MediaPipe does.
 
-    read = tflite_reader(path, threads=1)
-    return lambda bgr: read(bgr[None])
+    Corner, width and height each lose their fraction, and only then are bounded by 0 and the picture's size: a box that
+    reaches over an edge keeps its width (mediapipe/calculators/util/detection_transformation_calculator.cc).
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    image = interpreter.get_input_details()[0]["index"]
+    outputs = [item["index"] for item in interpreter.get_output_details()]
+    h, w = detector.meta.spec.input_hw
+
+    def find(bgr: np.ndarray) -> Detections:
+        interpreter.set_tensor(image, bgr[None, ..., ::-1].copy())
+        interpreter.invoke()
+        boxes_yxyx, classes, scores, number = (interpreter.get_tensor(place)[0] for place in outputs)
+        count = int(number if np.ndim(number) == 0 else number[0])
+        y1, x1, y2, x2 = boxes_yxyx[:count].T
+        sizes = (w, h, w, h)
+        x, y, width, height = (
+            np.clip(np.trunc(part * np.float32(size)), 0, size)
+            for part, size in zip((x1, y1, x2 - x1, y2 - y1), sizes, strict=True)
+        )
+        boxes_xyxy = np.stack([x, y, x + width, y + height], axis=1)
+        return Detections(cut(boxes_xyxy, bgr), scores[:count], classes[:count].astype(np.int64))
+
+    return find
 
 
 def by_mediapipe(path: Path, detector: Detector) -> Find:

@@ -20,7 +20,7 @@ OPTIMIZER = "optimizer_weights"  # Keras's group beside the model's
 KERAS_3 = "vars"  # the group that holds a layer's arrays in .keras and .weights.h5 files
 NOT_WHOLE = (  # seen with TensorFlow 2.15 and automl's code: 589 of D0's 709 arrays (docs/checkpoints.md)
     "which lacks the batch norms of an EfficientDet's heads, because Keras leaves out layers in lists of lists: save "
-    "all weights where it was trained, by model.save_weights('FILE.h5') with TensorFlow's Keras 2 (TF_USE_LEGACY_KERAS=1)"
+    "all weights where it was trained, by TensorFlow's Keras 2 (TF_USE_LEGACY_KERAS=1, model.save_weights('FILE.h5'))"
 )
 
 
