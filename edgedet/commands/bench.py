@@ -24,6 +24,16 @@ from .options import add_labelled_data, add_score, check_at_least, text_stream
 DESCRIPTION = (
     "Measure the latency of the family's models or of model files, one run of each in turn; ends with one line of JSON."
 )
+DEFAULT_PRECISION, DEFAULT_ENGINE, DEFAULT_SEED = "fp32", "ort", 0
+# Options that change nothing without another one: (option, what it goes with)
+ALONE_IGNORED = (
+    ("weights", "phi"),
+    ("precision", "phi"),
+    ("engine", "phi"),
+    ("seed", "phi"),
+    ("calib", "weights"),
+    ("images", "data"),
+)
 EXAMPLE = """  edgedet bench --phi 0-2 --precision fp32,int8 --engine ort,tflite --threads 1,2
   edgedet bench --model edgedet-out/my.onnx --html bench.html
   edgedet bench --model a.onnx b.onnx --source photo.jpg --threads 1 --json bench.json
@@ -45,23 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--phi", metavar="N,M-L", help="sizes of the model: 0 for D0 to 7 for D7, 8 for D7x; numbers and ranges"
     )
     family.add_argument(
-        "--precision",
-        default="fp32",
-        metavar="A,B",
-        help=f"one or several of {', '.join(PRECISIONS)} (default: %(default)s)",
+        "--precision", metavar="A,B", help=f"one or several of {', '.join(PRECISIONS)} (default: {DEFAULT_PRECISION})"
     )
     family.add_argument(
         "--engine",
-        default="ort",
         metavar="A,B",
-        help=f"one or several of {', '.join(engine.name for engine in PUBLIC_ENGINES)} (default: %(default)s)",
+        help=f"one or several of {', '.join(engine.name for engine in PUBLIC_ENGINES)} (default: {DEFAULT_ENGINE})",
     )
     family.add_argument(
         "--weights",
         metavar="FILE",
         help="checkpoint, or 'demo' (default: random weights, whose detections mean nothing)",
     )
-    family.add_argument("--seed", type=int, default=0, help="seed of random weights (default: %(default)s)")
+    family.add_argument("--seed", type=int, help=f"seed of random weights (default: {DEFAULT_SEED})")
     family.add_argument("--calib", metavar="SRC", help="frames for INT8 with --weights, as `edgedet export` takes them")
     parser.add_argument("--source", metavar="X", help="image, folder or video (default: the demo's clip)")
     parser.add_argument(
@@ -181,7 +187,8 @@ def _bench_hosts(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from ..benchmarks.latency.compare import compare_files
 
-    for option in ("model", "phi", "data", "sustain", "html", "host"):
+    measuring = {name for pair in ALONE_IGNORED for name in pair}
+    for option in ("model", "source", *sorted(measuring), "sustain", "html", "host"):
         if getattr(args, option) is not None:
             raise InputError(f"compare measures nothing, so it takes no --{option}.")
     words = args.compare
@@ -194,9 +201,13 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> BenchOptions:
     """Check the options and read the labels, before anything is measured; raises InputError or MissingDependency."""
-    for option, needed in (("weights", "phi"), ("calib", "weights"), ("images", "data")):
+    for option, needed in ALONE_IGNORED:
         if getattr(args, option) is not None and getattr(args, needed) is None:
             raise InputError(f"--{option} goes with --{needed}.")
+    if args.seed is not None and args.weights is not None:
+        raise InputError("--seed is of random weights, and --weights names others: leave one out.")
+    if args.calib is not None and "int8" not in _names(args.precision or DEFAULT_PRECISION):
+        raise InputError("--calib is for INT8: name int8 in --precision.")
     for option in ("model_there", "hosts"):
         if getattr(args, option) is not None and args.host is None:
             raise InputError(f"--{option.replace('_', '-')} goes with --host.")
@@ -249,7 +260,12 @@ def _family(args: argparse.Namespace) -> tuple[list[FamilyFile], list[str]]:
     if args.weights not in (None, "demo") and not Path(args.weights).is_file():
         raise InputError(f"there is no checkpoint {args.weights}: name a file, or demo.")
     return list_files(
-        phis, _names(args.precision), _names(args.engine), weights=args.weights, seed=args.seed, calib=args.calib
+        phis,
+        _names(args.precision or DEFAULT_PRECISION),
+        _names(args.engine or DEFAULT_ENGINE),
+        weights=args.weights,
+        seed=DEFAULT_SEED if args.seed is None else args.seed,
+        calib=args.calib,
     )
 
 

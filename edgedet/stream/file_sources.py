@@ -9,7 +9,8 @@ from typing import Iterator, List, Optional, Sequence
 from ..errors import SourceError, require
 from ..types import CameraStats, Frame, FrameResult
 from .cameras.capture import Capture, read_fps
-from .images import read_image
+from .images import count_pages, read_image
+from .live import Say, say_nothing
 from .pace import Pace
 
 _WHOLE_SHARE = 0.9  # frame counts are estimates in some containers; a video that ends before this share is cut
@@ -36,8 +37,12 @@ class ImageSource(_Files):
 
     fps: Optional[float] = None
 
-    def __init__(self, name: str, root: Path, paths: Sequence[Path]) -> None:
-        """Take the files in this order; ``root`` is a folder above all of them."""
+    def __init__(self, name: str, root: Path, paths: Sequence[Path], say: Say = say_nothing) -> None:
+        """Take the files in this order; ``root`` is a folder above all of them.
+
+        say: called with a line for a file of several pages, of which the first one is read.
+        """
+        self._say = say
         self.name = name
         self.root = root
         self.paths = paths
@@ -48,9 +53,14 @@ class ImageSource(_Files):
         """Yield the pictures that can be read; the others are noted as failures."""
         for index, path in enumerate(self.paths):
             try:
-                yield Frame(read_image(path), captured_s=0.0, index=index, name=str(path))
+                bgr = read_image(path)
             except SourceError as error:
                 self.failures.append(str(error))
+                continue
+            pages = count_pages(path)
+            if pages > 1:
+                self._say(f"{path} has {pages} pages; only the first one is read")
+            yield Frame(bgr, captured_s=0.0, index=index, name=str(path))
 
     def close(self) -> None:
         """Do nothing: no file is open between two pictures."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import SourceError, require
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *TIFF_SUFFIXES)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -36,6 +37,14 @@ def decode_image(data: bytes, path: Path) -> np.ndarray:
     if bgr is None:
         raise SourceError(f"{path} is damaged or no image.")
     return np.asarray(bgr)
+
+
+def count_pages(path: Path) -> int:
+    """Return how many pictures a file holds: 1 but for a TIFF with more; also where this OpenCV cannot tell."""
+    cv2 = require("cv2", "reading images")
+    if path.suffix.lower() not in TIFF_SUFFIXES or not hasattr(cv2, "imcount"):  # since OpenCV 4.5.4
+        return 1
+    return max(1, int(cv2.imcount(str(path))))
 
 
 def is_cut_off(data: bytes) -> bool:

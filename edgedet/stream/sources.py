@@ -101,7 +101,7 @@ def open_source(
     """Open an image, a folder or glob of images, a video file, or what ``open_cameras`` opens.
 
     stopped: live sources call it while they wait; True ends their iteration.
-    say:     called with a line when a camera is lost or is back, from any thread.
+    say:     called with a line when a camera is lost or is back, from any thread, and of a TIFF with several pages.
     Raises SourceError where there is nothing to read.
     """
     if text.startswith("http") and is_url(text) and text.split("?")[0].lower().endswith(_VIDEO_SUFFIXES):
@@ -110,15 +110,15 @@ def open_source(
         return open_cameras([text], stopped, options, say)
     path = Path(text)
     if os.path.isdir(text):  # unlike Path.is_dir, False for a name that is too long or has a NUL
-        return ImageSource(text, path, _select_images(_list_folder(path), f"folder {text}"))
+        return ImageSource(text, path, _select_images(_list_folder(path), f"folder {text}"), say)
     if os.path.isfile(text):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            return ImageSource(text, path.parent, [path])
+            return ImageSource(text, path.parent, [path], say)
         return VideoSource(str(path), open_video(path, options.capture), options.pace())
     if glob.has_magic(text):
         paths = [Path(name) for name in glob.glob(text, recursive=True)]
         images = _select_images(paths, f"pattern {text}")
-        return ImageSource(text, Path(os.path.commonpath([image.parent for image in images])), images)
+        return ImageSource(text, Path(os.path.commonpath([image.parent for image in images])), images, say)
     raise SourceError(f"there is no {text}: wanted an image, a folder, a video, a camera's number or a URL.")
 
 

@@ -359,3 +359,12 @@ def test_images_keep_no_camera_open(tmp_path):
     assert isinstance(source, ImageSource)
     source.close()
     assert [frame.index for frame in source] == [0]
+
+
+def test_a_tiff_of_several_pages_is_told_and_its_first_page_read(tmp_path):
+    assert cv2.imwritemulti(str(tmp_path / "scan.tif"), [picture(10), picture(20), picture(30)])
+    assert cv2.imwrite(str(tmp_path / "single.tif"), picture(40))
+    said = []
+    frames = list(open_source(str(tmp_path), lambda: False, say=said.append))
+    assert [float(frame.bgr.mean()) for frame in frames] == [10, 40]
+    assert said == [f"{tmp_path / 'scan.tif'} has 3 pages; only the first one is read"]
