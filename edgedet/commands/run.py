@@ -15,10 +15,11 @@ from ..detector import Detector
 from ..errors import PartialFailure, SourceError
 from ..runner.run import RunOptions, RunResult, run_detection
 from ..schemas import write_figures
+from ..stream.camera_stats import CameraStats
 from ..stream.loop import RunSummary
 from ..stream.progress import Progress
 from ..track.count import ObjectCount
-from ..types import CameraStats, FrameResult
+from ..types import FrameResult
 from .options import add_json, count_of, text_stream
 from .run_arguments import add_run_arguments
 from .run_options import run_options

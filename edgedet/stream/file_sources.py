@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Sequence
 
 from ..errors import SourceError, require
-from ..types import CameraStats, Frame, FrameResult
+from ..types import Frame, FrameResult
+from .camera_stats import CameraStats
 from .cameras.capture import Capture, read_fps
 from .images import count_pages, read_image
 from .live import Say, say_nothing

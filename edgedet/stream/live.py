@@ -8,7 +8,8 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import CameraError, EdgeDetError, SourceError, require
 from ..progress import Say, say_nothing
-from ..types import CameraStats, Frame, FrameResult
+from ..types import Frame, FrameResult
+from .camera_stats import CameraStats
 from .cameras.camera import POLITE_CLOSE_S, Camera
 from .cameras.recovery import Opener, Recovery
 from .pace import Pace

@@ -16,7 +16,8 @@ from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tu
 
 import numpy as np
 
-from ..types import CameraStats, Frame, FrameResult
+from ..types import Frame, FrameResult
+from .camera_stats import CameraStats
 from .live import LiveSource
 from .outputs.sinks import Write
 from .overlap import RunAhead, map_in_order

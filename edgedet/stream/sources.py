@@ -15,7 +15,8 @@ from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Seque
 
 from ..errors import InputError, SourceError
 from ..progress import Say, say_nothing
-from ..types import CameraStats, Frame, FrameResult
+from ..types import Frame, FrameResult
+from .camera_stats import CameraStats
 from .cameras.address import is_pipeline, is_url, make_public_name, split_camera
 from .cameras.capture import Capture, CaptureOptions, open_pipeline, open_url, open_video
 from .cameras.devices import find_stable_path, open_csi, open_v4l2

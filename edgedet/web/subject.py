@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
 from ..artifact import ArtifactMeta
 from ..errors import InputError
-from ..types import CameraStats
+from ..stream.camera_stats import CameraStats
 from .figures import BOUNDS_MS, Figures
 from .pictures import EncodePicture
 

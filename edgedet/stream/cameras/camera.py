@@ -16,7 +16,8 @@ import numpy as np
 
 from ...errors import EdgeDetError, LoginError, SourceError
 from ...progress import Say
-from ...types import CameraStats, Frame, Gap
+from ...types import Frame, Gap
+from ..camera_stats import CameraStats
 from ..pace import Pace
 from .capture import FALLBACK_FPS, Capture, read_fps
 from .novelty import Novelty

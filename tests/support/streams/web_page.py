@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedet.types import CameraStats, Detections, Frame, FrameResult
+from edgedet.stream.camera_stats import CameraStats
+from edgedet.types import Detections, Frame, FrameResult
 from edgedet.web.figures import Figures
 from edgedet.web.guard import Guard, Place, names_of
 from edgedet.web.pictures import jpeg_of
