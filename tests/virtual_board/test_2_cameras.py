@@ -102,22 +102,22 @@ def test_errors_of_the_driver_are_gaps_at_most(board: VirtualBoard, figure):
 
 def test_an_unplugged_camera_is_found_again_whatever_its_number(board: VirtualBoard, figure):
     with BoardRun(board, "unplugged", "--camera 0 --size 320x180 --camera-fps 25") as run:
+        # Every other time it is back before edgedet has seen that it was gone.
         loop = f"""
         numbers=; worst=0
+        lines() {{ tr '\\r' '\\n' < {run.stem}.log | grep -c "$1"; }}
         for i in $(seq {UNPLUGGED}); do
             echo vivid.0 > {DRIVER}/unbind
-            [ $((i % 3)) != 0 ] || sleep 2
-            before=$(wc -l < {run.stem}.jsonl)
+            [ $((i % 2)) = 0 ] || until [ "$(lines 'lost: ')" -ge $i ]; do sleep 0.1; done
             echo vivid.0 > {DRIVER}/bind
             began=$(date +%s%N)
-            until [ "$(wc -l < {run.stem}.jsonl)" -gt "$before" ]; do
+            until [ "$(lines 'back after')" -ge $i ]; do
                 sleep 0.1
-                [ $(($(date +%s%N) - began)) -lt 90000000000 ] || {{ echo "not back after the ${{i}}th time"; exit 1; }}
+                [ $(($(date +%s%N) - began)) -lt 300000000000 ] || {{ echo "not back after the ${{i}}th time"; exit 1; }}
             done
             took=$((($(date +%s%N) - began) / 1000000))
             [ $took -le $worst ] || worst=$took
             numbers="$numbers $(basename "$(readlink /dev/v4l/by-path/*index0)")"
-            sleep 0.3
         done
         echo "worst $worst ms; $(echo $numbers | tr ' ' '\\n' | sort | uniq -c | xargs)"
         """
@@ -128,7 +128,7 @@ def test_an_unplugged_camera_is_found_again_whatever_its_number(board: VirtualBo
         )
         summary = run.stop()
     (camera,) = summary["cameras"]
-    assert camera["gaps"] >= UNPLUGGED
+    assert camera["gaps"] == UNPLUGGED
     assert camera["captured"] == camera["processed"] + camera["dropped"] + camera["skipped"] + camera["stale"]
     board.run(f"echo vivid.0 > {DRIVER}/unbind; echo vivid.0 > {DRIVER}/bind; udevadm settle; test -e /dev/video0")
 
