@@ -113,7 +113,7 @@ def test_an_unplugged_camera_is_found_again_whatever_its_number(board: VirtualBo
             began=$(date +%s%N)
             until [ "$(lines 'back after')" -ge $i ]; do
                 sleep 0.1
-                [ $(($(date +%s%N) - began)) -lt 300000000000 ] || {{ echo "not back after the ${{i}}th time"; exit 1; }}
+                [ $(($(date +%s%N) - began)) -lt 300000000000 ] || {{ echo "not back: $i"; exit 1; }}
             done
             took=$((($(date +%s%N) - began) / 1000000))
             [ $took -le $worst ] || worst=$took
