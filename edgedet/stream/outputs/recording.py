@@ -31,6 +31,7 @@ RECORDING_FPS = 10.0  # each frame that the detector skipped is encoded again, s
 _PRUNE_EVERY_S = 2.0
 _ROUNDING = 1e-6  # of a frame: (100.1 - 100.0) * 10 is a little less than 1
 _WAITING = 4  # results a camera that may wait for its encoder; each holds a picture
+_LONGEST_LAG_S = 3.0  # that a result may wait: then what waits is left out, and a new file begins with what is new
 _NEEDED = 0.5  # of the time between two pictures of the recording: a result that comes sooner changes nothing
 _MOST_FAILURES = 3  # in succession, without a picture that was written between them
 
@@ -117,7 +118,7 @@ class _Recorder:
         self._failures = 0  # in succession
         self._news = threading.Condition()
         # Guarded by ``_news``:
-        self._waiting: Deque[FrameResult] = deque()
+        self._waiting: Deque[Tuple[float, FrameResult]] = deque()  # with the time at which it came
         self._taken_s = -np.inf  # capture time of the last result that was taken
         self._gap: Optional[Gap] = None  # of a result that found no room
         self._ending = False
@@ -133,6 +134,13 @@ class _Recorder:
             gap = frame.gap or self._gap
             if not gap and frame.captured_s - self._taken_s < _NEEDED / self._fps:
                 return True
+            lag_s = time.monotonic() - self._waiting[0][0] if self._waiting else 0.0
+            if lag_s > _LONGEST_LAG_S:
+                # To fill up the time of what was left out is work, too: without a gap it would stay behind for ever.
+                for _, late in self._waiting:
+                    self._left_out(late.frame.camera)
+                self._waiting.clear()
+                gap = gap or Gap("the recording was too slow", lag_s)
             if len(self._waiting) >= _WAITING:
                 self._gap = gap
                 return False
@@ -140,7 +148,7 @@ class _Recorder:
                 result = replace(result, frame=replace(frame, gap=gap))
             self._gap = None
             self._taken_s = frame.captured_s
-            self._waiting.append(result)
+            self._waiting.append((time.monotonic(), result))
             self._news.notify_all()
             return True
 
@@ -176,7 +184,7 @@ class _Recorder:
                         self._news.wait_for(lambda: self._waiting or self._ending)
                         if not self._waiting:
                             return
-                        result = self._waiting.popleft()
+                        _, result = self._waiting.popleft()
                     self._write_or_go_on(result)
             finally:
                 self._end_segment()

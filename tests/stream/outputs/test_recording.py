@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from media import CODEC_ERROR, annotate, frames_of, result
-from waiting import wait_until
+from waiting import LAST_RESORT_S, wait_until
 
 from edgedet.errors import InputError
 from edgedet.stream.outputs import recording, sinks
@@ -79,11 +79,36 @@ def test_a_segment_lasts_until_the_next_frame_also_where_that_begins_another_one
     assert [len(levels_of(path)) for path in sorted(tmp_path.iterdir())] == [40, 40, 1]
 
 
+def test_an_encoder_that_is_too_slow_begins_a_new_file_with_what_is_new(tmp_path, monkeypatch):
+    """It can write 20 of the 100 pictures a second that are due: repeating pictures, it would fall behind for ever."""
+    opened = []
+
+    @contextmanager
+    def open_slowly(path, fps, size_wh, grows):
+        opened.append(path)
+        yield lambda picture: time.sleep(0.05)
+
+    monkeypatch.setattr(recording, "open_video_file", open_slowly)
+    monkeypatch.setattr(recording, "_LONGEST_LAG_S", 0.2)
+    left_out = []
+    sink = recording_sink(
+        lambda camera: tmp_path / "cam.mkv", lambda: 100.0, 600.0, Keeper(), annotate, left_out.append
+    )
+    began_s = time.monotonic()
+    with sink as write:
+        while len(opened) < 3:
+            assert time.monotonic() - began_s < LAST_RESORT_S, "it never began a file with what is new"
+            write(shown(100, time.monotonic()))
+            time.sleep(0.02)
+    assert left_out
+
+
 def test_an_encoder_that_hangs_delays_nobody_and_what_it_misses_is_counted(tmp_path, monkeypatch):
     """One camera's disk hangs: its results are counted, the other camera's are recorded, and closing does not wait."""
     hangs = threading.Event()
     left_out, said = [], []
     monkeypatch.setattr(recording, "LONGEST_CLOSE_S", 0.2)
+    monkeypatch.setattr(recording, "_LONGEST_LAG_S", LAST_RESORT_S)
 
     def annotate_slowly(one):
         if one.frame.camera == "slow":
