@@ -18,7 +18,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import onnx
@@ -285,6 +285,7 @@ def _find_best_range(x: Tensor, activation: Callable[[Tensor], Tensor]) -> tuple
     fractions = np.geomspace(SMALLEST_FRACTION, 1.0, GRID)
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
 
+    @cache  # the second round asks for the same again, and so do ends that are 0
     def error(low: float, high: float) -> float:
         return float((activation(fake_quantise(x, params_from_range(low, high))) - expected).square().mean())
 
