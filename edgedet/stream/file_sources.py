@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Sequence
 
 from ..errors import SourceError, require
+from ..progress import Say, say_nothing
 from ..types import Frame, FrameResult
 from .camera_stats import CameraStats
 from .cameras.capture import Capture, read_fps
 from .images import count_pages, read_image
-from .live import Say, say_nothing
 from .pace import Pace
 
 _WHOLE_SHARE = 0.9  # frame counts are estimates in some containers; a video that ends before this share is cut
