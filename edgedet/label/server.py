@@ -27,7 +27,7 @@ _TYPES = {
 _FILES = {
     "/": _FOLDER / "label.html",
     **{f"/{path.name}": path for path in _FOLDER.iterdir() if path.suffix in (".js", ".css")},
-    "/icon.svg": _FOLDER.parents[1] / "web/page/icon.svg",
+    **{f"/{name}": _FOLDER.parents[1] / "web/page" / name for name in ("icon.svg", "base.css", "dom.js")},
 }
 _HEADERS = {
     "Cache-Control": "no-store",

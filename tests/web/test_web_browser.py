@@ -247,7 +247,7 @@ def luminance(colour: str) -> float:
 
 def test_text_has_the_contrast_that_wcag_wants():
     """4.5 to 1 or more for each pair of text and ground, light and dark."""
-    style = (PAGE / "style.css").read_text()
+    style = (PAGE / "base.css").read_text()
     schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(schemes) == 2
     pairs = [(text, ground) for text in ("ink", "soft", "accent") for ground in ("card", "ground")]

@@ -1,19 +1,14 @@
 // Boxes over the picture: draws them, and lets the mouse make, move and resize them.
 
+import { byId, svg as make } from "./dom.js";
 import { current, work } from "./work.js";
 
-const svg = document.getElementById("picture");
+const svg = byId("picture");
 const LEAST_PX = 3; // of a new box, on the screen: less is a click
 const HANDLE_PX = 9;
 const NAME_PX = 15;
 
 export const colourOf = (classId) => `hsl(${Math.round((classId * 222.5) % 360)} 90% 60%)`;
-
-function make(tag, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
 
 export function nameOf(box) {
   const score = box.score === null ? "" : ` ${box.score.toFixed(2)}`;

@@ -1,12 +1,12 @@
 // Labelling: begins, and joins the picture, the list of boxes, and the keys.
 
+import { byId, element, setText } from "./dom.js";
 import { colourOf, draw, letMouseEdit, moved, nameOf } from "./drawing.js";
 import { current, finish, loadWork, remember, save, undo, work } from "./work.js";
 
 const BOXES_FOR_A_VERDICT = 50; // as the accuracy gate wants (edgedet/judge/verdict.py)
 const NEW_SHARE = 0.2; // of the picture, the side of a box that a key adds
 
-const byId = (id) => document.getElementById(id);
 let selected = -1;
 
 function render() {
@@ -16,7 +16,7 @@ function render() {
   const done = work.pictures.filter((one) => one.done);
   const boxes = done.reduce((sum, one) => sum + one.boxes.filter((box) => box.accepted).length, 0);
   const progress = `${done.length} of ${work.pictures.length} pictures done, ${boxes} ${boxes === 1 ? "box" : "boxes"}; a verdict needs ${BOXES_FOR_A_VERDICT}`;
-  if (byId("progress").textContent !== progress) byId("progress").textContent = progress;
+  setText("progress", progress);
   byId("bar").max = work.pictures.length;
   byId("bar").value = done.length;
   renderList(picture);
@@ -29,16 +29,13 @@ function renderList(picture) {
   const list = byId("boxes");
   const hadFocus = list.contains(document.activeElement);
   list.replaceChildren(...picture.boxes.map((box, index) => {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
-    const swatch = document.createElement("span");
-    const more = document.createElement("span");
+    const item = element("li");
+    const button = element("button");
+    const swatch = element("span", "", "swatch");
+    const more = element("span", box.accepted ? (box.score === null ? "yours" : "") : "suggestion", "more");
     button.type = "button";
     button.setAttribute("aria-pressed", index === selected);
-    swatch.className = "swatch";
     swatch.style.background = colourOf(box.class);
-    more.className = "more";
-    more.textContent = box.accepted ? (box.score === null ? "yours" : "") : "suggestion";
     button.append(swatch, nameOf(box), more);
     button.addEventListener("focus", () => selected !== index && select(index));
     button.addEventListener("click", () => select(index));

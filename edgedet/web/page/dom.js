@@ -1,4 +1,4 @@
-// Elements, and numbers as text. Used by every other file of the page.
+// Elements, and numbers as text. Used by every other file of the pages, and by the page of edgedet label.
 
 export const byId = (id) => document.getElementById(id);
 
