@@ -61,6 +61,8 @@ def _print(info: Info, text: TextIO) -> None:
         "variant": info.variant,
         "size": f"{h}x{w}",
         "precision": info.precision,
+        "outputs": f"of the {info.top_anchors} anchors with the best scores" if info.top_anchors else None,
+        "pictures": f"up to {info.max_batch} at once" if info.max_batch > 1 else None,
         "parameters": None if info.parameters is None else f"{info.parameters / 1e6:.2f} M",
         "classes": f"{info.classes}: {', '.join(info.class_names)}",
         "sha256": info.sha256,

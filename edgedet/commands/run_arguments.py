@@ -49,8 +49,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=int,
         metavar="N",
-        help="of several cameras, frames of up to N go through the network at once (default: as many as MODEL takes, "
-        "see edgedet export --batch)",
+        help="of several cameras, frames of up to N go through the network at once (default: on a GPU as many as MODEL "
+        "takes, see edgedet export --batch)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
     parser.add_argument(

@@ -59,12 +59,15 @@ class Info(FileSummary):
     precision: of the numbers in the file, such as "fp32" or "int8".
     versions:  of the packages that wrote a model file.
     report:    figures of the verification and the accuracy gate, as the export wrote them.
+    top_anchors, max_batch: of a model file, as in ArtifactMeta.
     """
 
     precision: str
     class_names: Tuple[str, ...]
     versions: Dict[str, str] = field(default_factory=dict)
     report: Dict[str, Any] = field(default_factory=dict)
+    top_anchors: int = 0
+    max_batch: int = 1
 
 
 def summarise(
@@ -117,6 +120,8 @@ def _info_from_meta(path: Path, meta: ArtifactMeta) -> Info:
         class_names=meta.class_names,
         versions=meta.versions,
         report=meta.report,
+        top_anchors=meta.top_anchors,
+        max_batch=meta.max_batch,
     )
 
 

@@ -115,9 +115,12 @@ def test_an_onnx_file_of_an_export(tmp_path: Path):
 
     weights = load_checkpoint(demo.WEIGHTS)
     path = tmp_path / "a.onnx"
-    written = export_onnx(replace(weights, spec=resized(weights.spec, (128, 192))), path, 1)
+    written = export_onnx(
+        replace(weights, spec=resized(weights.spec, (128, 256))), path, 1, top_anchors=100, max_batch=2
+    )
     info = info_of(path)
-    assert (info.sha256, info.bytes, info.input_hw) == (written.sha256, written.bytes, (128, 192))
+    assert (info.top_anchors, info.max_batch, written.top_anchors, written.max_batch) == (100, 2, 100, 2)
+    assert (info.sha256, info.bytes, info.input_hw) == (written.sha256, written.bytes, (128, 256))
     assert info.compared == NUMBERS
     assert info.report["verify"]["frames"] == written.frames
     assert info.source_sha256 == weights.sha256
