@@ -196,7 +196,7 @@ class BoardRun:
 
     def frames(self) -> int:
         """How many frames have been written."""
-        return int(self.board.ask(f"wc -l < {self.stem}.jsonl").text.split()[0])
+        return int(self.board.ask(f"cat {self.stem}.jsonl 2> /dev/null | wc -l").text)
 
     def log(self) -> str:
         """What the run printed."""
