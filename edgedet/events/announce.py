@@ -158,5 +158,5 @@ def known_of(camera: str, open_events: Sequence[Event]) -> List[Known]:
 
 
 def _level(name: str) -> str:
-    """Return a name as one level of a topic: letters, digits, dots and dashes."""
+    """Return a name as one level of a topic: letters of any script, digits, "_", dots and dashes."""
     return make_file_stem(name) if name else WITHOUT_CAMERA

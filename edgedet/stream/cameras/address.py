@@ -53,5 +53,5 @@ def split_camera(text: str) -> Tuple[Optional[str], str]:
 
 
 def make_file_stem(name: str) -> str:
-    """Return a camera's name as part of a file's name: letters, digits, dots and dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "camera"
+    """Return a camera's name as part of a file's name: letters of any script, digits, "_", dots and dashes."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "camera"

@@ -59,6 +59,8 @@ def test_kinds_of_text():
         ("rtsp://10.0.0.7:554/live", "rtsp-10.0.0.7-554-live"),
         ("../..", "camera"),
         ("door", "door"),
+        ("дверь", "дверь"),  # as two cameras with such names need files of their own
+        ("front_door", "front_door"),
     ],
 )
 def test_a_name_becomes_part_of_a_files_name(name, stem):
