@@ -41,8 +41,8 @@ $(VENV)/axe.min.js: | $(VENV)/dev.stamp
 site: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Three processes, of one thread each, for two cores, as some tests wait for cameras; another number: make JOBS=8 test
-JOBS := 3
+# Four processes, of one thread each, for two cores, as many tests wait for cameras; another number: make JOBS=8 test
+JOBS := 4
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test: $(VENV)/dev.stamp

@@ -240,6 +240,7 @@ def test_an_int8_file_for_tensorrt_needs_no_calibration_where_only_its_cost_coun
     check_profile(asdict(profile_model(path, threads=1, runs=1)), count_macs(path) or 0)
 
 
+@pytest.mark.slow  # 14 s: a whole D0
 def test_the_family_is_exported_once_measured_and_profiled(tmp_path: Path, monkeypatch, capsys) -> None:
     """D0 for two engines, of which one's package is called what no package is: it is named, the rest is reported, and
     the second time nothing is exported."""

@@ -66,6 +66,7 @@ def test_without_pytorch_run_uses_it_and_finds_the_people(tmp_path: Path) -> Non
     assert not (tmp_path / "edgedet-out").exists()
 
 
+@pytest.mark.slow  # 12 s: a whole D0
 def test_it_finds_what_the_float_network_finds(tmp_path: Path) -> None:
     """Three frames of the clip: the surest boxes of the float file are there, IoU 0.5 and more."""
     pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")

@@ -19,16 +19,15 @@ from edgedet.specs import SPECS
 
 TOLERANCE = 1e-4  # of the largest magnitude
 STRUCTURES = [name for name in SPECS if not name.endswith("_ap")]  # AdvProp models differ in normalisation only
-# Ten seconds to half a minute each.
-LARGE = tuple(f"tf_efficientdet_{size}" for size in ("d4", "d5", "d6", "d7", "d7x")) + (
-    "efficientdet_d4",
-    "efficientdet_d5",
-)
+# Slow: the large ones, ten seconds to half a minute each, and sizes between others of the same kind.
+LARGE = ("d4", "d5", "d6", "d7", "d7x")
+BETWEEN = ("efficientdet_d1", "efficientdet_d2", "efficientdet_d3", *(f"tf_efficientdet_lite{n}" for n in (1, 2, 3)))
+SLOW = {name for name in STRUCTURES if name.endswith(LARGE) or name in BETWEEN}
 CLASSES = 3
 SENSITIVITY = 0.1  # another picture must change outputs by this much, or agreement on one proves nothing
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LARGE else ()) for n in STRUCTURES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in STRUCTURES])
 @torch.inference_mode()
 def test_network_and_fused_onnx_equal_effdet(name: str) -> None:
     """D0 and Lite0 at their own size, the rest smaller and not square, all with random weights and statistics."""

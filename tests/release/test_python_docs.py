@@ -25,7 +25,13 @@ def test_there_are_ten_examples() -> None:
 
 
 @pytest.mark.filterwarnings("default")  # those of supervision are not ours
-@pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
+@pytest.mark.parametrize(
+    ("title", "code"),
+    [
+        pytest.param(*example, id=example[0], marks=[pytest.mark.slow] if "edgedet.export(" in example[1] else [])
+        for example in EXAMPLES  # an export of D0 takes 10 s
+    ],
+)
 def test_the_example_runs(
     title: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
