@@ -53,7 +53,7 @@ class Detector:
         self._lock = threading.Lock()  # buffers are reused from picture to picture
         self._closed = False
         self._preprocess = Preprocessor(self.meta.spec)
-        self._batch = np.empty((self._engine.max_batch, *self.meta.spec.input_hw, 3), np.uint8)
+        self._batch: Optional[np.ndarray] = None  # (max_batch, H, W, 3) uint8, from the first batch on
         self._anchors_yxyx = anchors_for(self.meta.spec)
 
     def _rules(self, nms: Optional[Union[NmsRules, str]]) -> NmsRules:
@@ -115,6 +115,8 @@ class Detector:
         with self._lock:
             if self._closed:
                 raise ClosedError("this Detector was closed: make a new one of the model file.")
+            if self._batch is None:
+                self._batch = np.empty((self.max_batch, *self.meta.spec.input_hw, 3), np.uint8)
             inputs: List[Tuple[ModelInput, float]] = []
             for at, frame in enumerate(frames):
                 started = time.perf_counter()

@@ -8,8 +8,6 @@ web-phone.jpg, web-grid.jpg, web-events.jpg and web-zones.jpg, in some four minu
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/support/streams")]
 
-from browser import chromium, why_no_browser  # noqa: E402  # of the tests
+from browser import chromium, live_page, why_no_browser  # noqa: E402  # of the tests
 from cameras import mjpeg_camera  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
@@ -112,16 +110,7 @@ def clip_frames() -> list[np.ndarray]:
 def take_shots(source: list[str], shots: Shots, out: Path) -> None:
     """Run the demo's INT8 model on a source and take screenshots of its page."""
     options = [] if "--config" in source else [str(demo.INT8), "--threads", "1", "--web", "127.0.0.1:0"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "edgedet", "run", *options, *source],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert run.stderr is not None
-        url = next(match[0] for line in run.stderr if (match := re.search(r"http://\S+", line)))
+    with live_page([*options, *source]) as url:
         time.sleep(WARM_UP_S)
         for name, page, size_wh, dark in shots:
             with chromium(size_wh, dark) as driver:
@@ -131,9 +120,6 @@ def take_shots(source: list[str], shots: Shots, out: Path) -> None:
                 path = out / f"{name}.jpg"
                 cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
                 print(f"wrote {path}, {path.stat().st_size / 1e3:.0f} kB")
-    finally:
-        run.terminate()
-        run.wait()
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/support/streams")]
 
-from browser import chromium, why_no_browser  # noqa: E402  # of the tests
+from browser import chromium, live_page, why_no_browser  # noqa: E402  # of the tests
 from waiting import wait_until  # noqa: E402
 
 from edgedet import demo  # noqa: E402
@@ -66,17 +64,8 @@ def main() -> int:
     if missing is not None:
         print(f"measure_page_load {missing}", file=sys.stderr)
         return 2
-    command = [sys.executable, "-m", "edgedet", "run", str(demo.INT8), "--source", str(demo.CLIP), "--loop"]
-    run = subprocess.Popen(
-        [*command, "--threads", "1", "--web", "127.0.0.1:0"],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert run.stderr is not None
-        url = next(match[0] for line in run.stderr if (match := re.search(r"http://\S+", line)))
+    options = [str(demo.INT8), "--source", str(demo.CLIP), "--loop", "--threads", "1", "--web", "127.0.0.1:0"]
+    with live_page(options) as url:
         print("line                first paint ms  load ms  first picture ms  files   kB")
         table = {}
         with chromium() as driver:
@@ -91,9 +80,6 @@ def main() -> int:
                     f"{one['files']:6.0f} {one['kilobytes']:4.0f}",
                     flush=True,
                 )
-    finally:
-        run.terminate()
-        run.wait()
     print(json.dumps({"load_1min": os.getloadavg()[0], "loads": args.loads, **table}))
     return 0
 

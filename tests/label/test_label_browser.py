@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe import faults_of, why_no_axe
-from browser import chromium, why_no_browser
+from axe import faults_of, needs_axe
+from browser import chromium, needs_browser
 from hand import Hand, complaints
 from installs import ROOT
 from media import SIZE_WH, SOURCE_BOXES_XYXY, write_fake_model
@@ -25,8 +25,6 @@ from edgedet.judge.labels import LabelledImage, read_dataset
 cv2 = pytest.importorskip("cv2", reason="edgedet label reads pictures by OpenCV")
 pytest.importorskip("tornado", reason="the page is served by tornado")
 pytest.importorskip("tqdm", reason="needs the web extra")
-missing = why_no_browser()
-needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
 PERSON, CAR = SOURCE_BOXES_XYXY
 
 
@@ -110,7 +108,7 @@ def test_boxes_are_accepted_corrected_and_added_by_mouse_and_keys(tmp_path: Path
 
 
 @needs_browser
-@pytest.mark.skipif(why_no_axe() is not None, reason=str(why_no_axe()))
+@needs_axe
 @pytest.mark.parametrize(("size_wh", "dark"), [((1440, 900), False), ((360, 740), True)])
 def test_axe_finds_no_fault_and_the_page_fits_a_phone(tmp_path: Path, size_wh: tuple[int, int], dark: bool):
     with labelling(tmp_path) as (_, port), chromium(size_wh, dark) as driver:

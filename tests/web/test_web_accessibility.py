@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from axe import faults_of, why_no_axe
-from browser import chromium, why_no_browser
+from axe import faults_of, needs_axe
+from browser import chromium, needs_browser
 from hand import text_of
 from waiting import wait_until
 from web_page import TOKEN, Page, page, result, stats
@@ -19,9 +19,6 @@ from edgedet.types import Track
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
-missing = why_no_browser()
-needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
-needs_axe = pytest.mark.skipif(why_no_axe() is not None, reason=str(why_no_axe()))
 VIEWER = "viewer-0123456789ab"
 CAMERAS = (stats("door"), stats("yard"), stats("shed", "lost", "no frame for 10 s"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium, why_no_browser
+from browser import chromium, needs_browser
 from cameras import MjpegCamera, mjpeg_camera
 from hand import complaints, text_of
 from installs import ROOT
@@ -23,8 +23,6 @@ from web_page import TOKEN, page, result, stats
 pytest.importorskip("cv2", reason="edgedet run reads and draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
-missing = why_no_browser()
-needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
 
 CAMERA_GREY = 90  # of what tests/support/streams/cameras.py shows below its number
 WAIT_S = 120.0

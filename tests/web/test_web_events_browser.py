@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe import faults_of, why_no_axe
-from browser import chromium, why_no_browser
+from axe import faults_of, needs_axe
+from browser import chromium, needs_browser
 from hand import complaints, text_of
 from happened import make_events, some_event
 from waiting import wait_until
@@ -20,9 +20,6 @@ from edgedet.stream.outputs.fragments import can_write_fragments
 pytest.importorskip("cv2", reason="events have pictures by OpenCV")
 pytest.importorskip("tornado", reason="the page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
-missing = why_no_browser()
-needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
-needs_axe = pytest.mark.skipif(why_no_axe() is not None, reason=str(why_no_axe()))
 
 
 def today_at(hour: int, minute: int = 0) -> float:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe import faults_of, why_no_axe
-from browser import chromium, why_no_browser
+from axe import faults_of, needs_axe
+from browser import chromium, needs_browser
 from cameras import mjpeg_camera
 from hand import Hand, complaints, text_of
 from installs import ROOT
@@ -27,9 +27,6 @@ from edgedet.events.store import read_events
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
-missing = why_no_browser()
-needs_browser = pytest.mark.skipif(missing is not None, reason=str(missing))
-needs_axe = pytest.mark.skipif(why_no_axe() is not None, reason=str(why_no_axe()))
 VIEWER = "viewer-0123456789ab"
 CAMERAS = (stats("door"), stats("yard"))
 YARD = {"points": [[0.1, 0.5], [0.9, 0.5], [0.9, 0.9], [0.1, 0.9]], "dwell_s": 10}

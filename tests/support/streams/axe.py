@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SCRIPT = Path(sys.prefix) / "axe.min.js"
 
 
 def why_no_axe() -> str | None:
     """Return what is missing, None for nothing."""
     return None if SCRIPT.is_file() else f"needs {SCRIPT}: axe-core of npm (make axe)"
+
+
+needs_axe = pytest.mark.skipif(why_no_axe() is not None, reason=str(why_no_axe()))
 
 
 def faults_of(driver: Any) -> list[str]:

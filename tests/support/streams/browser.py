@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import pytest
+from installs import ROOT
 
 OPTIONS = (
     "--headless",
@@ -32,6 +38,28 @@ def why_no_browser() -> str | None:
     except ImportError:
         return "needs selenium (pip install selenium)"
     return None
+
+
+_MISSING = why_no_browser()
+needs_browser = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
+
+
+@contextlib.contextmanager
+def live_page(options: Sequence[str]) -> Iterator[str]:
+    """Yield the address of the page of a real `edgedet run` with these options; the run is ended afterwards."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "edgedet", "run", *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert run.stderr is not None
+        yield next(match[0] for line in run.stderr if (match := re.search(r"http://\S+", line)))
+    finally:
+        run.terminate()
+        run.wait()
 
 
 @contextlib.contextmanager
