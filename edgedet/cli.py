@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, List, Optional, Union
 
 from . import __version__
-from .errors import EdgeDetError, InputError
+from .errors import EdgeDetError, InputError, with_own_pip
 from .files import check_outputs
 
 # name -> (module, one line for the overview). Host modules are reached through this table only.
@@ -132,7 +132,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             sys.stdout.flush()
             return code
     except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
+        print(f"edgedet: {with_own_pip(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("edgedet: interrupted", file=sys.stderr)

@@ -23,6 +23,11 @@ Each message says what was wanted, what came and what to do. Only ``edgedet.cli.
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import shutil
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import Optional
@@ -147,6 +152,19 @@ def require(module: str, purpose: str, install: Optional[str] = None) -> ModuleT
     except ImportError as error:  # a shared library is missing, as libGL.so.1 of pip's OpenCV where no screen is
         reason = str(error).splitlines()[0]
         raise MissingDependency(f"{purpose} needs {module}, which is installed but does not load: {reason}.") from None
+
+
+def with_own_pip(text: str) -> str:
+    """Return a text whose ``pip install`` and ``pip uninstall`` reach this Python, also where its pip is not PATH's.
+
+    An edgedet that is called by its path, as ``~/edgedet/bin/edgedet``, runs in a virtual environment that is not active.
+    """
+    own = os.path.join(os.path.dirname(sys.executable), "pip")
+    if shutil.which("pip") == own or not os.path.exists(own):
+        return text
+    home = os.path.expanduser("~") + os.sep
+    name = shlex.quote(own[len(home) :] if own.startswith(home) else own)
+    return re.sub(r"\bpip (?=(?:un)?install )", lambda _: f"{'~/' if own.startswith(home) else ''}{name} ", text)
 
 
 def in_one_line(error: BaseException) -> str:

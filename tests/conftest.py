@@ -17,6 +17,8 @@ from media import SMALL_DISK_BYTES
 # PyTorch's threads sleep while they wait for each other, here and in processes that tests start. By default they spin:
 # beside another program an export by two threads then took 62 seconds of CPU instead of 7.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As in an active virtual environment, however pytest was called: messages then say `pip install`, without a path.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
 
 def pytest_configure(config: pytest.Config) -> None:

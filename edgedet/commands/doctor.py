@@ -9,6 +9,7 @@ from typing import Dict, List, TextIO
 from ..board.doctor import Report
 from ..board.probe import PROBES, Probe
 from ..board.this_machine import examine_machine, report_figures
+from ..errors import with_own_pip
 from ..machine import Machine
 from ..schemas import write_figures
 from .options import add_json, text_stream
@@ -45,7 +46,7 @@ def print_report(report: Report, text: TextIO) -> None:
     else:
         print("No model can run here yet. Type:", file=text)
     for finding in blocking:
-        print(f"  {finding.fix}\n      # {finding.what}", file=text)
+        print(f"  {with_own_pip(finding.fix)}\n      # {finding.what}", file=text)
     print(file=text)
     for name, value in rows(report):
         lines = textwrap.wrap(
@@ -60,7 +61,7 @@ def print_report(report: Report, text: TextIO) -> None:
     if helpful:
         print("\nNot needed, but missing:", file=text)
     for finding in helpful:
-        print(f"  {finding.fix}\n      # {finding.what}", file=text)
+        print(f"  {with_own_pip(finding.fix)}\n      # {finding.what}", file=text)
 
 
 def rows(report: Report) -> List[List[str]]:

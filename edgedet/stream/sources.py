@@ -184,7 +184,7 @@ def _choose_opener(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture
         if not number.isdigit():
             raise InputError(f"csi:N wants the number of a connector, as csi:0; got {text}.")
         return name, partial(open_csi, int(number), options)
-    return name, partial(open_v4l2, find_stable_path(int(text)) if text.isdigit() else text, options)
+    return name, partial(open_v4l2, find_stable_path(int(text)) if text.isdigit() else text, options, name)
 
 
 def _select_images(paths: Iterable[Path], where: str) -> List[Path]:

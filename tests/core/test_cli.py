@@ -18,6 +18,7 @@ from media import META
 
 from edgedet.cli import COMMANDS, main
 from edgedet.engines.fake import save_fake
+from edgedet.errors import with_own_pip
 from edgedet.files import write_json
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -180,3 +181,18 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
     assert done.stderr == "\n"
+
+
+def test_advice_to_install_names_the_pip_of_an_environment_that_is_not_active(tmp_path: Path, monkeypatch):
+    programs = tmp_path / "my env/bin"
+    programs.mkdir(parents=True)
+    (programs / "pip").write_text("#!/bin/sh\n")
+    (programs / "pip").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    advice = "pip uninstall -y opencv-python; sudo apt install python3-pip; pip install 'edgedet[web]'"
+    full = with_own_pip(advice)
+    assert full == advice.replace("pip uninstall", f"'{programs}/pip' uninstall").replace("; pip", f"; '{programs}/pip'")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert with_own_pip("pip install av") == "~/'my env/bin/pip' install av"
+    monkeypatch.setenv("PATH", str(programs))
+    assert with_own_pip(advice) == advice

@@ -20,23 +20,24 @@ BY_PATH = Path("/dev/v4l/by-path")  # udev's names of cameras by where they are 
 _FPS_TOLERANCE = 0.05  # of what was asked; cameras round, as 29.97
 
 
-def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS) -> Capture:
-    """Open a camera by its number or device path.
+def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS, name: str = "") -> Capture:
+    """Open a camera by its number or device path; ``name`` is what errors call it.
 
     Raises SourceError where there is none, InputError where it gives other pictures than wanted.
     """
     cv2 = require("cv2", "reading a camera")
+    name = name or f"camera {device}"
     # The first backend of a board's OpenCV is GStreamer, which knows no sizes; V4L2 does.
     linux = sys.platform.startswith("linux") and cv2.videoio_registry.hasBackend(cv2.CAP_V4L2)
     capture = require_open(
         cv2.VideoCapture(device, cv2.CAP_V4L2 if linux else cv2.CAP_ANY),
-        f"camera {device} cannot be opened: is it connected (edgedet cameras), free, and may this user read it "
+        f"{name} cannot be opened: is it connected (edgedet cameras), free, and may this user read it "
         "(group video)?",
     )
     complaint = negotiate(capture, options)
     if complaint:
         capture.release()
-        raise InputError(f"camera {device} gives {complaint}: `edgedet cameras` lists what it can.")
+        raise InputError(f"{name} gives {complaint}: `edgedet cameras` lists what it can.")
     return DeviceCapture(capture)
 
 

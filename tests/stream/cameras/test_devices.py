@@ -15,7 +15,7 @@ import pytest
 from edgedet.errors import MissingDependency, SourceError, UnsupportedError
 from edgedet.stream.cameras import devices
 from edgedet.stream.cameras.capture import CaptureOptions
-from edgedet.stream.cameras.devices import find_stable_path, negotiate, open_csi
+from edgedet.stream.cameras.devices import find_stable_path, negotiate, open_csi, open_v4l2
 
 cv2 = pytest.importorskip("cv2", reason="properties are named by OpenCV")
 MJPG, YUYV = (cv2.VideoWriter_fourcc(*name) for name in ("MJPG", "YUYV"))
@@ -231,3 +231,8 @@ def test_a_camera_that_comes_back_under_another_number_is_found_by_its_socket(tm
     link.unlink()
     link.symlink_to("../video1")
     assert find_stable_path(1, by_path) == str(link)
+
+
+def test_errors_name_the_camera_as_the_user_does_and_not_its_socket(tmp_path):
+    with pytest.raises(SourceError, match=r"^camera 0 cannot be opened: is it connected"):
+        open_v4l2(str(tmp_path / "platform-usb-0:1:1.0-video-index0"), name="camera 0")
