@@ -7,6 +7,8 @@
 #   virtual_board.sh run   DIR COMMAND         run a shell command inside, as $AS; its output, its exit code
 #   virtual_board.sh put   DIR FILE PATH       copy a file into it
 #   virtual_board.sh reboot | halt DIR         as a user would
+#   virtual_board.sh save  DIR                 write its memory beside its disk, and end it
+#   virtual_board.sh restore DIR               go on where it was saved, within seconds, as often as wanted
 #   virtual_board.sh unplug DIR                pull the plug: kill -9 of qemu; what the board has not flushed is gone
 #   virtual_board.sh cut   DIR FILE            what the disk would hold if the plug were pulled now, as a raw image; it runs on.
 #                                            Prints the time of the cut by this machine's clock
@@ -247,7 +249,7 @@ end_qemu() { # this board's qemu and no other process
     rm -f "$HERE/pid"
 }
 
-start_qemu() {
+start_qemu() { # OPTION...: more options of qemu
     ! running || die "the board runs already"
     local args=(
         -M "$MACHINE" -cpu "$CPU" -smp "$CORES" -m "$MEMORY" -display none -nodefaults -no-user-config
@@ -258,6 +260,7 @@ start_qemu() {
         -device virtio-rng-pci -device virtio-serial-pci
         -chardev "socket,id=agent,path=$HERE/agent,server=on,wait=off" -device virtserialport,chardev=agent,name=board
         -serial "file:$HERE/console.log" ${RTC:+-rtc "base=$RTC"}
+        -monitor "unix:$HERE/monitor,server=on,wait=off" "$@"
     )
     [ ! -e "$HERE/payload.raw" ] || args+=(
         -drive "file=$HERE/payload.raw,if=none,id=payload,format=raw,readonly=on" -device virtio-blk-pci,drive=payload)
@@ -297,6 +300,25 @@ boot() { # [PAYLOAD]
     start_qemu
 }
 
+save() { # the memory goes into a file, the disk becomes one that nothing writes to
+    running || die "the board does not run"
+    rm -f "$HERE"/saved.*
+    python3 "$SELF/monitor.py" "$HERE/monitor" stop "migrate \"exec:cat > '$HERE/saved.memory'\"" quit
+    local until=$(($(date +%s) + 120))
+    while running && [ "$(date +%s)" -lt "$until" ]; do sleep 0.1; done
+    ! running || die "qemu does not end"
+    mv "$HERE/disk.qcow2" "$HERE/saved.qcow2"
+    say "saved: $(du -sh "$HERE/saved.memory" | cut -f 1)"
+}
+
+restore() {
+    [ -e "$HERE/saved.memory" ] || die "save first"
+    ! running || die "the board runs already"
+    rm -f "$HERE/disk.qcow2"
+    tool qemu-img create -q -f qcow2 -b "$HERE/saved.qcow2" -F qcow2 "$HERE/disk.qcow2"
+    start_qemu -incoming "exec:cat '$HERE/saved.memory'"
+}
+
 restart() {
     local before; before=$(ask root 30 'cat /proc/sys/kernel/random/boot_id')
     ask root 30 'systemctl reboot --no-block' || true
@@ -330,6 +352,8 @@ case $ACTION in
     put) ask "$AS" "$LIMIT" "cat > '$2'" "$1" ;;
     reboot) restart ;;
     halt) halt ;;
+    save) save ;;
+    restore) restore ;;
     unplug) end_qemu ;;
     cut) cut_power "$1" ;;
     *) die "unknown action $ACTION" ;;

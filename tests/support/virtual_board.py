@@ -28,6 +28,7 @@ PATIENCE = {"amd64": 6, "arm64": 20}[ARCH]  # what limits in seconds are multipl
 PI = "raspberry-pi.md"
 PI_PACKAGES, PI_VENV, PI_CAMERA = "2. On the Pi: packages", "3. A virtual environment that sees them", "4. Camera"
 SERVICE = ("web.md", "As a service")
+OF_THE_HOST = ("client.py", "monitor.py")  # scripts that the image does not depend on
 NOT_DEBIANS = ["python3-picamera2"]  # Raspberry Pi's own packages
 
 # Beyond what the documents install: recordings by PyAV, GStreamer's elements for pipelines, what builds a wheel.
@@ -150,6 +151,7 @@ def build_board(work: Path) -> VirtualBoard:
     wheels = " ".join(wheel_requirements())
     building = SCRIPT.read_text().split("# --- running")[0].split("# --- building")[1]
     inside = [ROOT / "deploy/update.sh", *sorted((ROOT / "scripts/virtual_board").glob("*.*"))]
+    inside = [path for path in inside if path.name not in OF_THE_HOST]
     parts = [packages, wheels, baking_script(), building, *(path.read_text() for path in inside)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
     board = VirtualBoard(CACHE / key)

@@ -38,8 +38,11 @@ def figure():
 
 @pytest.fixture(scope="session")
 def board(tmp_path_factory: pytest.TempPathFactory, figure) -> Iterator[VirtualBoard]:
-    """The booted board with the day's wheel in /mnt/payload; nothing of edgedet is installed."""
-    if os.environ.get("EDGEDET_BOARD_RUNNING"):  # for work on a test: a board that was booted before stays
+    """The booted board with the day's wheel in /mnt/payload; nothing of edgedet is installed.
+
+    For work on a test: EDGEDET_BOARD_KEEP=1 leaves it running, and EDGEDET_BOARD_RUNNING=FOLDER takes such a one.
+    """
+    if os.environ.get("EDGEDET_BOARD_RUNNING"):
         yield VirtualBoard(Path(os.environ["EDGEDET_BOARD_RUNNING"]))
         return
     work = tmp_path_factory.mktemp("board")
@@ -52,7 +55,10 @@ def board(tmp_path_factory: pytest.TempPathFactory, figure) -> Iterator[VirtualB
     try:
         yield board
     finally:
-        board.script("unplug")
+        if os.environ.get("EDGEDET_BOARD_KEEP"):
+            print(f"the board runs on: EDGEDET_BOARD_RUNNING={board.folder}", flush=True)
+        else:
+            board.script("unplug")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

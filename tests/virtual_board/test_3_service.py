@@ -20,6 +20,8 @@ ARGS = (
 DROP_IN = "/run/systemd/system/edgedet.service.d/test.conf"
 WATCHDOG_S = 6
 READY = 'test "$(systemctl is-active edgedet)" = active'
+# As a container's health check; the token is root's to read.
+PROBE = "env $(grep ^EDGEDET_TOKEN= /etc/edgedet.env) /opt/edgedet/current/bin/python -m edgedet.web.probe"
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,7 @@ def restarts(board: VirtualBoard) -> int:
 
 def test_it_is_ready_with_the_first_frame_and_serves_the_page(service: VirtualBoard):
     assert service.value("edgedet", "StatusText") != ""
-    health = service.run("/opt/edgedet/current/bin/python -m edgedet.web.probe; curl -s http://127.0.0.1:8080/healthz")
-    assert "healthy" in health or "ok" in health.lower() or "seconds" in health, health
+    assert json.loads(service.run(PROBE))["healthy"]
     page = service.run("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/")
     token = service.run("sed -n 's/^EDGEDET_TOKEN=//p' /etc/edgedet.env").strip()
     assert len(token) == 32
@@ -123,26 +124,12 @@ def test_a_full_disk_breaks_no_line_and_room_brings_it_back(service: VirtualBoar
     service.run(f"fallocate -l $(($(df --output=avail -B1 / | tail -n 1) - 4096)) {FOLDER}/../filler; sync")
     service.until("journalctl -u edgedet -o cat --no-pager | grep -i 'no space left'", 60)
     assert service.value("edgedet", "ActiveState") == "active"
+    service.run("systemctl restart edgedet", limit_s=240)  # it also starts on a full disk
     service.run(f"rm {FOLDER}/../filler*")
     wanted = len(service.json_lines(f"{FOLDER}/found.jsonl")) + 3
     took = service.until(f'test "$(wc -l < {FOLDER}/found.jsonl)" -ge {wanted}', 60)
     figure("full disk: lines again after room was made, s", round(took, 1))
     service.json_lines(f"{FOLDER}/found.jsonl")
-
-
-def test_a_root_that_becomes_read_only_stops_writing_and_nothing_else(service: VirtualBoard):
-    service.run(
-        "mount -o remount,ro / 2> /dev/null || { echo 1 > /proc/sys/kernel/sysrq; echo u > /proc/sysrq-trigger; }"
-    )
-    try:
-        service.until("! touch /root/probe", 30)
-        service.run("sleep 3")
-        assert service.value("edgedet", "ActiveState") == "active"
-        service.run("/opt/edgedet/current/bin/python -m edgedet.web.probe")
-    finally:
-        service.run("mount -o remount,rw /")
-    count = len(service.json_lines(f"{FOLDER}/found.jsonl"))
-    service.until(f'test "$(wc -l < {FOLDER}/found.jsonl)" -gt {count}', 60)
 
 
 def test_the_clock_may_jump_from_1970_to_today(service: VirtualBoard):
@@ -155,8 +142,7 @@ def test_the_clock_may_jump_from_1970_to_today(service: VirtualBoard):
     assert lines[-1]["utc"].startswith("2026-11-30")
     assert 0 <= lines[-1]["age_ms"] < 60_000  # ages are of another clock
     assert restarts(service) == before
-    metrics = service.run("/opt/edgedet/current/bin/python -m edgedet.web.probe; echo $?")
-    assert metrics.strip().endswith("0")
+    service.run(PROBE)
 
 
 def test_without_a_camera_it_tries_for_ever_and_a_mistake_in_the_options_ends_it(service: VirtualBoard):
@@ -173,6 +159,23 @@ def test_without_a_camera_it_tries_for_ever_and_a_mistake_in_the_options_ends_it
     assert "score" in service.run("journalctl -u edgedet -o cat --no-pager | tail -n 8")
     service.run(f"sed -i 's|^EDGEDET_ARGS=.*|EDGEDET_ARGS={ARGS}|' /etc/edgedet.env")
     service.run("systemctl restart edgedet", limit_s=240)
+
+
+def test_a_disk_that_becomes_read_only_stops_writing_and_nothing_else(service: VirtualBoard):
+    # Simulated: Linux does this by itself where a memory card fails. Nothing but a reboot makes it writable again.
+    service.run("echo 1 > /proc/sys/kernel/sysrq; echo u > /proc/sysrq-trigger")
+    service.until("! touch /root/probe", 30)
+    service.run("sleep 5")
+    assert service.value("edgedet", "ActiveState") == "active"
+    assert json.loads(service.run(PROBE))["seconds_without_frame"] < 30
+    live = ARGS.partition(" --jsonl")[0]
+    service.run(f"( echo 'EDGEDET_ARGS={live}'; grep TOKEN= /etc/edgedet.env ) > /run/edgedet.env")
+    service.run(f"mkdir -p $(dirname {DROP_IN}); printf '[Service]\nEnvironmentFile=/run/edgedet.env\n' > {DROP_IN}")
+    service.run("systemctl daemon-reload; systemctl restart edgedet", limit_s=240)  # without files it also starts
+    service.run(PROBE)
+    service.must("reboot")
+    service.until(READY, 120)
+    service.json_lines(f"{FOLDER}/found.jsonl")
 
 
 def test_at_shutdown_every_file_is_completed(service: VirtualBoard, figure):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import tempfile
 from typing import Tuple, Type
 
 from ...errors import LoginError, SourceError
+from .shared_frames import anonymous_file
 
 _QUIET = ("", "-8")  # FFmpeg's level "quiet", as `edgedet run` asks for; other values are the user's
 _WARNINGS = "24"  # AV_LOG_WARNING: at this level HTTP's answers are told
@@ -44,7 +44,7 @@ class OpenCVLog:
         if os.environ.get("OPENCV_FFMPEG_LOGLEVEL", "") not in _QUIET or "OPENCV_FFMPEG_DEBUG" in os.environ:
             return
         os.environ.update(OPENCV_FFMPEG_LOGLEVEL=_WARNINGS, OPENCV_LOG_LEVEL="WARNING")
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # for as long as the process lives
+        self._file = open(anonymous_file(), "r+b")  # noqa: SIM115  # for as long as the process lives
         for descriptor in (1, 2):  # OpenCV prints FFmpeg's words to the one, its own to the other
             os.dup2(self._file.fileno(), descriptor)
 

@@ -24,7 +24,7 @@ class SharedMemory:
 
     def __init__(self, descriptor: int = -1) -> None:
         """Make an empty one, or take over an open descriptor."""
-        self.descriptor = _anonymous_file() if descriptor < 0 else descriptor
+        self.descriptor = anonymous_file() if descriptor < 0 else descriptor
 
     def __reduce__(self) -> Any:
         """Let multiprocessing hand the descriptor to the child that it starts."""
@@ -45,7 +45,8 @@ def _received(descriptor: Any) -> SharedMemory:
     return SharedMemory(descriptor.detach())
 
 
-def _anonymous_file() -> int:
+def anonymous_file() -> int:
+    """Return an open file in memory: it needs no folder that can be written, as a full or failing disk has none."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("edgedet frames")  # no file system's size limits it, as a container's /dev/shm would
     with tempfile.TemporaryFile() as file:

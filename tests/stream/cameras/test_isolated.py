@@ -97,6 +97,13 @@ def test_why_a_camera_cannot_be_opened_is_told_and_the_process_is_kept():
     assert not exists(pid)
 
 
+def test_a_full_disk_does_not_keep_a_camera_from_opening(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import tempfile\ntempfile._candidate_tempdir_list = lambda: []\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with isolated(fake_captures.Counting) as camera:
+        assert level(camera().read()[1]) == 0
+
+
 @pytest.mark.parametrize("open_capture", [fake_captures.Hanging, fake_captures.hanging_opening])
 def test_a_process_that_hangs_is_killed(open_capture, monkeypatch):
     monkeypatch.setattr(isolated_module, "_ANALYSIS_S", 0.2)
