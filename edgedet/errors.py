@@ -157,7 +157,7 @@ def require(module: str, purpose: str, install: Optional[str] = None) -> ModuleT
 def with_own_pip(text: str) -> str:
     """Return a text whose ``pip install`` and ``pip uninstall`` reach this Python, also where its pip is not PATH's.
 
-    An edgedet that is called by its path, as ``~/edgedet/bin/edgedet``, runs in a virtual environment that is not active.
+    An edgedet that is called by its path, as ``~/edgedet/bin/edgedet``, is in a virtual environment that is not active.
     """
     own = os.path.join(os.path.dirname(sys.executable), "pip")
     if shutil.which("pip") == own or not os.path.exists(own):

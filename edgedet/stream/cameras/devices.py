@@ -31,8 +31,7 @@ def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS, name:
     linux = sys.platform.startswith("linux") and cv2.videoio_registry.hasBackend(cv2.CAP_V4L2)
     capture = require_open(
         cv2.VideoCapture(device, cv2.CAP_V4L2 if linux else cv2.CAP_ANY),
-        f"{name} cannot be opened: is it connected (edgedet cameras), free, and may this user read it "
-        "(group video)?",
+        f"{name} cannot be opened: is it connected (edgedet cameras), free, and may this user read it (group video)?",
     )
     complaint = negotiate(capture, options)
     if complaint:
