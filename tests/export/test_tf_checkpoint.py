@@ -252,3 +252,67 @@ def test_an_index_of_too_many_tensors_is_refused(monkeypatch):
     monkeypatch.setattr(tensor_bundle, "MAX_ENTRIES", 3)
     with pytest.raises(CheckpointError, match="more than 3 tensors"):
         bundle(index_with([HEADER, *((bytes([97 + n]), ENTRY) for n in range(5))]))
+
+
+def entry_of(shape, data, shard=0):
+    """A BundleEntryProto of floats at the start of a data file."""
+    dim = b"\x08" + varint(shape)
+    dims = b"\x12" + varint(len(dim)) + dim
+    return (
+        b"\x08\x01\x12"
+        + varint(len(dims))
+        + dims
+        + (b"\x18" + varint(shard) if shard else b"")
+        + b"\x28"
+        + varint(4 * shape)
+        + b"\x35"
+        + masked(data)
+    )
+
+
+def test_tensors_that_share_their_bytes_are_counted_before_they_are_read(tmp_path):
+    """260 tensors of the same 4 MB: an archive of 13 KB would take 1.1 GB, and with more names any memory."""
+    data = bytes(4 << 20)
+    index = index_with([HEADER, *((f"{n:04}".encode(), entry_of(1 << 20, data)) for n in range(260))])
+    path = archive_of(tmp_path / "shared.tar.gz", [("model.index", index), ("model.data-00000-of-00001", data)])
+    with pytest.raises(CheckpointError, match="its tensors claim 1090519040 bytes; at most 1073741824 are expected"):
+        arrays_from_tf_checkpoint(path)
+
+
+def test_blocks_that_overlap_are_refused():
+    """An index of 1.5 KB could name a block of 20,000 records 20,000 times."""
+    data = block([HEADER, (b"a", ENTRY)])
+    handle = varint(0) + varint(len(data) - 5)
+    index = block([(b"~", handle)] * 20)
+    footer = varint(0) + varint(0) + varint(len(data)) + varint(len(index) - 5)
+    with pytest.raises(CheckpointError, match="blocks of the checkpoint's .index overlap"):
+        bundle(data + index + footer.ljust(40, b"\0") + tensor_bundle.MAGIC)
+
+
+def test_a_name_said_again_and_again_counts_each_time(monkeypatch):
+    monkeypatch.setattr(tensor_bundle, "MAX_ENTRIES", 3)
+    with pytest.raises(CheckpointError, match="more than 3 tensors"):
+        bundle(index_with([HEADER, *[(b"a", ENTRY)] * 5]))
+
+
+def test_a_name_of_a_thousand_bytes_is_the_longest():
+    """Names share their beginnings, so a block of 5 MB could hold 50,000 names of 2 MB."""
+    assert list(bundle(index_with([HEADER, (b"a" * 1000, ENTRY)])).entries) == ["a" * 1000]
+    with pytest.raises(CheckpointError, match="a name is longer than 1000 bytes"):
+        bundle(index_with([HEADER, (b"a" * 1001, ENTRY)]))
+
+
+def test_a_large_index_is_not_read(tmp_path):
+    with open(tmp_path / INDEX, "wb") as file:
+        file.truncate(tensor_bundle.MAX_INDEX + 1)  # takes no place on the disk
+    with pytest.raises(CheckpointError, match="its .index is larger than 67108864 bytes"):
+        arrays_from_tf_checkpoint(tmp_path / INDEX)
+
+
+def test_data_files_are_read_up_to_a_limit_for_all(monkeypatch):
+    monkeypatch.setattr(tensor_bundle, "MAX_DATA", 10)
+    two = index_with([(b"", b"\x08\x02"), (b"a", entry_of(1, ONE)), (b"b", entry_of(1, ONE, shard=1))])
+    checkpoint = bundle(two, ONE + b"12")
+    assert checkpoint.array("a").tolist() == [1.5]
+    with pytest.raises(CheckpointError, match="its data files hold more than 10 bytes"):
+        checkpoint.array("b")

@@ -24,11 +24,14 @@ MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # LevelDB's, the last 8 bytes of 
 FOOTER = 48
 BLOCK_TRAILER = 5  # a byte for the compression, four for the checksum
 MASK_DELTA = 0xA282EAD8  # of LevelDB's masked checksums (crc32c.h)
+MAX_INDEX = 64 << 20  # bytes of an .index file; D0's with averages has 67 KB
 MAX_BLOCK = 16 << 20  # TensorFlow's blocks have 256 KB
 MAX_ENTRIES = 50_000  # D7x with averages and momentum has 5,700
+MAX_NAME = 1000  # bytes; keys share their beginnings, so that a small block can hold many long ones
 MAX_SHARDS = 1000
 MAX_DIMS = 8
-MAX_STRING = 64 << 20  # the object graph of D7x has 1 MB
+MAX_STRING = 8 << 20  # the object graph of D7x has 1 MB
+MAX_DATA = 2 << 30  # bytes of all data files; D7x with averages and momentum has 0.93 GB
 FLOAT, STRING = 1, 7  # types.proto
 _RAW, _SNAPPY = 0, 1
 
@@ -50,6 +53,8 @@ class TensorBundle:
 
     def __init__(self, index: bytes, read_shard: Callable[[int, int], bytes]) -> None:
         """``read_shard(shard, shards)`` returns a data file's bytes. Raises CheckpointError for a damaged index."""
+        if len(index) > MAX_INDEX:
+            raise CheckpointError(f"its .index is larger than {MAX_INDEX} bytes: this is no EfficientDet.")
         try:
             self.entries, self._num_shards = _entries(index)
         except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
@@ -88,6 +93,8 @@ class TensorBundle:
             raise CheckpointError(f"{name} lies in data file {entry.shard} of {self._num_shards}.")
         if entry.shard not in self._shards:
             self._shards[entry.shard] = self._read_shard(entry.shard, self._num_shards)
+            if sum(map(len, self._shards.values())) > MAX_DATA:
+                raise CheckpointError(f"its data files hold more than {MAX_DATA} bytes: this is no EfficientDet.")
         shard = self._shards[entry.shard]
         if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > len(shard):
             raise CheckpointError(f"the data file ends before {name}: copy it again.")
@@ -101,9 +108,16 @@ def _entries(index: bytes) -> tuple[dict[str, Entry], int]:
     _, position = _handle(index, len(index) - FOOTER)  # of the metaindex, which is empty
     (start, size), _ = _handle(index, position)
     entries: dict[str, Entry] = {}
-    num_shards = 0
+    num_shards = records = total = 0
     for _, handle in _records(_block(index, start, size)):
-        for key, value in _records(_block(index, *_handle(handle, 0)[0])):
+        (start, size), _ = _handle(handle, 0)
+        total += size
+        if total > len(index):  # each byte of a table is in one block
+            raise CheckpointError("blocks of the checkpoint's .index overlap: it is damaged. Copy it again.")
+        for key, value in _records(_block(index, start, size)):
+            records += 1
+            if records > MAX_ENTRIES:
+                raise CheckpointError(f"the checkpoint holds more than {MAX_ENTRIES} tensors: this is no EfficientDet.")
             if key == b"":
                 header = parse_fields(value)
                 num_shards = _int(header, 1, 1)
@@ -111,8 +125,6 @@ def _entries(index: bytes) -> tuple[dict[str, Entry], int]:
                     raise CheckpointError(f"the checkpoint is big-endian or of {num_shards} data files: not readable.")
                 continue
             entries[key.decode("utf-8")] = _entry(parse_fields(value), key)
-            if len(entries) > MAX_ENTRIES:
-                raise CheckpointError(f"the checkpoint holds more than {MAX_ENTRIES} tensors: this is no EfficientDet.")
     if not num_shards:
         raise CheckpointError("the checkpoint's .index has no header: it is no tensor bundle of TensorFlow.")
     return entries, num_shards
@@ -162,6 +174,8 @@ def _records(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, position = _varint(block, position)
         if shared > len(key) or position + own + length > end:
             raise IndexError("a record leaves its block")
+        if shared + own > MAX_NAME:
+            raise IndexError(f"a name is longer than {MAX_NAME} bytes")
         key = key[:shared] + block[position : position + own]
         yield key, block[position + own : position + own + length]
         position += own + length

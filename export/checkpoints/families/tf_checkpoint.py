@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.families.tensor_bundle import FLOAT, TensorBundle, parse_fields
+from edgedet.export.checkpoints.families.tensor_bundle import FLOAT, MAX_INDEX, TensorBundle, parse_fields
 
 GZIP_MAGIC = b"\x1f\x8b"
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 INDEX = ".index"
 STATE = "checkpoint"  # the text file in which TensorFlow keeps the newest checkpoint's name
 MAX_BYTES = 2 << 30  # of an archive's content; D7x with averages and momentum has 0.93 GB
+MAX_WEIGHTS = 1 << 30  # bytes of the tensors that are read; D7x's have 0.31 GB
 MAX_MEMBERS = 1000
 MAX_STATE = 1 << 20
 AVERAGE = "/ExponentialMovingAverage"  # tf.train.ExponentialMovingAverage
@@ -80,6 +81,9 @@ def read_arrays(bundle: TensorBundle) -> tuple[dict[str, np.ndarray], tuple[str,
     if averaged:
         notes = (f"read the averaged weights (EMA), of {len(averaged)} tensors",)
         plain.update(averaged)
+    claimed = sum(bundle.entries[key].size for key in plain.values())
+    if claimed > MAX_WEIGHTS:  # before it is read: tensors of a forged index may share their bytes
+        raise CheckpointError(f"its tensors claim {claimed} bytes; at most {MAX_WEIGHTS} are expected.")
     return {name: bundle.array(key) for name, key in plain.items()}, notes
 
 
@@ -123,7 +127,8 @@ def _from_folder(index: Path) -> TensorBundle:
             raise CheckpointError(f"beside it should be {path.name}, of at most {MAX_BYTES} bytes: copy both.")
         return path.read_bytes()
 
-    return TensorBundle(index.read_bytes(), read_shard)
+    with open(index, "rb") as file:
+        return TensorBundle(file.read(MAX_INDEX + 1), read_shard)
 
 
 def _from_archive(path: Path) -> TensorBundle:
