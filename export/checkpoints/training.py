@@ -256,8 +256,13 @@ def describe_assumptions(spec: DetectorSpec, training: Training, anchors_known: 
             parts.append("fpn_weight_method fastattn")
         if training.pool_first is None:
             parts.append("no conv_after_downsample")
-        if training.mean_rgb is None:
-            parts.append(f"mean {' '.join(f'{255 * value:.4g}' for value in spec.mean_rgb)}")
+        if training.activation is None:
+            parts.append(f"act_type {spec.activation}")
+        if training.anchor_scale is None:
+            parts.append(f"anchor_scale {spec.anchor_scale:g}")
+    for name, told, levels_rgb in (("mean", training.mean_rgb, spec.mean_rgb), ("std", training.std_rgb, spec.std_rgb)):
+        if told is None:
+            parts.append(f"{name} {' '.join(f'{255 * value:.4g}' for value in levels_rgb)}")
     if not parts:
         return ""
     return f"assumed, for the file does not say: {', '.join(parts)}; if trained otherwise: --project FILE.yml"

@@ -301,12 +301,25 @@ def test_automls_advprop_weights_are_never_taken_for_plain_ones_in_silence(tmp_p
 
 
 def test_what_automls_file_does_not_say_is_said(tmp_path):
+    """All that its hparams may set without a trace in the tensors; the size is said when the model is written."""
     notes = load_checkpoint(automl_file(tmp_path / "efficientdet-d0.h5")).notes
-    assert any(
-        note.startswith("assumed, for the file does not say: anchor ratios (w:h) 1:1 1.414:0.7071 0.7071:1.414, ")
-        and "fpn_weight_method fastattn, no conv_after_downsample" in note
-        for note in notes
+    assert notes[1] == (
+        "assumed, for the file does not say: anchor ratios (w:h) 1:1 1.414:0.7071 0.7071:1.414, anchor scales 1 1.26 "
+        "1.587, fpn_weight_method fastattn, no conv_after_downsample, act_type swish, anchor_scale 4, mean 123.7 116.3 "
+        "103.5, std 58.4 57.12 57.38; if trained otherwise: --project FILE.yml"
     )
+
+
+def test_what_a_pytorch_file_does_not_say_is_said_until_it_is_told(tmp_path):
+    """zylo117's projects and effdet's train.py take mean and deviation, too."""
+    saved(weights_of("tf_efficientdet_d0"), tmp_path / "tf_efficientdet_d0.pth")
+    assumed = "assumed, for the file does not say: {}; if trained otherwise: --project FILE.yml"
+    anchors = "anchor ratios (w:h) 1:1 1.4:0.7 0.7:1.4, anchor scales 1 1.26 1.587"
+    pixels = "mean 123.7 116.3 103.5, std 58.4 57.12 57.38"
+    assert assumed.format(f"{anchors}, {pixels}") in load_checkpoint(tmp_path / "tf_efficientdet_d0.pth").notes
+    told = replace(read_training("1:1,1.4:0.7,0.7:1.4", "1,1.26,1.587", None), mean_rgb=(0.5,) * 3)
+    notes = load_checkpoint(tmp_path / "tf_efficientdet_d0.pth", training=told).notes
+    assert assumed.format("std 58.4 57.12 57.38") in notes
 
 
 @pytest.mark.parametrize(
