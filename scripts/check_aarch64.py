@@ -1,11 +1,11 @@
 """Check the device wheel on emulated aarch64: it must give the same numbers as on this machine, bit for bit.
 
-python scripts/check_aarch64.py [--env DIR] [--model FILE]
+python scripts/check_aarch64.py [--env DIR | --keep DIR] [--model FILE]
 
-Builds the wheel and, without --env, an emulated system (scripts/make_aarch64_env.sh) in a temporary folder; runs
-`edgedet run` and the engine on frames of the demo clip, on this machine and on two kinds of emulated ARM core, compares
-the results, and runs `edgedet doctor` in the emulated system. Where packages cannot be downloaded it says so and exits
-with 0.
+Builds the wheel and, without --env, an emulated system (scripts/make_aarch64_env.sh) in a temporary folder or, for
+other tests, in that of --keep; runs `edgedet run` and the engine on frames of the demo clip, on this machine and on two
+kinds of emulated ARM core, compares the results, and runs `edgedet doctor` in the emulated system. Where packages
+cannot be downloaded it says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,9 @@ class Failed(Exception):
 def main() -> int:
     """Run all steps; return 0 where everything is equal or packages cannot be downloaded, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", type=Path, help="folder of make_aarch64_env.sh, instead of a temporary one")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--env", type=Path, help="folder of make_aarch64_env.sh, instead of a temporary one")
+    where.add_argument("--keep", type=Path, help="make the system in this folder, which is emptied before and stays")
     parser.add_argument("--model", type=Path, help="INT8 .tflite (default: the demo's)")
     args = parser.parse_args()
     started = time.monotonic()
@@ -92,8 +95,10 @@ def check(args: argparse.Namespace, folder: Path, started: float) -> int:
             raise Failed(f"{command[:6]} exited with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
 
-    emulated = args.env or folder / "env"
+    emulated = (args.env or args.keep or folder / "env").absolute()
     if args.env is None:
+        if args.keep is not None:
+            shutil.rmtree(args.keep, ignore_errors=True)
         reason = make_env(emulated)
         if reason:
             print(f"aarch64: skipped: {reason}")

@@ -89,7 +89,7 @@ echo 'import os, sys; sys.executable = os.environ["AARCH64_PYTHON"]' > "$DIR/sit
 cat > "$DIR/python" <<E
 #!/bin/bash
 exec \${QEMU:-$QEMU} -cpu \${CPU:=cortex-a72} \$QEMU_OPTIONS -L $DIR/\$CPU -E AARCH64_PYTHON=$DIR/python -E CPU=\$CPU \\
-	-E PYTHONPATH=\${SITE:+\$SITE:}$DIR/site -E PYTHONHASHSEED=0 $DIR/system/usr/bin/python3.11 "\$@"
+	-E PYTHONPATH=\${SITE:+\$SITE:}\${PYTHONPATH:+\$PYTHONPATH:}$DIR/site -E PYTHONHASHSEED=0 $DIR/system/usr/bin/python3.11 "\$@"
 E
 chmod +x "$DIR/python"
 for cpu in cortex-a72 cortex-a76; do

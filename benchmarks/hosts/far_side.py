@@ -25,6 +25,7 @@ QUIET_S = 20.0  # the near side writes a byte every few seconds; without one for
 END_S = 3.0  # for programs to end by themselves
 KEEP_S = 30 * 86400.0  # unpacked packages of other versions that were not used for so long are removed
 RUN, LOCK = "run-", "lock"  # each run's folder, and the file in it that its process locks
+ENGINE, BUILD_REPORT = "engine-", "build.json"  # the folder of each engine, and its report
 YOUNG_S = 60.0  # a folder this young may not be locked yet
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
 ROOT = os.path.join(CACHE, "edgedet", "hosts")
@@ -106,7 +107,7 @@ def unpack(sha256, name):
         os.utime(folder)
         for other in os.listdir(ROOT):
             path = os.path.join(ROOT, other)
-            if other.startswith("edgedet-") and time.time() - os.stat(path).st_mtime > KEEP_S:
+            if other.startswith(("edgedet-", ENGINE)) and time.time() - os.stat(path).st_mtime > KEEP_S:
                 shutil.rmtree(path, ignore_errors=True)
     except OSError as error:
         stop(f"the package cannot be unpacked in {ROOT}: {error.strerror}")
@@ -126,25 +127,67 @@ def install(*packages):
         stop(f"pip could not install {', '.join(packages)}: {lines[-1] if lines else 'it gives no reason'}")
 
 
-def run(package, result, *arguments):
+def prepare_build(package, files):
+    """Print the folder of an engine on this board, with links to what it is built from, and its report if it is there.
+
+    files: JSON, [SHA-256, name] of each file, the ONNX file first.
+    The folder's name is a hash of the files, edgedet, GPU, TensorRT and system, which an engine belongs to.
+    """
+    sys.path[:0] = [package, PACKAGES]
+    from edgedet import __version__
+    from edgedet.board.build import describe_board
+    from edgedet.engines.tensorrt.board import import_tensorrt
+    from edgedet.errors import EdgeDetError
+
+    try:
+        board = describe_board(import_tensorrt("edgedet bench --build"))
+    except EdgeDetError as error:
+        stop(str(error))
+    files = json.loads(files)
+    belongs_to = json.dumps([__version__, files, board.identity.to_dict()], sort_keys=True)
+    folder = os.path.join(ROOT, ENGINE + hashlib.sha256(belongs_to.encode()).hexdigest()[:16])
+    os.makedirs(folder, exist_ok=True)
+    os.utime(folder)
+    for sha256, name in files:
+        link = os.path.join(folder, name)
+        if not os.path.lexists(link):
+            os.symlink(place_of(sha256, name), link)
+    engine = os.path.join(folder, os.path.splitext(files[0][1])[0] + ".engine")
+    path = os.path.join(folder, BUILD_REPORT)
+    report = None
+    if os.path.isfile(engine) and os.path.isfile(path):  # the report is written last
+        with open(path) as file:
+            report = json.load(file)
+    elif os.path.isfile(path):
+        os.remove(path)
+    print(json.dumps({"onnx": os.path.join(folder, files[0][1]), "engine": engine, "path": path, "report": report}))
+
+
+def build(package, result, *arguments):
+    """Run `edgedet build` as ``run`` does, and pass on the table that it prints."""
+    return run(package, result, *arguments, table=sys.stderr)
+
+
+def run(package, result, *arguments, table=subprocess.DEVNULL):
     """Run `python -m edgedet ARGUMENTS`, print the file ``result`` that it writes, and return its exit code.
 
     It ends, with all that it has started, when standard input ends or is silent: the near side, or the link, is gone.
+    table: where the program's own output goes.
     """
     remove_stale_runs()
     work = tempfile.mkdtemp(prefix=RUN, dir=ROOT)
     with open(os.path.join(work, LOCK), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends, in whatever way
-        return run_in(work, package, result, *arguments)
+        return run_in(work, package, result, arguments, table)
 
 
-def run_in(work, package, result, *arguments):
+def run_in(work, package, result, arguments, table):
     """Run the program in a folder that is removed afterwards; return its exit code."""
     paths = [package, PACKAGES, os.environ.get("PYTHONPATH")]
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in paths if path))
     command = [sys.executable, "-m", "edgedet"] + [os.path.expanduser(argument) for argument in arguments]
     program = subprocess.Popen(
-        command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        command, cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=table, start_new_session=True
     )
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: end_group(program))

@@ -29,6 +29,10 @@ class HostError(EdgeDetError):
     """What failed on one machine, in one line without the machine's name."""
 
 
+class LinkError(HostError):
+    """The connection failed, or was ended here; nothing more can be asked of the machine."""
+
+
 class Connection:
     """Runs programs on one machine. Each is an `ssh` process of its own.
 
@@ -57,7 +61,7 @@ class Connection:
         pipe = subprocess.PIPE
         with self._lock:
             if self.ended:
-                raise HostError(INTERRUPTED)
+                raise LinkError(INTERRUPTED)
             process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
             self._running.add(process)
         return process
@@ -95,7 +99,7 @@ class Connection:
             with suppress(OSError):  # of what was not sent
                 pipe.close()
         if code:
-            raise HostError(describe_failure(code, messages, self.ended))
+            raise failure_of(code, messages, self.ended)
         return b"".join(output).decode(errors="replace")
 
     def send_file(self, path: Path, arguments: list[str], sent: Callable[[int], None]) -> None:
@@ -139,11 +143,11 @@ def read_lines(stream: IO[bytes], take: Callable[[str], None]) -> None:
             take(text)
 
 
-def describe_failure(code: int, messages: list[str], ended: bool) -> str:
+def failure_of(code: int, messages: list[str], ended: bool) -> HostError:
     """Return why a program on another machine failed, from its exit code and its messages."""
     if ended:
-        return INTERRUPTED
+        return LinkError(INTERRUPTED)
     said = messages[-1].removeprefix("edgedet: ").rstrip(".") if messages else ""
     if code == _SSH_FAILED:
-        return f"the connection failed: {said or 'ssh gives no reason'}"
-    return said or f"the program ended with exit code {code}"
+        return LinkError(f"the connection failed: {said or 'ssh gives no reason'}")
+    return HostError(said or f"the program ended with exit code {code}")

@@ -84,6 +84,8 @@ def compute_usage(before: Snapshot, after: Snapshot) -> Usage:
 def find_warnings(before: Snapshot, after: Snapshot, fixed: Settings, used: Usage) -> list[str]:
     """Return reasons to doubt the figures, one line each, each with advice."""
     warnings = []
+    if fixed.emulator:
+        warnings.append(f"{fixed.emulator} emulates the processor: these times are not a board's")
     limit = fixed.clock_max_mhz
     slow = [name for name in fixed.governors if name != "performance" and not fixed.is_clock_fixed]
     if slow:

@@ -115,7 +115,7 @@ def result_from_json(items: Mapping[str, Any]) -> BenchResult:
     try:
         conditions = items["conditions"]
         readings = {name: BeforeAfter(**conditions[name]) for name in ("clocks_mhz", "gpu_mhz", "temperatures_c")}
-        earlier = {"clock_min_mhz": None}  # results of earlier versions do not have it
+        earlier = {"clock_min_mhz": None, "emulator": None}  # results of earlier versions do not have them
         return _build(
             BenchResult,
             items,

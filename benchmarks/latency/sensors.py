@@ -77,6 +77,7 @@ class Settings:
     power_mode:   of a Jetson.
     commit:       of the checkout that this code is run from.
     load:         load averages of 1, 5 and 15 minutes.
+    emulator:     the program that emulates this machine's processor for ours, as "qemu-aarch64-static"; None for none.
     """
 
     board: str | None
@@ -89,6 +90,7 @@ class Settings:
     commit: str | None
     load: list[float] | None
     clock_min_mhz: float | None
+    emulator: str | None
 
     @property
     def is_clock_fixed(self) -> bool:
@@ -111,6 +113,7 @@ def read_settings(root: Path = ROOT) -> Settings:
         commit=read_commit(),
         load=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         clock_min_mhz=_read_first_number(root, f"{cpufreq}/scaling_min_freq", scale=1e-3),
+        emulator=_read_emulator(root),
     )
 
 
@@ -160,6 +163,19 @@ def read_commit(folder: Path | None = None) -> str | None:
     head = _ask_tool("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
     changes = _ask_tool("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return None if head is None else head + ("+changes" if changes else "")
+
+
+def _read_emulator(root: Path) -> str | None:
+    """Return the name of qemu's user-mode emulator if it runs this program.
+
+    It shows the program its own name at /proc/self/exe, but not at /proc/thread-self/exe. Of a whole emulated machine
+    nothing is seen here, but its board's name is one of qemu's.
+    """
+    try:
+        name = os.path.basename(os.readlink(root / "proc/thread-self/exe"))
+    except OSError:  # not Linux
+        return None
+    return name if name.startswith("qemu-") else None
 
 
 def _read_power_mode() -> str | None:

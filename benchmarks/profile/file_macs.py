@@ -19,7 +19,11 @@ def count_macs(path: Path) -> int | None:
             from edgedet.export.fusion.open_batch import close_batch
 
             return sum(count_conv_macs(close_batch(onnx.load(path))).values())
-        if path.suffix == ".tflite" and find_spec("ai_edge_litert") is not None:
+        if (
+            path.suffix == ".tflite"
+            and find_spec("ai_edge_litert") is not None
+            and find_spec("flatbuffers") is not None
+        ):
             from edgedet.benchmarks.profile.tflite_nodes import read_operators
 
             return sum(operator.macs for operator in read_operators(read_trailer(path)[1]))

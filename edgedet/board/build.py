@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from .. import __version__
 from ..engines.table import engine_named
@@ -15,7 +15,7 @@ from ..errors import InputError, require
 from ..files import sha256_of
 from ..postprocess import DEFAULT_SCORE
 from ..progress import Say
-from .tune import HEADER, RUNS, Trial, build_best, recipes, reference_of
+from .tune import HEADER, INT8_SUFFIX, RUNS, TYPED_SUFFIX, Trial, build_best, recipes, reference_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def build_model(request: BuildRequest, say: Say = print) -> BuildReport:
         raise InputError(f"an engine's name ends in .engine: wanted -o NAME.engine, got {out}.")
     trt = import_tensorrt("edgedet build")
     require("cv2", "edgedet build")
-    board = _describe_board(trt)
+    board = describe_board(trt)
     onnx = choose_file(trt, request.model)
     if onnx.meta.precision == "int8" and request.precision is None:
         check_int8(board.identity.compute_capability)
@@ -111,7 +111,20 @@ def build_model(request: BuildRequest, say: Say = print) -> BuildReport:
     )
 
 
-def _describe_board(trt: Any) -> Board:
+def files_of_build(model: Path) -> List[Path]:
+    """Return an ONNX file, and those beside it that ``build_model`` reads, too, as far as they are there.
+
+    Of an INT8 model: the float file, the file with FP16 scales, and the calibration table.
+    """
+    name = model.stem[: -len(TYPED_SUFFIX)] if model.stem.endswith(TYPED_SUFFIX) else model.stem
+    if not name.endswith(INT8_SUFFIX):
+        return [model]
+    names = (f"{name[: -len(INT8_SUFFIX)]}.onnx", f"{name}.onnx", f"{name}{TYPED_SUFFIX}.onnx", f"{name}.table.json")
+    beside = [model.with_name(other) for other in names if other != model.name]
+    return [model, *(path for path in beside if path.is_file())]
+
+
+def describe_board(trt: Any) -> Board:
     """Describe this machine, and give the GPU's memory back before the build."""
     cuda = open_cuda()
     try:

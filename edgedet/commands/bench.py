@@ -39,6 +39,7 @@ EXAMPLE = """  edgedet bench --phi 0-2 --precision fp32,int8 --engine ort,tflite
   edgedet bench --model a.onnx b.onnx --source photo.jpg --threads 1 --json bench.json
   edgedet bench --model my_int8.tflite --sustain 30m
   edgedet bench --model my_int8.tflite --host pi@board1 nano2 --html boards.html
+  edgedet bench --model my_int8.onnx --host orin1 orin2 --build
   edgedet bench compare before.json after.json"""
 INPUTS = ("model", "weights", "calib", "source", "data", "hosts")
 OUTPUTS = ("html", "json")
@@ -102,6 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model files that lie there already, as ~/my_int8.engine, which `edgedet build` wrote on that board",
     )
     remote.add_argument(
+        "--build",
+        action="store_true",
+        help="of each .onnx file build a TensorRT engine on each machine first, as `edgedet build` does, and measure "
+        "that; it is kept there",
+    )
+    remote.add_argument(
         "--hosts", type=Path, metavar="FILE", help="names and groups of machines (default: hosts.yaml, if there is one)"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write one page with plots")
@@ -158,11 +165,16 @@ def _bench_hosts(args: argparse.Namespace) -> int:
     passed += ["--threads", ",".join(map(str, options.threads)), "--score", str(args.score)]
     passed += [] if args.sustain is None else ["--sustain", args.sustain]
     passed += ["--profile"] if args.profile else []
+    models = (*map(Path, options.models), *family)
+    to_build = tuple(model for model in models if args.build and model.suffix.lower() == ".onnx")
+    if args.build and not to_build:
+        raise InputError("--build makes engines of .onnx files, and --model names none.")
     plan = Plan(
-        models=(*map(Path, options.models), *family),
+        models=tuple(model for model in models if model not in to_build),
         there=tuple(args.model_there or ()),
         options=tuple(passed),
         source=None if args.source is None else Path(args.source),
+        to_build=to_build,
     )
     results = bench_hosts(hosts, plan, lambda line: print(f"edgedet: {line}", file=sys.stderr, flush=True))
     text = text_stream(args.json)
@@ -208,8 +220,8 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         raise InputError("--seed is of random weights, and --weights names others: leave one out.")
     if args.calib is not None and "int8" not in _names(args.precision or DEFAULT_PRECISION):
         raise InputError("--calib is for INT8: name int8 in --precision.")
-    for option in ("model_there", "hosts"):
-        if getattr(args, option) is not None and args.host is None:
+    for option in ("model_there", "hosts", "build"):
+        if getattr(args, option) and args.host is None:
             raise InputError(f"--{option.replace('_', '-')} goes with --host.")
     if not args.model and not args.model_there and args.phi is None:
         raise InputError("nothing to measure: name one or more files after --model, or --phi 0-2 for the family.")

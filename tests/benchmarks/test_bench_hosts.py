@@ -20,10 +20,10 @@ from sshd import SSHD, make_key, ssh_server, write_client_config
 from waiting import wait_until
 
 from edgedet import cli
-from edgedet.benchmarks.hosts import bench_hosts as bench_hosts_module
-from edgedet.benchmarks.hosts import far_side, ssh
-from edgedet.benchmarks.hosts.bench_hosts import Plan, bench_hosts
+from edgedet.benchmarks.hosts import far_side, session, ssh
+from edgedet.benchmarks.hosts.bench_hosts import bench_hosts
 from edgedet.benchmarks.hosts.host_list import Host, read_hosts
+from edgedet.benchmarks.hosts.session import Plan
 from edgedet.engines.fake import save_fake
 from edgedet.errors import InputError
 
@@ -69,10 +69,10 @@ def quick_alarm(monkeypatch):
     """A link that is cut is seen within a second on both sides."""
     monkeypatch.setattr(ssh, "ALIVE_EVERY_S", 1)
     monkeypatch.setattr(ssh, "ALIVE_MISSED", 1)
-    monkeypatch.setattr(bench_hosts_module, "BEAT_S", 0.1)
-    source = bench_hosts_module._SOURCE
+    monkeypatch.setattr(session, "BEAT_S", 0.1)
+    source = session._SOURCE
     assert "QUIET_S = 20.0" in source
-    monkeypatch.setattr(bench_hosts_module, "_SOURCE", source.replace("QUIET_S = 20.0", "QUIET_S = 1.0"))
+    monkeypatch.setattr(session, "_SOURCE", source.replace("QUIET_S = 20.0", "QUIET_S = 1.0"))
 
 
 def board(desk, name="board1", python=sys.executable):
@@ -142,7 +142,7 @@ def test_a_file_that_lies_there_already_is_measured_where_it_lies(desk, tmp_path
 
 def test_a_relative_path_of_a_file_there_begins_at_the_home_there():
     paths = ("models/a.engine", "~/a.engine", "/opt/a.engine")
-    assert [*map(bench_hosts_module._from_home, paths)] == ["~/models/a.engine", "~/a.engine", "/opt/a.engine"]
+    assert [*map(session.from_home, paths)] == ["~/models/a.engine", "~/a.engine", "/opt/a.engine"]
 
 
 def test_folders_of_runs_that_a_power_cut_left_are_removed_and_running_ones_stay(tmp_path, monkeypatch):
@@ -197,10 +197,8 @@ def test_a_shell_that_greets_is_no_matter(desk, tmp_path):
 @needs_sshd
 def test_what_arrives_damaged_is_not_kept(desk, monkeypatch):
     """The file has changed between its hash and its sending."""
-    hashed = bench_hosts_module.sha256_of
-    monkeypatch.setattr(
-        bench_hosts_module, "sha256_of", lambda path: "0" * 64 if path.name == "a.fake" else hashed(path)
-    )
+    hashed = session.sha256_of
+    monkeypatch.setattr(session, "sha256_of", lambda path: "0" * 64 if path.name == "a.fake" else hashed(path))
     (item,) = bench_hosts([board(desk)], plan(desk), lambda line: None)
     assert item.failure == "a.fake arrived with another SHA-256 than it was sent with: try again"
     assert not list((desk / "board1/cache/edgedet/hosts/files" / ("0" * 64)).iterdir())

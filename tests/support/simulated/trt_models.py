@@ -158,6 +158,20 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, cuda: 
     monkeypatch.setattr(build_tune, "RUNS", 2)
     monkeypatch.setattr(build_tune, "WARMUP", 0)
     monkeypatch.setattr(verdict, "FEW_RESAMPLES", 10)
+    shims = write_shims(folder, cuda)
+    there = {name for name in sys.modules if name.split(".")[0] in ("tensorrt", "pycuda", "cuda")}
+    for name in there.union(SIMULATED):
+        monkeypatch.setitem(sys.modules, name, None)  # so that what a test imports is gone after it
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(shims)
+    monkeypatch.setenv("SIMULATED_TENSORRT", version)
+    monkeypatch.delenv("SIMULATED_FAULT", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(trt_graph, "load_driver", LibCuda)
+
+
+def write_shims(folder: Path, cuda: str = "pycuda") -> Path:
+    """Write modules of the simulated packages' names; return their folder, for PYTHONPATH."""
     tests = str(Path(__file__).parent)
     shims = folder / "shims"
     shims.mkdir(parents=True, exist_ok=True)
@@ -177,12 +191,4 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, cuda: 
     for name, text in texts.items():
         (shims / name).parent.mkdir(parents=True, exist_ok=True)
         (shims / name).write_text(text)
-    there = {name for name in sys.modules if name.split(".")[0] in ("tensorrt", "pycuda", "cuda")}
-    for name in there.union(SIMULATED):
-        monkeypatch.setitem(sys.modules, name, None)  # so that what a test imports is gone after it
-        del sys.modules[name]
-    monkeypatch.syspath_prepend(shims)
-    monkeypatch.setenv("SIMULATED_TENSORRT", version)
-    monkeypatch.delenv("SIMULATED_FAULT", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setattr(trt_graph, "load_driver", LibCuda)
+    return shims
