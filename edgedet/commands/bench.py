@@ -146,9 +146,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bench_hosts(args: argparse.Namespace) -> int:
-    from ..benchmarks.hosts.bench_hosts import Plan, bench_hosts, json_from_hosts
+    from ..benchmarks.hosts.bench_hosts import bench_hosts, json_from_hosts
     from ..benchmarks.hosts.host_list import read_hosts
     from ..benchmarks.hosts.report import print_hosts, write_hosts_page
+    from ..benchmarks.hosts.session import Plan
     from ..benchmarks.hosts.ssh import INTERRUPTED
     from ..benchmarks.models.family_files import prepare_file
 

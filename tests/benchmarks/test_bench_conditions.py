@@ -135,6 +135,18 @@ def test_the_power_mode_of_a_simulated_jetson(machine, said: str, mode: str | No
     assert read_settings(machine(JETSON, nvpmodel=said)).power_mode == mode
 
 
+@pytest.mark.parametrize(
+    ("program", "emulator"), [("/usr/bin/qemu-aarch64-static", "qemu-aarch64-static"), ("/usr/bin/python3.11", None)]
+)
+def test_an_emulated_processor_is_doubted(machine, program: str, emulator: str | None):
+    root = machine(PI)
+    (root / "proc/thread-self").mkdir()
+    (root / "proc/thread-self/exe").symlink_to(program)
+    found = recorded(root)
+    assert found.emulator == emulator
+    assert [line.endswith("these times are not a board's") for line in found.warnings] == [True] * bool(emulator)
+
+
 def test_a_simulated_jetson_is_recorded(machine):
     """A zone that is switched off says -256 C, and the power chip's zone is no sensor: it says 50 or 100 C for ever."""
     sensors = zones(cpu_thermal="48250\n", gpu_thermal="47593\n", cv0_thermal="-256000\n", PMIC_Die="100000\n")

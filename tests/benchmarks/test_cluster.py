@@ -48,6 +48,10 @@ def square_or_die(shared, items):
     return [item * item for item in items]
 
 
+def niceness(shared, items):
+    return [os.nice(0) for _ in items]
+
+
 def refuse(shared, items):
     raise InputError("no.")
 
@@ -64,6 +68,8 @@ def test_results_come_in_order_whatever_happens_to_workers(tmp_path):
             found = run_in_shards(connected, square, 2, ITEMS, options, shard_size=shard_size, throughput=throughput)
             assert found == [2 * value for value in squares]
             assert sum(throughput.items.values()) == len(ITEMS)
+
+        assert run_in_shards(connected, niceness, None, ITEMS, options) == [os.nice(0)] * len(ITEMS)
 
         died = tmp_path / "died"
         assert run_in_shards(connected, square_or_die_once, str(died), ITEMS, options, shard_size=3) == squares
