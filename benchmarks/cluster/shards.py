@@ -82,7 +82,7 @@ def ray_session(options: ClusterOptions) -> Iterator[Any]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send figures of this machine to its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's next default; without it, it warns
-    if options.address is None:  # Ray's default of 15 keeps its own services quick; beside other programs workers starve
+    if options.address is None:  # by Ray's default, 15, workers beside other programs starve
         os.environ.setdefault("RAY_worker_niceness", "0")
     ray = require("ray", "--workers and --ray", INSTALL)
     try:
