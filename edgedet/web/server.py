@@ -19,6 +19,7 @@ from ..progress import Say
 from ..stream.outputs.sinks import Write
 from ..stream.overlap import lower_priority
 from ..types import FrameResult
+from .answers import ROUTES
 from .guard import Guard, Place
 from .pictures import PREVIEW_PX, PREVIEWS_PER_S, Pictures
 from .site import Site
@@ -113,7 +114,7 @@ class _Server:
         self._ending = asyncio.Event()
         self.pictures = Pictures(self._subject.encode)
         self.previews = Pictures(self._subject.encode, PREVIEW_PX, PREVIEWS_PER_S)
-        site = Site(self._guard, self._subject, self.pictures, self.previews, self._say, self._ending)
+        site = Site(ROUTES, self._guard, self._subject, self.pictures, self.previews, self._say, self._ending)
         server = _limited_server(site)
         server.add_sockets([listener])
         self._ready.set()

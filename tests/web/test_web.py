@@ -20,7 +20,7 @@ from web_page import TOKEN, ask, found, page, read_all, result, send, stats
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
 from edgedet.types import Track
-from edgedet.web import pictures, probe, replies, site
+from edgedet.web import answers, pictures, probe, replies
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
 from edgedet.web.guard import TOKEN_VARIABLE, Guard, Place, names_of
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
@@ -402,7 +402,7 @@ def test_a_port_in_use_is_told_in_one_line():
 
 
 def test_files_of_the_page_name_no_other_site():
-    for path in site._FILES.values():
+    for path in answers.FILES.values():
         addresses = set(re.findall(r"https?://[\w.]+", path.read_text()))
         comment = {"https://github.com"} if path.parent.name == "vendor" else set()
         assert addresses <= {"http://www.w3.org"} | comment, path  # SVG's name space
@@ -410,7 +410,7 @@ def test_files_of_the_page_name_no_other_site():
 
 def test_files_of_others_are_unchanged_and_come_with_their_licence():
     """The SHA-256 of the files in npm's package uplot 1.6.32."""
-    folder = site._FOLDER / "vendor"
+    folder = answers.FOLDER / "vendor"
     assert {path.name: sha256_of(path)[:16] for path in folder.iterdir() if path.suffix != ".md"} == {
         "uPlot.LICENSE": "8f989229699b4fe2",
         "uPlot.iife.min.js": "19c8d4c6ad88929a",
@@ -434,7 +434,7 @@ def test_one_connection_takes_many_requests_and_head_has_no_body():
 
 def test_the_document_names_every_address_and_every_metric():
     text = (ROOT / "docs/web.md").read_text()
-    addresses = set(site._ROUTES) - (set(site._FILES) - {"/", "/events-page", "/zones-page"})
+    addresses = set(answers.ROUTES) - (set(answers.FILES) - {"/", "/events-page", "/zones-page"})
     assert set(re.findall(r"`(/[\w.-]*)`", "".join(re.findall(r"^\|(.*?)\|", text, re.MULTILINE)))) == addresses
     with page((stats("door"),)) as one:
         one.put(result(camera="door", class_ids=(0,), age_ms=50.0))

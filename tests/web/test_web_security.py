@@ -13,7 +13,7 @@ from waiting import wait_until
 from web_page import PLACE, TOKEN, ask, page, read_all, result, send
 
 from edgedet.errors import InputError
-from edgedet.web import guard, guesses, server, site
+from edgedet.web import answers, guard, guesses, server, site
 from edgedet.web.guard import Guard, Place, check_token, names_of, place_of
 from edgedet.web.guesses import FORGET_S, FREE, WAIT_S, Guesses
 
@@ -21,7 +21,7 @@ pytest.importorskip("cv2", reason="the live page draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
 
-PATHS = [*site._ROUTES, "/login", "/nothing"]
+PATHS = [*answers.ROUTES, "/login", "/nothing"]
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_every_answer_forbids_foreign_content_frames_and_guesses_of_type(open_pa
         "/..%2f..%2fetc%2fpasswd",
         "/%2e%2e/%2e%2e/etc/passwd",
         "//etc/passwd",
-        "/page/../site.py",
+        "/page/../answers.py",
         "/..\\..\\etc\\passwd",
         "/index.html",
         "/login.html",
