@@ -123,10 +123,12 @@ def compute_iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
 
 def _compute_overlap(detected_xyxy: np.ndarray, boxes_xyxy: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Return (n, m) float64 IoU; for an ignored box, the share of the detected box that lies in it."""
-    a, b = detected_xyxy.astype(np.float64)[:, None], np.asarray(boxes_xyxy, dtype=np.float64)[None]
-    sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
-    inter = sides.prod(-1)
-    area_a, area_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
+    a = detected_xyxy.T.astype(np.float64)[:, :, None]
+    b = np.asarray(boxes_xyxy, dtype=np.float64).T[:, None, :]
+    low_x, low_y = np.maximum(a[:2], b[:2])
+    high_x, high_y = np.minimum(a[2:], b[2:])
+    inter = np.maximum(high_x - low_x, 0.0) * np.maximum(high_y - low_y, 0.0)
+    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
     whole = np.where(ignored[None], area_a, area_a + area_b - inter)
     shares: np.ndarray = np.divide(inter, whole, out=np.zeros_like(inter), where=whole > 0)
     return shares

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Dict
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from .labels import LabelledImage
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 COCO_RECALLS = np.linspace(0.0, 1.0, 101)
+_IOU_ROWS = np.arange(len(COCO_IOUS))[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +44,25 @@ class MatchedDetections:
         labelled = weights @ self.ground_truth_counts
         aps = []
         for class_id in np.flatnonzero(labelled):
-            of_class = self.class_ids == class_id
-            flags, weight = self.flags[:, of_class], weights[self.image_ids[of_class]]
-            tp = np.cumsum((flags == 1) * weight, axis=1)
+            of_class = self._of_class(int(class_id))
+            tp = np.cumsum(of_class.hits * weights[of_class.hit_image_ids], axis=1)
             recall = tp / labelled[class_id]
-            precision = tp / (np.cumsum((flags >= 0) * weight, axis=1) + np.spacing(1))
+            precision = tp / (of_class.count_at_hits(weights) + np.spacing(1))
             envelope = np.zeros((len(precision), precision.shape[1] + 1))  # 0 beyond the highest recall
             envelope[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            positions = np.array([np.searchsorted(of_iou, COCO_RECALLS, side="left") for of_iou in recall])
-            aps.extend(np.take_along_axis(envelope, positions, axis=1).mean(axis=1))
+            positions = np.array([of_iou.searchsorted(COCO_RECALLS) for of_iou in recall])
+            aps.extend(envelope[_IOU_ROWS, positions].mean(axis=1))
         return float(np.mean(aps)) if aps else None
+
+    def _of_class(self, class_id: int) -> _ClassMatches:
+        if class_id not in self._classes:
+            of_class = self.class_ids == class_id
+            self._classes[class_id] = _ClassMatches(self.image_ids[of_class], self.flags[:, of_class])
+        return self._classes[class_id]
+
+    @cached_property
+    def _classes(self) -> Dict[int, _ClassMatches]:
+        return {}
 
     def count_at_score(self, score: float) -> tuple[int, int]:
         """Return the numbers (true positives, true and false positives) from ``score`` up, at IoU 0.5."""
@@ -65,6 +77,33 @@ class MatchedDetections:
         last_of_score = np.append(self.scores[1:] != self.scores[:-1], True)[: len(self.scores)]
         good = np.flatnonzero((tps * positives >= tp * counted) & (counted > 0) & last_of_score)
         return float(self.scores[good[-1]]) if len(good) else None
+
+
+class _ClassMatches:
+    """One class's part of MatchedDetections, laid out so that AP with other weights takes little.
+
+    Recall rises at true positives only, and between two of them precision only falls. So AP needs nothing but the m
+    detections that are true positives at one IoU at least, the hits.
+
+    hits:          (T, m) float64, 1 where a hit is a true positive, else 0.
+    hit_image_ids: (m,) int64.
+    """
+
+    def __init__(self, image_ids: np.ndarray, flags: np.ndarray) -> None:
+        """image_ids: (n,), flags: (T, n), of the class's detections, as in MatchedDetections."""
+        self._image_ids = image_ids
+        self._at = np.flatnonzero((flags == 1).any(axis=0))
+        self._counted = (flags >= 0).astype(np.float64) if (flags < 0).any() else None
+        self.hits = (flags[:, self._at] == 1).astype(np.float64)
+        self.hit_image_ids = image_ids[self._at]
+
+    def count_at_hits(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weighted number of detections that count, down to each hit: (T, m), or (m,) for every IoU."""
+        weight = weights[self._image_ids]
+        if self._counted is not None:
+            weight = self._counted * weight
+        counts: np.ndarray = np.cumsum(weight, axis=-1)[..., self._at]
+        return counts
 
 
 def match_dataset(
