@@ -14,6 +14,10 @@ import leftovers
 import pytest
 from media import SMALL_DISK_BYTES
 
+# Bytecode is kept where PYTHONDONTWRITEBYTECODE is set, too: without it, each of hundreds of child processes compiles
+# edgedet again, and each process of pytest all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # PyTorch's threads sleep while they wait for each other, here and in processes that tests start. By default they spin:
 # beside another program an export by two threads then took 62 seconds of CPU instead of 7.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

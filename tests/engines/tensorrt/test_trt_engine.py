@@ -5,6 +5,7 @@ The simulated engine is onnxruntime, so outputs equal the ONNX file's; whether a
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import json
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -23,7 +25,7 @@ import pytest
 import simulated_cuda
 import trt_api
 from simulated_driver import STREAMS, VIOLATIONS, Stream, forget_binding
-from trt_models import SPEC, simulate, write_models
+from trt_models import SPEC, build_unjudged, simulate, write_models
 
 from edgedet import demo
 from edgedet.board.build import BuildRequest, build_model
@@ -59,6 +61,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return int8.with_suffix(".engine")
 
 
+@pytest.fixture(scope="module")
+def built_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of the models with an INT8 engine of a version, which is built once."""
+
+    @functools.cache
+    def folder_of(version: str) -> Path:
+        folder = tmp_path_factory.mktemp("built")
+        int8 = write_models(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            simulate(patch, folder / "simulation", version)
+            build_unjudged(int8)
+        return folder
+
+    return folder_of
+
+
 @pytest.fixture
 def here(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An engine with its ONNX files beside it, on the machine that it was built on."""
@@ -83,13 +101,13 @@ def load(path: Path, **options) -> TrtEngine:
 
 @pytest.mark.parametrize("version", trt_api.versions())
 @pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
-def test_outputs_are_those_of_the_onnx_file(version: str, cuda: str, here: Path, pixels, monkeypatch, tmp_path: Path):
+def test_outputs_are_those_of_the_onnx_file(version: str, cuda: str, built_by, pixels, monkeypatch, tmp_path: Path):
+    path = built_by(version) / "tiny_int8.engine"
     simulate(monkeypatch, tmp_path, version, cuda)
-    build_model(BuildRequest(here.with_suffix(".onnx"), tune=False))
     typed = version.startswith("11.")
-    with closing(open_engine(here, 1)[1]) as engine:
+    with closing(open_engine(path, 1)[1]) as engine:
         assert engine._cuda.package == cuda
-        with closing(open_engine(here.with_name("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx"), 1)[1]) as other:
+        with closing(open_engine(path.with_name("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx"), 1)[1]) as other:
             for frame in (pixels, 255 - pixels):
                 got, wanted = engine.infer(frame), other.infer(frame)
                 np.testing.assert_array_equal(got.class_logits, wanted.class_logits)
@@ -104,9 +122,7 @@ def test_an_engine_hands_over_the_best_anchors_only(version: str, precision: str
     every = write_models(tmp_path, "every")
     int8 = write_models(tmp_path, "top", top_anchors=100)
     model = int8 if precision == "int8" else int8.with_name("top.onnx")
-    build_model(BuildRequest(model, precision=None if precision == "int8" else "fp16", tune=False))
-    path = next(tmp_path.glob("top*.engine"))
-    meta, engine = open_engine(path, 1)
+    meta, engine = open_engine(build_unjudged(model, precision), 1)
     with engine:
         raw = engine.infer(pixels)
         assert (meta.top_anchors, raw.class_logits.shape, raw.box_codes.shape) == (100, (100, 2), (100, 4))
@@ -201,6 +217,13 @@ def test_a_context_is_not_seen_by_another_thread(monkeypatch, tmp_path: Path):
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(runtime.cudaMemGetInfo).result() == (201,)
         assert thread.submit(lambda: simulated_cuda.LibCuda().cuGraphLaunch(None, None)).result() == 201
+
+
+@pytest.fixture(scope="module", autouse=True)
+def earlier_tests_are_left_out_of_collections():
+    """With what they keep, each collection took 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -508,8 +531,8 @@ def test_bench_names_tensorrt(here: Path, capsys):
 def test_an_engine_for_several_cameras_has_a_profile_for_each_number(version: str, monkeypatch, tmp_path: Path):
     """Three pictures, one, two: each as if it were alone, whatever ran before."""
     simulate(monkeypatch, tmp_path, version)
-    build_model(BuildRequest(write_models(tmp_path, "many", top_anchors=100, max_batch=3), tune=False))
-    build_model(BuildRequest(write_models(tmp_path, "one", top_anchors=100), tune=False))
+    build_unjudged(write_models(tmp_path, "many", top_anchors=100, max_batch=3))
+    build_unjudged(write_models(tmp_path, "one", top_anchors=100))
     pixels = np.random.default_rng(5).integers(0, 256, (3, *SPEC.input_hw, 3), dtype=np.uint8)
     engines = (open_engine(tmp_path / f"{name}_int8.engine", 1)[1] for name in ("many", "one"))
     with closing(next(engines)) as many, closing(next(engines)) as one:
@@ -530,9 +553,9 @@ def test_an_engine_for_several_cameras_has_a_profile_for_each_number(version: st
 @pytest.mark.parametrize("zero_copy", [True, False])
 def test_batches_run_with_and_without_graphs_and_copies(use_graph, zero_copy, monkeypatch, tmp_path: Path):
     simulate(monkeypatch, tmp_path, V)
-    build_model(BuildRequest(write_models(tmp_path, "many", max_batch=2), tune=False))
+    engine_file = build_unjudged(write_models(tmp_path, "many", max_batch=2))
     pixels = np.random.default_rng(6).integers(0, 256, (2, *SPEC.input_hw, 3), dtype=np.uint8)
-    with closing(load(tmp_path / "many_int8.engine", zero_copy=zero_copy, use_graph=use_graph)) as engine:
+    with closing(load(engine_file, zero_copy=zero_copy, use_graph=use_graph)) as engine:
         first, second = (raw.class_logits.copy() for raw in engine.infer_batch(pixels))
         assert engine.uses_graph == use_graph
         np.testing.assert_array_equal(engine.infer(pixels[1:]).class_logits, second)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def write_models(
     ):
         write_onnx(model, its, target)
     return path
+
+
+def build_unjudged(model: Path, precision: str | None = None) -> Path:
+    """Build an engine beside the model as `edgedet build --no-tune` does, but compare it with nothing.
+
+    precision: as of BuildRequest. simulate comes first.
+    """
+    from edgedet.board.tune import recipes
+    from edgedet.engines.tensorrt.board import import_tensorrt, read_board
+    from edgedet.engines.tensorrt.build import choose_file, choose_options
+    from edgedet.engines.tensorrt.cuda import open_cuda
+    from edgedet.engines.tensorrt.engine_file import build_engine
+
+    trt = import_tensorrt("a test")
+    with closing(open_cuda()) as cuda:
+        board = read_board(trt, cuda)
+    (recipe,) = recipes(choose_file(trt, model), precision, tune=False)
+    engine = model.with_suffix(".engine")
+    build_engine(trt, board, recipe, choose_options(board), engine, {})
+    return engine
 
 
 def save_changed(model: onnx.ModelProto, path: Path) -> None:
