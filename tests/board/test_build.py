@@ -118,12 +118,13 @@ def test_where_nothing_passes_the_old_engine_stays(int8: Path, capsys, monkeypat
     assert left(int8) == ["tiny_int8.engine"]
 
 
-def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys):
+def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys, monkeypatch):
     """At score 0.999 the tiny network finds nothing."""
+    monkeypatch.setattr(build_tune, "MOST_FRAMES", 20)
     command = ["build", str(int8), "--no-tune", "--score", "0.999"]
     assert main(command) == 3
     said = capsys.readouterr().err
-    assert "tiny.onnx finds 0 boxes at score 0.999 on 64 frames; 50 are needed. Give frames of the scene" in said
+    assert "tiny.onnx finds 0 boxes at score 0.999 on 20 frames; 50 are needed. Give frames of the scene" in said
     assert "building" not in said
     assert left(int8) == []
     assert main([*command, "--force", "--json"]) == 0

@@ -62,19 +62,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Give the folder of the models with an INT8 engine of a version, which is built once."""
+def built_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Give an INT8 engine of a version, of the models that ``write_models`` writes; each is built once."""
 
     @functools.cache
-    def folder_of(version: str) -> Path:
+    def engine_of(version: str, **options: int) -> Path:
         folder = tmp_path_factory.mktemp("built")
-        int8 = write_models(folder)
         with pytest.MonkeyPatch.context() as patch:
             simulate(patch, folder / "simulation", version)
-            build_unjudged(int8)
-        return folder
+            return build_unjudged(write_models(folder, **options))
 
-    return folder_of
+    return engine_of
 
 
 @pytest.fixture
@@ -102,7 +100,7 @@ def load(path: Path, **options) -> TrtEngine:
 @pytest.mark.parametrize("version", trt_api.versions())
 @pytest.mark.parametrize("cuda", ["pycuda", "cuda-python"])
 def test_outputs_are_those_of_the_onnx_file(version: str, cuda: str, built_by, pixels, monkeypatch, tmp_path: Path):
-    path = built_by(version) / "tiny_int8.engine"
+    path = built_by(version)
     simulate(monkeypatch, tmp_path, version, cuda)
     typed = version.startswith("11.")
     with closing(open_engine(path, 1)[1]) as engine:
@@ -116,13 +114,16 @@ def test_outputs_are_those_of_the_onnx_file(version: str, cuda: str, built_by, p
 
 @pytest.mark.parametrize("version", trt_api.versions())
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_an_engine_hands_over_the_best_anchors_only(version: str, precision: str, monkeypatch, tmp_path: Path, pixels):
+def test_an_engine_hands_over_the_best_anchors_only(
+    version: str, precision: str, built_by, monkeypatch, tmp_path: Path, pixels
+):
     """100 of 3069, in whatever precision TensorRT ranks them; the detections are those of all anchors."""
+    top = built_by(version, top_anchors=100)
     simulate(monkeypatch, tmp_path, version)
     every = write_models(tmp_path, "every")
-    int8 = write_models(tmp_path, "top", top_anchors=100)
-    model = int8 if precision == "int8" else int8.with_name("top.onnx")
-    meta, engine = open_engine(build_unjudged(model, precision), 1)
+    if precision == "fp16":
+        top = build_unjudged(top.with_name("tiny.onnx"), precision)
+    meta, engine = open_engine(top, 1)
     with engine:
         raw = engine.infer(pixels)
         assert (meta.top_anchors, raw.class_logits.shape, raw.box_codes.shape) == (100, (100, 2), (100, 4))
@@ -528,13 +529,14 @@ def test_bench_names_tensorrt(here: Path, capsys):
 
 
 @pytest.mark.parametrize("version", trt_api.versions())
-def test_an_engine_for_several_cameras_has_a_profile_for_each_number(version: str, monkeypatch, tmp_path: Path):
+def test_an_engine_for_several_cameras_has_a_profile_for_each_number(
+    version: str, built_by, monkeypatch, tmp_path: Path
+):
     """Three pictures, one, two: each as if it were alone, whatever ran before."""
+    paths = built_by(version, top_anchors=100, max_batch=3), built_by(version, top_anchors=100)
     simulate(monkeypatch, tmp_path, version)
-    build_unjudged(write_models(tmp_path, "many", top_anchors=100, max_batch=3))
-    build_unjudged(write_models(tmp_path, "one", top_anchors=100))
     pixels = np.random.default_rng(5).integers(0, 256, (3, *SPEC.input_hw, 3), dtype=np.uint8)
-    engines = (open_engine(tmp_path / f"{name}_int8.engine", 1)[1] for name in ("many", "one"))
+    engines = (open_engine(path, 1)[1] for path in paths)
     with closing(next(engines)) as many, closing(next(engines)) as one:
         assert (many.max_batch, one.max_batch) == (3, 1)
         for count in (3, 1, 2):
@@ -551,11 +553,11 @@ def test_an_engine_for_several_cameras_has_a_profile_for_each_number(version: st
 
 @pytest.mark.parametrize("use_graph", [True, False])
 @pytest.mark.parametrize("zero_copy", [True, False])
-def test_batches_run_with_and_without_graphs_and_copies(use_graph, zero_copy, monkeypatch, tmp_path: Path):
+def test_batches_run_with_and_without_graphs_and_copies(use_graph, zero_copy, built_by, monkeypatch, tmp_path: Path):
+    path = built_by(V, max_batch=2)
     simulate(monkeypatch, tmp_path, V)
-    engine_file = build_unjudged(write_models(tmp_path, "many", max_batch=2))
     pixels = np.random.default_rng(6).integers(0, 256, (2, *SPEC.input_hw, 3), dtype=np.uint8)
-    with closing(load(engine_file, zero_copy=zero_copy, use_graph=use_graph)) as engine:
+    with closing(load(path, zero_copy=zero_copy, use_graph=use_graph)) as engine:
         first, second = (raw.class_logits.copy() for raw in engine.infer_batch(pixels))
         assert engine.uses_graph == use_graph
         np.testing.assert_array_equal(engine.infer(pixels[1:]).class_logits, second)
