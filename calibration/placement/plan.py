@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -221,12 +221,19 @@ OP_CLASSES: dict[str, Callable[[onnx.NodeProto], bool]] = {
 def check_keep_float(model: onnx.ModelProto, keep_float: Collection[str]) -> None:
     """Raise InputError where a name is neither a class of OP_CLASSES nor a convolution of the graph."""
     layers = {node.name for node in model.graph.node if node.op_type == "Conv"}
-    for name in keep_float:
-        if name not in OP_CLASSES and name not in layers:
-            raise InputError(
-                f"--keep-float takes {', '.join(OP_CLASSES)}, or layers as edgedet sensitivity names them; "
-                f"got {name!r}."
-            )
+    _refuse_unknown(name for name in keep_float if name not in OP_CLASSES and name not in layers)
+
+
+def check_keep_float_words(keep_float: Collection[str]) -> None:
+    """Raise InputError where a name can be neither, before there is a graph: layers' names have dots in them."""
+    _refuse_unknown(name for name in keep_float if name not in OP_CLASSES and "." not in name)
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    for name in names:
+        raise InputError(
+            f"--keep-float takes {', '.join(OP_CLASSES)}, or layers as edgedet sensitivity names them; got {name!r}."
+        )
 
 
 def make_sparse_plan(

@@ -277,6 +277,8 @@ def _check_combination(args: argparse.Namespace) -> None:
 
 
 def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
+    from ..calibration.placement.plan import check_keep_float_words
+    from ..calibration.placement.table import CalibrationTable
     from ..calibration.ranges.observe import OBSERVERS
     from ..export.int8.options import Int8Options
     from ..export.int8.revert import MOST
@@ -288,13 +290,15 @@ def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
     logit_of(args.score)
     if args.revert is not None and args.revert < 0:
         raise InputError(f"--revert takes a number of layers from 0 on; got {args.revert}.")
+    keep_float = tuple(name for name in args.keep_float.split(",") if name)
+    check_keep_float_words(keep_float)
     return Int8Options(
         calib=args.calib,
         frames=args.frames,
         recovery=args.recover,
         observer=args.observer,
-        keep_float=tuple(name for name in args.keep_float.split(",") if name),
-        table=args.table,
+        keep_float=keep_float,
+        table=None if args.table is None else CalibrationTable.load(args.table),
         labels=None if args.data is None else read_dataset(args.data, args.images),
         score=args.score,
         max_drop=args.max_drop,

@@ -21,7 +21,6 @@ import onnx
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.placement.plan import check_keep_float
-from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
 from edgedet.errors import EdgeDetError, InputError, PartialFailure, VerificationError
@@ -124,7 +123,6 @@ def export_int8(
     Raises InputError where labels or frames cannot be used.
     """
     check_keep_float(model, options.keep_float)
-    table = None if options.table is None else CalibrationTable.load(options.table)
     frames = take_calibration_frames(
         options.calib, meta.spec, options.frames, options.seed, options.is_demo and options.calib is None
     )
@@ -144,7 +142,7 @@ def export_int8(
             [frame.pixels for frame in frames.calibrate],
             meta.source_sha256,
             options.recovery,
-            table,
+            options.table,
             options.keep_float,
             options.observer,
             say,

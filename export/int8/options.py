@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import KEEP_FLOAT
 from edgedet.export.int8.revert import MOST
 from edgedet.judge.labels import Dataset
@@ -20,7 +20,7 @@ class Int8Options:
     recovery:   "none", "fast" or "full" (``quantise``).
     observer:   how ranges are chosen, of ``observe.OBSERVERS``.
     keep_float: layers that stay float in TensorRT's files: classes of ``plan.OP_CLASSES``, or single layers by name.
-    table:      file of an earlier calibration table, to use instead of new ranges.
+    table:      an earlier calibration table, to use instead of new ranges.
     labels:     labelled images for the gate; None: the float model's detections are the reference.
     score:      the user's score threshold.
     max_drop:   per cent of float AP that may be lost, with labels.
@@ -36,7 +36,7 @@ class Int8Options:
     recovery: str = "fast"
     observer: str = "mixed"
     keep_float: tuple[str, ...] = KEEP_FLOAT
-    table: Path | None = None
+    table: CalibrationTable | None = None
     labels: Dataset | None = None
     score: float = DEFAULT_SCORE
     max_drop: float = 1.0

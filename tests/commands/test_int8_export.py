@@ -158,17 +158,19 @@ def test_a_ruined_file_is_refused_and_not_kept(
         ),
         (["--observer", "best"], "--observer takes mixed, mse, minmax, percentile; got 'best'"),
         (["--score", "1.5"], "between 0 and 1"),
+        (["--keep-float", "backbone.conv_stem,necks"], "got 'necks'"),
         (["--table", "nowhere.json"], "nowhere.json is no calibration table"),
         (["--data", "nowhere.json"], "nowhere.json"),
     ],
 )
-def test_wrong_options_give_one_line(
+def test_wrong_options_give_one_line_before_anything_is_exported(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*INT8, *SMALL, "--frames", "6", "--out", str(tmp_path), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_labelled_frames_are_left_out_of_calibration(tmp_path: Path) -> None:
