@@ -11,8 +11,9 @@ from ..errors import SourceError
 from ..track.assignment import assign
 from ..track.byte_track import iou_of
 from ..types import Detections, Frame, FrameResult
-from .gate import MotionRules, Square
-from .gated import Detect, GatedDetector, Look, make_look
+from .gate import MotionRules
+from .gated import GatedDetector
+from .packing import Detect, Look, Part, make_look
 
 CANDIDATES = tuple(
     MotionRules(threshold, area)
@@ -74,7 +75,7 @@ def calibrate(
     chosen = _best_of(trials, keep)
     if chosen is None:
         chosen = max(trials, key=lambda trial: (trial.kept, -trial.looks))
-    measured = _trial(chosen.rules, seen, make_look(detect), input_px)
+    measured = _trial(chosen.rules, seen, make_look(detect, input_px), input_px)
     return Calibration(len(seen), detections, chosen, measured, tuple(trials))
 
 
@@ -97,10 +98,14 @@ def _from_memory(seen: Sequence[FrameResult]) -> Look:
     """Return what looks into a square by remembering what the whole frame showed there."""
     by_index = {result.frame.index: result.detections for result in seen}
 
-    def look(frame: Frame, square: Square) -> Detections:
-        detections = by_index[frame.index]
-        centres = (detections.boxes_xyxy[:, :2] + detections.boxes_xyxy[:, 2:]) / 2
-        return detections[((centres >= square[:2]) & (centres < square[2:])).all(axis=1)]
+    def look(parts: Sequence[Part]) -> List[Detections]:
+        found = []
+        for part in parts:
+            detections = by_index[part.frame.index]
+            centres = (detections.boxes_xyxy[:, :2] + detections.boxes_xyxy[:, 2:]) / 2
+            inside = (centres >= part.square[:2]) & (centres < part.square[2:])
+            found.append(detections[inside.all(axis=1)])
+        return found
 
     return look
 

@@ -2,57 +2,96 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from dataclasses import replace
-from typing import Callable, Dict, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
 from ..types import Detections, Frame, FrameResult
-from .gate import MotionGate, MotionRules, Square
+from .gate import MotionGate, MotionRules
+from .packing import FrameBox, Look, Part, Square, has_room, pack_boxes, share_inputs, whole_of
+from .regions import join_near
 
 _AT_EDGE_PX = 2.0  # a box that ends there is cut by the square
 _SAME = 0.5  # of a cut box's area: it is part of a remembered one
-
-Detect = Callable[[Frame], FrameResult]
-Look = Callable[[Frame, Square], Detections]
+_LARGE = 0.8  # of the picture's longer side
+_PHASE = 0.618  # of a camera after another: no two near each other, whatever number of cameras there are
 
 
 class GatedDetector:
-    """Gives every frame a result, with one look of the detector or none. Frames of a camera come in order."""
+    """Gives every frame a result, with a share of a look of the detector, one look or none.
+
+    Frames of a camera come in order. Called by one thread at a time.
+    """
 
     def __init__(self, look: Look, rules: MotionRules, input_px: int) -> None:
-        """Take what looks into a square of a frame, and the longer side of the model's input in pixels."""
+        """Take what looks at parts of frames, and the side of the model's input in pixels."""
         self._look, self._rules, self._input_px = look, rules, input_px
         self._gates: Dict[str, MotionGate] = {}
         self._remembered: Dict[str, Detections] = {}
-        self._lock = threading.Lock()
-        self.looks: Counter[str] = Counter()  # "none", "square" and "whole"
+        self._planned: Dict[Tuple[str, int], Tuple[List[FrameBox], bool, float]] = {}
+        self._waiting: List[FrameBox] = []  # of the planned looks
+        self.looks: Counter[str] = Counter()  # frames by "none", "square" and "whole", and "runs" of the detector
 
     def detect(self, frame: Frame) -> FrameResult:
         """Return what is in a frame: seen now where something changed, remembered elsewhere."""
+        self.add(frame)
+        return self.detect_batch([frame])[0]
+
+    def add(self, frame: Frame) -> bool:
+        """Plan the looks at a frame; return whether they fill an input, with those that were planned before."""
         began = time.perf_counter()
-        camera = frame.camera
-        with self._lock:
-            gate = self._gates.setdefault(camera, MotionGate(self._rules, self._input_px))
-        square = gate.look(frame)
-        motion_ms = {"motion": (time.perf_counter() - began) * 1e3}
-        before = self._remembered.get(camera, Detections.empty())
-        height, width = frame.bgr.shape[:2]
-        if square is None:
-            self.looks["none"] += 1
-            return FrameResult(frame, before, motion_ms)
-        detections = self._look(frame, square)
-        if square == (0, 0, width, height):
-            self.looks["whole"] += 1
-        else:
-            self.looks["square"] += 1
-            detections = merge_detections(before, detections, square, (width, height))
-        self._remembered[camera] = detections
-        looked_ms = (time.perf_counter() - began) * 1e3 - motion_ms["motion"]
-        return FrameResult(frame, detections, {**motion_ms, "look": looked_ms})
+        gate = self._gates.get(frame.camera)
+        if gate is None:
+            gate = self._gates[frame.camera] = MotionGate(self._rules, len(self._gates) * _PHASE % 1.0)
+        plan = gate.plan(frame, self._remembered.get(frame.camera, Detections.empty()))
+        boxes: List[FrameBox] = [(frame, box) for box in join_near(plan.boxes_xyxy, self._input_px / 3)]
+        whole = plan.whole
+        if not whole and (any(_is_large(box, frame) for _, box in boxes) or not pack_boxes(boxes, self._input_px)):
+            whole = bool(boxes)
+        if whole and not plan.whole:
+            gate.note_whole(frame.captured_s)
+        boxes = [] if whole else boxes
+        self._planned[frame.camera, frame.index] = (boxes, whole, time.perf_counter() - began)
+        self._waiting += boxes
+        return whole or not has_room(self._waiting, self._input_px)
+
+    def detect_batch(self, frames: Sequence[Frame]) -> List[FrameResult]:
+        """Return what is in each of the frames that were added since the last call, in their order."""
+        began = time.perf_counter()
+        plans = [self._planned.pop((frame.camera, frame.index)) for frame in frames]
+        boxes, self._waiting = self._waiting, []
+        for places, whole, _ in plans:
+            self.looks["whole" if whole else "square" if places else "none"] += 1
+        inputs = [
+            [Part(frame, whole_of(frame), (0, 0, self._input_px))]
+            for frame, (_, whole, _) in zip(frames, plans)
+            if whole
+        ]
+        inputs += share_inputs(boxes, self._input_px)
+        known = {id(frame): self._remembered.get(frame.camera, Detections.empty()) for frame in frames}
+        for parts in inputs:
+            self.looks["runs"] += 1
+            for part, seen in zip(parts, self._look(parts)):
+                height, width = part.frame.bgr.shape[:2]
+                known[id(part.frame)] = merge_detections(known[id(part.frame)], seen, part.square, (width, height))
+        for frame in frames:
+            self._remembered[frame.camera] = known[id(frame)]
+        look_ms = (time.perf_counter() - began) * 1e3
+        return [
+            FrameResult(
+                frame,
+                known[id(frame)],
+                {"motion": gate_s * 1e3, **({"look": look_ms} if whole or places else {})},
+            )
+            for frame, (places, whole, gate_s) in zip(frames, plans)
+        ]
+
+
+def _is_large(box_xyxy: np.ndarray, frame: Frame) -> bool:
+    """Return whether a look at the whole picture serves a box as well as one at a square around it."""
+    return bool((box_xyxy[2:] - box_xyxy[:2]).max() >= _LARGE * max(frame.bgr.shape[:2]))
 
 
 def merge_detections(before: Detections, seen: Detections, square: Square, picture_wh: Tuple[int, int]) -> Detections:
@@ -87,18 +126,3 @@ def _is_inside(boxes_xyxy: np.ndarray, square: Square, picture_wh: Tuple[int, in
     most = np.array([x2 - _AT_EDGE_PX if x2 < width else np.inf, y2 - _AT_EDGE_PX if y2 < height else np.inf])
     within = np.concatenate([boxes_xyxy[:, :2] >= least, boxes_xyxy[:, 2:] <= most], axis=1)
     return np.asarray(within.all(axis=1))
-
-
-def make_look(detect: Detect) -> Look:
-    """Return what looks into a square of a frame by a detector: boxes in pixels of the whole frame."""
-
-    def look(frame: Frame, square: Square) -> Detections:
-        x1, y1, x2, y2 = square
-        cut = np.ascontiguousarray(frame.bgr[y1:y2, x1:x2])
-        return _moved(detect(replace(frame, bgr=cut)).detections, x1, y1)
-
-    return look
-
-
-def _moved(detections: Detections, x: int, y: int) -> Detections:
-    return replace(detections, boxes_xyxy=detections.boxes_xyxy + np.array([x, y, x, y], np.float32))

@@ -151,7 +151,7 @@ def _motion(node: Node) -> Optional[MotionRules]:
     if node.yaml.id == "scalar":
         return MotionRules() if yes_or_no(node) else None
     above_0 = number(0.0, above=True)
-    fields = {"threshold": above_0, "min_area": number(0.0, 1.0), "full_every_s": above_0}
+    fields = {"threshold": above_0, "min_area": number(0.0, 1.0), "full_every_s": above_0, "idle_every_s": above_0}
     rules: MotionRules = converted(section(fields), lambda values: MotionRules(**values))(node)
     return rules
 

@@ -13,7 +13,8 @@ from ..errors import EdgeDetError, InputError
 from ..events.mqtt import mqtt_publisher
 from ..events.watch import Rulebook
 from ..motion.gate import MotionRules
-from ..motion.gated import GatedDetector, make_look
+from ..motion.gated import GatedDetector
+from ..motion.packing import make_look
 from ..progress import Say
 from ..stream.file_sources import ImageSource
 from ..stream.loop import Batch, RunSummary, run_frames
@@ -146,11 +147,14 @@ def run_detection(
         )
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = [detector.detect for detector in detectors]
-        if options.motion is not None:
-            detect = [GatedDetector(make_look(detect[0]), options.motion, max(detectors[0].meta.spec.input_hw)).detect]
-
         most = choose_batch(options, detectors[0].max_batch, model)
         batch = Batch(detectors[0].detect_batch, most) if most > 1 else None
+        if options.motion is not None:
+            input_px = min(detectors[0].meta.spec.input_hw)
+            gated = GatedDetector(make_look(detectors[0].detect, input_px), options.motion, input_px)
+            detect = [gated.detect]
+            if len(options.cameras) > 1:
+                batch = Batch(gated.detect_batch, len(options.cameras), gated.add)
 
         def follow(result: FrameResult) -> FrameResult:
             if options.reload is not None and stop.take_reload():
@@ -176,7 +180,7 @@ def choose_batch(options: RunOptions, max_batch: int, model: Path) -> int:
             f"--batch {asked}: this model takes at most {max_batch} at once; `edgedet export --batch {asked}` "
             "writes one that takes more."
         )
-    if options.motion is not None:  # looks are squares of frames, each where something moved
+    if options.motion is not None:  # one input has parts of several cameras' frames already
         return 1
     on_gpu = engine is not None and engine.hardware == "GPU"
     return min(asked or (max_batch if on_gpu else 1), max(len(options.cameras), 1))

@@ -92,10 +92,11 @@ class LiveSource:
         for (frame,) in self.groups(1):
             yield frame
 
-    def groups(self, most: int) -> Iterator[List[Frame]]:
+    def groups(self, most: int, full: Callable[[Frame], bool] = lambda frame: False) -> Iterator[List[Frame]]:
         """Yield the newest frames of up to ``most`` cameras together, of each camera one, as ``__iter__`` else.
 
         Only frames that are there already are taken: none waits for another camera's.
+        full: called with each frame that is taken; True where no other one goes with it.
         """
         self.wait_until_open()
         cameras = self.cameras
@@ -105,15 +106,17 @@ class LiveSource:
                 self._changed.wait_for(self._can_continue, _STOP_POLL_S)
                 for camera in cameras:
                     camera.check_for_stall()
-                group: List[Frame] = []
-                for number in (*range(turn, len(cameras)), *range(turn)):  # else a fast camera would always come first
-                    frame = cameras[number].take()
-                    if frame is not None:
-                        group.append(frame)
-                        turn = (number + 1) % len(cameras)
-                    if len(group) == most:
-                        break
                 ended = all(camera.state == "ended" for camera in cameras)
+            group: List[Frame] = []
+            for number in (*range(turn, len(cameras)), *range(turn)):  # else a fast camera would always come first
+                with self._changed:
+                    frame = cameras[number].take()
+                if frame is None:
+                    continue
+                group.append(frame)
+                turn = (number + 1) % len(cameras)
+                if full(frame) or len(group) == most:
+                    break
             if group:
                 yield group
             elif ended:

@@ -30,10 +30,14 @@ _WRITE_BEHIND = 1  # results that may wait for the sinks
 
 @dataclass(frozen=True)
 class Batch:
-    """How frames of several cameras are detected at once: the function, and how many frames it takes at most."""
+    """How frames of several cameras are detected at once: the function, and how many frames it takes at most.
+
+    full: called with each frame as it is taken; True where it is the last one of those that are detected at once.
+    """
 
     detect: Callable[[List[Frame]], List[FrameResult]]
     most: int
+    full: Callable[[Frame], bool] = lambda frame: False
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _iterate_results(
 
 def _detect_groups(source: LiveSource, batch: Batch) -> Iterator[Tuple[FrameResult, float]]:
     began = time.perf_counter()
-    for group in source.groups(batch.most):
+    for group in source.groups(batch.most, batch.full):
         read_ms = (time.perf_counter() - began) * 1e3
         results = batch.detect(group)
         detected_s = time.monotonic()

@@ -229,3 +229,20 @@ def test_groups_smaller_than_the_cameras_take_turns():
             seen.update(frame.camera for frame in group)
             time.sleep(0.03)
     assert seen == {"a": 6, "b": 6, "c": 6}
+
+
+def test_group_ends_with_the_frame_that_fills_it():
+    openers = [(name, lambda: running_camera(period_s=0.002)) for name in "abcd"]
+    seen = []
+
+    def full(frame):
+        seen.append(frame.camera)
+        return len(seen) % 2 == 0
+
+    with closing(cameras(openers)) as source:
+        wait_until(lambda: all(one.captured for one in source.stats()))
+        groups = []
+        for group in islice(source.groups(4, full), 6):
+            groups.append([frame.camera for frame in group])
+            time.sleep(0.03)
+    assert groups == [["a", "b"], ["c", "d"]] * 3

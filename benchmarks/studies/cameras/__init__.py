@@ -1,0 +1,1 @@
+"""How many cameras does one detector serve, with and without the motion gate? See docs/motion.md."""
