@@ -10,8 +10,7 @@
 #   virtual_board.sh save  DIR                 write its memory beside its disk, and end it
 #   virtual_board.sh restore DIR               go on where it was saved, within seconds, as often as wanted
 #   virtual_board.sh unplug DIR                pull the plug: kill -9 of qemu; what the board has not flushed is gone
-#   virtual_board.sh cut   DIR FILE            what the disk would hold if the plug were pulled now, as a raw image; it runs on.
-#                                            Prints the time of the cut by this machine's clock
+#   virtual_board.sh disk  DIR FILE            copy the disk of a board that does not run, as a raw image
 #
 # PACKAGES are Debian's, separated by commas; WHEELS are pip's requirements, separated by spaces, and are all that pip
 # inside finds. SCRIPT runs natively in the new system as the user pi while the image is made, for what an emulated
@@ -333,15 +332,9 @@ halt() {
     end_qemu
 }
 
-cut_power() { # FILE: qemu itself is stopped, since its own `stop` would flush the disk
-    local pid; pid=$(cat "$HERE/pid")
-    running || die "the board does not run"
-    kill -STOP "$pid"
-    date +%s.%N
-    cp --sparse=always "$HERE/disk.qcow2" "$1.qcow2"
-    kill -CONT "$pid"
-    tool qemu-img convert -U -f qcow2 -O raw "$1.qcow2" "$1"
-    rm "$1.qcow2"
+copy_disk() { # FILE
+    ! running || die "the board runs"
+    tool qemu-img convert -f qcow2 -O raw "$HERE/disk.qcow2" "$1"
 }
 
 case $ACTION in
@@ -355,6 +348,6 @@ case $ACTION in
     save) save ;;
     restore) restore ;;
     unplug) end_qemu ;;
-    cut) cut_power "$1" ;;
+    disk) copy_disk "$1" ;;
     *) die "unknown action $ACTION" ;;
 esac
