@@ -269,7 +269,6 @@ start_qemu() { # OPTION...: more options of qemu
     setsid bash -c 'echo $$ > "$1"; exec nice -n "$2" "${@:3}"' _ "$HERE/pid" "$NICE" "$(loader)" \
         --library-path "$(libraries)" "$TOOLS/usr/bin/qemu-system-$QEMU" "${args[@]}" < /dev/null > "$HERE/qemu.log" 2>&1 &
     sleep 1
-    wait_for_board
 }
 
 wait_for_board() { # [BOOT_ID]: until systemd has started everything, "degraded" or not; after another start than BOOT_ID
@@ -297,6 +296,7 @@ boot() { # [PAYLOAD]
     tool qemu-img create -q -f qcow2 -b "$HERE/image.raw" -F raw "$HERE/disk.qcow2"
     [ -z "${1:-}" ] || make_image "$1" "$HERE/payload.raw" $(($(du -sm "$1" | cut -f 1) * 11 / 10 + 64))
     start_qemu
+    wait_for_board
 }
 
 save() { # the memory goes into a file, the disk becomes one that nothing writes to
@@ -316,6 +316,8 @@ restore() {
     rm -f "$HERE/disk.qcow2"
     tool qemu-img create -q -f qcow2 -b "$HERE/saved.qcow2" -F qcow2 "$HERE/disk.qcow2"
     start_qemu -incoming "exec:cat '$HERE/saved.memory'"
+    python3 "$SELF/monitor.py" "$HERE/monitor" cont # it was stopped when it was saved
+    wait_for_board
 }
 
 restart() {
@@ -340,7 +342,7 @@ copy_disk() { # FILE
 case $ACTION in
     build) build "$@" ;;
     boot) boot "$@" ;;
-    again) start_qemu ;;
+    again) start_qemu; wait_for_board ;;
     run) ask "$AS" "$LIMIT" "$*" ;;
     put) ask "$AS" "$LIMIT" "cat > '$2'" "$1" ;;
     reboot) restart ;;
