@@ -316,7 +316,7 @@ restore() {
     rm -f "$HERE/disk.qcow2"
     tool qemu-img create -q -f qcow2 -b "$HERE/saved.qcow2" -F qcow2 "$HERE/disk.qcow2"
     start_qemu -incoming "exec:cat '$HERE/saved.memory'"
-    python3 "$SELF/monitor.py" "$HERE/monitor" cont # it was stopped when it was saved
+    python3 "$SELF/monitor.py" "$HERE/monitor" "until paused" cont # as it was saved
     wait_for_board
 }
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from virtual_board import LONG, BoardRun, VirtualBoard
+
+from edgedet import Detector, demo
 
 pytestmark = pytest.mark.board
 
@@ -14,6 +17,9 @@ OPENED = SIZES if LONG else ("320x180", "640x480", "1920x1080")
 FORMATS = ("YUYV", "NV12", "GREY")  # of --pixel-format, those that vivid has
 FOREIGN_FORMATS = ("RG16", "HSV3", "Y16 ", "AR24") if LONG else ("RG16",)  # in which another program may leave a camera
 UNPLUGGED = 100 if LONG else 3
+# The driver as a cable: what is written to its HDMI output, /dev/video1, comes from its HDMI input, /dev/video0.
+CABLE = "n_devs=1 node_types=0x101 num_inputs=1 input_types=3 num_outputs=1 output_types=1"
+CABLE_WH = (1280, 720)
 DRIVER = "/sys/bus/platform/drivers/vivid"
 
 OPEN_EACH = """
@@ -141,3 +147,33 @@ def test_gstreamer_reads_the_camera(board: VirtualBoard):
     with BoardRun(board, "gstreamer", f"--camera '{pipeline}'") as run:
         run.wait_for_frames()
         assert run.stop()["cameras"][0]["size_wh"] == [640, 360]
+
+
+def test_a_picture_that_comes_through_the_camera_gives_the_detections_of_a_pc(board: VirtualBoard, tmp_path, figure):
+    import cv2
+
+    clip = cv2.VideoCapture(str(demo.CLIP))
+    yuyv = cv2.cvtColor(cv2.resize(clip.read()[1], CABLE_WH), cv2.COLOR_BGR2YUV_YUYV)
+    clip.release()
+    (model,) = Path(demo.__file__).parent.glob("*_int8.tflite")
+    with Detector(model, threads=1) as detector:
+        expected = detector(cv2.cvtColor(yuyv, cv2.COLOR_YUV2BGR_YUYV))
+    (tmp_path / "picture.yuyv").write_bytes(yuyv.tobytes())
+    board.put(tmp_path / "picture.yuyv", "/home/pi/picture.yuyv", user="pi")
+    board.run(f"modprobe -r vivid; modprobe vivid {CABLE}; udevadm settle")
+    try:
+        board.run("v4l2-ctl -d0 --set-ctrl loop_video=1,osd_text_mode=2")
+        board.run(f"v4l2-ctl -d1 --set-fmt-video-out=width={CABLE_WH[0]},height={CABLE_WH[1]},pixelformat=YUYV")
+        stream = "v4l2-ctl -d1 --stream-out-mmap --stream-loop --stream-from ~/picture.yuyv"
+        board.run(f"nohup {stream} > /dev/null 2>&1 & echo $! > ~/stream.pid; sleep 2", user="pi")
+        options = "--camera 0 --pixel-format YUYV --limit 1 --no-track --jsonl picture.jsonl"
+        model_there = "~/edgedet/lib/python3*/site-packages/edgedet/demo/*_int8.tflite"
+        board.run(f"rm -f picture.jsonl; ~/edgedet/bin/edgedet run {model_there} {options}", user="pi", limit_s=300)
+    finally:
+        board.ask("kill $(cat ~pi/stream.pid); sleep 1; modprobe -r vivid; modprobe vivid; udevadm settle")
+    (line,) = board.json_lines("/home/pi/picture.jsonl")
+    figure("detections of a picture that comes through the camera, as on the PC", len(line["detections"]))
+    assert len(line["detections"]) == len(expected.scores) > 0
+    for got, box, score in zip(line["detections"], expected.boxes_xyxy, expected.scores, strict=True):
+        assert got["box_xyxy"] == pytest.approx(box.tolist(), abs=0.0051)  # lines have two decimals
+        assert got["score"] == pytest.approx(float(score), abs=5.1e-5)

@@ -23,6 +23,13 @@ READY = 'test "$(systemctl is-active edgedet)" = active'
 # As a container's health check; the token is root's to read.
 PROBE = "env $(grep ^EDGEDET_TOKEN= /etc/edgedet.env) /opt/edgedet/current/bin/python -m edgedet.web.probe"
 
+ADD_ADDRESS = """
+import fcntl, socket, struct
+SIOCSIFADDR = 0x8916
+address = struct.pack("16sH2s4s8s", b"lo:1", socket.AF_INET, b"", socket.inet_aton("10.77.0.1"), b"")
+fcntl.ioctl(socket.socket(), SIOCSIFADDR, address)
+"""
+
 
 @pytest.fixture(scope="module")
 def service(board: VirtualBoard, figure) -> VirtualBoard:
@@ -143,6 +150,18 @@ def test_the_clock_may_jump_from_1970_to_today(service: VirtualBoard):
     assert 0 <= lines[-1]["age_ms"] < 60_000  # ages are of another clock
     assert restarts(service) == before
     service.run(PROBE)
+
+
+def test_an_address_that_the_network_brings_late_is_waited_for(service: VirtualBoard):
+    service.run("sed -i 's|127.0.0.1:8080|10.77.0.1:8080|' /etc/edgedet.env")
+    assert service.ask("systemctl restart edgedet", limit_s=120).code != 0
+    before = restarts(service)
+    service.until(f'test "$(systemctl show edgedet -p NRestarts --value)" -gt {before}', 90)
+    assert "10.77.0.1" in service.run("journalctl -u edgedet -o cat --no-pager | tail -n 20")
+    service.run(f"python3 -c '{ADD_ADDRESS}'")
+    service.until(READY, 120)
+    service.run(f"sed -i 's|^EDGEDET_ARGS=.*|EDGEDET_ARGS={ARGS}|' /etc/edgedet.env")
+    service.run("systemctl restart edgedet", limit_s=240)
 
 
 def test_without_a_camera_it_tries_for_ever_and_a_mistake_in_the_options_ends_it(service: VirtualBoard):

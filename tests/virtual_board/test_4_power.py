@@ -14,7 +14,7 @@ from virtual_board import LONG, VirtualBoard
 pytestmark = pytest.mark.board
 
 CUTS = 50 if LONG else 4
-BOOTED = 5 if LONG else 2  # each so many cuts, the board is started again on what is left
+BOOTED = 10 if LONG else 2  # each so many cuts, the board is started again on what is left
 LINES = "/var/lib/edgedet/found.jsonl"
 SEED = int(os.environ.get("EDGEDET_BOARD_SEED", "0")) or random.randrange(1 << 30)
 
@@ -40,9 +40,9 @@ def ahead_of_this_machine_s(board: VirtualBoard) -> float:
 
 
 def test_power_cuts_cost_seconds_and_break_nothing(recorder: VirtualBoard, tmp_path: Path, figure):
-    """Each time qemu is killed, and the disk looked at as the next start would; then recording goes on where it was saved.
+    """Each time qemu is killed, and its disk is looked at as the next start would see it.
 
-    A restored board has recorded for SEGMENT_S + 4 s.
+    Then recording goes on where the board was saved, after SEGMENT_S + 4 s of it.
     """
     print(f"EDGEDET_BOARD_SEED={SEED}", flush=True)
     moments = random.Random(SEED)
