@@ -4,9 +4,10 @@
 
 A real `edgedet run --web` plays the demo's clip at 1280x720 as a camera of 25 frames a second, close to the most
 that it can process. The numbers of viewers alternate over several rounds, since other programs and the clock change the
-speed; the best round counts, because other programs can only slow it down. CPU time for each frame shows the cost of
-viewers where no core is idle. Each viewer reads pictures and events, as a page does. Here the viewers run on the same
-machine, so they have the lowest priority, and the kernel discards what they read.
+speed; medians count, and the share of the frames a second without viewers is the median of the rounds' own shares. CPU
+time for each frame shows the cost of viewers where no core is idle. Each viewer reads pictures and events, as a page
+does. Here the viewers run on the same machine, so they have the lowest priority, and the kernel discards what they
+read.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 
 from edgedet import demo
 from edgedet.benchmarks.latency.device import describe_device, describe_engine
@@ -175,16 +177,14 @@ def main(argv: list[str] | None = None) -> int:
             figures[f"threads_{threads}"] = [asdict(phase) for phase in phases]
             print(f"{args.model.name}, {SIZE_WH[0]}x{SIZE_WH[1]}, {threads} detector threads, {args.rounds} rounds")
             print("viewers    FPS  of none  CPU ms a frame  pictures/s  RSS MB")
-            best = {
-                viewers: max((phase for phase in phases if phase.viewers == viewers), key=lambda phase: phase.fps)
-                for viewers in VIEWERS
-            }
-            for viewers, phase in best.items():
-                share = phase.fps / best[0].fps
-                rss_mb = [phase.rss_mb for phase in phases if phase.viewers == viewers][-1]
+            of_none = [phase for phase in phases if phase.viewers == 0]
+            for viewers in VIEWERS:
+                rows = [phase for phase in phases if phase.viewers == viewers]
+                share = median(row.fps / none.fps for row, none in zip(rows, of_none, strict=True))
                 print(
-                    f"{viewers:>7}  {phase.fps:>5.2f}  {share:>7.3f}  {phase.cpu_ms:>14.1f}  {phase.shown:>10.1f}  "
-                    f"{rss_mb:>6.0f}"
+                    f"{viewers:>7}  {median(row.fps for row in rows):>5.2f}  {share:>7.3f}  "
+                    f"{median(row.cpu_ms for row in rows):>14.1f}  {median(row.shown for row in rows):>10.1f}  "
+                    f"{rows[-1].rss_mb:>6.0f}"
                 )
                 figures[f"threads_{threads}_share_{viewers}"] = share
     print(

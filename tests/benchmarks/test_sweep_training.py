@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +100,35 @@ def test_wrong_options_of_training_give_one_line(tmp_path, monkeypatch, capsys, 
     err = capsys.readouterr().err
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow  # Ray, two trainings and two exports
+def test_two_workers_train_export_and_judge_two_sizes_and_nothing_is_done_twice(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="workers are Ray's (edgedet[cluster])")
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "tiny.safetensors")
+    write_coco(tmp_path, "train", 10, 0)
+    write_coco(tmp_path, "val", 4, 1)
+    command = [sys.executable, "-m", "edgedet", "sweep", "--weights", "tiny.safetensors", "--size", "128x128,128x256"]
+    command += ["--train", "train.json", "--epochs", "1", "--batch", "4", "--data", "val.json", "--precision", "fp32"]
+    command += ["--threads", "1", "--workers", "2", "--out", "out", "--json", "sweep.json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def sweep() -> tuple[str, dict]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, json.loads(Path("sweep.json").read_text())
+
+    out, first = sweep()
+    assert "2 trainings, 0 done earlier" in out
+    assert "2 candidates, 0 done earlier" in out
+    sizes = ("128x128", "128x256")
+    assert [item["result"]["name"] for item in first["candidates"]] == [f"tiny trained {size} fp32" for size in sizes]
+    for item in first["candidates"]:
+        assert item["result"]["images"] == 4
+        assert (tmp_path / "out" / item["result"]["file"]).is_file()
+        assert item["speeds"][0]["basis"] == "measured"
+    out, again = sweep()
+    assert "2 trainings, 2 done earlier" in out
+    assert "2 candidates, 2 done earlier" in out
+    assert [item["result"] for item in again["candidates"]] == [item["result"] for item in first["candidates"]]
