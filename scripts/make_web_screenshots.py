@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,6 @@ sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/support/streams")
 
 from browser import chromium, live_page, why_no_browser  # noqa: E402  # of the tests
 from cameras import mjpeg_camera  # noqa: E402
-from waiting import wait_until  # noqa: E402
 
 from edgedet import demo  # noqa: E402
 
@@ -68,6 +68,7 @@ return canvases.length > 0 && canvases.every((one) => Number(one.dataset.picture
 CAMERA_FPS = 25.0  # as FFmpeg takes Motion JPEG over HTTP to have, which carries no times
 JPEG_QUALITY = 88
 WARM_UP_S = 40.0  # until histograms and plots have something to show
+LAST_RESORT_S = 600.0
 
 Shots = Sequence[tuple[str, str, tuple[int, int], bool]]  # name, page, size, whether dark
 
@@ -115,11 +116,20 @@ def take_shots(source: list[str], shots: Shots, out: Path) -> None:
         for name, page, size_wh, dark in shots:
             with chromium(size_wh, dark) as driver:
                 driver.get(url + page)
-                wait_until(lambda driver=driver: driver.execute_script(IS_FILLED_IN), "the page shows no picture")
+                wait_until_filled_in(driver)
                 picture = cv2.imdecode(np.frombuffer(driver.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
                 path = out / f"{name}.jpg"
                 cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
                 print(f"wrote {path}, {path.stat().st_size / 1e3:.0f} kB")
+
+
+def wait_until_filled_in(driver: Any) -> None:
+    """Wait for all that a page is to show; the first event comes minutes later on a busy machine."""
+    deadline_s = time.monotonic() + LAST_RESORT_S
+    while not driver.execute_script(IS_FILLED_IN):
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"{driver.current_url} does not show all after {LAST_RESORT_S:.0f} s")
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def detect_images_in_workers(
     file = SharedFile.of(Path(model).name, Path(model).read_bytes())
     shared = Model(file, options.threads, soft_nms, nms)
     with ray_session(options) as ray:
-        found = run_in_shards(ray, _detect, shared, images, options, _load, title="eval", throughput=throughput)
+        found = run_in_shards(
+            ray, detect_shard, shared, images, options, load_bytes, title="eval", throughput=throughput
+        )
     detected: list[tuple[LabelledImage, Detections]] = []
     failures: list[str] = []
     for image, outcome in zip(images, found, strict=True):
@@ -53,7 +55,7 @@ def detect_images_in_workers(
     return detected, failures
 
 
-def _load(image: LabelledImage) -> tuple[LabelledImage, bytes | str]:
+def load_bytes(image: LabelledImage) -> tuple[LabelledImage, bytes | str]:
     """Return the image with its file's bytes, or why it has none."""
     try:
         return image, image.path.read_bytes()
@@ -64,7 +66,9 @@ def _load(image: LabelledImage) -> tuple[LabelledImage, bytes | str]:
 # --- in a worker -----------------------------------------------------------------------------------------------------
 
 
-def _detect(model: Model, images: Sequence[tuple[LabelledImage, bytes | str]]) -> list[Detections | str]:
+def detect_shard(model: Model, images: Sequence[tuple[LabelledImage, bytes | str]]) -> list[Detections | str]:
+    """Return the detections of each image, or why there are none."""
+
     def open_detector(path: Path) -> Detector:
         require("cv2", "edgedet eval").setNumThreads(model.threads)
         return Detector(path, model.threads, SCORE_FLOOR, model.soft_nms, model.nms)

@@ -149,14 +149,14 @@ def run_in_shards(
     shard_size: int = SHARD,
     title: str = "items",
     throughput: Throughput | None = None,
-    each: Callable[[int, Any], None] = lambda index, result: None,
+    each: Callable[[int, Any], None] | None = None,
 ) -> list[Any]:
     """Return ``work(shared, shard)`` of all shards, put together in the order of ``items``.
 
     work:   importable function; returns one result for each item of its shard. Errors that it raises end everything.
     shared: sent to each machine once.
     load:   makes of an item what is sent, as the bytes of its file; called when a worker will soon be free.
-    each:   called with the index and the result of each item as soon as it is there.
+    each:   called with the index and the result of each item as soon as it is there; it may print lines.
     Results of items that end their worker are ``Lost``.
     """
     bar = require("tqdm", "--workers").tqdm
@@ -187,8 +187,10 @@ def run_in_shards(
                     continue
                 machine, found = "", [lost]
             results[shard.first : shard.first + len(found)] = found
-            for offset, result in enumerate(found):
-                each(shard.first + offset, result)
+            if each is not None:
+                with bar.external_write_mode():  # the bar makes room for lines
+                    for offset, result in enumerate(found):
+                        each(shard.first + offset, result)
             progress.update(len(found))
             if throughput is not None and machine:
                 throughput.add(machine, len(found))

@@ -210,6 +210,50 @@ def marked(mark):
     return found
 
 
+class Here:
+    """Stands for Ray: work is done at once, in this process."""
+
+    class exceptions:  # noqa: N801  # Ray's name
+        RayTaskError = RayError = ZeroDivisionError
+
+    @staticmethod
+    def put(value):
+        return value
+
+    @staticmethod
+    def remote(**options):
+        class Remote:
+            def __init__(self, function):
+                self.remote = partial(partial, function)
+
+        return Remote
+
+    @staticmethod
+    def wait(running, num_returns):
+        return running[:num_returns], running[num_returns:]
+
+    @staticmethod
+    def get(task):
+        return task()
+
+
+def negate(shared, items):
+    return [-item for item in items]
+
+
+def test_lines_said_between_results_have_a_line_of_their_own_beside_the_bar(capsys):
+    pytest.importorskip("tqdm", reason="bars are tqdm's (edgedet[cluster])")
+
+    def say(index, result):
+        print(f"item {index}: {result}", file=sys.stderr)
+
+    found = run_in_shards(Here, negate, None, [3, 4, 5], ClusterOptions(workers=1), shard_size=1, each=say)
+    assert found == [-3, -4, -5]
+    shown = capsys.readouterr().err
+    for line in ("item 0: -3", "item 1: -4", "item 2: -5"):
+        assert shown[shown.index(line) - 1] in "\r\n"
+
+
 def test_without_ray_a_line_says_what_to_install(labelled, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert cli.main(["eval", "a.fake", "--data", "labels.json", "--workers", "2"]) == 2
