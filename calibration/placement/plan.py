@@ -203,8 +203,16 @@ def _factor(
 
 def _untied(to: QuantParams, a: tuple[np.ndarray, float], b: tuple[np.ndarray, float]) -> QuantParams:
     """Return a Mul's output parameters, the scale moved by some 1e-7 where CPUs would round a product differently."""
-    products = np.unique(np.outer(a[0].astype(np.int32), b[0].astype(np.int32)))
+    products = _list_distinct(np.outer(a[0].astype(np.int32), b[0].astype(np.int32)))
     return replace(to, scale=find_untied_scale(to.scale, to.zero_point, np.float32(a[1]) * np.float32(b[1]), products))
+
+
+def _list_distinct(integers: np.ndarray) -> np.ndarray:
+    """Return the values of an integer array in rising order, once each; faster than np.unique, for a narrow range."""
+    low = integers.min()
+    there = np.zeros(integers.max() - low + 1, dtype=bool)
+    there[integers - low] = True
+    return (np.flatnonzero(there) + low).astype(integers.dtype)
 
 
 # What can be kept float, by the name of the switch.

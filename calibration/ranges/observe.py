@@ -116,10 +116,13 @@ def _view_in_memory_order(value: Tensor) -> Tensor:
 
 
 def _take_evenly(value: Tensor, offset: int, count: int) -> Tensor:
-    """Return at most ``count`` elements at even distances, in the order N, C, H, W, without a copy of the rest."""
+    """Return at most ``count`` elements at even distances, in the order N, C, H, W, without a copy of the rest.
+
+    NumPy finds the places: PyTorch's unravel_index imports SymPy, which takes most of a second.
+    """
     step = max(1, value.numel() // count)
-    chosen = torch.arange(offset % step, value.numel(), step)[:count]
-    return value[torch.unravel_index(chosen, value.shape)]
+    chosen = np.arange(offset % step, value.numel(), step)[:count]
+    return value[tuple(torch.from_numpy(index) for index in np.unravel_index(chosen, value.shape))]
 
 
 def _thin_out(samples: list[Tensor]) -> Tensor:
