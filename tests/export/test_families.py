@@ -30,7 +30,7 @@ CONVERTERS = {
     "automl": automl.canonical_from_automl,
 }
 TOLERANCE = 1e-5  # of the largest output; a wrong tensor moves them by 1e-3 and more (see the test of wrong orders)
-HEAVY = ("tf_efficientdet_d7x", "efficientdet-d7x", "8")
+HEAVY = ("tf_efficientdet_d7x", "efficientdet-d7x", "8", "efficientdet-d6", "6")  # D6 has the layers of D7
 
 
 def spec_of(family: str, variant: str) -> DetectorSpec:
