@@ -15,7 +15,9 @@ from ..errors import InputError, require
 from ..files import sha256_of
 from ..postprocess import DEFAULT_SCORE
 from ..progress import Say
-from .tune import HEADER, INT8_SUFFIX, RUNS, TYPED_SUFFIX, Trial, build_best, recipes, reference_of
+from .engine_reference import Trial, reference_of
+from .recipes import INT8_SUFFIX, TYPED_SUFFIX, recipes
+from .tune import HEADER, RUNS, build_best
 
 
 @dataclass(frozen=True)

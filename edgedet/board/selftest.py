@@ -34,7 +34,8 @@ from ..progress import Say
 from ..types import Frame, ModelInput
 from . import tune as build_tune
 from .build import BuildRequest, build_model
-from .tune import INT8_SUFFIX, opened
+from .recipes import INT8_SUFFIX
+from .tune import opened
 
 SUSTAINED_S = 60.0  # a passively cooled board is warm by then
 FRAMES = 30

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..board.recipes import INT8_SUFFIX
 from ..board.selftest import SUSTAINED_S, figures_of, run_selftest
-from ..board.tune import INT8_SUFFIX
 from ..errors import InputError, PartialFailure
 from ..files import MODELS_FOLDER
 from ..schemas import write_figures

@@ -43,6 +43,10 @@ class FloatReference:
         self._labels: Dict[int, PseudoLabels] = {}
         self.judged: List[Detections] = []  # of the model that was judged last, in as many frames as that took
 
+    def add(self, frame: ModelInput) -> None:
+        """Take one frame more, behind the others."""
+        self.frames.append(frame)
+
     def detections(self, count: int) -> List[Detections]:
         """Return what the float model detects in the first ``count`` frames."""
         done = 0 if self._runs is None else len(self._runs.still)

@@ -22,9 +22,11 @@ import trt_api
 from trt_models import DEPTHWISE, SPEC, STEM, save_changed, simulate, write_models
 
 from edgedet import demo
+from edgedet.board import engine_reference
 from edgedet.board import tune as build_tune
+from edgedet.board.engine_reference import Reference
+from edgedet.board.recipes import recipes
 from edgedet.board.selftest import _steps
-from edgedet.board.tune import Reference, recipes
 from edgedet.cli import COMMANDS, main
 from edgedet.commands import export as export_command
 from edgedet.engines.base import open_engine, rebuild_model
@@ -120,7 +122,7 @@ def test_where_nothing_passes_the_old_engine_stays(int8: Path, capsys, monkeypat
 
 def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys, monkeypatch):
     """At score 0.999 the tiny network finds nothing."""
-    monkeypatch.setattr(build_tune, "MOST_FRAMES", 20)
+    monkeypatch.setattr(engine_reference, "MOST_FRAMES", 20)
     command = ["build", str(int8), "--no-tune", "--score", "0.999"]
     assert main(command) == 3
     said = capsys.readouterr().err
@@ -135,16 +137,16 @@ def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys, mon
 
 def test_frames_are_taken_until_there_are_boxes_enough(int8: Path, monkeypatch):
     onnx_file = read_onnx(int8)
-    assert len(build_tune.reference_of(onnx_file, None, 0.4, False).frames) == 16
-    monkeypatch.setattr(build_tune, "ENOUGH_BOXES", 300)
-    reference = build_tune.reference_of(onnx_file, None, 0.4, False)
+    assert len(engine_reference.reference_of(onnx_file, None, 0.4, False).frames) == 16
+    monkeypatch.setattr(engine_reference, "ENOUGH_BOXES", 300)
+    reference = engine_reference.reference_of(onnx_file, None, 0.4, False)
     boxes = [int((found.scores >= 0.4).sum()) for found in reference.model.detections(len(reference.frames))]
     assert sum(boxes[:-1]) < 300 <= sum(boxes)
 
 
 def test_boxes_that_moved_are_refused_though_found(int8: Path):
     onnx_file = read_onnx(int8)
-    reference = build_tune.reference_of(onnx_file, None, 0.4, False)
+    reference = engine_reference.reference_of(onnx_file, None, 0.4, False)
     _, engine = open_engine(onnx_file.path, 1)
 
     def moved(pixels: np.ndarray) -> RawOutputs:
@@ -264,7 +266,7 @@ def test_a_float_file_becomes_fp16_or_fp32(option: list[str], precision: str, in
 def test_frames_of_the_scene_are_judged_on(int8: Path, capsys):
     assert main(["build", str(int8), "--no-tune", "--source", str(demo.CLIP), "--json"]) == 0
     assert figures(capsys)["frames"] == 16
-    frames = list(build_tune._frames(SPEC, str(demo.CLIP)))
+    frames = list(engine_reference.frames_of(SPEC, str(demo.CLIP)))
     assert len(frames) == 64
     assert len({frame.pixels.tobytes() for frame in frames}) == 64
 

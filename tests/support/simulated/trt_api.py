@@ -79,7 +79,12 @@ CUDA_ONLY = ("cuda.py", "cuda_graph.py")
 
 FILES = [path for path in sorted(ROOT.glob("edgedet/engines/tensorrt/*.py")) if path.name not in CUDA_ONLY]
 
-FILES += [ROOT / "edgedet/board/tune.py", ROOT / "edgedet/board/build.py"]
+FILES += [
+    ROOT / "edgedet/board/tune.py",
+    ROOT / "edgedet/board/recipes.py",
+    ROOT / "edgedet/board/engine_reference.py",
+    ROOT / "edgedet/board/build.py",
+]
 
 # what edgedet calls the objects of a class, in every file
 VARIABLES = {

@@ -67,7 +67,7 @@ def build_unjudged(model: Path, precision: str | None = None) -> Path:
 
     precision: as of BuildRequest. simulate comes first.
     """
-    from edgedet.board.tune import recipes
+    from edgedet.board.recipes import recipes
     from edgedet.engines.tensorrt.board import import_tensorrt, read_board
     from edgedet.engines.tensorrt.build import choose_file, choose_options
     from edgedet.engines.tensorrt.cuda import open_cuda
