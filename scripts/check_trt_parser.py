@@ -1,6 +1,6 @@
 """Let NVIDIA's own ONNX parser of TensorRT 8.5 or 8.6 read files, without a GPU, and compare its network with the file.
 
-    python scripts/check_trt_parser.py FILE.onnx... [--version 8.6] [--headers FOLDER]
+    python scripts/check_trt_parser.py [FILE.onnx...] [--phi 0 1 2] [--version 8.5 8.6] [--headers FOLDER]
 
 The parser is NVIDIA's, the network that it fills is a SIMULATION (scripts/trt_parser/): TensorRT's builder makes no
 network without a GPU's driver, so an object with the same functions takes its place, with the shapes and types that
@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-from trt_parser.build import WHEELS, build_parser
+from trt_parser.build import WHEELS, Parser, build_parser, keep_headers
+from trt_parser.family import write_family_files
 from trt_parser.parsed import Parsed, differences_from_onnx, parse
 from trt_parser.replay import model_from_parsed
 
@@ -31,22 +34,41 @@ WITHIN = 1e-5  # of the largest output: float32 in another order; INT8 is equal 
 def main() -> int:
     """Parse each file and print what came of it."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("files", nargs="+", type=Path, metavar="FILE.onnx")
-    options.add_argument("--version", choices=sorted(WHEELS), default="8.6", help="of TensorRT (default: 8.6)")
-    options.add_argument("--headers", type=Path, help="folder of NVIDIA's headers; needed once for each version")
-    options.add_argument("--batch", type=int, default=1, help="pictures that are computed at once (default: 1)")
+    options.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
+    options.add_argument(
+        "--phi", type=int, nargs="+", default=[], help="also files of these sizes, with random weights"
+    )
+    options.add_argument("--version", nargs="+", choices=sorted(WHEELS), default=["8.6"], help="of TensorRT")
+    options.add_argument(
+        "--headers", type=Path, nargs="+", default=[], help="folders of NVIDIA's headers; once for each version"
+    )
+    options.add_argument("--batch", type=int, default=2, help="pictures for files that take several (default: 2)")
     options.add_argument("--no-outputs", action="store_true", help="do not compute outputs")
     chosen = options.parse_args()
-    parser = build_parser(chosen.version, chosen.headers)
+    for headers in chosen.headers:
+        keep_headers(headers)
+    parsers = [build_parser(version) for version in chosen.version]
     good = True
     for path in chosen.files:
+        good &= check(parsers, path, 0 if chosen.no_outputs else chosen.batch)
+    for phi in chosen.phi:
+        with tempfile.TemporaryDirectory() as folder:
+            for path, is_small in write_family_files(phi, Path(folder)):
+                good &= check(parsers, path, chosen.batch if is_small and not chosen.no_outputs else 0)
+    return 0 if good else 1
+
+
+def check(parsers: Sequence[Parser], path: Path, batch: int) -> bool:
+    """Print what each parser says of a file; return whether all take it, and their networks agree with it."""
+    good = True
+    for parser in parsers:
         parsed = parse(parser, path)
         verdict = f"refuses: {parsed.refusal}" if parsed.refusal else "takes it"
-        print(f"{path.name}: TensorRT {WHEELS[chosen.version]}'s parser {verdict}", flush=True)
+        print(f"{path.name}: TensorRT {WHEELS[parser.version]}'s parser {verdict}", flush=True)
         for warning in parsed.warnings:
             print(f"  warning: {warning}")
-        good = good and not parsed.refusal and report(parsed, path, 0 if chosen.no_outputs else chosen.batch)
-    return 0 if good else 1
+        good = not parsed.refusal and report(parsed, path, batch) and good
+    return good
 
 
 def report(parsed: Parsed, path: Path, batch: int) -> bool:

@@ -49,26 +49,37 @@ def find_parser(version: str) -> Parser | None:
     return Parser(version, program, folder / "lib" / LIBRARIES[-1], {**os.environ, "LD_LIBRARY_PATH": paths})
 
 
-def build_parser(version: str, headers: Path | None) -> Parser:
-    """Return the program; download and compile what is missing.
-
-    headers: folder with NVIDIA's headers of that version; None: those of an earlier build.
-    """
+def build_parser(version: str) -> Parser:
+    """Return the program; download and compile what is missing. ``keep_headers`` comes first, once for each version."""
     folder = CACHE / WHEELS[version]
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "stand-ins").is_dir():
-        _unpack_wheel(version, folder)
-    if headers is not None:
-        _keep_headers(version, headers, folder / "include")
     if not (folder / "include").is_dir():
         sys.exit(
-            f"NVIDIA's headers of TensorRT {version} are needed: --headers FOLDER, with NvInfer.h and NvOnnxParser.h."
+            f"NVIDIA's headers of TensorRT {version} are needed: --headers FOLDER, with NvInfer.h, NvOnnxParser.h."
         )
+    if not (folder / "stand-ins").is_dir():
+        _unpack_wheel(version, folder)
     if find_parser(version) is None:
         _compile(folder)
     parser = find_parser(version)
     assert parser is not None
     return parser
+
+
+def keep_headers(headers: Path) -> None:
+    """Copy NVIDIA's headers of one version to the cache."""
+    for name in ("NvInfer.h", "NvInferImpl.h", "NvInferVersion.h", "NvOnnxParser.h"):
+        if not (headers / name).is_file():
+            sys.exit(f"--headers: {headers} has no {name}.")
+    text = (headers / "NvInferVersion.h").read_text(encoding="utf-8")
+    numbers = dict(re.findall(r"define NV_TENSORRT_(MAJOR|MINOR)\s+(\d+)", text))
+    version = f"{numbers.get('MAJOR')}.{numbers.get('MINOR')}"
+    if version not in WHEELS:
+        sys.exit(f"--headers: {headers} is of TensorRT {version}; PyPI has the parser of {' and '.join(WHEELS)}.")
+    include = CACHE / WHEELS[version] / "include"
+    include.mkdir(parents=True, exist_ok=True)
+    for path in headers.glob("Nv*.h"):
+        shutil.copy(path, include)
 
 
 def _unpack_wheel(version: str, folder: Path) -> None:
@@ -92,22 +103,6 @@ def _unpack_wheel(version: str, folder: Path) -> None:
         stand_ins.rename(folder / "stand-ins")
 
 
-def _keep_headers(version: str, headers: Path, include: Path) -> None:
-    for name in ("NvInfer.h", "NvOnnxParser.h"):
-        if not (headers / name).is_file():
-            sys.exit(f"--headers: {headers} has no {name}.")
-    text = (headers / "NvInferVersion.h").read_text(encoding="utf-8")
-    numbers = dict(re.findall(r"define NV_TENSORRT_(MAJOR|MINOR)\s+(\d+)", text))
-    found = f"{numbers.get('MAJOR')}.{numbers.get('MINOR')}"
-    if found != version:
-        sys.exit(
-            f"--headers: {headers} is of TensorRT {found}; {version} is needed, because the functions' order differs."
-        )
-    include.mkdir(exist_ok=True)
-    for path in headers.glob("Nv*.h"):
-        shutil.copy(path, include)
-
-
 def _compile(folder: Path) -> None:
     program = folder / f"trt_parser-{_hash_of_sources()}"
     print(f"compiling {program.name}", file=sys.stderr)
@@ -118,8 +113,6 @@ def _compile(folder: Path) -> None:
         include = ["-I", temporary, "-I", str(SOURCES), "-isystem", str(folder / "include")]
         sources = [str(path) for path in sorted(SOURCES.glob("*.cpp"))]
         subprocess.run(["g++", *FLAGS, *include, *sources, "-o", str(built), "-ldl"], check=True)
-        for old in folder.glob("trt_parser-*"):
-            old.unlink()
         built.rename(program)
 
 

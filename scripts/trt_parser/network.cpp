@@ -169,9 +169,10 @@ IConcatenationLayer* Network::Part::addConcatenation(ITensor* const* tensors, in
 
 IConstantLayer* Network::Part::addConstant(Dims dims, Weights weights) noexcept
 {
-    // NvInfer.h: kUINT8 is not supported. INT8 is refused by 8.x, as seen on boards (microsoft/onnxruntime#11535).
+    // NvInfer.h: kUINT8 is not supported. 8.x refuses INT8, too ("invalid weights type of Int8", onnxruntime#11535), and
+    // then gives the parser no layer.
     if (weights.type == DataType::kUINT8 || weights.type == DataType::kINT8)
-        return nullptr;
+        end(kBadNetwork, "a constant of 8-bit integers, which TensorRT 8 does not take");
     auto& node = add<ConstantNode>(LayerType::kCONSTANT, {});
     node.settings.mDimensions = dims;
     node.settings.mWeights = weights;

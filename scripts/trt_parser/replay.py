@@ -193,12 +193,16 @@ class _Writer:
         self._as(np.int32, self._add("Shape", inputs), output)
 
     def resize(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
-        if settings["resizeMode"] != 0 or len(inputs) > 1:
-            raise NotImplementedError("a resize that is not to the nearest, or by a tensor")
-        scales = self._constant(np.array(settings["scales"], np.float32))
+        if settings["resizeMode"] != 0:
+            raise NotImplementedError("a resize that is not to the nearest")
+        to = (
+            ["", self._as(np.int64, inputs[1])]
+            if len(inputs) > 1
+            else [self._constant(np.array(settings["scales"], np.float32))]
+        )
         self._add(
             "Resize",
-            [inputs[0], "", scales],
+            [inputs[0], "", *to],
             output,
             mode="nearest",
             coordinate_transformation_mode=TRANSFORMATIONS[settings["coordinateTransformation"]],

@@ -270,6 +270,37 @@ def test_a_jetson_nano_is_not_sent_for_a_tensorrt_that_it_cannot_have():
     assert diagnose(NANO, OPEN_VENV, probes(tensorrt="10.3.0")).int8["tensorrt"].startswith("no: NVIDIA Jetson Nano")
 
 
+@pytest.mark.parametrize(
+    ("jetpack", "release", "wheel"),
+    [
+        ("5.1", "R35.4.1", "cuda-python<11.8.4"),
+        ("5.1", "R35.10.0", "cuda-python<11.8.4"),
+        ("6", "R36.4.0", "cuda-python<13"),
+        ("7", "R38.2.0", "cuda-python<14"),
+        ("7", "R39.0.0", "cuda-python<14"),
+    ],
+)
+def test_each_jetpack_is_given_the_way_to_cuda_that_it_can_have(jetpack: str, release: str, wheel: str):
+    """The newest cuda-python that has wheels for its Python and CUDA; docs/jetson.md says the same."""
+    board = replace(ORIN, jetpack=release)
+    has = dict(cv2=SYSTEM_CV2, ai_edge_litert="2.3.0", onnxruntime="1.32.0", tensorrt="10.3.0")
+    assert fixes(board, OPEN_VENV, **has) == [(f"{PYCUDA} (or: pip install '{wheel}')", False)]
+    page = (Path(__file__).resolve().parents[2] / "docs" / "jetson.md").read_text(encoding="utf-8")
+    assert f"| {jetpack} | `pip install '{wheel}'` |" in page
+    packages, build = PYCUDA.split(" && ")
+    assert f"\n{build}\n" in page
+    assert all(package in page for package in packages.split()[3:])
+
+
+@pytest.mark.parametrize("release", ["R34.1.1", "R35.1.0"])
+def test_jetpack_5_0_is_sent_to_5_1_and_not_taken_for_jetpack_4(release: str):
+    old = Probe("tensorrt", "broken", "8.4.1", reason="UnsupportedError: needs TensorRT 8.5 or newer")
+    report = diagnose(replace(ORIN, jetpack=release), OPEN_VENV, probes(cv2=SYSTEM_CV2, tensorrt=old))
+    (finding,) = (finding for finding in report.findings if "TensorRT" in finding.what)
+    assert finding.what == "TensorRT, for the GPU, of JetPack 5.0 is too old"
+    assert finding.fix == "install JetPack 5.1 or newer (docs/jetson.md)"
+
+
 def test_a_camera_that_this_user_may_not_open_is_named():
     closed = replace(PC, cameras={"/dev/video0": False})
     assert fixes(closed, OPEN_VENV, cv2=SYSTEM_CV2, ai_edge_litert="2.3.0") == [

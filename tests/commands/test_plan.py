@@ -116,6 +116,15 @@ def test_every_board_plans_or_says_why_not():
 _LITE_BOARDS = ("raspberry-pi-3", "raspberry-pi-3b-plus", "raspberry-pi-4", "raspberry-pi-5", "n100")
 
 
+def test_int8_of_a_jetson_is_told_to_be_of_an_engine_that_is_not_ours():
+    """0.77 is of implicit INT8, where TensorRT mixes precisions; a file with Q/DQ may gain nothing."""
+    fp16, int8 = (find_timing(find_board("orin-nano"), precision) for precision in ("fp16", "int8"))
+    least, likely, most = (a / b for a, b in zip(int8.factor, fp16.factor, strict=True))
+    assert (round(least, 2), round(likely, 2), most) == (0.72, 0.77, 1.0)
+    assert int8.basis == "extrapolated"
+    assert "FP16 x 0.77 (NVIDIA's D0 sample: another GPU, and TensorRT chose each layer's precision" in int8.why
+
+
 def test_int8_is_absent_where_the_hardware_has_none(capsys):
     for name in ("jetson-nano", "tx2"):
         assert "int8" not in list_precisions(find_board(name))

@@ -68,6 +68,7 @@ MEMBERS = (
     "INetworkDefinition.num_layers",
     "INetworkDefinition.num_outputs",
     "INetworkDefinition.unmark_output",
+    "IOptimizationProfile.set_shape",
     "IQuantizeLayer.axis",
     "IQuantizeLayer.get_output",
     "ITensor.dtype",

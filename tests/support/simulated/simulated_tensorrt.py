@@ -419,14 +419,16 @@ def module_for(version: str) -> ModuleType:
         def serialize(self):
             return HostMemory(self._data or version.encode() + b" timings")
 
-    class Profile:
-        """IOptimizationProfile: name of an input -> least, best and largest shape."""
+    class IOptimizationProfile(Native):
+        """Name of an input -> least, best and largest shape."""
 
         def __init__(self):
-            self.shapes = {}
+            self._shapes = {}
 
         def set_shape(self, name, least, best, largest):
-            self.shapes[name] = [tuple(least), tuple(best), tuple(largest)]
+            if not all(a <= b <= c for a, b, c in zip(least, best, largest, strict=True)):
+                raise ValueError("Shape provided for min <= opt <= max is inconsistent")
+            self._shapes[name] = [tuple(least), tuple(best), tuple(largest)]
 
     class Builder(Native):
         def __init__(self, log):
@@ -440,7 +442,7 @@ def module_for(version: str) -> ModuleType:
             return INetworkDefinition(typed)
 
         def create_optimization_profile(self):
-            return Profile()
+            return IOptimizationProfile()
 
         def create_builder_config(self):
             return IBuilderConfig()
@@ -459,7 +461,8 @@ def module_for(version: str) -> ModuleType:
                 self._log.log(severity.ERROR, "Calibration failure occurred with no scaling factors detected")
                 return None
             opened = [v.name for v in network._model.graph.input if -1 in ITensor(network, v.name).shape]
-            if any(name not in profile.shapes for name in opened for profile in config._profiles or [Profile()]):
+            profiles = config._profiles or [IOptimizationProfile()]
+            if any(name not in profile._shapes for name in opened for profile in profiles):
                 self._log.log(severity.ERROR, "Network has dynamic or shape inputs, but no optimization profile")
                 return None
             if fault() == "build":
@@ -479,7 +482,7 @@ def module_for(version: str) -> ModuleType:
                     assert monitor.step_complete("Building Engine", step)
                 monitor.phase_finish("Building Engine")
             model = network._written()
-            shapes = [profile.shapes[name] for name in opened for profile in config._profiles]
+            shapes = [profile._shapes[name] for name in opened for profile in config._profiles]
             helper.set_model_props(model, {PROFILES: json.dumps(shapes)})
             return HostMemory(PLAN + version.encode() + b"\n" + model.SerializeToString())
 
@@ -627,6 +630,7 @@ def module_for(version: str) -> ModuleType:
             Weights,
             INetworkDefinition,
             IBuilderConfig,
+            IOptimizationProfile,
             ITimingCache,
             Builder,
             ParserError,

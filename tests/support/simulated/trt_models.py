@@ -116,7 +116,8 @@ def _model(quantised: bool, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto
             weight = f"{weight}.q"
         else:
             constants[weight] = (integers * scales.reshape(-1, *[1] * (len(shape) - 1))).astype(np.float32)
-        return add("Conv", [x, weight, f"{name}.bias"], name, **attributes)
+        # TensorRT 8's parser asks a convolution of dequantised weights for its kernel_shape
+        return add("Conv", [x, weight, f"{name}.bias"], name, kernel_shape=shape[2:], **attributes)
 
     def pair(x: str, scale: float) -> str:
         if f"{x}.scale" not in constants:
