@@ -34,9 +34,9 @@ LEAST_ERROR = 0.05
 # Published CPU figures are of Lite models only: how far constants of Lite0-3 of a PC were off for D0-D4 at worst
 # (LiteRT, tests/golden/bench_x86_litert_*.json), rounded up.
 LITE_TO_D_ERROR = 0.1
-# INT8 / FP16 of D0 on an unnamed GPU (NVIDIA's TensorRT sample): 1.75 / 2.27 ms where TensorRT chose the precision of each
-# layer by a calibrator (implicit INT8, which no file with Q/DQ is), 1.63 all INT8. Others find no gain (TensorRT issue
-# 4529: depthwise is slower in INT8), hence the slow end.
+# INT8 / FP16 of D0 on an unnamed GPU (NVIDIA's TensorRT sample): 1.75 / 2.27 ms where TensorRT chose each layer's
+# precision by a calibrator (implicit INT8, which no file with Q/DQ is), 1.63 all INT8. Others find no gain (TensorRT
+# issue 4529: depthwise is slower in INT8), hence the slow end.
 TRT_INT8 = (1.63 / 2.27, 1.75 / 2.27, 1.0)
 # Pairs with cores of one kind, by which scaling with data sheets is judged: the faster, the other.
 SCALED_PAIRS = (("agx-orin", "orin-nano"), ("agx-xavier", "xavier-nx"), ("raspberry-pi-3b-plus", "raspberry-pi-3"))

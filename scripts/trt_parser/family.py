@@ -18,8 +18,8 @@ CLASSES = 90
 def write_family_files(phi: int, folder: Path) -> Iterator[tuple[Path, bool]]:
     """Write one file after the other and return (path, whether it is small enough to compute its outputs).
 
-    Small: NAME.onnx, and NAME_int8.onnx for several pictures. At the size of the model: NAME.onnx with the best and with
-    all anchors, NAME_int8.onnx for one picture and for several. A file is deleted before the next one is written.
+    Small: NAME.onnx, and NAME_int8.onnx for several pictures. At the model's size: NAME.onnx with the best anchors and
+    with all, NAME_int8.onnx for one picture and for several. A file is deleted before the next one is written.
     """
     import torch
 
