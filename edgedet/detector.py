@@ -13,6 +13,7 @@ import numpy as np
 from .anchors import anchors_for
 from .artifact import ArtifactMeta
 from .engines.base import Engine, default_threads, open_engine
+from .engines.finished import gives_boxes
 from .errors import ClosedError, InputError
 from .postprocess import DEFAULT_SCORE, ORIGINALS, SOFT_RULES, NmsRules, logit_of, postprocess
 from .preprocess import Preprocessor
@@ -43,13 +44,14 @@ class Detector:
         soft_nms: lower the scores of overlapping boxes instead of dropping them, whatever the file says.
         nms:      rules of post-processing; "original": those of the code base that trained the model; None: as the
                   file says.
-        Raises ArtifactError where the file is unusable, InputError for a score out of range.
+        Raises ArtifactError where the file is unusable, InputError for a score out of range, and for other rules than
+        its own on a file whose graph applies NMS.
         """
         self.score = score  # refused before anything is opened
         self.meta, self._engine = (
             model if isinstance(model, tuple) else open_engine(model, threads or default_threads())
         )
-        self.nms = SOFT_RULES if soft_nms else self._rules(nms)
+        self.nms = self._rules(SOFT_RULES if soft_nms else nms)
         self._lock = threading.Lock()  # buffers are reused from picture to picture
         self._closed = False
         self._preprocess = Preprocessor(self.meta.spec)
@@ -58,10 +60,15 @@ class Detector:
 
     def _rules(self, nms: Optional[Union[NmsRules, str]]) -> NmsRules:
         if isinstance(nms, NmsRules):
+            if gives_boxes(self.meta) and nms != self.meta.nms:
+                raise InputError(
+                    f"the file's graph has applied NMS, so that {nms.words} NMS would be a second one: take the file "
+                    "with raw outputs, or leave the rules to the file."
+                )
             return nms
         if nms not in (None, ORIGINAL):
             raise InputError(f"nms takes NmsRules or {ORIGINAL!r}; got {nms!r}.")
-        takes_file = nms is None or self.meta.nms.method == "none"  # whose graph has done it
+        takes_file = nms is None or gives_boxes(self.meta)  # whose graph has done it
         return self.meta.nms if takes_file else ORIGINALS[self.meta.spec.family]
 
     @property

@@ -13,9 +13,10 @@ from edgedet.export.checkpoints.open_weights import DEMO, WeightsChoice, make_st
 from edgedet.export.export_onnx import PACKAGES, ExportResult, export_onnx
 from edgedet.export.int8.export_int8 import export_int8, read_float_model
 from edgedet.export.int8.options import Int8Options
-from edgedet.export.interop.target import ModelFiles
+from edgedet.export.interop.target import ModelFiles, check_rules
 from edgedet.export.interop.targets import targets_named, write_targets
 from edgedet.files import MODELS_FOLDER
+from edgedet.postprocess import ORIGINALS
 from edgedet.progress import Say, say_nothing
 
 
@@ -49,6 +50,8 @@ def export_model(
     choice = weights if isinstance(weights, WeightsChoice) else WeightsChoice(str(weights))
     threads = threads or default_threads()
     checkpoint, path = open_weights(choice, say)
+    if chosen and original_nms:
+        check_rules(ORIGINALS[checkpoint.spec.family])  # now, not when all else is written
     name = name or (demo.MODEL_NAME if choice.is_demo else make_stem(path))
     with_tflite = tflite or any(target.tflite for target in chosen)
     result = export_onnx(

@@ -12,6 +12,7 @@ from .. import demo
 from ..errors import PartialFailure
 from ..export.checkpoints.open_weights import make_stem, open_weights
 from ..export.export_onnx import ExportResult, export_onnx
+from ..postprocess import ORIGINALS
 from ..schemas import write_figures
 from .export_options import ExportOptions, add_export_arguments, export_options
 from .options import count_of, text_stream
@@ -42,6 +43,10 @@ def run(args: argparse.Namespace) -> int:
     options = export_options(args)
     text = text_stream(options.json)
     checkpoint, weights = open_weights(options.weights, _print_progress)
+    if options.targets and options.original_nms:
+        from ..export.interop.target import check_rules
+
+        check_rules(ORIGINALS[checkpoint.spec.family])  # now, not when all else is written
     name = options.name or (demo.MODEL_NAME if options.weights.is_demo else make_stem(weights))
     result = export_onnx(
         checkpoint,

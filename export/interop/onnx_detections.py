@@ -1,7 +1,7 @@
 """Append decoding and NMS to a graph of raw outputs, in standard ONNX operators only.
 
-The operators do what ``edgedet.postprocess`` does by its default rules (hard NMS among the boxes of a class), but for
-one thing: boxes are cut to the model's input before NMS, because the graph does not know where in it the picture ends.
+The operators do what ``edgedet.postprocess`` does by rules with hard NMS among the boxes of a class, but for one thing:
+boxes are cut to the model's input before NMS, because the graph does not know where in it the picture ends.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
-from edgedet.errors import UnsupportedError
-from edgedet.postprocess import MAX_BOXES, NMS_IOU
+from edgedet.export.interop.target import LOWEST_SCORE, check_rules
+from edgedet.postprocess import MAX_BOXES
 
-LOWEST_SCORE = 0.1  # of a box that such a file gives; its reader may ask for more
 _PREFIX = "detections"
 
 
@@ -68,23 +67,22 @@ def append_nms(
     first. Behind the last box, all three are 0. NMS takes scores, not logits: OpenCV's refuses negative thresholds.
     Raises UnsupportedError for rules of post-processing that these operators cannot follow.
     """
-    if meta.nms.method != "hard" or meta.nms.candidates != "pairs":
-        raise UnsupportedError(
-            f"standard operators know no NMS that is {meta.nms.words}: leave --original-nms away for this target."
-        )
+    check_rules(meta.nms)
     logits, codes = meta.outputs
     del model.graph.output[:]
     t = Tail(model)
     boxes = _decoded(t, codes, meta)
     by_class = t.op("Transpose", [logits], ".by_class", perm=[0, 2, 1])  # (1, C, A)
     per_class = t.op("Sigmoid", [by_class], ".per_class")
+    if meta.nms.candidates == "anchors" and meta.spec.num_classes > 1:
+        per_class = _best_class_only(t, by_class, per_class, meta.spec.num_classes)
     chosen = t.op(
         "NonMaxSuppression",
         [
             boxes,
             per_class,
             t.constant("most", [rows], np.int64),
-            t.constant("iou", [NMS_IOU]),
+            t.constant("iou", [meta.nms.max_iou]),
             t.constant("lowest", [LOWEST_SCORE]),
         ],
         ".chosen",
@@ -110,6 +108,14 @@ def append_nms(
     return t, final_boxes, best, final_classes
 
 
+def _best_class_only(t: Tail, logits: str, scores: str, num_classes: int) -> str:
+    """Append the choice of each anchor's best class; return scores (1, C, A) that are 0 of all other classes."""
+    best = t.op("ArgMax", [logits], ".best_class", axis=1, keepdims=1)  # (1, 1, A); of equal ones the first
+    numbers = t.constant("class_numbers", np.arange(num_classes).reshape(1, -1, 1), np.int64)
+    is_best = t.op("Equal", [best, numbers], ".is_best")
+    return t.op("Where", [is_best, scores, t.constant("no_score", 0.0)], ".best_scores")
+
+
 def _decoded(t: Tail, codes: str, meta: ArtifactMeta) -> str:
     """Append the decoding of (1, A, 4) ty tx th tw; return boxes (1, A, 4) y1 x1 y2 x2 in pixels of the input."""
     anchors = anchors_for(meta.spec)[None]
@@ -125,6 +131,8 @@ def _decoded(t: Tail, codes: str, meta: ArtifactMeta) -> str:
     highs = t.op("Add", [centres, halves], ".highs")
     boxes = t.op("Concat", [lows, highs], ".boxes", axis=2)
     h, w = meta.spec.input_hw
+    if meta.nms.clip == "input":  # to the last pixel's centre
+        h, w = h - 1, w - 1
     floor = t.op("Max", [boxes, t.constant("zero", 0.0)], ".not_below")
     return t.op("Min", [floor, t.constant("limits", [h, w, h, w])], ".cut")
 

@@ -12,12 +12,12 @@ import numpy as np
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
 from edgedet.engines.base import open_engine
-from edgedet.errors import InputError, VerificationError
-from edgedet.export.interop.onnx_detections import LOWEST_SCORE
+from edgedet.errors import InputError, UnsupportedError, VerificationError
 from edgedet.files import atomic_path
-from edgedet.postprocess import MAX_BOXES, postprocess
+from edgedet.postprocess import MAX_BOXES, NmsRules, postprocess
 from edgedet.types import Detections, ModelInput
 
+LOWEST_SCORE = 0.1  # of a box that a target's file gives; its reader may ask for more
 LEAST_IOU = 0.99  # of a box in the target's file with edgedet's own
 MOST_SCORE_DIFFERENCE = 1e-3
 
@@ -91,6 +91,15 @@ class Agreement:
         )
 
 
+def check_rules(rules: NmsRules) -> None:
+    """Raise UnsupportedError for rules of post-processing that no operator of other programs follows."""
+    if rules.method != "hard":
+        raise UnsupportedError(
+            f"files for other programs have no NMS that is {rules.words}, for the operators in them drop boxes or keep "
+            "them as they are: leave --original-nms or --for out."
+        )
+
+
 @contextmanager
 def verified_file(
     request: Request,
@@ -99,7 +108,7 @@ def verified_file(
     reader: Callable[[Path], Reader],
     agreements: list[Agreement],
     rows: int = MAX_BOXES,
-    clip: str = "picture",
+    clip: str | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path; compare what is written there with ``made_from``, and keep it only where it agrees.
 
@@ -111,18 +120,18 @@ def verified_file(
 
 
 def compare(
-    read: Reader, made_from: Path, request: Request, name: str, rows: int = MAX_BOXES, clip: str = "picture"
+    read: Reader, made_from: Path, request: Request, name: str, rows: int = MAX_BOXES, clip: str | None = None
 ) -> Agreement:
     """Compare a target's boxes with edgedet's, box by box; raises VerificationError where they differ.
 
     Both are cut to the model's input, not to the picture in it.
 
     rows: boxes of a picture that the target has room for.
-    clip: "picture": the target cuts boxes to the input before NMS; "nothing": after NMS, as TFLite's operator.
+    clip: "nothing" where the target cuts boxes after NMS, as TFLite's operator; None: before, as the file's rules say.
     """
     meta, engine = open_engine(made_from, request.threads)
     anchors_yxyx = anchors_for(meta.spec)
-    rules = replace(meta.nms, clip=clip)
+    rules = meta.nms if clip is None else replace(meta.nms, clip=clip)
     boxes, least_iou, most = 0, 1.0, 0.0
     with engine:
         for frame in request.frames:

@@ -18,13 +18,13 @@ from flatbuffers import flexbuffers
 
 from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
-from edgedet.errors import UnsupportedError
-from edgedet.export.interop.onnx_detections import LOWEST_SCORE
+from edgedet.export.interop.target import LOWEST_SCORE, check_rules
 from edgedet.export.tflite.builder import Scales, TfliteBuilder
-from edgedet.postprocess import MAX_BOXES, NMS_IOU
+from edgedet.postprocess import MAX_BOXES
 
 OPERATOR = "TFLite_Detection_PostProcess"
 FEW_CLASSES = 2  # up to which looking through all anchors takes less time than choosing some
+_INT32 = schema.TensorType.INT32
 BEST_OF_LEVEL = 1000  # anchors of a pyramid level; torchvision's RetinaNet takes as many (topk_candidates)
 
 
@@ -35,10 +35,7 @@ def with_detections(flatbuffer: bytes, meta: ArtifactMeta) -> tuple[TfliteBuilde
     Outputs, float32: boxes (1, n, 4) y1 x1 y2 x2 as shares of the input, classes (1, n), scores (1, n), number (1,).
     Raises UnsupportedError for rules of post-processing that the operator cannot follow.
     """
-    if meta.nms.method != "hard" or meta.nms.candidates != "pairs":
-        raise UnsupportedError(
-            f"{OPERATOR} knows no NMS that is {meta.nms.words}: leave --original-nms away for this target."
-        )
+    check_rules(meta.nms)
     builder, (image,), raw = TfliteBuilder.reopened(flatbuffer)
     pixels = _take_rgb(builder, image, meta)
     codes, scores, anchors = _candidates(builder, raw, meta)
@@ -65,7 +62,7 @@ def _options(meta: ArtifactMeta) -> bytes:
         ):
             options.Int(name, number)
         options.Bool("use_regular_nms", True)
-        for name, share in (("nms_score_threshold", LOWEST_SCORE), ("nms_iou_threshold", NMS_IOU)):
+        for name, share in (("nms_score_threshold", LOWEST_SCORE), ("nms_iou_threshold", meta.nms.max_iou)):
             options.Float(name, share)
         for name in ("y_scale", "x_scale", "h_scale", "w_scale"):
             options.Float(name, 1.0)
@@ -99,7 +96,23 @@ def _candidates(builder: TfliteBuilder, raw: list[int], meta: ArtifactMeta) -> t
     logits, codes, anchors = (_joined(builder, tensors, name) for name, tensors in parts.items())
     scores = builder.tensor("scores.all", builder.tensors[logits].shape, np.float32)
     builder.op("LOGISTIC", [logits], [scores])
+    if meta.nms.candidates == "anchors" and classes > 1:
+        scores = _best_class_only(builder, logits, scores)
     return _reshaped(builder, codes, (1, -1, 4)), _reshaped(builder, scores, (1, -1, classes)), anchors
+
+
+def _best_class_only(builder: TfliteBuilder, logits: int, scores: int) -> int:
+    """Return scores (n, C) that are 0 but for each row's best class, of equal ones the first."""
+    rows, classes = builder.tensors[logits].shape
+    best = builder.tensor("best_class", (rows,), np.int32)
+    builder.op("ARG_MAX", [logits, builder.constant("last_axis", np.array(1, np.int32))], [best], outputType=_INT32)
+    is_best = builder.tensor("is_best", (rows, classes), np.float32)
+    depth = builder.constant("num_classes", np.array(classes, np.int32))
+    one, zero = (builder.constant(f"is.{value}", np.array(value, np.float32)) for value in (1, 0))
+    builder.op("ONE_HOT", [best, depth, one, zero], [is_best], axis=-1)
+    chosen = builder.tensor("scores.best", (rows, classes), np.float32)
+    builder.op("MUL", [scores, is_best], [chosen])
+    return chosen
 
 
 def _rows(builder: TfliteBuilder, tensor: int, width: int, name: str) -> int:

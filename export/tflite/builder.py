@@ -18,6 +18,7 @@ FREE_BYTES = 1 << 20  # beside the constants; the flatbuffer grows where that is
 # operator -> (its options table, version for float32, version for int8); tensorflow/lite/tools/versioning/op_version.cc
 OPERATORS = {
     "ADD": ("AddOptions", 1, 2),
+    "ARG_MAX": ("ArgMaxOptions", 1, 2),
     "CONCATENATION": ("ConcatenationOptions", 1, 2),
     "CONV_2D": ("Conv2DOptions", 1, 3),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 1, 3),
@@ -27,6 +28,7 @@ OPERATORS = {
     "MAX_POOL_2D": ("Pool2DOptions", 1, 2),
     "MEAN": ("ReducerOptions", 1, 2),
     "MUL": ("MulOptions", 1, 2),
+    "ONE_HOT": ("OneHotOptions", 1, 1),
     "PAD": ("PadOptions", 1, 2),
     "PADV2": ("PadV2Options", 1, 2),
     "QUANTIZE": ("QuantizeOptions", 1, 1),  # float32 to int8

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import META, SIZE_WH, SOURCE_BOXES_XYXY, picture, write_fake_model
+from media import FAKE_BOXES, META, SIZE_WH, SOURCE_BOXES_XYXY, picture, write_fake_model
 
 from edgedet import cli
 from edgedet.engines.fake import save_fake
 from edgedet.judge.average_precision import FIGURES, compute_accuracy
 from edgedet.judge.labels import LabelledImage, match_classes, read_dataset
+from edgedet.postprocess import ORIGINALS, NmsRules
 from edgedet.types import Detections
 
 cv2 = pytest.importorskip("cv2", reason="edgedet eval reads images by OpenCV")
@@ -205,6 +206,21 @@ def test_soft_nms_is_an_option_and_named(folder):
     labels = coco_labels([(0, PERSON)], categories=("person",))
     assert figures(labels, "--soft-nms")["nms"] == "soft (gaussian)"
     assert figures(labels, "--original-nms")["nms"] == figures(labels)["nms"] == "hard"  # effdet's is the default
+
+
+def test_the_files_rules_are_followed_and_the_code_bases_own_are_one_option(folder, capsys):
+    labels = coco_labels([(0, PERSON)], categories=("person",))
+    automl = replace(META, spec=replace(META.spec, family="automl"))
+    for meta, option, words in (
+        (automl, [], "hard"),
+        (automl, ["--original-nms"], "soft (gaussian), best class of each anchor"),
+        (replace(META, nms=ORIGINALS["zylo117"]), [], "hard, best class of each anchor"),
+    ):
+        save_fake("model.fake", meta, FAKE_BOXES)
+        assert figures(labels, *option)["nms"] == words
+    save_fake("model.fake", replace(META, nms=NmsRules(method="none")), FAKE_BOXES)
+    assert run_eval("--soft-nms") == 2
+    assert "the file's graph has applied NMS, so that soft (gaussian) NMS would be a second one" in error_line(capsys)
 
 
 def test_the_limit_takes_the_first_images(folder):

@@ -159,6 +159,9 @@ def test_the_files_rules_are_followed_unless_others_are_named(tmp_path):
     assert Detector((meta, engine), nms=BEST_CLASS).nms == BEST_CLASS
     finished = replace(meta, nms=NmsRules(method="none"))
     assert Detector((finished, engine), nms="original").nms == finished.nms  # its graph has done it
+    for more in ({"soft_nms": True}, {"nms": BEST_CLASS}):
+        with pytest.raises(InputError, match="the file's graph has applied NMS, so that .* would be a second one"):
+            Detector((finished, engine), **more)
     with pytest.raises(InputError, match="nms takes NmsRules or 'original'; got 'best'"):
         Detector((meta, engine), nms="best")
 

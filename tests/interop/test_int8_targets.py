@@ -23,6 +23,7 @@ from edgedet.export.interop import deepstream, frigate, onnx_nms, tflite_app, tr
 from edgedet.export.interop.target import Agreement, ModelFiles, Request
 from edgedet.export.interop.targets import NAMES
 from edgedet.export.tflite.writer import write_tflite
+from edgedet.postprocess import DEFAULT_RULES, ORIGINALS, NmsRules
 from edgedet.specs import resized, spec_for
 from edgedet.types import ModelInput
 
@@ -65,14 +66,18 @@ def test_the_int8_file_is_there_with_the_verdict_it_was_made_under(
     assert (with_int8.folder / int8_file).is_file()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_of_several_classes_the_best_anchors_of_a_level_are_enough(precision: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "rules"), [("fp32", DEFAULT_RULES), ("int8", DEFAULT_RULES), ("int8", ORIGINALS["zylo117"])]
+)
+def test_of_several_classes_the_best_anchors_of_a_level_are_enough(
+    precision: str, rules: NmsRules, tmp_path: Path
+) -> None:
     """Of P3's 2,880 anchors the operator gets 1,000; the boxes are those of all (``write`` compares them)."""
     spec = replace(resized(spec_for("tf_efficientdet_d0"), (128, 160)), num_classes=5)
     model, pixels = graph_of(random_network(spec)), random_pixels(spec)
     plan = None if precision == "fp32" else plan_for(model, spec, pixels)
     path = tmp_path / "five.tflite"
-    meta = write_tflite(model, meta_of(spec), path, plan)
+    meta = write_tflite(model, replace(meta_of(spec), nms=rules), path, plan)
     files = ModelFiles("five", path, path) if plan is None else ModelFiles("five", path, None, None, path)
     frames = [ModelInput(random_pixels(spec, seed), (1.0, 1.0), spec.input_hw) for seed in (1, 2)]
     (agreement,) = tflite_app.write(Request(files, meta, tmp_path / "app", frames, threads=1))
@@ -80,6 +85,7 @@ def test_of_several_classes_the_best_anchors_of_a_level_are_enough(precision: st
     assert agreement.least_iou > 0.999
     operators = operators_of((tmp_path / "app" / agreement.file).read_bytes())
     assert (operators["TOPK_V2"], operators["GATHER"]) == (1, 3)
+    assert operators["ARG_MAX"] == (rules.candidates == "anchors")  # only these rules want the best class of an anchor
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,20 +10,26 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from models import random_network
 
 from edgedet import Detections, Detector
+from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
 from edgedet.cli import main
-from edgedet.engines.base import open_engine
+from edgedet.engines.base import open_engine, read_meta
 from edgedet.errors import InputError, UnsupportedError, VerificationError
+from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from edgedet.export.export_model import export_model
 from edgedet.export.interop import onnx_nms
 from edgedet.export.interop.graph_input import load_graph
 from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
 from edgedet.export.interop.target import Request, compare
 from edgedet.export.interop.targets import targets_named
-from edgedet.postprocess import ORIGINALS
+from edgedet.postprocess import ORIGINALS, encode, postprocess
 from edgedet.preprocess import Preprocessor
+from edgedet.specs import resized, spec_for
 from edgedet.stream.images import read_image
+from edgedet.types import RawOutputs
 
 
 def test_the_file_gives_the_boxes_of_edgedet_run_on_photographs(request_for_files: Request, shared_dir: Path) -> None:
@@ -64,10 +71,6 @@ def test_several_classes_and_no_box_at_all(tmp_path: Path) -> None:
 
 
 def _hand_made_outputs() -> tuple[ArtifactMeta, np.ndarray, np.ndarray]:
-    from edgedet.anchors import anchors_for
-    from edgedet.postprocess import encode
-    from edgedet.specs import resized, spec_for
-
     spec = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)
     anchors = anchors_for(spec)
     logits = np.full((1, len(anchors), 3), -9.0, np.float32)
@@ -79,8 +82,6 @@ def _hand_made_outputs() -> tuple[ArtifactMeta, np.ndarray, np.ndarray]:
 
 def _graph_of_outputs(meta: ArtifactMeta) -> onnx.ModelProto:
     """A graph that passes on raw outputs, so that the operators behind them can be tested alone."""
-    from edgedet.anchors import anchors_for
-
     count = len(anchors_for(meta.spec))
     shapes = {meta.outputs[0]: (1, count, meta.spec.num_classes), meta.outputs[1]: (1, count, 4)}
     inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
@@ -98,8 +99,6 @@ def test_only_standard_operators_are_used(model_files) -> None:
 def test_a_file_whose_boxes_differ_is_refused(request_for_files: Request) -> None:
     """A reader that shifts boxes, loses one or adds one is found out."""
     meta, engine = open_engine(request_for_files.files.onnx, 1)
-    from edgedet.anchors import anchors_for
-    from edgedet.postprocess import postprocess
 
     def honest(pixels: np.ndarray) -> Detections:
         return postprocess(engine.infer(pixels), anchors_for(meta.spec), 1.0, meta.spec.input_hw, 0.1)
@@ -119,10 +118,59 @@ def test_a_file_whose_boxes_differ_is_refused(request_for_files: Request) -> Non
     engine.close()
 
 
-def test_rules_that_the_operators_do_not_know_are_refused(request_for_files: Request) -> None:
-    model, meta = load_graph(request_for_files.files.onnx)
-    with pytest.raises(UnsupportedError, match="original-nms"):
-        four_outputs(model, replace(meta, nms=ORIGINALS["automl"]), XYXY_PIXELS, FourNames())
+def test_the_best_class_of_an_anchor_and_boxes_cut_as_zylo117_does(tmp_path: Path) -> None:
+    """Anchor 1 is of class 0 only, though its class 2 scores enough; a box over the edge ends at the last pixel."""
+    meta, logits, codes = _hand_made_outputs()
+    logits[0, 1] = [2, -9, 1.5]
+    codes[0, 1] = encode(np.array([[90, 90, 140, 150]], np.float32), anchors_for(meta.spec)[1:2])[0]
+    meta = replace(meta, nms=ORIGINALS["zylo117"])
+    model = _graph_of_outputs(meta)
+    four_outputs(model, meta, XYXY_PIXELS, FourNames())
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    number, boxes, scores, classes = session.run(None, {meta.outputs[0]: logits, meta.outputs[1]: codes})
+    raw, side = RawOutputs(logits[0], codes[0]), meta.spec.input_hw
+    expected = postprocess(raw, anchors_for(meta.spec), 1.0, side, 0.1, meta.nms, side)
+    assert len(expected) == number[0, 0] == 2
+    assert classes[0, :2].tolist() == expected.class_ids.tolist() == [2, 0]
+    np.testing.assert_allclose(boxes[0, :2], expected.boxes_xyxy, atol=1e-3)
+    np.testing.assert_allclose(boxes[0, 1], [90, 90, 127, 127], atol=1e-3)
+    np.testing.assert_allclose(scores[0, :2], expected.scores, atol=1e-6)
+
+
+def _checkpoint_of(family: str, path: Path) -> Path:
+    """Save random weights of two classes as if a code base had trained them."""
+    spec = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=2, family=family)
+    state = {name: value for name, value in random_network(spec).state_dict().items() if value.is_floating_point()}
+    save_checkpoint(Checkpoint(state, spec, ("a", "b"), "0" * 64), path)
+    return path
+
+
+def test_original_nms_is_recorded_and_followed_by_files_for_other_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command compares the boxes of both targets with those of the recorded rules before it keeps them."""
+    weights = _checkpoint_of("zylo117", tmp_path / "zylo.safetensors")
+    options = ["--original-nms", "--for", "onnx-nms,tflite-app", "--threads", "1", "--out", str(tmp_path)]
+    assert main(["export", "--weights", str(weights), *options]) == 0
+    for name in ("zylo.onnx", "zylo.tflite"):
+        assert read_meta(tmp_path / name).nms == ORIGINALS["zylo117"]
+    boxes = [int(number) for number in re.findall(r"(\d+) boxes in", capsys.readouterr().out)]
+    assert len(boxes) == 2
+    assert min(boxes) > 0
+
+
+def test_soft_nms_is_refused_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No operator lowers scores. An INT8 export would else take minutes before it is told."""
+    weights = _checkpoint_of("automl", tmp_path / "automl.safetensors")
+    options = ["--original-nms", "--for", "triton", "--out", str(tmp_path / "out")]
+    assert main(["export", "--weights", str(weights), *options]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "no NMS that is soft (gaussian), best class of each anchor" in said
+    assert "leave --original-nms or --for out" in said
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UnsupportedError, match="leave --original-nms"):
+        export_model(weights, tmp_path / "out", targets=["onnx-nms"], original_nms=True)
 
 
 def test_the_command_writes_the_folder_and_refuses_unknown_names(

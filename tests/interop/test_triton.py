@@ -17,6 +17,8 @@ from kserve_server import kserve_server
 from edgedet import Detector, demo
 from edgedet.export.interop import triton
 from edgedet.export.interop.target import Request
+from edgedet.postprocess import ORIGINALS
+from edgedet.preprocess import fit
 
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(int32)": "TYPE_INT32", "tensor(float)": "TYPE_FP32"}
 
@@ -73,6 +75,20 @@ def test_the_client_prints_the_boxes_of_edgedet(request_for_files: Request, tmp_
     h, w = bgr.shape[:2]
     boxes = np.clip([json.loads(box) for _, _, box in rows], 0, [w, h, w, h])
     np.testing.assert_allclose(boxes, expected.boxes_xyxy, atol=0.5)
+
+
+@pytest.mark.parametrize("family", ORIGINALS)
+def test_the_client_cuts_sizes_off_as_the_models_code_base_does(family: str) -> None:
+    """1280 x 720 into 448 has 251 or 252 rows; the fit of 200 other pictures is that of edgedet, too."""
+    sizes = [(720, 1280), *np.random.default_rng(0).integers(100, 4000, (200, 2)).tolist()]
+    for source_hw in sizes:
+        values = {"np": np, "bgr": np.empty((*source_hw, 0)), "H": 448, "W": 448}
+        exec(triton.FITS[family], values)
+        scale_to_source, fitted_hw = fit(source_hw, (448, 448), family)
+        assert (values["h"], values["w"]) == fitted_hw
+        across, down = np.broadcast_to(scale_to_source, 2)
+        np.testing.assert_allclose(np.broadcast_to(values["to_source"], 4), [across, down] * 2, rtol=1e-6)
+    assert fit((720, 1280), (448, 448), family)[1] == ((252, 448) if family == "automl" else (251, 448))
 
 
 def test_the_client_is_as_short_as_promised(request_for_files: Request) -> None:
