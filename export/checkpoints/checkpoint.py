@@ -19,7 +19,7 @@ from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families.recognise import canonical_from_any
 from edgedet.export.checkpoints.families.tf_checkpoint import find_index
 from edgedet.export.checkpoints.read_weights import read_weights
-from edgedet.export.checkpoints.training import UNTOLD, Training, describe_assumptions
+from edgedet.export.checkpoints.training import MAX_PIXELS, UNTOLD, Training, describe_assumptions
 from edgedet.export.checkpoints.variant import check_tensors, find_hints, find_spec, is_official
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import atomic_path, parse_json, read_text, sha256_of
@@ -101,6 +101,7 @@ def load_checkpoint(
     if known is None and names_file is None and beside.is_file():
         names_file = beside
         notes += (f"class names are those of {beside}",)
+    source = "the project" if known else str(path.with_suffix(".json"))
     known = known or side.get("classes")
     if known is None and names_file is None and spec.num_classes == len(COCO_SLOTS):
         known = list(COCO_SLOTS)
@@ -108,7 +109,7 @@ def load_checkpoint(
     return Checkpoint(
         {key: value.float() for key, value in state.items()},
         spec,
-        _class_names(spec.num_classes, names_file, known, path),
+        _class_names(spec.num_classes, names_file, known, path, source),
         file.embedded.get("sha256") or sha256,
         notes,
     )
@@ -154,11 +155,10 @@ def _side_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _class_names(count: int, names_file: Path | None, known: Any, path: Path) -> tuple[str, ...]:
+def _class_names(count: int, names_file: Path | None, known: Any, path: Path, source: str) -> tuple[str, ...]:
+    """Return a name for each class; ``source``: what gave ``known``, for messages."""
     if names_file is not None:
         known, source = read_names(names_file), str(names_file)
-    else:
-        source = f"{path.with_suffix('.json')}"
     if known is None:
         return tuple(f"class_{index}" for index in range(count))
     if not isinstance(known, (list, tuple)) or len(known) != count:
@@ -187,6 +187,6 @@ def name_of_phi(phi: int) -> str:
 def parse_size(text: str) -> tuple[int, int]:
     """Parse "HxW" or "S"; raises CheckpointError with the form that is wanted."""
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() for part in parts) or math.prod(map(int, parts)) > 1 << 26:
+    if len(parts) > 2 or not all(part.isdigit() for part in parts) or math.prod(map(int, parts)) > MAX_PIXELS:
         raise CheckpointError(f"--size takes HxW in pixels, for example 384x640; got {text!r}.")
     return int(parts[0]), int(parts[-1])

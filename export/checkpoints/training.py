@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.errors import CheckpointError, require
-from edgedet.specs import THIRD_OCTAVES, DetectorSpec
+from edgedet.specs import MIN_SIDE, THIRD_OCTAVES, DetectorSpec
 
 MAX_BYTES = 1 << 20  # of a project file; COCO's has 2 KB
 MAX_FACTORS = 16  # anchor sizes or ratios a cell; the family has 3 of each
+MAX_PIXELS = 1 << 26  # of a model's input
 LARGEST = 1e6  # of a number in such a file, so that 9 ** 9 ** 9 ends early
 OCTAVE_TOLERANCE = 1e-9  # two ways to compute 2 ** (1 / 3)
 
@@ -33,6 +34,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 # automl's settings that change the network and of which there is one kind only here
 _ONLY = {
     "conv_bn_act_pattern": (False,),
+    "conv_after_downsample": (False, True),
     "apply_bn_for_resampling": (True,),
     "separable_conv": (True,),
     "min_level": (3,),
@@ -132,19 +134,21 @@ def read_project(path: Path) -> Training:
         raise CheckpointError(f"{path} is no project file: wanted zylo117's .yml or automl's hparams .yaml.")
     try:
         return _from_zylo117(values, str(path)) if "anchors_ratios" in values else _from_automl(values, str(path))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, ArithmeticError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} has a setting that cannot be understood ({error}): mend it.") from None
 
 
 def _from_zylo117(values: dict[str, Any], where: str) -> Training:
     names = values.get("obj_list")
+    if not isinstance(names, (list, type(None))):
+        raise CheckpointError(f"{where} says obj_list: {str(names)[:60]}; wanted a list of names.")
     return Training(
         aspect_ratios=_checked_ratios(_numbers(values["anchors_ratios"], where), where),
         anchor_scales=_checked_factors(_numbers(values["anchors_scales"], where), where)
         if "anchors_scales" in values
         else None,
-        mean_rgb=_three(values.get("mean"), 1.0),
-        std_rgb=_three(values.get("std"), 1.0),
+        mean_rgb=_levels(values, "mean", 1.0, where),
+        std_rgb=_levels(values, "std", 1.0, where),
         class_names=tuple(str(name) or f"unused_{slot}" for slot, name in enumerate(names, 1)) if names else None,
     )
 
@@ -160,18 +164,22 @@ def _from_automl(values: dict[str, Any], where: str) -> Training:
             )
     if isinstance(values.get("anchor_scale"), list):
         raise CheckpointError(f"{where} has an anchor_scale for each level; edgedet knows one for all levels only.")
-    ratios, count = values.get("aspect_ratios"), values.get("num_scales")
+    ratios, count, scale = (values.get(key) for key in ("aspect_ratios", "num_scales", "anchor_scale"))
+    if count is not None and not (isinstance(count, int) and 1 <= count <= MAX_FACTORS):
+        raise CheckpointError(f"{where} says num_scales: {count}; wanted a number from 1 to {MAX_FACTORS}.")
+    if scale is not None and not 0 < float(scale) <= LARGEST:
+        raise CheckpointError(f"{where} says anchor_scale: {scale}; wanted a number above 0.")
     label_map = values.get("label_map")
     return Training(
         aspect_ratios=None if ratios is None else _checked_ratios([_pair(_number(r, where)) for r in ratios], where),
-        anchor_scales=None if count is None else tuple(2 ** (part / int(count)) for part in range(int(count))),
-        anchor_scale=None if values.get("anchor_scale") is None else float(values["anchor_scale"]),
+        anchor_scales=None if count is None else tuple(2 ** (part / count) for part in range(count)),
+        anchor_scale=None if scale is None else float(scale),
         fusion=values.get("fpn_weight_method"),
         pool_first=values.get("conv_after_downsample"),
         activation=_ACTIVATIONS[values["act_type"]] if values.get("act_type") else None,
-        mean_rgb=_three(values.get("mean_rgb"), 255.0),
-        std_rgb=_three(values.get("stddev_rgb"), 255.0),
-        input_hw=_size(values["image_size"]) if values.get("image_size") else None,
+        mean_rgb=_levels(values, "mean_rgb", 255.0, where),
+        std_rgb=_levels(values, "stddev_rgb", 255.0, where),
+        input_hw=_size(values["image_size"], where) if values.get("image_size") is not None else None,
         class_names=tuple(str(label_map[slot]) for slot in range(1, max(label_map) + 1))
         if isinstance(label_map, dict)
         else None,
@@ -183,18 +191,23 @@ def _pair(ratio: Any) -> Any:
     return ratio if isinstance(ratio, list) else [math.sqrt(ratio), 1 / math.sqrt(ratio)]
 
 
-def _three(values: Any, unit: float) -> tuple[float, float, float] | None:
-    if values is None:
+def _levels(values: dict[str, Any], key: str, unit: float, where: str) -> tuple[float, float, float] | None:
+    """Return a mean or deviation of pixels in [0, 1], which the file gives in a ``unit``; None where it gives none."""
+    given = values.get(key)
+    if given is None:
         return None
-    red, green, blue = [float(v) / unit for v in (values if isinstance(values, list) else [values] * 3)]
+    red, green, blue = (float(value) / unit for value in (given if isinstance(given, list) else [given] * 3))
+    for value in (red, green, blue):
+        if not (0 < value <= 1 or (value == 0 and key.startswith("mean"))):
+            raise CheckpointError(f"{where} says {key}: {given}; wanted shares of white, which is {unit:g} there.")
     return red, green, blue
 
 
-def _size(value: Any) -> tuple[int, int]:
+def _size(value: Any, where: str) -> tuple[int, int]:
     """Return (height, width) of automl's image_size: one side, or "WIDTHxHEIGHT"."""
-    if isinstance(value, int):
-        return value, value
-    width, height = (int(part) for part in str(value).lower().split("x"))
+    width, height = (value, value) if isinstance(value, int) else (int(part) for part in str(value).lower().split("x"))
+    if min(width, height) < MIN_SIDE or width * height > MAX_PIXELS:
+        raise CheckpointError(f"{where} says image_size: {value}; wanted from {MIN_SIDE} pixels a side on.")
     return height, width
 
 

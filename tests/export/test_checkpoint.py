@@ -355,6 +355,13 @@ def test_told_anchors_are_part_of_the_spec(tmp_path):
     assert any("anchor scales 1 1.26 1.587" in note for note in checkpoint.notes)
 
 
+def test_too_few_names_of_a_project_are_not_blamed_on_another_file(tmp_path):
+    saved(weights_of("tf_efficientdet_d0"), tmp_path / "tf_efficientdet_d0.pth")
+    told = replace(read_training(None, None, None), class_names=("cat", "dog"))
+    with pytest.raises(CheckpointError, match="has 90 classes, but the project gives 2 names"):
+        load_checkpoint(tmp_path / "tf_efficientdet_d0.pth", training=told)
+
+
 def test_another_number_of_anchors_a_cell_wants_to_be_told(tmp_path):
     """Two scales of three ratios: 6 anchors; the box head's bias tells the number."""
     spec = replace(SPECS["tf_efficientdet_d0"], anchor_scales=(1.0, 2**0.5), num_classes=4)
