@@ -32,6 +32,12 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@pytest.fixture(scope="module")
+def graph():
+    grimp = pytest.importorskip("grimp", reason="of the extra dev")
+    return grimp.build_graph("edgedet", cache_dir=None)
+
+
 def named_in_strings(code: str) -> Iterator[str]:
     """Dotted names under edgedet in strings: whole, where an f-string begins, or imported by code in a string."""
     for node in ast.walk(ast.parse(code)):
@@ -105,6 +111,19 @@ def test_the_linter_sees_each_arrow_that_goes_the_wrong_way(tmp_path: Path):
             assert f"{importer} -> {module}" in said or f"{importer} → {module}" in said, (importer, module)
 
 
+def test_no_two_rooms_import_each_other(graph):
+    """At any depth, files beside rooms too. A made-up pair is seen."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from print_rooms import count_arrows, find_mutual
+
+    arrows = count_arrows(graph)
+    assert arrows["edgedet.export", "edgedet.calibration"] > 10
+    assert arrows["edgedet.export.int8", "edgedet.export.tflite"] > 0
+    assert find_mutual(arrows) == []
+    arrows["edgedet.calibration", "edgedet.export"] = 1
+    assert find_mutual(arrows) == [("edgedet.calibration", "edgedet.export")]
+
+
 # --- the walks of docs/architecture.md ---------------------------------------------------------------------------
 
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -112,12 +131,6 @@ WALKS = {
     title: re.findall(r"^\d+\. `([\w./]+)`", text, re.MULTILINE)
     for title, text in re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
-
-
-@pytest.fixture(scope="module")
-def graph():
-    grimp = pytest.importorskip("grimp", reason="of the extra dev")
-    return grimp.build_graph("edgedet", cache_dir=None)
 
 
 def test_there_are_three_walks():
