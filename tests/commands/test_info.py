@@ -194,7 +194,7 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path):
 
 
 def test_compared_are_the_models_whose_runs_the_tests_hold():
-    """effdet itself is run by tests/export/test_network.py; the other code bases' outputs are kept."""
+    """effdet itself is run by tests/export/network/test_network.py; the other code bases' outputs are kept."""
     kept = json.loads((ROOT / "tests/golden/layout_outputs.json").read_text(encoding="utf-8"))
     assert {PHI[int(variant)] for variant in kept["zylo117"]} == COMPARED["zylo117"]
     assert {"tf_" + variant.replace("-", "_") for variant in kept["automl"]} == COMPARED["automl"]

@@ -18,7 +18,7 @@ from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families import tensor_bundle, tf_checkpoint
 from edgedet.export.checkpoints.families.tf_checkpoint import arrays_from_tf_checkpoint, find_index, is_tf_checkpoint
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ARCHIVE = GOLDEN / "tf_checkpoint.tar.gz"
 DATA, INDEX = "model.data-00000-of-00001", "model.index"
 

@@ -22,7 +22,7 @@ from edgedet.export.checkpoints.families.wrappers import find_state_dict
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.specs import PHI, ROUNDED_RATIOS, SPECS, DetectorSpec
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 CONVERTERS = {
     "effdet": effdet.canonical_from_effdet,

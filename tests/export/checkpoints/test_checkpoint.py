@@ -1,6 +1,6 @@
 """Which model a weight file is taken for, and what is said of a file that cannot be used.
 
-``python tests/export/test_checkpoint.py`` writes the table of messages in docs/checkpoints.md anew.
+``python tests/export/checkpoints/test_checkpoint.py`` writes the table of messages in docs/checkpoints.md anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.files import sha256_of
 from edgedet.specs import SPECS, resized
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "checkpoints.md"
 BEGIN, END = "<!-- messages: begin -->\n", "<!-- messages: end -->"
 PREDICT = "class_net.predict.conv_pw"
 LATERAL = "fpn.resample.3.conv.conv.weight"  # (64, 320, 1, 1) in D0

@@ -26,14 +26,14 @@ from edgedet.benchmarks.planner.memory import compute_memory_errors, estimate_me
 from edgedet.benchmarks.planner.model import Constants, Machine, Point, compute_log_error, fit_constants, predict_ms
 from edgedet.benchmarks.studies.planner_tables import TABLES, with_tables
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 BENCHES = {
     ("ort", "fp32"): GOLDEN / "bench_x86_onnxruntime.json",
     ("tflite", "int8"): GOLDEN / "bench_x86_litert_int8.json",
     ("tflite", "fp32"): GOLDEN / "bench_x86_litert_fp32.json",
 }
 MEASURED_TO_D4 = [key for key in BENCHES if key != ("tflite", "fp32")]
-DOCUMENT = Path(__file__).parents[2] / "docs" / "planning.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "planning.md"
 MACHINE = Machine({"fp32": 10.0, "int8": 40.0}, 8.0, "tflite")
 
 

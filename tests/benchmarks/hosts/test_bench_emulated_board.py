@@ -18,7 +18,7 @@ from sshd import SSHD, make_key, ssh_server, write_client_config
 from edgedet import cli, demo
 from edgedet.files import sha256_of
 
-PYTHON = Path(__file__).parents[2] / ".venv/aarch64/python"
+PYTHON = Path(__file__).parents[3] / ".venv/aarch64/python"
 MAKE_IT = "scripts/check_aarch64.py --keep .venv/aarch64"  # as .ci/run does
 FAST = ("--threads", "1", "--runs", "2", "--seconds", "0", "--warmup", "0")
 
