@@ -82,6 +82,13 @@ def build_unjudged(model: Path, precision: str | None = None) -> Path:
     return engine
 
 
+def left(int8: Path) -> list[str]:
+    """Return the names of what lies beside the three models."""
+    return sorted(
+        {path.name for path in int8.parent.iterdir()} - {"tiny.onnx", "tiny_int8.onnx", "tiny_int8_fp16.onnx"}
+    )
+
+
 def save_changed(model: onnx.ModelProto, path: Path) -> None:
     """Write a model that a test changed, with its metadata and a right checksum, as `edgedet export` would."""
     (text,) = (entry.value for entry in model.metadata_props if entry.key == META_KEY)
