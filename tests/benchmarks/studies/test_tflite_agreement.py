@@ -19,7 +19,7 @@ from models import (
 )
 from tflite_models import meta_of, random_graph, random_plan
 
-from edgedet.benchmarks.studies.tflite_agreement import (
+from edgedet.benchmarks.studies.tflite.agreement import (
     by_operator,
     compare,
     compare_tensors,
@@ -28,7 +28,7 @@ from edgedet.benchmarks.studies.tflite_agreement import (
     merge,
     over_the_network,
 )
-from edgedet.benchmarks.studies.tflite_plan import plan_of
+from edgedet.benchmarks.studies.tflite.plan import plan_of
 from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.engines.base import open_engine
 from edgedet.export.onnx_file import write_onnx

@@ -13,8 +13,8 @@ import pytest
 from installs import ROOT
 
 from edgedet.benchmarks.profile.tflite_nodes import SWISH
-from edgedet.benchmarks.studies.instructions import Count, KindCost, count_instructions, format_table, main
-from edgedet.benchmarks.studies.tflite_parts import parts_of
+from edgedet.benchmarks.studies.tflite.instructions import Count, KindCost, count_instructions, format_table, main
+from edgedet.benchmarks.studies.tflite.parts import parts_of
 from edgedet.errors import InputError, UnsupportedError
 
 pytest.importorskip("ai_edge_litert")

@@ -1,6 +1,6 @@
 """Compare an INT8 .tflite file with its dense reference, operator by operator: how many integers differ, by how much.
 
-    python -m edgedet.benchmarks.studies.tflite_agreement my.onnx my_int8.tflite --source photos/ --reference ref.onnx
+    python -m edgedet.benchmarks.studies.tflite.agreement my.onnx my_int8.tflite --source photos/ --reference ref.onnx
 
 The reference has the same scales in Q/DQ form and computes in float between Q and DQ, by onnxruntime with its
 optimisations off. The scales are read from the .tflite file, so that the comparison is of the file as it is. There are
@@ -29,7 +29,7 @@ from onnx import TensorProto, helper
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import open_interpreter
-from edgedet.benchmarks.studies.tflite_plan import plan_of, reference_of
+from edgedet.benchmarks.studies.tflite.plan import plan_of, reference_of
 from edgedet.calibration.placement.plan import CENTRED, DensePlan
 from edgedet.engines.tflite_file import read_trailer
 from edgedet.errors import EdgeDetError, InputError, UnsupportedError, require

@@ -1,7 +1,7 @@
 """Count the instructions that an ARM core executes for one inference, in an emulator: exact, whatever else runs.
 
     scripts/make_aarch64_env.sh DIR --count
-    python -m edgedet.benchmarks.studies.instructions --env DIR --model A.tflite B.tflite --by-op
+    python -m edgedet.benchmarks.studies.tflite.instructions --env DIR --model A.tflite B.tflite --by-op
 
 A count is not a time: a board waits for memory, and its cores start several instructions at once. But it compares files
 that do the same work exactly, where times on a busy machine vary.
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edgedet.benchmarks.studies.tflite_parts import Part, parts_of
+from edgedet.benchmarks.studies.tflite.parts import Part, parts_of
 from edgedet.errors import InputError, UnsupportedError
 from edgedet.files import sha256_of, write_json
 

@@ -1,0 +1,1 @@
+"""Studies of .tflite files: agreement with the Q/DQ reference, parts, instructions."""
