@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     class_names: List[str] = []
 
     def print_model(model: Path, detector: Detector) -> None:
-        class_names.extend(detector.class_names)
+        class_names.extend(name for name in detector.class_names if name not in class_names)
         print(_description_of(model, detector, options.model.threads), file=text, flush=True)
 
     def take(result: FrameResult) -> None:

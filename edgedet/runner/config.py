@@ -44,6 +44,7 @@ def read_options(path: Path) -> RunOptions:
         outputs=_outputs(values),
         web=values.get("web"),
         motion=values.get("motion"),
+        models={name: camera.get("model") for name, camera in cameras.items()},
         reload=lambda: read_settings(path),
         places=lambda rules, class_names: RunningPlaces(PlacesFile(path, read_settings), rules, class_names),
     )

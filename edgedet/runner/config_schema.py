@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from ..engines.table import PUBLIC_ENGINES, engine_for
 from ..events.mqtt import MqttOptions, broker_of, credentials
 from ..events.watch import Rules
 from ..events.zones import Line, Place, Zone
@@ -47,6 +48,7 @@ score: 0.4                          # detections that are less sure are left out
 cameras:
   door:
     source: rtsp://10.0.0.7/stream  # or a number, csi:0, http://..., a GStreamer pipeline
+    # model: edgedet-out/door.onnx  # this camera's own model; a file that several cameras name is opened once
     objects: {person: 0.5}          # classes that make events, with the least score; default: all
     zones:
       yard:
@@ -116,10 +118,26 @@ def _places(node: Node, kind: str, reader: Reader, make: Any) -> Tuple[Place, ..
     return tuple(mapping_of(read, f"{kind} by name")(node).values())
 
 
+def _model(node: Node) -> str:
+    """Read the name of a model file."""
+    name = text(node)
+    if engine_for(name) is None:
+        suffixes = ", ".join(suffix for engine in PUBLIC_ENGINES for suffix in engine.suffixes)
+        raise node.wrong(f"wanted a model file ({suffixes}); got {name}.")
+    return name
+
+
 def _camera(node: Node) -> Dict[str, Any]:
     if node.yaml.id == "scalar":
         return {"source": text(node)}
-    fields = {"source": text, "objects": _objects, "zones": _zones, "lines": _lines, "only_in": list_of(text)}
+    fields: Dict[str, Reader] = {
+        "source": text,
+        "model": _model,
+        "objects": _objects,
+        "zones": _zones,
+        "lines": _lines,
+        "only_in": list_of(text),
+    }
     values: Dict[str, Any] = section(fields, ["source"])(node)
     places = (*values.get("zones", ()), *values.get("lines", ()))
     names = [place.name for place in places]
@@ -217,7 +235,7 @@ _CLIPS = section(
 )
 _ROOT = section(
     {
-        "model": text,
+        "model": _model,
         "threads": whole(1),
         "delegate": text,
         "score": number(0.001, 0.999),

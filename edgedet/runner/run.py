@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ..detector import Detector
 from ..engines.table import engine_for
@@ -13,8 +13,6 @@ from ..errors import EdgeDetError, InputError
 from ..events.mqtt import mqtt_publisher
 from ..events.watch import Rulebook
 from ..motion.gate import MotionRules
-from ..motion.gated import GatedDetector
-from ..motion.packing import make_look
 from ..progress import Say
 from ..stream.file_sources import ImageSource
 from ..stream.loop import Batch, RunSummary, run_frames
@@ -25,7 +23,8 @@ from ..stream.stop import Stop
 from ..types import FrameResult
 from ..web.sink import WebOptions, web_sink
 from ..web.subject import Places
-from .models import ExportDemo, ModelOptions, open_detectors
+from .camera_models import open_camera_models
+from .models import ExportDemo, ModelOptions
 from .outputs import OutputOptions, check_save, open_outputs
 from .tracking import Tracking
 
@@ -52,6 +51,7 @@ class RunOptions:
     motion:  look only where something changed; None: at every frame. Never done for images.
     batch:   how many cameras' frames go through the network at once; None: as ``choose_batch`` says.
     reload:  reads anew, at SIGHUP, what may change while the run goes on; None: SIGHUP ends the run.
+    models:  of each camera its model file, None for ``model``; empty where all have that one.
     places:  makes of the rules and the model's classes what the live page changes zones and lines by; None: nothing.
     """
 
@@ -67,6 +67,7 @@ class RunOptions:
     motion: Optional[MotionRules] = None
     batch: Optional[int] = None
     reload: Optional[Callable[[], Settings]] = None
+    models: Mapping[str, Optional[str]] = field(default_factory=dict)
     places: Optional[Callable[[Rulebook, Sequence[str]], Places]] = None
 
 
@@ -98,7 +99,7 @@ def run_detection(
     """Detect objects in frames until the source ends, a signal comes, or the limit is reached.
 
     progress:    shows how far the run is, and messages on cameras and outputs.
-    started:     called with the model once it is open, before the first frame.
+    started:     called with each model once all are open, before the first frame.
     take:        called with each frame's result, after the outputs have written it.
     export_demo: called where the user named no model and MODELS_FOLDER has none.
     Raises InputError where options do not fit the source, and the errors of the source, the model and the outputs.
@@ -112,12 +113,15 @@ def run_detection(
             raise InputError("--motion is for videos and cameras: single pictures do not move.")
         if options.outputs.keep_bytes is not None and not source.live:
             raise InputError("--keep is for cameras: files end by themselves.")
-        model, detectors = open_detectors(options.model, source.live or options.motion is not None, export_demo)
+        one_copy = source.live or options.motion is not None
+        models = open_camera_models(options.model, options.models, one_copy, export_demo)
+        model, detectors, class_names = models.files[0], models.detectors, models.class_names
         for detector in detectors:
             held.enter_context(closing(detector))
         if options.outputs.events is not None:
-            check_classes(options.outputs.events.rules, detectors[0].class_names)
-        started(model, detectors[0])
+            check_classes(options.outputs.events.rules, class_names)
+        for path, detector in zip(models.files, detectors[: None if models.several else 1]):
+            started(path, detector)
         progress.expect(min((n for n in (source.total, options.limit) if n is not None), default=None))
         held.enter_context(stop.on_signals(reloads=options.reload is not None))
         tracking = Tracking(detectors, options.track and not isinstance(source, ImageSource))
@@ -125,13 +129,13 @@ def run_detection(
         events, mqtt = options.outputs.events, options.outputs.mqtt
         places = None
         if events is not None and options.places is not None:
-            places = options.places(events.rules, detectors[0].class_names)
+            places = options.places(events.rules, class_names)
         if options.web is not None:
             page = web_sink(
                 options.web,
                 source,
-                model.name,
-                detectors[0].meta,
+                ", ".join(path.name for path in dict.fromkeys(models.files)),
+                replace(detectors[0].meta, class_names=class_names),
                 tracking,
                 options.model.threads,
                 progress.say,
@@ -142,23 +146,19 @@ def run_detection(
         publisher = None
         if events is not None and mqtt is not None:
             publisher = held.enter_context(mqtt_publisher(mqtt, events.folder, progress.say))
-        outputs = open_outputs(
-            options.outputs, source, detectors[0].class_names, stop, page, progress.say, failures, publisher
-        )
+        outputs = open_outputs(options.outputs, source, class_names, stop, page, progress.say, failures, publisher)
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
-        detect = [detector.detect for detector in detectors]
-        most = choose_batch(options, detectors[0].max_batch, model)
+        detect = models.detect_functions()
+        most = 1 if models.several else choose_batch(options, detectors[0].max_batch, model)
         batch = Batch(detectors[0].detect_batch, most) if most > 1 else None
         if options.motion is not None:
-            input_px = min(detectors[0].meta.spec.input_hw)
-            gated = GatedDetector(make_look(detectors[0].detect, input_px), options.motion, input_px)
-            detect = [gated.detect]
-            if len(options.cameras) > 1:
-                batch = Batch(gated.detect_batch, len(options.cameras), gated.add)
+            gate = models.gate(options.motion)
+            detect = [gate.detect_one]
+            batch = replace(gate, most=len(options.cameras)) if len(options.cameras) > 1 else None
 
         def follow(result: FrameResult) -> FrameResult:
             if options.reload is not None and stop.take_reload():
-                _reload(options, options.reload, tracking, detectors[0].class_names, progress.say)
+                _reload(options, options.reload, tracking, class_names, progress.say)
             return tracking(result)
 
         summary = run_frames(source, detect, sinks, stop, options.limit, progress.update, follow, batch)

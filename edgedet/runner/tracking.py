@@ -19,7 +19,7 @@ class Tracking:
     """
 
     def __init__(self, detectors: Sequence[Detector], on: bool) -> None:
-        """Take the detectors, copies of one, with the run's threshold."""
+        """Take the run's detectors, with its threshold."""
         self._detectors = detectors
         self._on = on
         self._trackers: Dict[str, ByteTracker] = {}

@@ -79,6 +79,10 @@ def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_ya
             "score: high\ncameras: {door: 0}\n",
             "edgedet.yaml:1: score: wanted a number from 0.001 to 0.999; got 'high'.",
         ),
+        (
+            "cameras:\n  door:\n    source: 0\n    model: door.pth\n",
+            "edgedet.yaml:4: cameras.door.model: wanted a model file (.tflite, .onnx, ",
+        ),
         ("score: 0.5\n", "edgedet.yaml:1: cameras is missing."),
         ("cameras: {}\n", "edgedet.yaml:1: cameras: wanted one camera or more."),
         ("cameras:\n  door: 0\n  door: 1\n", "edgedet.yaml:3: cameras.door: it stands there twice."),

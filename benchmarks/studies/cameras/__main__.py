@@ -1,6 +1,6 @@
 """How many cameras one detector serves, with and without the motion gate. Run from a checkout; see docs/motion.md.
 
-    nice -n -15 python -m edgedet.benchmarks.studies.cameras vtest.avi --out docs/many-cameras
+    nice -n -15 python -m edgedet.benchmarks.studies.cameras vtest.avi --out street.json
 
 Each camera shows the same scene from another moment on: stretches of the clip, and between them, for the rest of the
 time, the clip's own background with a camera's noise. Frames come from memory, so no decoding is in the figures. The
@@ -73,7 +73,7 @@ class KnownPictures:
         return self._known[id(frame.bgr)]
 
 
-def count_recalled(scene: Scene, reference: EventLog, served: Served, seconds: float) -> tuple[int, int, int]:
+def count_recalled(scene: Scene, reference: EventLog, served: Served) -> tuple[int, int, int]:
     """Return how many events were recalled, how many there were in the cameras' time, and how many were reported."""
     recalled = total = reported = 0
     ahead = lasting(reference.events(), scene.fps)
@@ -98,9 +98,10 @@ def main() -> None:
     parser.add_argument("--busy", type=float, default=5.0, help="seconds of each stretch of the clip")
     parser.add_argument("--quiet", type=float, nargs="+", default=[0.0, 20.0], help="seconds between them")
     parser.add_argument("--seconds", type=float, default=100.0)
-    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 4, 5, 8, 16, 25])
+    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="without the gate")
+    parser.add_argument("--gated", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="cameras with the gate")
     parser.add_argument("--costs", help="LOOK,CPU,GATE,TRACK in ms, as measured at another time")
-    parser.add_argument("--out", type=Path, help="write OUT.json and OUT.png")
+    parser.add_argument("--out", type=Path, help="write this JSON file, for plot.py")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     model = int8_model()
@@ -128,15 +129,11 @@ def main() -> None:
                 return [known.of(part.frame)]
             return look(parts)
 
-        for cameras in args.cameras:
-            for gated in (False, True):
-                if gated:
-                    gate = GatedDetector(look_once, MotionRules(), input_px)
-                    served = simulate(scene, cameras, args.seconds, gate, costs, True)
-                else:
-                    every = Every(known.of)
-                    served = simulate(scene, cameras, args.seconds, every, costs, False)
-                recalled, total, reported = count_recalled(scene, reference, served, args.seconds)
+        for gated, counts in ((False, args.cameras), (True, args.gated)):
+            for cameras in counts:
+                run = GatedDetector(look_once, MotionRules(), input_px) if gated else Every(known.of)
+                served = simulate(scene, cameras, args.seconds, run, costs, gated)
+                recalled, total, reported = count_recalled(scene, reference, served)
                 row = {
                     "busy": share,
                     "cameras": cameras,
@@ -159,7 +156,7 @@ def main() -> None:
                 )
     result = {"rows": rows, "fps": args.fps, "threads": THREADS, "costs": None if costs is None else asdict(costs)}
     if args.out is not None:
-        args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 
