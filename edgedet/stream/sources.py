@@ -17,7 +17,7 @@ from ..errors import InputError, SourceError
 from ..progress import Say, say_nothing
 from ..types import Frame, FrameResult
 from .camera_stats import CameraStats
-from .cameras.address import is_pipeline, is_url, make_public_name, split_camera
+from .cameras.address import is_pipeline, is_url, make_file_stem, make_public_name, split_camera
 from .cameras.capture import Capture, CaptureOptions, open_pipeline, open_url, open_video
 from .cameras.devices import find_stable_path, open_csi, open_v4l2
 from .cameras.isolated import CAN_ISOLATE, IsolatedCamera, OpenCapture
@@ -130,14 +130,30 @@ def open_cameras(
 
     Each camera is opened and read in a process of its own, and this returns at once. Where no camera can be opened, the
     iteration raises the first one's error; where at least one delivers frames, it reports the others and tries again.
+    Raises InputError where two names that were given differ and would give files of the same name.
     """
     openers: List[NamedOpener] = []
     for text in texts:
         name, open_capture = _choose_opener(text, options.capture)
-        same_name = sum(name == other or other.startswith(f"{name} (") for other, _ in openers)
         opener = IsolatedCamera(open_capture, options.recovery.timeout_s) if CAN_ISOLATE else open_capture
-        openers.append((f"{name} ({same_name + 1})" if same_name else name, opener))
+        openers.append((_make_unique(name, split_camera(text)[0] is not None, [other for other, _ in openers]), opener))
     return LiveSource(openers, stopped, say, options.pace, options.recovery)
+
+
+def _make_unique(name: str, given: bool, others: Sequence[str]) -> str:
+    """Return the name, with a number where another camera's files would have the same name.
+
+    given: by the user, who refers to it elsewhere: only the very same name gets a number.
+    """
+    by_stem = {make_file_stem(other): other for other in others}
+    other = by_stem.get(make_file_stem(name))
+    if given and other not in (None, name):
+        raise InputError(f"the files of cameras {other} and {name} would have the same names: give one another name.")
+    unique, number = name, 1
+    while make_file_stem(unique) in by_stem:
+        number += 1
+        unique = f"{name} ({number})"
+    return unique
 
 
 def open_looped(

@@ -17,8 +17,9 @@ from waiting import wait_until
 from edgedet.artifact import ArtifactMeta
 from edgedet.detector import Detector
 from edgedet.engines.fake import FakeEngine
-from edgedet.errors import MissingDependency, SourceError
+from edgedet.errors import InputError, MissingDependency, SourceError
 from edgedet.specs import SPECS
+from edgedet.stream.cameras.address import make_file_stem
 from edgedet.stream.cameras.recovery import Recovery
 from edgedet.stream.live import LiveSource
 from edgedet.stream.loop import Batch, run_frames
@@ -246,3 +247,17 @@ def test_group_ends_with_the_frame_that_fills_it():
             groups.append([frame.camera for frame in group])
             time.sleep(0.03)
     assert groups == [["a", "b"], ["c", "d"]] * 3
+
+
+def test_cameras_have_files_of_different_names(monkeypatch):
+    """Names of cameras become parts of files' names, where some letters become dashes."""
+    from edgedet.stream import sources
+
+    monkeypatch.setattr(sources, "open_url", lambda url, options: running_camera())
+    texts = ["rtsp://nvr/a b", "rtsp://nvr/a-b", "rtsp://nvr/a b"]
+    with closing(open_cameras(texts, lambda: False)) as source:
+        stems = [make_file_stem(one.name) for one in source.stats()]
+        assert [one.name for one in source.stats()][1] == "rtsp://nvr/a-b (2)"
+    assert len(set(stems)) == 3
+    with pytest.raises(InputError, match="the files of cameras door and door- would have the same names"):
+        open_cameras(["door=0", "door-=1"], lambda: True)
