@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..events.mqtt import PASSWORD_VARIABLE, USER_VARIABLE
+from ..events.mqtt_options import PASSWORD_VARIABLE, USER_VARIABLE
 from ..files import MODELS_FOLDER
 from ..stream.cameras.capture import PIXEL_FORMATS, TIMEOUT_S, TRANSPORTS
 from ..stream.cameras.pipelines import DECODERS

@@ -11,7 +11,7 @@ from typing import Optional, Tuple
 from ..engines.base import check_threads
 from ..engines.table import engine_for
 from ..errors import InputError, require
-from ..events.mqtt import MqttOptions, broker_of, credentials
+from ..events.mqtt_options import MqttOptions, broker_of, credentials
 from ..events.sink import EventOptions
 from ..motion.gate import MotionRules, parse_rules
 from ..postprocess import logit_of

@@ -8,96 +8,30 @@ connection; of a state only the newest value counts.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sqlite3
 import ssl
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
-from urllib.parse import urlsplit
+from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from ..errors import InputError, require
-from ..files import read_text
 from ..progress import Say
 from .announce import OFFLINE, ONLINE, Known, Topics, count_states, discovery, event_message, known_of
+from .mqtt_options import MqttOptions
 from .outbox import Message, confirm, take_messages, waiting
 from .record import Event
 from .sink import Publisher
 from .store import DATABASE, EventStore
 from .watch import Change
 
-USER_VARIABLE, PASSWORD_VARIABLE = "EDGEDET_MQTT_USER", "EDGEDET_MQTT_PASSWORD"
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 KEEPALIVE_S = 30
 _IN_FLIGHT = 20  # messages that are sent and not confirmed
 _POLL_S = 1.0
 _LONGEST_RETRY_S = 30
 _LONGEST_CLOSE_S = 5.0
-
-
-@dataclass(frozen=True)
-class MqttOptions:
-    """Which broker, and as whom.
-
-    user, password: None for none; they are never in a report.
-    ca:        file of the authority that signed the broker's certificate; None: the system's. ``tls`` only.
-    cert, key: files of this client's own certificate, where the broker wants one.
-    prefix:    of all topics; ``node``: this board's name in Home Assistant.
-    discovery: Home Assistant's prefix, "" for no discovery.
-    """
-
-    host: str
-    port: int
-    tls: bool = False
-    user: Optional[str] = field(default=None, repr=False)
-    password: Optional[str] = field(default=None, repr=False)
-    ca: Optional[Path] = None
-    cert: Optional[Path] = None
-    key: Optional[Path] = None
-    prefix: str = "edgedet"
-    node: str = ""
-    discovery: str = "homeassistant"
-
-    def __post_init__(self) -> None:
-        if not self.tls and (self.ca or self.cert or self.key):
-            raise InputError("certificates are for mqtts://HOST: mqtt:// is not encrypted.")
-        if (self.cert is None) != (self.key is None):
-            raise InputError("a client's certificate and its key go together: name both or none.")
-        if not re.fullmatch(r"[^+#\s]+", self.prefix) or self.prefix.startswith("/") or self.prefix.endswith("/"):
-            raise InputError(
-                f"a prefix of MQTT topics has no +, #, spaces or slashes at its ends; got {self.prefix!r}."
-            )
-
-
-def broker_of(text: str) -> Tuple[str, int, bool]:
-    """Return host, port and whether TLS is wanted of mqtt://HOST:PORT, mqtts://HOST or HOST.
-
-    Raises InputError for anything else, and for a password in it, which every user of the machine could read.
-    """
-    parts = urlsplit(text if "://" in text else f"mqtt://{text}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if "@" in text:  # also of a password with a slash, which ends the address for urlsplit
-        raise InputError(f"no user and password in the broker's address: use {USER_VARIABLE} and {PASSWORD_VARIABLE}.")
-    if parts.scheme not in PORTS or not parts.hostname or port == -1 or parts.path.strip("/") or parts.query:
-        raise InputError(f"a broker is mqtt://HOST, mqtts://HOST or either with :PORT; got {text}.")
-    return parts.hostname, port or PORTS[parts.scheme], parts.scheme == "mqtts"
-
-
-def credentials(password_file: Optional[Path]) -> Tuple[Optional[str], Optional[str]]:
-    """Return user and password of a file whose two lines they are, else of the environment."""
-    if password_file is not None:
-        lines = read_text(password_file, "it holds the user in its first line, the password in its second").splitlines()
-        if len(lines) < 2 or not lines[0]:
-            raise InputError(f"{password_file} wants the user in its first line and the password in its second.")
-        return lines[0], lines[1]
-    return os.environ.get(USER_VARIABLE) or None, os.environ.get(PASSWORD_VARIABLE) or None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ..engines.table import PUBLIC_ENGINES, engine_for
-from ..events.mqtt import MqttOptions, broker_of, credentials
+from ..events.mqtt_options import MqttOptions, broker_of, credentials
 from ..events.watch import Rules
 from ..events.zones import Line, Place, Zone
 from ..files import read_text

@@ -10,7 +10,7 @@ from typing import Callable, ContextManager, List, Optional, Sequence
 import numpy as np
 
 from ..errors import InputError
-from ..events.mqtt import MqttOptions
+from ..events.mqtt_options import MqttOptions
 from ..events.sink import EventOptions, Publisher, events_sink
 from ..progress import Say
 from ..stream.cameras.address import make_file_stem

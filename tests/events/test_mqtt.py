@@ -14,7 +14,8 @@ from walkers import CLASS_NAMES, crossing, result, walker
 
 from edgedet.errors import InputError
 from edgedet.events.clips import ClipRules
-from edgedet.events.mqtt import MqttOptions, broker_of, credentials, mqtt_publisher
+from edgedet.events.mqtt import mqtt_publisher
+from edgedet.events.mqtt_options import MqttOptions, broker_of, credentials
 from edgedet.events.sink import EventOptions, events_sink
 from edgedet.events.watch import Rulebook, Rules
 from edgedet.events.zones import Zone
@@ -205,7 +206,8 @@ import sys, time
 from pathlib import Path
 from walkers import CLASS_NAMES, result, walker
 from edgedet.events.clips import ClipRules
-from edgedet.events.mqtt import MqttOptions, mqtt_publisher
+from edgedet.events.mqtt import mqtt_publisher
+from edgedet.events.mqtt_options import MqttOptions
 from edgedet.events.sink import EventOptions, events_sink
 
 folder = Path(sys.argv[1])
