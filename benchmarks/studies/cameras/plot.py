@@ -28,7 +28,7 @@ def main(out: str, *files: str) -> None:
         label = f"{'with' if gate else 'without'} --motion, {busy:.0%} of the time busy"
         axes.plot(*zip(*sorted(points), strict=True), "o-" if gate else "x--", label=label)
     axes.axhline(99, color="grey", linewidth=0.8)
-    axes.set(xlabel="cameras, 5 frames a second each", ylabel="events recalled, %", ylim=(60, 101), xscale="log")
+    axes.set(xlabel="cameras, 5 frames a second each", ylabel="events recalled, %", ylim=(85, 100.5), xscale="log")
     ticks = (1, 2, 4, 8, 16, 32, 64)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.legend(fontsize=8)
