@@ -6,9 +6,12 @@ import argparse
 import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Optional
 
 from ..detector import Detector
+from ..engines.base import choose_batch
 from ..errors import InputError, require
 from ..postprocess import logit_of
 from ..schemas import write_figures
@@ -25,12 +28,17 @@ OUTPUTS = ("json",)
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; ``pixels`` is the order of colours that the other program sends."""
+    """What the command line says.
+
+    pixels: the order of colours that the other program sends.
+    batch:  how many pictures go through the network at once; None: as ``choose_batch`` says.
+    """
 
     model: str
     endpoint: str
     pixels: str
     remote: bool
+    batch: Optional[int]
     threads: int
     score: float
     json: Optional[str]
@@ -46,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pixels", choices=PIXEL_FORMATS, default="rgb", help="Frigate's input_pixel_format (default: %(default)s)"
     )
     parser.add_argument("--remote", action="store_true", help="let other machines ask, too; there is no password")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="pictures of up to N detectors of Frigate go through the network at once (default: on a GPU as many as "
+        "MODEL takes, see edgedet export --batch)",
+    )
     add_threads(parser)
     add_score(parser)
     add_json(parser)
@@ -57,16 +72,24 @@ def run(args: argparse.Namespace) -> int:
     text = text_stream(options.json)
     stop = Stop()
     with closing(Detector(options.model, options.threads, options.score)) as detector, stop.on_signals():
-        answers = FrigateAnswers(detector, options.pixels, lambda line: print(f"edgedet: {line}", file=sys.stderr))
+        batch = choose_batch(options.batch, detector.max_batch, Path(options.model))
+        say = partial(print, "edgedet:", file=sys.stderr)
+        answers = FrigateAnswers(detector, options.pixels, say, batch)
 
         def say_where(endpoint: str) -> None:
             h, w = detector.meta.spec.input_hw
-            print(f"serving {options.model} at {endpoint}; Frigate's model block: width {w}, height {h}", file=text)
+            at_once = f", up to {batch} pictures at once" if batch > 1 else ""
+            print(
+                f"serving {options.model} at {endpoint}{at_once}; Frigate's model block: width {w}, height {h}",
+                file=text,
+            )
             text.flush()
 
         summary = serve_frigate(options.endpoint, answers, stop, say_where)
     times = "" if summary.p50_ms is None else f", {summary.p50_ms:.1f} ms each (99 %: {summary.p99_ms:.1f} ms)"
-    print(f"served {summary.pictures} pictures{times}; {summary.refused} messages refused", file=text)
+    runs = f" in {summary.runs} runs of the network" if summary.runs < summary.pictures else ""
+    left = f", {summary.left} not waited for" if summary.left else ""
+    print(f"served {summary.pictures} pictures{runs}{times}{left}; {summary.refused} messages refused", file=text)
     write_figures("serve", options.json, asdict(summary))
     return 0
 
@@ -77,4 +100,4 @@ def _options(args: argparse.Namespace) -> Options:
     check_endpoint(args.zmq, args.remote)
     logit_of(args.score)
     require("zmq", "edgedet serve --zmq")
-    return Options(args.model, args.zmq, args.pixels, args.remote, args.threads, args.score, args.json)
+    return Options(args.model, args.zmq, args.pixels, args.remote, args.batch, args.threads, args.score, args.json)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ..detector import Detector
-from ..engines.table import engine_for
+from ..engines.base import choose_batch
 from ..errors import EdgeDetError, InputError
 from ..events.mqtt import mqtt_publisher
 from ..events.watch import Rulebook
@@ -49,7 +49,7 @@ class RunOptions:
     limit:   end after this number of frames; None: no limit.
     track:   follow objects from frame to frame; never done for images.
     motion:  look only where something changed; None: at every frame. Never done for images.
-    batch:   how many cameras' frames go through the network at once; None: as ``choose_batch`` says.
+    batch:   how many cameras' frames go through the network at once; None: as ``choose_camera_batch`` says.
     reload:  reads anew, at SIGHUP, what may change while the run goes on; None: SIGHUP ends the run.
     models:  of each camera its model file, None for ``model``; empty where all have that one.
     places:  makes of the rules and the model's classes what the live page changes zones and lines by; None: nothing.
@@ -149,7 +149,7 @@ def run_detection(
         outputs = open_outputs(options.outputs, source, class_names, stop, page, progress.say, failures, publisher)
         sinks = [*(held.enter_context(sink) for sink in outputs), take]
         detect = models.detect_functions()
-        most = 1 if models.several else choose_batch(options, detectors[0].max_batch, model)
+        most = 1 if models.several else choose_camera_batch(options, detectors[0].max_batch, model)
         batch = Batch(detectors[0].detect_batch, most) if most > 1 else None
         if options.motion is not None:
             gate = models.gate(options.motion)
@@ -167,23 +167,12 @@ def run_detection(
     return RunResult(model, source.name, source.live, score, stop.signum, summary)
 
 
-def choose_batch(options: RunOptions, max_batch: int, model: Path) -> int:
-    """Return how many cameras' frames go through the network at once: as many as were asked for.
-
-    Without that as many as the model takes, ``max_batch``, on a GPU, and one on a CPU, which needs twice as long for
-    two pictures: with two cameras frames were 250 ms old instead of 115 (D0, 256 x 256, one x86 thread).
-    Raises InputError for more than the model takes.
-    """
-    asked, engine = options.batch, engine_for(model)
-    if asked is not None and not 1 <= asked <= max_batch:
-        raise InputError(
-            f"--batch {asked}: this model takes at most {max_batch} at once; `edgedet export --batch {asked}` "
-            "writes one that takes more."
-        )
+def choose_camera_batch(options: RunOptions, max_batch: int, model: Path) -> int:
+    """Return how many cameras' frames go through the network at once; see ``choose_batch``."""
+    batch = choose_batch(options.batch, max_batch, model)
     if options.motion is not None:  # one input has parts of several cameras' frames already
         return 1
-    on_gpu = engine is not None and engine.hardware == "GPU"
-    return min(asked or (max_batch if on_gpu else 1), max(len(options.cameras), 1))
+    return min(batch, max(len(options.cameras), 1))
 
 
 def _check_events(options: RunOptions, source: Source) -> None:

@@ -1,10 +1,14 @@
 """Answer Frigate's zmq detector: pictures come in over ZeroMQ, the best boxes go back.
 
-The protocol is that of Frigate's detectors/plugins/zmq_ipc.py (commit e3fa7018, 2026-07-23), REQ to REP:
+The protocol is that of Frigate's detectors/plugins/zmq_ipc.py (commit e3fa7018, 2026-07-23), with a REQ socket:
 - [{"model_request": true, "model_name": ...}] -> [{"model_available": true, "model_loaded": true}];
 - [{"model_data": true, ...}, bytes] -> refused: the model is this program's own;
 - [{"shape", "dtype", "model_type"}, pixels] -> [float32 (20, 6)]: class, score, y1, x1, y2, x2 as shares.
 There is no answer that says "wrong": what cannot be used gets no boxes, and a line here.
+
+Our socket is a ROUTER, which takes in the requests of several detectors while the network runs. A message begins with
+its envelope: the client's identity, and so on up to an empty part. The answer gets it back; REQ sockets add and remove
+their part of it.
 """
 
 from __future__ import annotations
@@ -14,14 +18,15 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
 from ..detector import Detector
 from ..errors import InputError, require
 from ..progress import Say
-from ..types import Detections
+from ..types import Detections, Frame
+from .waiting import Request, Waiting
 
 ROWS = 20
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -30,51 +35,74 @@ MOST_BYTES = 64 << 20  # of a message: a picture of 4096 x 4096 and its header
 _MOST_HEADER_BYTES = 4096
 _POLL_MS = 200  # how late a signal may be noticed
 _TIMED = 1000  # pictures whose times are kept
+_MOST_WAITING = 64  # requests taken out of the socket, which holds back the rest
+_MOST_QUEUED = 8  # requests that the socket holds of one client; a REQ socket sends one
 
 
 @dataclass(frozen=True)
 class ServeSummary:
-    """What was served: pictures answered, messages refused, and milliseconds of the last pictures."""
+    """What was served.
+
+    pictures: answered; runs: of the network, of which each took one picture or several.
+    refused:  messages that could not be used.
+    left:     pictures whose client had gone before its answer was there, as Frigate does after 200 ms.
+    p50_ms, p99_ms: of the last pictures, from the beginning of the run to the boxes.
+    """
 
     endpoint: str
     pictures: int
+    runs: int
     refused: int
+    left: int
     p50_ms: Optional[float]
     p99_ms: Optional[float]
 
 
 class FrigateAnswers:
-    """Turns one request into one answer; knows no socket."""
+    """Turns requests into answers; knows no socket."""
 
-    def __init__(self, detector: Detector, pixel_format: str, say: Say) -> None:
-        """``pixel_format``: "rgb", which is Frigate's default, or "bgr"; ``say`` is told each new reason to refuse."""
+    def __init__(self, detector: Detector, pixel_format: str, say: Say, batch: int = 1) -> None:
+        """``pixel_format``: "rgb", which is Frigate's default, or "bgr"; ``say`` is told each new reason to refuse.
+
+        batch: how many pictures go through the network at once, at most the detector's ``max_batch``.
+        """
         if pixel_format not in PIXEL_FORMATS:
             raise InputError(f"pixels are {' or '.join(PIXEL_FORMATS)}; got {pixel_format!r}.")
-        self._detector, self._is_rgb, self._say = detector, pixel_format == "rgb", say
+        self._cv2 = require("cv2", "edgedet serve")
+        self._detector, self._is_rgb, self._say, self.batch = detector, pixel_format == "rgb", say, batch
         self._said: Deque[str] = deque(maxlen=100)
         self._times_ms: Deque[float] = deque(maxlen=_TIMED)
-        self.pictures = self.refused = 0
+        self.pictures = self.runs = self.refused = self.left = 0
 
-    def __call__(self, frames: Sequence[bytes]) -> bytes:
-        """Return the answer to one message."""
+    def read(self, frames: Sequence[bytes]) -> Union[np.ndarray, bytes]:
+        """Return the picture of a message, (H, W, 3) uint8 as it came, or the answer to one that asks for no boxes."""
         try:
             header = _header_of(frames)
             if header.get("model_request"):
                 return json.dumps({"model_available": True, "model_loaded": True}).encode()
             if header.get("model_data"):
-                self._refuse("a model was sent: this program serves its own, and takes none over the network")
+                self.refuse("a model was sent: this program serves its own, and takes none over the network")
                 return json.dumps({"model_saved": False, "model_loaded": False}).encode()
-            picture = _picture_of(header, frames)
+            return _picture_of(header, frames)
         except InputError as error:
-            self._refuse(str(error))
+            self.refuse(str(error))
             return rows_of(Detections.empty(), 1, 1).tobytes()
-        started = time.perf_counter()
-        detections = self._detector(np.ascontiguousarray(picture[..., ::-1]) if self._is_rgb else picture)
-        self._times_ms.append((time.perf_counter() - started) * 1e3)
-        self.pictures += 1
-        return rows_of(detections, *picture.shape[:2]).tobytes()
 
-    def _refuse(self, reason: str) -> None:
+    def detect(self, pictures: Sequence[np.ndarray]) -> List[bytes]:
+        """Return the answers to 1 to ``batch`` pictures, from one run of the network."""
+        started = time.perf_counter()
+        if self._is_rgb:
+            pictures = [self._cv2.cvtColor(picture, self._cv2.COLOR_RGB2BGR) for picture in pictures]
+        frames = [Frame(picture, 0.0, 0) for picture in pictures]
+        detector = self._detector
+        results = detector.detect_batch(frames) if len(frames) > 1 else [detector.detect(frames[0])]
+        self._times_ms.extend([(time.perf_counter() - started) * 1e3] * len(pictures))
+        self.pictures += len(pictures)
+        self.runs += 1
+        return [rows_of(result.detections, *result.frame.bgr.shape[:2]).tobytes() for result in results]
+
+    def refuse(self, reason: str) -> None:
+        """Count a message that cannot be used; name a reason the first time."""
         self.refused += 1
         if reason not in self._said:
             self._said.append(reason)
@@ -84,7 +112,7 @@ class FrigateAnswers:
         """Return what was done so far."""
         times = np.array(self._times_ms)
         p50, p99 = (float(np.percentile(times, share)) for share in (50, 99)) if len(times) else (None, None)
-        return ServeSummary(endpoint, self.pictures, self.refused, p50, p99)
+        return ServeSummary(endpoint, self.pictures, self.runs, self.refused, self.left, p50, p99)
 
 
 def rows_of(detections: Detections, height: int, width: int) -> np.ndarray:
@@ -152,25 +180,91 @@ def serve_frigate(
 ) -> ServeSummary:
     """Answer requests at ``endpoint`` until ``stopped`` says so.
 
+    Clients come in turns, as many at once as ``answers`` takes. A picture waits for the run before it, and for no
+    other picture.
+
     bound: told the address once requests can come; a port that was given as 0 is the real one there.
     Raises MissingDependency without pyzmq, InputError where the address cannot be taken.
     """
     zmq = require("zmq", "edgedet serve --zmq")
     context = zmq.Context()
-    socket = context.socket(zmq.REP)
+    socket = context.socket(zmq.ROUTER)
     try:
         socket.setsockopt(zmq.MAXMSGSIZE, MOST_BYTES)
+        socket.setsockopt(zmq.RCVHWM, _MOST_QUEUED)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an answer to a client that has gone is an error
+        socket.setsockopt(zmq.SNDTIMEO, 0)  # as is one to a client that reads none
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             raise InputError(f"cannot listen at {endpoint}: {error}.") from None
         bound(socket.getsockopt_string(zmq.LAST_ENDPOINT))
-        while not stopped():
-            if socket.poll(_POLL_MS):
-                frames: List[bytes] = socket.recv_multipart()
-                socket.send(answers(frames))
+        Clients(socket, answers).serve(stopped)
     finally:
         socket.close()
         context.term()
     return answers.summary(endpoint)
+
+
+class Clients:
+    """The other ends of one ROUTER socket, and those of their requests that wait."""
+
+    def __init__(self, socket: Any, answers: FrigateAnswers) -> None:
+        self._zmq, self._socket, self._answers = require("zmq", "edgedet serve --zmq"), socket, answers
+        self.waiting = Waiting()
+
+    def serve(self, stopped: Callable[[], bool]) -> None:
+        """Answer until ``stopped`` says so."""
+        while not stopped():
+            if self.waiting or self._socket.poll(_POLL_MS):
+                self.receive()
+                self.answer_next()
+
+    def receive(self) -> None:
+        """Take in what has come; pictures wait, the rest is answered."""
+        while len(self.waiting) < _MOST_WAITING:
+            try:
+                parts: List[bytes] = self._socket.recv_multipart(self._zmq.NOBLOCK)
+            except self._zmq.Again:
+                return
+            if b"" not in parts:  # a REP socket drops it, too
+                self._answers.refuse(
+                    "a message without the empty part that a REQ socket sends first: it gets no answer"
+                )
+                continue
+            body = parts.index(b"") + 1
+            read = self._answers.read(parts[body:])
+            if isinstance(read, bytes):
+                self._send([*parts[:body], read])
+            else:
+                self.waiting.add(Request(parts[:body], read))
+
+    def answer_next(self) -> None:
+        """Look at the pictures of the clients whose turn it is, in one run of the network."""
+        requests = self.waiting.take(self._answers.batch)
+        if len(requests) == 1:
+            self._answer_one(requests[0])
+        elif requests:
+            answers = self._answers.detect([request.picture for request in requests])
+            for request, answer in zip(requests, answers):
+                self._send([*request.envelope, answer])
+
+    def _answer_one(self, request: Request) -> None:
+        """Begin to send the answer before the network runs: for a client that has gone, it need not run.
+
+        Where the network is too slow for all clients, it would else run for nothing but pictures that were given up.
+        """
+        if self._send(request.envelope, self._zmq.SNDMORE):
+            self._send(self._answers.detect([request.picture]))
+
+    def _send(self, parts: Sequence[bytes], flags: int = 0) -> bool:
+        """Return whether the client was there."""
+        try:
+            self._socket.send_multipart(parts, flags)
+            return True
+        except self._zmq.ZMQError as error:
+            if error.errno not in (self._zmq.EHOSTUNREACH, self._zmq.EAGAIN):
+                raise
+            self._answers.left += 1
+            return False

@@ -22,7 +22,7 @@ from waiting import LAST_RESORT_S, wait_until
 from edgedet import cli
 from edgedet.engines.fake import FakeEngine
 from edgedet.events.store import read_events
-from edgedet.runner.run import choose_batch
+from edgedet.runner.run import choose_camera_batch
 from edgedet.stream.outputs import recording, sinks, video_file
 from edgedet.stream.outputs.video_file import is_whole
 
@@ -389,7 +389,7 @@ def test_a_model_of_several_pictures_takes_several_cameras_at_once(folder, monke
 )
 def test_a_gpu_takes_all_cameras_at_once_a_cpu_only_if_asked(model, asked, cameras, most):
     options = SimpleNamespace(batch=asked, motion=None, cameras=("c",) * cameras)
-    assert choose_batch(options, 4, Path(model)) == most
+    assert choose_camera_batch(options, 4, Path(model)) == most
 
 
 def test_more_at_once_than_the_model_takes_is_refused(folder, capsys):

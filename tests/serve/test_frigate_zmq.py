@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 zmq = pytest.importorskip("zmq", reason="needs the serve extra (pyzmq)")
 
@@ -20,16 +23,14 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.cli import main
 from edgedet.engines.fake import FakeEngine, save_fake
 from edgedet.errors import InputError
-from edgedet.serve.frigate_zmq import FrigateAnswers, check_endpoint, rows_of, serve_frigate
+from edgedet.serve.frigate_zmq import Clients, FrigateAnswers, check_endpoint, rows_of, serve_frigate
 from edgedet.specs import resized, spec_for
-from edgedet.types import Detections
+from edgedet.types import Detections, RawOutputs
 
 BOXES = [(0, 0.9, (16.0, 32.0, 80.0, 96.0)), (1, 0.6, (64.0, 64.0, 128.0, 128.0)), (1, 0.2, (0.0, 0.0, 30.0, 30.0))]
 
 
 def meta() -> ArtifactMeta:
-    from dataclasses import replace
-
     spec = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=2)
     return ArtifactMeta(spec, ("person", "car"), "fp32", "0" * 64)
 
@@ -37,26 +38,124 @@ def meta() -> ArtifactMeta:
 class FrigateClient:
     """Speaks as Frigate's ZmqIpcDetector does: REQ, one JSON header, raw bytes."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, kind: int = zmq.REQ) -> None:
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.REQ)
-        self._socket.setsockopt(zmq.RCVTIMEO, 30_000)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(endpoint)
+        self.socket = self._context.socket(kind)
+        self.socket.setsockopt(zmq.RCVTIMEO, 30_000)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(endpoint)
+
+    def send(self, header: Any, *parts: bytes) -> None:
+        self.socket.send_multipart([header if isinstance(header, bytes) else json.dumps(header).encode(), *parts])
 
     def ask(self, header: Any, *parts: bytes) -> list[bytes]:
-        self._socket.send_multipart([header if isinstance(header, bytes) else json.dumps(header).encode(), *parts])
-        return self._socket.recv_multipart()
+        self.send(header, *parts)
+        return self.socket.recv_multipart()
 
-    def detect(self, picture: np.ndarray) -> np.ndarray:
+    def send_picture(self, picture: np.ndarray) -> None:
         header = {"shape": list(picture.shape), "dtype": picture.dtype.name, "model_type": "ssd"}
-        (answer,) = self.ask(header, picture.tobytes(order="C"))
+        self.send(header, picture.tobytes(order="C"))
+
+    def receive(self) -> np.ndarray:
+        (answer,) = self.socket.recv_multipart()
         assert len(answer) == 20 * 6 * 4
         return np.frombuffer(answer, np.float32).reshape(20, 6)
 
+    def detect(self, picture: np.ndarray) -> np.ndarray:
+        self.send_picture(picture)
+        return self.receive()
+
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
         self._context.term()
+
+
+class ScoringEngine(FakeEngine):
+    """Finds one box, whose score says which picture it belongs to: the first pixel / 100. Keeps each run's pixels."""
+
+    def __init__(self, max_batch: int = 1) -> None:
+        super().__init__(replace(meta(), max_batch=max_batch), [])
+        self.runs: list[list[int]] = []
+
+    def infer(self, pixels: np.ndarray) -> RawOutputs:
+        return self.infer_batch(pixels)[0]
+
+    def infer_batch(self, pixels: np.ndarray) -> list[RawOutputs]:
+        self.runs.append([int(picture[0, 0, 0]) for picture in pixels])
+        return [FakeEngine(meta(), [(0, value / 100, BOXES[0][2])]).infer(pixels[:1]) for value in self.runs[-1]]
+
+
+def plain(value: int) -> np.ndarray:
+    return np.full((1, 128, 128, 3), value, np.uint8)
+
+
+@contextmanager
+def served(folder: Path, engine: FakeEngine, say: Any = print) -> Iterator[str]:
+    """A server in a thread of this process: its endpoint."""
+    ended, bound, endpoint = threading.Event(), threading.Event(), f"ipc://{folder}/frigate"
+    answers = FrigateAnswers(Detector((meta(), engine)), "rgb", say)
+    arguments = (endpoint, answers, ended.is_set, lambda _: bound.set())
+    server = threading.Thread(target=serve_frigate, args=arguments)
+    server.start()
+    try:
+        assert bound.wait(30)
+        yield endpoint
+    finally:
+        ended.set()
+        server.join()
+
+
+class Stepped:
+    """A server that does one step when the test says so, so that what waits is known."""
+
+    def __init__(self, folder: Path, batch: int = 1, say: Any = print) -> None:
+        self.engine = ScoringEngine(batch)
+        self.answers = FrigateAnswers(Detector((replace(meta(), max_batch=batch), self.engine)), "rgb", say, batch)
+        self._context = zmq.Context()
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.LINGER, 0)
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._endpoint = f"ipc://{folder}/frigate"
+        socket.bind(self._endpoint)
+        self.clients = Clients(socket, self.answers)
+        self._sockets = [socket, self._monitor]
+        self._asking: list[FrigateClient] = []
+
+    def client(self, kind: int = zmq.REQ) -> FrigateClient:
+        self._asking.append(FrigateClient(self._endpoint, kind))
+        return self._asking[-1]
+
+    def wait_for(self, count: int) -> None:
+        """Take in requests until so many wait."""
+        wait_until(lambda: self.clients.receive() or len(self.clients.waiting) == count)
+
+    def wait_until_gone(self) -> None:
+        """Wait until a client's connection has ended."""
+        assert self._monitor.poll(60_000)
+        self._monitor.recv_multipart()
+
+    def close(self) -> None:
+        for client in self._asking:
+            client.close()
+        self._sockets[0].disable_monitor()
+        for socket in self._sockets:
+            socket.close()
+        self._context.term()
+
+
+@pytest.fixture
+def stepped(tmp_path: Path) -> Iterator[Callable[..., Stepped]]:
+    """Makes servers of one step at a time."""
+    made: list[Stepped] = []
+
+    def make(*args: Any) -> Stepped:
+        made.append(Stepped(tmp_path, *args))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
 
 
 @pytest.fixture
@@ -66,23 +165,11 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def client(lines: list[str], tmp_path: Path) -> Iterator[FrigateClient]:
-    """A client of a server in a thread of this process."""
-    ended, bound, places = threading.Event(), threading.Event(), []
-    detector = Detector((meta(), FakeEngine(meta(), BOXES)))
-    answers = FrigateAnswers(detector, "rgb", lines.append)
-
-    def tell(endpoint: str) -> None:
-        places.append(endpoint)
-        bound.set()
-
-    server = threading.Thread(target=serve_frigate, args=(f"ipc://{tmp_path}/frigate", answers, ended.is_set, tell))
-    server.start()
-    assert bound.wait(30)
-    asking = FrigateClient(places[0])
-    yield asking
-    asking.close()
-    ended.set()
-    server.join()
+    """A client of a server that finds BOXES in every picture."""
+    with served(tmp_path, FakeEngine(meta(), BOXES), lines.append) as endpoint:
+        asking = FrigateClient(endpoint)
+        yield asking
+        asking.close()
 
 
 def test_a_model_is_there_and_boxes_come_as_shares_best_first(client: FrigateClient) -> None:
@@ -141,8 +228,124 @@ def test_colours_are_swapped_for_rgb_only() -> None:
     picture = np.broadcast_to(np.array([10, 20, 30], np.uint8), (1, 128, 128, 3))
     frames = [json.dumps({"shape": [1, 128, 128, 3], "dtype": "uint8"}).encode(), picture.tobytes()]
     for order in ("rgb", "bgr"):
-        FrigateAnswers(Detector((meta(), Watching(meta(), BOXES))), order, print)(frames)
+        answers = FrigateAnswers(Detector((meta(), Watching(meta(), BOXES))), order, print)
+        read = answers.read(frames)
+        assert isinstance(read, np.ndarray)
+        answers.detect([read])
     assert seen == [[30, 20, 10], [10, 20, 30]]
+
+
+def test_pictures_that_wait_go_through_the_network_at_once_and_each_client_gets_its_own_boxes(
+    stepped: Callable[..., Stepped],
+) -> None:
+    server = stepped(3)
+    clients = [server.client() for _ in range(5)]
+    for value, client in zip((50, 60, 70, 80, 90), clients, strict=True):
+        client.send_picture(plain(value))
+    server.wait_for(5)
+    server.clients.answer_next()
+    server.clients.answer_next()
+    scores = [client.receive()[0, 1] for client in clients]
+    np.testing.assert_allclose(scores, [0.5, 0.6, 0.7, 0.8, 0.9], atol=1e-4)
+    assert [len(run) for run in server.engine.runs] == [3, 2]
+    summary = server.answers.summary("")
+    assert (summary.pictures, summary.runs) == (5, 2)
+
+
+def test_clients_come_in_turns_where_one_sends_more_than_the_others(stepped: Callable[..., Stepped]) -> None:
+    """A DEALER socket may send several requests without waiting for answers; a REQ socket cannot."""
+    server = stepped()
+    eager, patient = server.client(zmq.DEALER), [server.client() for _ in range(2)]
+    header = json.dumps({"shape": [1, 128, 128, 3], "dtype": "uint8"}).encode()
+    for value in (51, 52, 53, 54):
+        eager.socket.send_multipart([b"", header, plain(value).tobytes()])
+    server.wait_for(4)
+    server.clients.answer_next()
+    for waiting, (value, client) in enumerate(zip((60, 70), patient, strict=True)):
+        client.send_picture(plain(value))
+        server.wait_for(4 + waiting)
+    for _ in range(5):
+        server.clients.answer_next()
+    assert server.engine.runs == [[51], [52], [60], [70], [53], [54]]
+    assert [client.receive()[0, 1] for client in patient] == pytest.approx([0.6, 0.7], abs=1e-4)
+    assert [eager.socket.recv_multipart()[0] for _ in range(4)] == [b""] * 4
+
+
+def test_four_clients_that_ask_all_the_time_get_equal_shares(tmp_path: Path) -> None:
+    counts, ended = [0] * 4, threading.Event()
+    with served(tmp_path, ScoringEngine()) as endpoint:
+
+        def ask(number: int) -> None:
+            client = FrigateClient(endpoint)
+            while not ended.is_set():
+                found = client.detect(plain(50 + number))
+                assert found[0, 1] == pytest.approx((50 + number) / 100, abs=1e-4)
+                counts[number] += 1
+            client.close()
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: min(counts) >= 25 or not all(thread.is_alive() for thread in threads))
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert min(counts) >= 25
+    assert max(counts) <= 4 * min(counts)  # a thread of this process may be late; a client that is starved is at 0
+
+
+def test_the_picture_of_a_client_that_has_gone_is_not_looked_at(stepped: Callable[..., Stepped]) -> None:
+    """As Frigate's detector goes after 200 ms: it makes a new socket, and asks for the model again."""
+    server = stepped()
+    gone, other = server.client(), server.client()
+    gone.send_picture(plain(60))
+    server.wait_for(1)
+    gone.close()
+    server.wait_until_gone()
+    other.send_picture(plain(70))  # comes by the thread that has ended the first connection
+    server.wait_for(2)
+    for _ in range(2):
+        server.clients.answer_next()
+    assert other.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
+    assert server.engine.runs == [[70]]
+    summary = server.answers.summary("")
+    assert (summary.pictures, summary.left) == (1, 1)
+
+
+def test_in_a_batch_the_others_get_their_answers_when_one_has_gone(stepped: Callable[..., Stepped]) -> None:
+    server = stepped(2)
+    gone, other = server.client(), server.client()
+    gone.send_picture(plain(60))
+    server.wait_for(1)
+    gone.close()
+    server.wait_until_gone()
+    other.send_picture(plain(70))
+    server.wait_for(2)
+    server.clients.answer_next()
+    assert other.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
+    assert server.answers.summary("").left == 1
+
+
+def test_neither_bad_messages_nor_a_slow_client_hold_up_the_others(
+    stepped: Callable[..., Stepped], lines: list[str]
+) -> None:
+    server = stepped(2, lines.append)
+    bad, slow, good = (server.client() for _ in range(3))
+    raw = server.client(zmq.DEALER)
+    slow.socket.send(json.dumps({"shape": [1, 128, 128, 3], "dtype": "uint8"}).encode(), zmq.SNDMORE)
+    raw.socket.send_multipart([b"no empty part", b"pixels"])
+    bad.send(b"no json")
+    good.send_picture(plain(60))
+    wait_until(lambda: server.clients.receive() or (len(lines) == 2 and len(server.clients.waiting) == 1))
+    assert not bad.receive().any()
+    server.clients.answer_next()
+    assert good.receive()[0, 1] == pytest.approx(0.6, abs=1e-4)
+    slow.socket.send(plain(70).tobytes())  # its picture, at last
+    server.wait_for(1)
+    server.clients.answer_next()
+    assert slow.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
+    assert any("a header that is no JSON" in line for line in lines)
+    assert any("the empty part that a REQ socket sends first" in line for line in lines)
 
 
 def test_twenty_boxes_at_most() -> None:
@@ -168,10 +371,14 @@ def test_other_machines_only_where_that_was_asked(endpoint: str) -> None:
         (["--zmq", "tcp://127.0.0.1"], "--zmq takes ipc://PATH"),
         (["--zmq", "ipc:///proc/nowhere/socket"], "no folder /proc/nowhere"),
         (["--zmq", "ipc:///tmp/socket", "--score", "2"], "score"),
+        (["--zmq", "ipc:///tmp/socket", "--batch", "2"], "--batch 2: this model takes at most 1 at once"),
     ],
 )
-def test_bad_options_give_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "model.fake", *arguments]) == 2
+def test_bad_options_give_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_fake(tmp_path / "model.fake", meta(), BOXES)
+    assert main(["serve", str(tmp_path / "model.fake"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
