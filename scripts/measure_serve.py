@@ -1,13 +1,14 @@
 """How many pictures a second does `edgedet serve --zmq` answer for 1, 2 and 4 detectors, and how fast?
 
     python scripts/measure_serve.py --server 'A=edgedet serve --zmq {endpoint} model.tflite' [--server 'B=...']
-        [--clients 1,2,4] [--seconds 10] [--rounds 3] [--side 512] [--frigate TREE [--timeout 200]]
+        [--clients 1,2,4] [--seconds 2] [--rounds 15] [--side 512] [--frigate TREE [--timeout 200]]
 
 Starts each server once; each client is a process of its own that asks again as soon as it has its answer, as a detector
-of Frigate does. Servers take turns in each round. With a checkout of Frigate (TREE, with pydantic and what else it
+of Frigate does. Servers take turns, in short rounds. With a checkout of Frigate (TREE, with pydantic and what else it
 imports) the clients are its ZmqIpcDetector. Prints a row for each server and number of clients: pictures a second of
-all clients, median and 99th percentile of the time to an answer, the least served client's share of the most served
-one's, and how many questions got no boxes, as Frigate gives where the time is over. Means of ratios of rounds follow.
+all clients (and the median of its ratio to the first server's in the same round), the server's milliseconds of CPU for
+a picture, median and 99th percentile of the time to an answer, how often the least served client was served for once
+of the most served one, and how many questions got no boxes, as Frigate gives where the time is over.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import shlex
 import statistics
 import subprocess
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,21 @@ import numpy as np
 from edgedet import demo
 
 Ask = Callable[[], bool]  # whether there were boxes
-HEAD = (
-    "| server | clients | pictures/s | p50 ms | p99 ms | least / most | without boxes |\n|---|---|---|---|---|---|---|"
-)
+HEAD = """| server | clients | pictures/s | CPU ms | p50 ms | p99 ms | least / most | without boxes |
+|---|---|---|---|---|---|---|---|"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs: where it answers, and its process."""
+
+    endpoint: str
+    pid: int
+
+    def cpu_ms(self) -> float:
+        """Return the processor time that it has used."""
+        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) * 1e3 / os.sysconf("SC_CLK_TCK")
 
 
 def picture_of(side: int) -> np.ndarray:
@@ -99,22 +114,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", action="append", required=True, metavar="NAME=COMMAND")
     parser.add_argument("--clients", default="1,2,4")
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--frigate", type=Path)
     parser.add_argument("--timeout", type=int, default=200, help="ms, of Frigate's detector")
     args = parser.parse_args()
     picture = picture_of(args.side)
-    servers: dict[str, str] = {}
+    servers: dict[str, Server] = {}
     processes: list[subprocess.Popen[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             for number, text in enumerate(args.server):
                 name, _, command = text.partition("=")
-                servers[name] = f"ipc://{folder}/{number}"
-                words = shlex.split(command.format(endpoint=servers[name]))
+                endpoint = f"ipc://{folder}/{number}"
+                words = shlex.split(command.format(endpoint=endpoint))
                 processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+                servers[name] = Server(endpoint, processes[-1].pid)
                 assert processes[-1].stdout is not None
                 print(f"{name}: {processes[-1].stdout.readline().strip()}", flush=True)
             print(HEAD, flush=True)
@@ -126,28 +142,31 @@ def main() -> None:
                 print(process.communicate()[0].strip())
 
 
-def measure(servers: dict[str, str], picture: np.ndarray, count: int, args: argparse.Namespace) -> None:
-    """Print the rows of ``count`` clients, and each server's rate as a multiple of the first one's."""
+def measure(servers: dict[str, Server], picture: np.ndarray, count: int, args: argparse.Namespace) -> None:
+    """Print the rows of ``count`` clients."""
     rates: dict[str, list[float]] = {name: [] for name in servers}
-    rounds: dict[str, list[list[tuple[list[float], int]]]] = {name: [] for name in servers}
+    answers: dict[str, list[tuple[list[float], int]]] = {name: [] for name in servers}
+    served: dict[str, list[list[int]]] = {name: [] for name in servers}
+    cpu_ms = dict.fromkeys(servers, 0.0)
     for number in range(args.rounds):
-        for name, endpoint in list(servers.items())[:: 1 if number % 2 == 0 else -1]:
-            make = make_of(endpoint, picture, args)
-            answers = run_clients(make, count, args.seconds)
-            rounds[name].append(answers)
-            rates[name].append(sum(len(times) - empty for times, empty in answers) / args.seconds)
+        for name, server in list(servers.items())[:: 1 if number % 2 == 0 else -1]:
+            before_ms = server.cpu_ms()
+            answered = run_clients(make_of(server.endpoint, picture, args), count, args.seconds)
+            cpu_ms[name] += server.cpu_ms() - before_ms
+            answers[name] += answered
+            served[name].append([len(times) - empty for times, empty in answered])
+            rates[name].append(sum(served[name][-1]) / args.seconds)
     first = next(iter(servers))
-    for name, answered in rounds.items():
-        times_ms = [time_ms for answers in answered for times, _ in answers for time_ms in times]
-        shares = [
-            min(len(t) - e for t, e in answers) / max(1, *(len(t) - e for t, e in answers)) for answers in answered
-        ]
-        empty = sum(empty for answers in answered for _, empty in answers)
-        ratio = statistics.median(a / max(b, 1e-9) for a, b in zip(rates[name], rates[first], strict=True))
+    for name, answered in answers.items():
+        times_ms = [time_ms for times, _ in answered for time_ms in times]
+        shares = [min(counts) / max(1, *counts) if max(counts) else 0.0 for counts in served[name]]
+        ratios = [mine / its for mine, its in zip(rates[name], rates[first], strict=True) if its]
         p50, p99 = np.percentile(times_ms, [50, 99])
+        pictures = sum(map(sum, served[name])) + count * args.rounds  # one each before the clock starts
         print(
-            f"| {name} | {count} | {statistics.median(rates[name]):.1f} ({ratio:.2f}) | {p50:.0f} | {p99:.0f} | "
-            f"{min(shares):.2f} | {empty} of {len(times_ms)} |",
+            f"| {name} | {count} | {statistics.median(rates[name]):.1f} ({statistics.median(ratios or [0]):.2f}) | "
+            f"{cpu_ms[name] / pictures:.1f} | {p50:.0f} | {p99:.0f} | {statistics.median(shares):.2f} | "
+            f"{sum(empty for _, empty in answered)} of {len(times_ms)} |",
             flush=True,
         )
 

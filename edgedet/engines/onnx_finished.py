@@ -147,19 +147,28 @@ class FourOutputsEngine(Engine):
         if sorted(names) != sorted(FOUR_OUTPUTS):
             raise ArtifactError(f"its outputs are {names}, its metadata says {list(FOUR_OUTPUTS)}: export it again.")
         self._session = session
+        self.max_batch = meta.max_batch
         self._input_shape = (1, *meta.spec.input_hw, 3)
         self._anchors_yxyx = anchors_for(meta.spec)
         self._num_classes = meta.spec.num_classes
 
     def infer(self, pixels: np.ndarray) -> RawOutputs:
         """Run one picture."""
+        check_pixels(pixels, self._input_shape)
+        return self.infer_batch(pixels)[0]
+
+    def infer_batch(self, pixels: np.ndarray) -> List[RawOutputs]:
+        """Run 1 to ``max_batch`` pictures."""
         if self._session is None:
             raise ClosedError(CLOSED)
-        check_pixels(pixels, self._input_shape)
-        number, boxes, scores, classes = self._session.run(list(FOUR_OUTPUTS), {"pixels": pixels})
-        n = int(number[0, 0])
-        class_ids = classes[0, :n].astype(np.int64)
-        return raw_from_boxes(boxes[0, :n], scores[0, :n], class_ids, self._anchors_yxyx, self._num_classes)
+        check_pixels(pixels, self._input_shape, self.max_batch)
+        outputs = self._session.run(list(FOUR_OUTPUTS), {"pixels": pixels})
+        return [self._raw(*(values[at] for values in outputs)) for at in range(len(pixels))]
+
+    def _raw(self, number: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> RawOutputs:
+        n = int(number[0])
+        class_ids = classes[:n].astype(np.int64)
+        return raw_from_boxes(boxes[:n], scores[:n], class_ids, self._anchors_yxyx, self._num_classes)
 
     def close(self) -> None:
         """Free the session."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
+import numpy as np
+
 from edgedet.engines.finished import OUTPUTS, RULES
+from edgedet.export.fusion.open_batch import open_batch
 from edgedet.export.interop.graph_input import load_graph
 from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
 from edgedet.export.interop.onnx_reader import Outputs, first_rows, onnx_reader
@@ -34,15 +38,32 @@ def write(request: Request) -> list[Agreement]:
     return agreements
 
 
-def write_onnx_nms(request: Request, name: str, made_from: Path, agreements: list[Agreement]) -> str:
-    """Write one file with the four outputs, compare it with the file that it is made from; return its name."""
+def write_onnx_nms(
+    request: Request, name: str, made_from: Path, agreements: list[Agreement], max_batch: int = 1
+) -> str:
+    """Write one file with the four outputs, compare it with the file that it is made from; return its name.
+
+    max_batch: how many pictures it takes at once. Of more than one, each picture is compared in a batch of two, in
+               turns the first and the second, beside its mirror image.
+    """
     model, meta = load_graph(made_from)
+    if max_batch > 1:
+        model, meta = open_batch(model), replace(meta, max_batch=max_batch)
     four_outputs(model, meta, XYXY_PIXELS, NAMES)
-    reader = partial(onnx_reader, threads=request.threads, meta=meta, decode=_decode)
+    places = cycle(range(2 if max_batch > 1 else 1))
+    place = 0
+
+    def feed(pixels: np.ndarray) -> np.ndarray:
+        nonlocal place
+        place = next(places)
+        other = pixels[:, :, ::-1]
+        return np.concatenate(([pixels, other], [other, pixels])[place]) if max_batch > 1 else pixels
+
+    def decode(outputs: Outputs) -> Detections:
+        found = (outputs[name] for name in (NAMES.number, NAMES.boxes, NAMES.scores, NAMES.classes))
+        return first_rows(*(values[place : place + 1] for values in found))
+
+    reader = partial(onnx_reader, threads=request.threads, meta=meta, decode=decode, feed=feed)
     with verified_file(request, name, made_from, reader, agreements) as temporary:
         write_onnx(model, replace(meta, outputs=OUTPUTS, nms=RULES), temporary)
     return name
-
-
-def _decode(outputs: Outputs) -> Detections:
-    return first_rows(*(outputs[name] for name in (NAMES.number, NAMES.boxes, NAMES.scores, NAMES.classes)))

@@ -8,21 +8,25 @@ from edgedet.export.interop.target import Agreement, Request, fill_text, labels_
 ENGINES = {"repository": 'backend: "onnxruntime"', "repository-tensorrt": 'platform: "tensorrt_plan"'}
 CONFIG = """name: "{model}"
 {engine}
-max_batch_size: 0
-input [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ 1, {h}, {w}, 3 ] }} ]
+max_batch_size: {most}
+input [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ {one}{h}, {w}, 3 ] }} ]
 output [
-  {{ name: "num" data_type: TYPE_INT32 dims: [ 1, 1 ] }},
-  {{ name: "boxes" data_type: TYPE_FP32 dims: [ 1, 100, 4 ] }},
-  {{ name: "scores" data_type: TYPE_FP32 dims: [ 1, 100 ] }},
-  {{ name: "classes" data_type: TYPE_INT32 dims: [ 1, 100 ] label_filename: "labels.txt" }}
+  {{ name: "num" data_type: TYPE_INT32 dims: [ {one}1 ] }},
+  {{ name: "boxes" data_type: TYPE_FP32 dims: [ {one}100, 4 ] }},
+  {{ name: "scores" data_type: TYPE_FP32 dims: [ {one}100 ] }},
+  {{ name: "classes" data_type: TYPE_INT32 dims: [ {one}100 ] label_filename: "labels.txt" }}
 ]
 instance_group [ {{ count: 1 }} ]
-model_warmup [ {{
-  name: "black"
-  batch_size: 0
-  inputs {{ key: "pixels" value: {{ data_type: TYPE_UINT8 dims: [ 1, {h}, {w}, 3 ] zero_data: true }} }}
-}} ]
+{batching}model_warmup [
+{warmups}
+]
 """
+WARMUP = """  {{
+    name: "{name}"
+    batch_size: {count}
+    inputs {{ key: "pixels" value: {{ data_type: TYPE_UINT8 dims: [ {one}{h}, {w}, 3 ] zero_data: true }} }}
+  }}"""
+DYNAMIC = "dynamic_batching { }  # of requests that wait; none waits for another\n"
 CLIENT = '''"""Ask Triton what is in a picture: python client.py photo.jpg [HOST:PORT]. Needs tritonclient[http]."""
 
 import sys
@@ -63,26 +67,44 @@ to_source = np.array([bgr.shape[1] / w, bgr.shape[0] / h] * 2)""",
 }
 README = """{model} by `edgedet export --for triton`: tritonserver --model-repository=THIS/repository serves it.
 Input pixels: (1, {h}, {w}, 3) uint8 BGR; the picture {fit}.
-One picture a request (the graph's batch is 1): raise instance_group's count to serve several cameras at once.
-TensorRT: repository-tensorrt has the configuration; put an engine of 1/model.onnx there as 1/model.plan (trtexec).
+{batch}
+TensorRT: repository-tensorrt has the configuration; put an engine of 1/model.onnx there as 1/model.plan
+(trtexec --onnx=model.onnx --saveEngine=model.plan{shapes}).
 client.py asks the server with tritonclient; class n is line n + 1 of labels.txt.
 """
+ONE = "One picture a request and a run: `edgedet export --batch N` lets Triton put the requests of N cameras together."
+MANY = "1 to {most} pictures a request; Triton puts requests that wait together, up to {most} pictures a run."
+SHAPES = " --minShapes=pixels:1x{h}x{w}x3 --optShapes=pixels:{most}x{h}x{w}x3 --maxShapes=pixels:{most}x{h}x{w}x3"
 
 
 def write(request: Request) -> list[Agreement]:
-    """Write NAME into both repositories for each ONNX file, client.py and README.md into the target's folder."""
+    """Write NAME into both repositories for each ONNX file, client.py and README.md into the target's folder.
+
+    The files take as many pictures at once as those that they are made from.
+    """
     agreements: list[Agreement] = []
     h, w = request.meta.spec.input_hw
-    model = request.files.name
+    model, most = request.files.name, request.meta.max_batch
     for end, path in request.files.onnx_files():
         name = f"{model}{end}"
-        write_onnx_nms(request, f"repository/{name}/1/model.onnx", path, agreements)
+        write_onnx_nms(request, f"repository/{name}/1/model.onnx", path, agreements, most)
         for repository, engine in ENGINES.items():
-            config = CONFIG.format(model=name, engine=engine, h=h, w=w)
-            write_text(request.folder / repository / name / "config.pbtxt", config)
+            write_text(request.folder / repository / name / "config.pbtxt", config_text(name, engine, (h, w), most))
             write_text(request.folder / repository / name / "labels.txt", labels_text(request.meta))
     fill_bgr = tuple(request.meta.spec.fill_rgb[::-1])
     client = CLIENT.format(model=model, h=h, w=w, fill_bgr=fill_bgr, fit=FITS[request.meta.spec.family])
     write_text(request.folder / "client.py", client)
-    write_text(request.folder / "README.md", README.format(model=model, h=h, w=w, fit=fill_text(request.meta)))
+    values = {"model": model, "h": h, "w": w, "fit": fill_text(request.meta)}
+    batch, shapes = (MANY, SHAPES) if most > 1 else (ONE, "")
+    sizes = {"batch": batch.format(most=most), "shapes": shapes.format(h=h, w=w, most=most)}
+    write_text(request.folder / "README.md", README.format(**values, **sizes))
     return agreements
+
+
+def config_text(name: str, engine: str, input_hw: tuple[int, int], most: int) -> str:
+    """Return the configuration of a model that takes up to ``most`` pictures; of one picture, it knows no batches."""
+    h, w = input_hw
+    one, counts = ("", {"one black": 1, "a batch of black": most}) if most > 1 else ("1, ", {"black": 0})
+    warmups = ",\n".join(WARMUP.format(name=key, count=count, one=one, h=h, w=w) for key, count in counts.items())
+    batching, most = (DYNAMIC, most) if most > 1 else ("", 0)
+    return CONFIG.format(model=name, engine=engine, most=most, one=one, h=h, w=w, batching=batching, warmups=warmups)

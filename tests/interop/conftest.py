@@ -15,11 +15,12 @@ from edgedet.engines.base import read_meta
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.export.export_onnx import export_onnx
 from edgedet.export.interop.target import ModelFiles, Request
+from edgedet.export.onnx_file import read_graph, write_onnx
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import resized
 from edgedet.types import ModelInput
 
-INPUT_HW = (256, 320)
+INPUT_HW = (256, 384)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,21 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     path = tmp_path_factory.mktemp("models") / "street.onnx"
     export_onnx(checkpoint, path, threads=1, tflite=True)
     return ModelFiles("street", path, path.with_suffix(".tflite"))
+
+
+@pytest.fixture(scope="session")
+def batched_files(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """The float file as ``export --batch 4`` writes it."""
+    model, meta = read_graph(model_files.onnx)
+    path = tmp_path_factory.mktemp("batched") / "street.onnx"
+    write_onnx(model, replace(meta, max_batch=4), path)
+    return ModelFiles("street", path)
+
+
+@pytest.fixture
+def request_for_batch(request_for_files: Request, batched_files: ModelFiles) -> Request:
+    """As ``request_for_files``, of a model that takes up to 4 pictures at once."""
+    return replace(request_for_files, files=batched_files, meta=read_meta(batched_files.onnx))
 
 
 @pytest.fixture

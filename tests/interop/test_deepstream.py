@@ -23,7 +23,7 @@ def test_outputs_are_named_and_typed_as_the_stock_parser_wants_them(request_for_
         "detection_classes": ("tensor(float)", [1, 100]),
     }
     (image,) = session.get_inputs()
-    assert (image.type, image.shape) == ("tensor(float)", [1, 3, 256, 320])
+    assert (image.type, image.shape) == ("tensor(float)", [1, 3, 256, 384])
 
 
 def test_the_configuration_names_what_is_there(request_for_files: Request) -> None:
@@ -33,7 +33,7 @@ def test_the_configuration_names_what_is_there(request_for_files: Request) -> No
     keys = config["property"]
     assert (request_for_files.folder / keys["onnx-file"]).is_file()
     assert (request_for_files.folder / keys["labelfile-path"]).read_text() == "person\n"
-    assert keys["infer-dims"] == "3;256;320"
+    assert keys["infer-dims"] == "3;256;384"
     assert keys["num-detected-classes"] == "1"
     assert keys["model-engine-file"] == "model.onnx_b1_gpu0_fp16.engine"
     assert (keys["net-scale-factor"], keys["model-color-format"]) == ("1.0", "1")

@@ -125,7 +125,7 @@ def test_a_class_that_coco_does_not_have_is_one_line(tmp_path: Path) -> None:
 
 def test_edgedets_own_file_with_boxes_gives_those_of_the_raw_file(request_for_files: Request) -> None:
     onnx_nms.write(request_for_files)
-    bgr = cv2.resize(demo.clip_frames(1)[0], (320, 256))
+    bgr = cv2.resize(demo.clip_frames(1)[0], (384, 256))
     with (
         Detector(str(request_for_files.files.onnx), 1) as raw,
         Detector(str(request_for_files.folder / "model.onnx"), 1) as finished,

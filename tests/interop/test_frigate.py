@@ -46,11 +46,11 @@ def test_frigates_onnx_detector_gets_the_boxes_of_edgedet(request_for_files: Req
     detector = Detector(str(request_for_files.files.onnx), 1, score=0.1)
     frame = request_for_files.frames[0]
     (rows,) = session.run(None, {"pixels": frame.pixels})
-    found = read_as_frigate(rows, (256, 320))
+    found = read_as_frigate(rows, (256, 384))
     expected = detector(frame.pixels[0])
     n = int((found[:, 1] > 0).sum())
     assert n == min(len(expected), 20) > 0
-    sides = np.array([256, 320, 256, 320], np.float32)
+    sides = np.array([256, 384, 256, 384], np.float32)
     np.testing.assert_allclose(found[:n, 2:] * sides, expected.boxes_xyxy[:n, [1, 0, 3, 2]], atol=0.01)
     np.testing.assert_allclose(found[:n, 1], expected.scores[:n], atol=1e-5)
 
@@ -90,13 +90,13 @@ def test_each_block_of_the_configuration_is_yaml_with_known_keys(request_for_fil
 
 
 def test_regions_are_stretched_only_where_the_file_itself_takes_them(request_for_files: Request) -> None:
-    """The model's input is 320x256: Frigate's square regions keep their shape in the zmq block only."""
+    """The model's input is 384x256: Frigate's square regions keep their shape in the zmq block only."""
     frigate.write(request_for_files)
     blocks = blocks_of((request_for_files.folder / "config.yml").read_text())
     sizes = [(block["model"]["width"], block["model"]["height"]) for block in blocks]
-    assert sizes == [(320, 256), (320, 256), (320, 256), (320, 320)]
+    assert sizes == [(384, 256), (384, 256), (384, 256), (384, 384)]
     readme = (request_for_files.folder / "README.md").read_text()
-    assert "export with --size 320x320" in readme
+    assert "export with --size 384x384" in readme
     assert len(readme.splitlines()) == 5
 
 

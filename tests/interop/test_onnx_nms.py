@@ -17,13 +17,14 @@ from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
 from edgedet.cli import main
 from edgedet.engines.base import open_engine, read_meta
+from edgedet.engines.ort import BATCH_NAME
 from edgedet.errors import InputError, UnsupportedError, VerificationError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from edgedet.export.export_model import export_model
 from edgedet.export.interop import onnx_nms
 from edgedet.export.interop.graph_input import load_graph
 from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
-from edgedet.export.interop.target import Request, compare
+from edgedet.export.interop.target import LOWEST_SCORE, Request, compare
 from edgedet.export.interop.targets import targets_named
 from edgedet.postprocess import ORIGINALS, encode, postprocess
 from edgedet.preprocess import Preprocessor
@@ -80,10 +81,45 @@ def _hand_made_outputs() -> tuple[ArtifactMeta, np.ndarray, np.ndarray]:
     return ArtifactMeta(spec, ("a", "b", "c"), "fp32", "0" * 64), logits, codes
 
 
-def _graph_of_outputs(meta: ArtifactMeta) -> onnx.ModelProto:
+def test_each_picture_of_a_batch_gets_its_own_boxes() -> None:
+    """As edgedet's post-processing gives them: one picture has more than 100 boxes, one has none."""
+    from edgedet.anchors import anchors_for
+    from edgedet.postprocess import MAX_BOXES, postprocess
+    from edgedet.types import RawOutputs
+
+    meta, _, _ = _hand_made_outputs()
+    model = _graph_of_outputs(meta, BATCH_NAME)
+    four_outputs(model, meta, XYXY_PIXELS, FourNames())
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    anchors, rng = anchors_for(meta.spec), np.random.default_rng(7)
+    mean_logits = np.array([-8, -20, -4, -7], np.float32).reshape(4, 1, 1)
+    logits = mean_logits + 2 * rng.standard_normal((4, len(anchors), 3), np.float32)
+    codes = rng.standard_normal((4, len(anchors), 4), np.float32)
+    counts = []
+    for pictures in ([0], [1], [3, 1], [0, 1, 2, 3]):
+        found = session.run(None, {meta.outputs[0]: logits[pictures], meta.outputs[1]: codes[pictures]})
+        assert [values.shape[0] for values in found] == [len(pictures)] * 4
+        for at, picture in enumerate(pictures):
+            number, boxes, scores, classes = (values[at] for values in found)
+            hw = meta.spec.input_hw
+            raw = RawOutputs(logits[picture], codes[picture])
+            expected = postprocess(raw, anchors, 1.0, hw, LOWEST_SCORE, meta.nms, hw)
+            n = int(number[0])
+            assert n == len(expected)
+            np.testing.assert_allclose(boxes[:n], expected.boxes_xyxy, atol=1e-3)
+            np.testing.assert_allclose(scores[:n], expected.scores, atol=1e-6)
+            np.testing.assert_array_equal(classes[:n], expected.class_ids)
+            assert (boxes[n:].any(), scores[n:].any(), classes[n:].any()) == (False, False, False)
+            counts.append(n)
+    assert counts[:2] == [counts[4], 0]
+    assert 0 < counts[0] < MAX_BOXES == counts[6]
+
+
+def _graph_of_outputs(meta: ArtifactMeta, batch: int | str = 1) -> onnx.ModelProto:
     """A graph that passes on raw outputs, so that the operators behind them can be tested alone."""
     count = len(anchors_for(meta.spec))
-    shapes = {meta.outputs[0]: (1, count, meta.spec.num_classes), meta.outputs[1]: (1, count, 4)}
+    shapes = {meta.outputs[0]: (batch, count, meta.spec.num_classes), meta.outputs[1]: (batch, count, 4)}
     inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     graph = onnx.helper.make_graph([], "raw", inputs, inputs)
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
@@ -108,7 +144,7 @@ def test_a_file_whose_boxes_differ_is_refused(request_for_files: Request) -> Non
 
     assert compared(lambda found: found).boxes > 0
     with pytest.raises(VerificationError, match="boxes overlap by"):
-        compared(lambda found: replace(found, boxes_xyxy=found.boxes_xyxy + 3))
+        compared(lambda found: replace(found, boxes_xyxy=found.boxes_xyxy + 1))
     with pytest.raises(VerificationError, match="scores differ by"):
         compared(lambda found: replace(found, scores=found.scores - 0.01))
     with pytest.raises(VerificationError, match="lacks a box"):

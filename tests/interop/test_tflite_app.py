@@ -69,7 +69,7 @@ def test_the_interface_is_what_readers_by_position_expect(request_for_files: Req
     interpreter = Interpreter(model_path=str(request_for_files.folder / "model.tflite"))
     interpreter.allocate_tensors()
     (image,) = interpreter.get_input_details()
-    assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, 256, 320, 3])
+    assert (image["dtype"], image["shape"].tolist()) == (np.uint8, [1, 256, 384, 3])
     pixels = request_for_files.frames[0].pixels
     interpreter.set_tensor(image["index"], np.ascontiguousarray(pixels[..., ::-1]))
     interpreter.invoke()
