@@ -79,7 +79,12 @@ def by_frigate(endpoint: str, picture: np.ndarray, tree: Path, timeout_ms: int) 
     from frigate.detectors.detector_config import ModelConfig
     from frigate.detectors.plugins.zmq_ipc import ZmqDetectorConfig, ZmqIpcDetector
 
-    model = ModelConfig(path="model", width=picture.shape[2], height=picture.shape[1])
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as labels:
+        labels.write("0 person\n")
+        labels.flush()
+        model = ModelConfig(
+            path="model", labelmap_path=labels.name, width=picture.shape[2], height=picture.shape[1], input_dtype="int"
+        )
     config: Any = ZmqDetectorConfig(type="zmq", endpoint=endpoint, request_timeout_ms=timeout_ms, model=model)
     detector = ZmqIpcDetector(config)
     return lambda: bool(np.any(detector.detect_raw(picture)))

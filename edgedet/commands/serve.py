@@ -15,7 +15,7 @@ from ..engines.base import choose_batch
 from ..errors import InputError, require
 from ..postprocess import logit_of
 from ..schemas import write_figures
-from ..serve.frigate_zmq import PIXEL_FORMATS, FrigateAnswers, check_endpoint, serve_frigate
+from ..serve.frigate_zmq import PIXEL_FORMATS, TIMEOUT_MS, FrigateAnswers, check_endpoint, serve_frigate
 from ..stream.stop import Stop
 from .options import add_json, add_score, add_threads, text_stream
 
@@ -32,6 +32,7 @@ class Options:
 
     pixels: the order of colours that the other program sends.
     batch:  how many pictures go through the network at once; None: as ``choose_batch`` says.
+    timeout_ms: how long the other program waits for an answer; None: however long.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Options:
     pixels: str
     remote: bool
     batch: Optional[int]
+    timeout_ms: Optional[float]
     threads: int
     score: float
     json: Optional[str]
@@ -61,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures of up to N detectors of Frigate go through the network at once (default: on a GPU as many as "
         "MODEL takes, see edgedet export --batch)",
     )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT_MS,
+        metavar="MS",
+        help="how long the other program waits, Frigate's request_timeout_ms: a picture whose answer would come later "
+        "is not looked at, so that others' comes in time; 0: however long (default: %(default)s)",
+    )
     add_threads(parser)
     add_score(parser)
     add_json(parser)
@@ -74,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     with closing(Detector(options.model, options.threads, options.score)) as detector, stop.on_signals():
         batch = choose_batch(options.batch, detector.max_batch, Path(options.model))
         say = partial(print, "edgedet:", file=sys.stderr)
-        answers = FrigateAnswers(detector, options.pixels, say, batch)
+        answers = FrigateAnswers(detector, options.pixels, say, batch, options.timeout_ms)
 
         def say_where(endpoint: str) -> None:
             h, w = detector.meta.spec.input_hw
@@ -88,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
         summary = serve_frigate(options.endpoint, answers, stop, say_where)
     times = "" if summary.p50_ms is None else f", {summary.p50_ms:.1f} ms each (99 %: {summary.p99_ms:.1f} ms)"
     runs = f" in {summary.runs} runs of the network" if summary.runs < summary.pictures else ""
-    left = f", {summary.left} not waited for" if summary.left else ""
-    print(f"served {summary.pictures} pictures{runs}{times}{left}; {summary.refused} messages refused", file=text)
+    late = f", {summary.late} too late" if summary.late else ""
+    print(f"served {summary.pictures} pictures{runs}{times}{late}; {summary.refused} messages refused", file=text)
     write_figures("serve", options.json, asdict(summary))
     return 0
 
@@ -98,6 +108,18 @@ def _options(args: argparse.Namespace) -> Options:
     if args.zmq is None:
         raise InputError("edgedet serve needs --zmq ENDPOINT, as ipc:///tmp/cache/zmq_detector for Frigate.")
     check_endpoint(args.zmq, args.remote)
+    if not 0 <= args.timeout < float("inf"):
+        raise InputError(f"--timeout takes milliseconds, 0 for however long; got {args.timeout:g}.")
     logit_of(args.score)
     require("zmq", "edgedet serve --zmq")
-    return Options(args.model, args.zmq, args.pixels, args.remote, args.batch, args.threads, args.score, args.json)
+    return Options(
+        args.model,
+        args.zmq,
+        args.pixels,
+        args.remote,
+        args.batch,
+        args.timeout or None,
+        args.threads,
+        args.score,
+        args.json,
+    )

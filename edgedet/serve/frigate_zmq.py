@@ -31,6 +31,7 @@ from .waiting import Request, Waiting
 ROWS = 20
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]", "::1")
 PIXEL_FORMATS = ("rgb", "bgr")
+TIMEOUT_MS = 200  # that Frigate's detector waits where request_timeout_ms says nothing else
 MOST_BYTES = 64 << 20  # of a message: a picture of 4096 x 4096 and its header
 _MOST_HEADER_BYTES = 4096
 _POLL_MS = 200  # how late a signal may be noticed
@@ -45,7 +46,7 @@ class ServeSummary:
 
     pictures: answered; runs: of the network, of which each took one picture or several.
     refused:  messages that could not be used.
-    left:     pictures whose client had gone before its answer was there, as Frigate does after 200 ms.
+    late:     pictures that were not looked at, or in vain, as their client had gone or would have.
     p50_ms, p99_ms: of the last pictures, from the beginning of the run to the boxes.
     """
 
@@ -53,7 +54,7 @@ class ServeSummary:
     pictures: int
     runs: int
     refused: int
-    left: int
+    late: int
     p50_ms: Optional[float]
     p99_ms: Optional[float]
 
@@ -61,18 +62,22 @@ class ServeSummary:
 class FrigateAnswers:
     """Turns requests into answers; knows no socket."""
 
-    def __init__(self, detector: Detector, pixel_format: str, say: Say, batch: int = 1) -> None:
+    def __init__(
+        self, detector: Detector, pixel_format: str, say: Say, batch: int = 1, timeout_ms: Optional[float] = None
+    ) -> None:
         """``pixel_format``: "rgb", which is Frigate's default, or "bgr"; ``say`` is told each new reason to refuse.
 
-        batch: how many pictures go through the network at once, at most the detector's ``max_batch``.
+        batch:      how many pictures go through the network at once, at most the detector's ``max_batch``.
+        timeout_ms: how long clients wait for an answer; None: however long.
         """
         if pixel_format not in PIXEL_FORMATS:
             raise InputError(f"pixels are {' or '.join(PIXEL_FORMATS)}; got {pixel_format!r}.")
         self._cv2 = require("cv2", "edgedet serve")
         self._detector, self._is_rgb, self._say, self.batch = detector, pixel_format == "rgb", say, batch
+        self._timeout_ms = timeout_ms
         self._said: Deque[str] = deque(maxlen=100)
         self._times_ms: Deque[float] = deque(maxlen=_TIMED)
-        self.pictures = self.runs = self.refused = self.left = 0
+        self.pictures = self.runs = self.refused = self.late = 0
 
     def read(self, frames: Sequence[bytes]) -> Union[np.ndarray, bytes]:
         """Return the picture of a message, (H, W, 3) uint8 as it came, or the answer to one that asks for no boxes."""
@@ -86,7 +91,7 @@ class FrigateAnswers:
             return _picture_of(header, frames)
         except InputError as error:
             self.refuse(str(error))
-            return rows_of(Detections.empty(), 1, 1).tobytes()
+            return self.no_boxes()
 
     def detect(self, pictures: Sequence[np.ndarray]) -> List[bytes]:
         """Return the answers to 1 to ``batch`` pictures, from one run of the network."""
@@ -101,6 +106,30 @@ class FrigateAnswers:
         self.runs += 1
         return [rows_of(result.detections, *result.frame.bgr.shape[:2]).tobytes() for result in results]
 
+    def no_boxes(self) -> bytes:
+        """Return the answer to a picture that is not looked at."""
+        return rows_of(Detections.empty(), 1, 1).tobytes()
+
+    def longest_wait_s(self) -> Optional[float]:
+        """Return how long a picture may have waited for a run to be worth its while; None: however long.
+
+        It is None, too, where the network itself takes longer than clients wait: then no picture is better than others.
+        """
+        if self._timeout_ms is None or not self._times_ms:
+            return None
+        left_ms = self._timeout_ms - self._times_ms[-1]
+        return left_ms / 1e3 if left_ms > 0 else None
+
+    def note_late(self) -> None:
+        """Count a picture whose answer came too late or would have; say what helps the first time."""
+        self.late += 1
+        if self.late == 1:
+            waits = "" if self._timeout_ms is None else f" of {self._timeout_ms:g} ms"
+            self._say(
+                f"an answer did not come within a client's time{waits}: if that goes on, take a smaller model, or let "
+                "clients wait for longer (Frigate: request_timeout_ms) and say so with --timeout"
+            )
+
     def refuse(self, reason: str) -> None:
         """Count a message that cannot be used; name a reason the first time."""
         self.refused += 1
@@ -112,7 +141,7 @@ class FrigateAnswers:
         """Return what was done so far."""
         times = np.array(self._times_ms)
         p50, p99 = (float(np.percentile(times, share)) for share in (50, 99)) if len(times) else (None, None)
-        return ServeSummary(endpoint, self.pictures, self.runs, self.refused, self.left, p50, p99)
+        return ServeSummary(endpoint, self.pictures, self.runs, self.refused, self.late, p50, p99)
 
 
 def rows_of(detections: Detections, height: int, width: int) -> np.ndarray:
@@ -213,13 +242,17 @@ class Clients:
     def __init__(self, socket: Any, answers: FrigateAnswers) -> None:
         self._zmq, self._socket, self._answers = require("zmq", "edgedet serve --zmq"), socket, answers
         self.waiting = Waiting()
+        self._received_s = time.monotonic()  # when the socket was empty
 
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Answer until ``stopped`` says so."""
         while not stopped():
-            if self.waiting or self._socket.poll(_POLL_MS):
-                self.receive()
-                self.answer_next()
+            if not self.waiting:
+                if not self._socket.poll(_POLL_MS):
+                    continue
+                self._received_s = time.monotonic()
+            self.receive()
+            self.answer_next()
 
     def receive(self) -> None:
         """Take in what has come; pictures wait, the rest is answered."""
@@ -227,6 +260,7 @@ class Clients:
             try:
                 parts: List[bytes] = self._socket.recv_multipart(self._zmq.NOBLOCK)
             except self._zmq.Again:
+                self._received_s = time.monotonic()
                 return
             if b"" not in parts:  # a REP socket drops it, too
                 self._answers.refuse(
@@ -238,10 +272,19 @@ class Clients:
             if isinstance(read, bytes):
                 self._send([*parts[:body], read])
             else:
-                self.waiting.add(Request(parts[:body], read))
+                self.waiting.add(Request(parts[:body], read, self._received_s))
 
     def answer_next(self) -> None:
-        """Look at the pictures of the clients whose turn it is, in one run of the network."""
+        """Look at the pictures of the clients whose turn it is, in one run of the network.
+
+        Those that have waited for too long are not looked at. Their clients ask anew with a newer picture; else, where
+        there are too many clients, each would be given an answer just after it has stopped waiting.
+        """
+        longest_s = self._answers.longest_wait_s()
+        if longest_s is not None:
+            for request in self.waiting.take_older(time.monotonic() - longest_s):
+                self._answers.note_late()
+                self._send([*request.envelope, self._answers.no_boxes()])
         requests = self.waiting.take(self._answers.batch)
         if len(requests) == 1:
             self._answer_one(requests[0])
@@ -251,10 +294,7 @@ class Clients:
                 self._send([*request.envelope, answer])
 
     def _answer_one(self, request: Request) -> None:
-        """Begin to send the answer before the network runs: for a client that has gone, it need not run.
-
-        Where the network is too slow for all clients, it would else run for nothing but pictures that were given up.
-        """
+        """Begin to send the answer before the network runs: for a client that has gone, it need not run."""
         if self._send(request.envelope, self._zmq.SNDMORE):
             self._send(self._answers.detect([request.picture]))
 
@@ -266,5 +306,5 @@ class Clients:
         except self._zmq.ZMQError as error:
             if error.errno not in (self._zmq.EHOSTUNREACH, self._zmq.EAGAIN):
                 raise
-            self._answers.left += 1
+            self._answers.note_late()
             return False

@@ -11,10 +11,14 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A picture to look at, (H, W, 3) uint8, and what its answer begins with: the client's identity, an empty part."""
+    """A picture to look at, (H, W, 3) uint8, and what its answer begins with: the client's identity, an empty part.
+
+    arrived_s: ``time.monotonic()`` before which it did not come.
+    """
 
     envelope: List[bytes]
     picture: np.ndarray
+    arrived_s: float
 
 
 class Waiting:
@@ -40,3 +44,13 @@ class Waiting:
             if requests:
                 self._by_client[client] = requests
         return taken
+
+    def take_older(self, than_s: float) -> List[Request]:
+        """Take out the requests that may have come before ``than_s``."""
+        older: List[Request] = []
+        for client, requests in list(self._by_client.items()):
+            while requests and requests[0].arrived_s < than_s:
+                older.append(requests.popleft())
+            if not requests:
+                del self._by_client[client]
+        return older

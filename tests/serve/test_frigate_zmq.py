@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -108,9 +109,10 @@ def served(folder: Path, engine: FakeEngine, say: Any = print) -> Iterator[str]:
 class Stepped:
     """A server that does one step when the test says so, so that what waits is known."""
 
-    def __init__(self, folder: Path, batch: int = 1, say: Any = print) -> None:
+    def __init__(self, folder: Path, batch: int = 1, say: Any = print, timeout_ms: float | None = None) -> None:
         self.engine = ScoringEngine(batch)
-        self.answers = FrigateAnswers(Detector((replace(meta(), max_batch=batch), self.engine)), "rgb", say, batch)
+        detector = Detector((replace(meta(), max_batch=batch), self.engine))
+        self.answers = FrigateAnswers(detector, "rgb", say, batch, timeout_ms)
         self._context = zmq.Context()
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -309,7 +311,7 @@ def test_the_picture_of_a_client_that_has_gone_is_not_looked_at(stepped: Callabl
     assert other.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
     assert server.engine.runs == [[70]]
     summary = server.answers.summary("")
-    assert (summary.pictures, summary.left) == (1, 1)
+    assert (summary.pictures, summary.late) == (1, 1)
 
 
 def test_in_a_batch_the_others_get_their_answers_when_one_has_gone(stepped: Callable[..., Stepped]) -> None:
@@ -323,7 +325,40 @@ def test_in_a_batch_the_others_get_their_answers_when_one_has_gone(stepped: Call
     server.wait_for(2)
     server.clients.answer_next()
     assert other.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
-    assert server.answers.summary("").left == 1
+    assert server.answers.summary("").late == 1
+
+
+def test_a_picture_whose_answer_would_come_too_late_gets_no_boxes_at_once(stepped: Callable[..., Stepped]) -> None:
+    """The last run took 60 ms of 100: a picture may have waited for 40 ms. One that a longer wait may have, is late."""
+    server = stepped(1, print, 100.0)
+    first, late, fresh = (server.client() for _ in range(3))
+    first.send_picture(plain(50))
+    server.wait_for(1)
+    server.clients.answer_next()
+    server.answers._times_ms.append(60.0)
+    late.send_picture(plain(60))
+    server.wait_for(1)
+    time.sleep(0.05)
+    fresh.send_picture(plain(70))
+    server.wait_for(2)
+    server.clients.answer_next()
+    assert not late.receive().any()
+    assert fresh.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
+    assert server.engine.runs == [[50], [70]]
+    assert server.answers.summary("").late == 1
+
+
+def test_where_the_network_takes_longer_than_clients_wait_nothing_is_left_out(
+    stepped: Callable[..., Stepped], lines: list[str]
+) -> None:
+    server = stepped(1, lines.append, 100.0)
+    server.answers._times_ms.append(150.0)
+    assert server.answers.longest_wait_s() is None
+    client = server.client()
+    client.send_picture(plain(60))
+    server.wait_for(1)
+    server.clients.answer_next()
+    assert client.receive()[0, 1] == pytest.approx(0.6, abs=1e-4)
 
 
 def test_neither_bad_messages_nor_a_slow_client_hold_up_the_others(
@@ -371,6 +406,7 @@ def test_other_machines_only_where_that_was_asked(endpoint: str) -> None:
         (["--zmq", "tcp://127.0.0.1"], "--zmq takes ipc://PATH"),
         (["--zmq", "ipc:///proc/nowhere/socket"], "no folder /proc/nowhere"),
         (["--zmq", "ipc:///tmp/socket", "--score", "2"], "score"),
+        (["--zmq", "ipc:///tmp/socket", "--timeout", "-1"], "--timeout takes milliseconds, 0 for however long; got -1"),
         (["--zmq", "ipc:///tmp/socket", "--batch", "2"], "--batch 2: this model takes at most 1 at once"),
     ],
 )
