@@ -23,12 +23,13 @@ from edgedet.engines.tflite_file import read_trailer
 from edgedet.errors import ArtifactError, UnsupportedError, VerificationError
 from edgedet.export.interop import tflite_app
 from edgedet.export.interop.target import ModelFiles, Request, compare
-from edgedet.export.interop.tflite_detections import with_detections
+from edgedet.export.interop.tflite_detections import BEST_OF_ALL, append_operator, with_detections
 from edgedet.export.interop.tflite_metadata import BUFFER_NAME
-from edgedet.postprocess import ORIGINALS, postprocess
+from edgedet.export.tflite.builder import TfliteBuilder
+from edgedet.postprocess import ORIGINALS, NmsRules, logit_of, postprocess
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import resized, spec_for
-from edgedet.types import ModelInput
+from edgedet.types import ModelInput, RawOutputs
 
 
 @pytest.fixture
@@ -150,3 +151,38 @@ def test_rules_that_the_operator_does_not_know_are_refused(request_for_files: Re
     meta, flatbuffer = read_trailer(request_for_files.files.tflite)
     with pytest.raises(UnsupportedError, match="original-nms"):
         with_detections(flatbuffer, replace(meta, nms=ORIGINALS["automl"]))
+
+
+def test_where_all_anchors_pass_the_boxes_are_those_of_edgedet() -> None:
+    """The operator is then given some of the anchors only; the best 100 boxes are among them."""
+    spec = replace(resized(spec_for("tf_efficientdet_d0"), (256, 256)), num_classes=4)
+    meta = ArtifactMeta(spec, ("a", "b", "c", "d"), "fp32", "0" * 64)
+    anchors, rng = anchors_for(spec), np.random.default_rng(3)
+    logits = rng.standard_normal((len(anchors), 4), np.float32) - 1
+    codes = 0.3 * rng.standard_normal((len(anchors), 4), np.float32)
+    sides = [(32, 9), (16, 9), (8, 9), (4, 9), (2, 9)]
+    builder, tensors, values = TfliteBuilder(), [], []
+    for name, data in (("logits", logits), ("codes", codes)):
+        first = 0
+        for level, (side, per_place) in enumerate(sides):
+            count = side * side * per_place
+            shape = (1, side, side, per_place * data.shape[1])
+            tensors.append(builder.tensor(f"{name}.{level}", shape, np.float32))
+            values.append(data[first : first + count].reshape(shape))
+            first += count
+        assert first == len(anchors)
+    outputs = append_operator(builder, tensors, meta)
+    scores_given = builder.tensors[builder.operators[-1].inputs[1]].shape
+    assert scores_given[1] == BEST_OF_ALL < (logits.max(axis=1) > logit_of(0.1)).sum()
+    interpreter = Interpreter(model_content=bytes(builder.finished(tensors, outputs)), num_threads=1)
+    interpreter.allocate_tensors()
+    for item, value in zip(interpreter.get_input_details(), values, strict=True):
+        interpreter.set_tensor(item["index"], value)
+    interpreter.invoke()
+    boxes, classes, scores, number = (interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details())
+    rules = NmsRules(clip="nothing")
+    expected = postprocess(RawOutputs(logits, codes), anchors, 1.0, (256, 256), 0.1, rules, (256, 256))
+    assert number[0] == len(expected) == 100
+    np.testing.assert_allclose(np.clip(boxes[0][:, [1, 0, 3, 2]] * 256, 0, 256), expected.boxes_xyxy, atol=0.02)
+    np.testing.assert_allclose(scores[0], expected.scores, atol=1e-5)
+    np.testing.assert_array_equal(classes[0], expected.class_ids)
