@@ -1,6 +1,6 @@
 """Let NVIDIA's own ONNX parser of TensorRT 8.5 or 8.6 read files, without a GPU, and compare its network with the file.
 
-    python scripts/check_trt_parser.py [FILE.onnx...] [--phi 0 1 2] [--version 8.5 8.6] [--headers FOLDER]
+    python scripts/check_trt_parser.py [FILE.onnx...] [--model d0 lite0] [--version 8.5 8.6] [--headers FOLDER]
 
 The parser is NVIDIA's, the network that it fills is a SIMULATION (scripts/trt_parser/): TensorRT's builder makes no
 network without a GPU's driver, so an object with the same functions takes its place, with the shapes and types that
@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -28,6 +29,8 @@ from trt_parser.family import write_family_files
 from trt_parser.parsed import Parsed, differences_from_onnx, parse
 from trt_parser.replay import model_from_parsed
 
+from edgedet import demo
+
 WITHIN = 1e-5  # of the largest output: float32 in another order; INT8 is equal to the bit
 
 
@@ -35,9 +38,7 @@ def main() -> int:
     """Parse each file and print what came of it."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("files", nargs="*", type=Path, metavar="FILE.onnx")
-    options.add_argument(
-        "--phi", type=int, nargs="+", default=[], help="also files of these sizes, with random weights"
-    )
+    options.add_argument("--model", nargs="+", default=[], help="also files of d0 to d7x, lite0 ..., of random weights")
     options.add_argument("--version", nargs="+", choices=sorted(WHEELS), default=["8.6"], help="of TensorRT")
     options.add_argument(
         "--headers", type=Path, nargs="+", default=[], help="folders of NVIDIA's headers; once for each version"
@@ -51,9 +52,9 @@ def main() -> int:
     good = True
     for path in chosen.files:
         good &= check(parsers, path, 0 if chosen.no_outputs else chosen.batch)
-    for phi in chosen.phi:
+    for model in chosen.model:
         with tempfile.TemporaryDirectory() as folder:
-            for path, is_small in write_family_files(phi, Path(folder)):
+            for path, is_small in write_family_files(model, Path(folder)):
                 good &= check(parsers, path, chosen.batch if is_small and not chosen.no_outputs else 0)
     return 0 if good else 1
 
@@ -89,15 +90,24 @@ def report(parsed: Parsed, path: Path, batch: int) -> bool:
 
 def output_differences(parsed: Parsed, model: onnx.ModelProto, batch: int) -> dict[str, float]:
     """Return, by output, the largest difference between the parser's network and the file over the largest value."""
-    value = model.graph.input[0]
-    sides = [side.dim_value or batch for side in value.type.tensor_type.shape.dim]
-    pixels = {value.name: np.random.default_rng(0).integers(0, 256, sides, np.uint8)}
+    pixels = {model.graph.input[0].name: pictures(model.graph.input[0], batch)}
     names = [output.name for output in model.graph.output]
     replayed, original = (run(each, pixels, names) for each in (model_from_parsed(parsed), with_means(model)))
     return {
         name: float(np.abs(a.astype(float) - b.astype(float)).max() / max(np.abs(b.astype(float)).max(), 1))
         for name, a, b in zip(names, replayed, original, strict=True)
     }
+
+
+def pictures(value: onnx.ValueInfoProto, batch: int) -> np.ndarray:
+    """Return frames of the bundled clip in the type and shape of a graph's input, (N, H, W, 3) or (N, 3, H, W)."""
+    kind = value.type.tensor_type
+    sides = [side.dim_value or batch for side in kind.shape.dim]
+    planes = sides[1] == 3
+    h, w = sides[2:] if planes else sides[1:3]
+    frames = np.stack([cv2.resize(frame, (w, h)) for frame in demo.clip_frames(sides[0])])
+    frames = frames.transpose(0, 3, 1, 2) if planes else frames
+    return np.ascontiguousarray(frames, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
 
 
 def with_means(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Write the ONNX files that TensorRT 8 is given, for a size of the family, with random weights.
+"""Write the ONNX files that TensorRT 8 is given, for a model of the family, with random weights.
 
 Weights and ranges come of one random picture of 256 x 256. No accuracy gate is asked, because only the graph matters.
 """
@@ -15,11 +15,14 @@ BATCH = 4
 CLASSES = 90
 
 
-def write_family_files(phi: int, folder: Path) -> Iterator[tuple[Path, bool]]:
+def write_family_files(model: str, folder: Path) -> Iterator[tuple[Path, bool]]:
     """Write one file after the other and return (path, whether it is small enough to compute its outputs).
 
     Small: NAME.onnx, and NAME_int8.onnx for several pictures. At the model's size: NAME.onnx with the best anchors and
     with all, NAME_int8.onnx for one picture and for several. A file is deleted before the next one is written.
+    Where the model's size is not one that takes several pictures (check_batch), its files take one.
+
+    model: "d0" to "d7x", "lite0" to "lite4".
     """
     import torch
 
@@ -33,9 +36,9 @@ def write_family_files(phi: int, folder: Path) -> Iterator[tuple[Path, bool]]:
     from edgedet.export.fusion.top_anchors import MOST_TOP_ANCHORS
     from edgedet.export.network.efficientdet import EfficientDet
     from edgedet.export.onnx_file import write_onnx
-    from edgedet.specs import PHI, spec_for
+    from edgedet.specs import spec_for
 
-    spec = replace(spec_for(PHI[phi]), num_classes=CLASSES)
+    spec = replace(spec_for(f"tf_efficientdet_{model}"), num_classes=CLASSES)
     small = replace(spec, input_hw=SMALL_HW)
     torch.manual_seed(0)
     network = EfficientDet(small).eval()
@@ -47,14 +50,18 @@ def write_family_files(phi: int, folder: Path) -> Iterator[tuple[Path, bool]]:
         network = EfficientDet(size).eval()
         network.load_state_dict(weights)
         meta = ArtifactMeta(size, names, "fp32", "0" * 64).with_top_anchors(MOST_TOP_ANCHORS)
-        model = graph_from_network(network, meta)
-        table = table or CalibrationTable({}, _magnitudes_of_one_picture(model))
-        int8 = make_sparse_graph(model, make_sparse_plan(model, table, KEEP_FLOAT))
+        fp32 = graph_from_network(network, meta)
+        table = table or CalibrationTable({}, _magnitudes_of_one_picture(fp32))
+        int8 = make_sparse_graph(fp32, make_sparse_plan(fp32, table, KEEP_FLOAT))
         h, w = size.input_hw
-        files = [(model, "", 1, True), (int8, "_int8", BATCH, True)]
-        files += [(model, "", 1, False), (int8, "_int8", 1, True)] if size is spec else []
+        several = 1 if any(side % 2**size.max_level for side in size.input_hw) else BATCH
+        files = [(fp32, "", 1, True), (int8, "_int8", several, True)]
+        if size is spec:
+            files += [(fp32, "", 1, False)] + ([(int8, "_int8", 1, True)] if several > 1 else [])
         for graph, suffix, batch, top in files:
-            stem = f"d{phi}_{h}x{w}{suffix}" + (f"_batch{batch}" if batch > 1 else "") + ("" if top else "_all_anchors")
+            stem = (
+                f"{model}_{h}x{w}{suffix}" + (f"_batch{batch}" if batch > 1 else "") + ("" if top else "_all_anchors")
+            )
             path = folder / f"{stem}.onnx"
             its = replace(meta if top else meta.with_top_anchors(0), max_batch=batch)
             write_onnx(graph, replace(its, precision="int8" if suffix else "fp32"), path)

@@ -257,13 +257,22 @@ IIdentityLayer* Network::Part::addIdentity(ITensor& input) noexcept
     return &node.api();
 }
 
-IMatrixMultiplyLayer* Network::Part::addMatrixMultiply(
-    ITensor& a, MatrixOperation op_a, ITensor& b, MatrixOperation op_b) noexcept
+INMSLayer* Network::Part::addNMS(ITensor& boxes, ITensor& scores, ITensor& most) noexcept
 {
-    auto& node = add<MatrixMultiplyNode>(LayerType::kMATRIX_MULTIPLY, {&a, &b});
-    node.settings.operations = {op_a, op_b};
-    node.part.infer = [&node](LayerPart const& layer) -> std::vector<Typed> {
-        return {{matrix_multiply_shape(layer, node.settings), layer.in(0).type()}};
+    auto& node = add<NmsNode>(LayerType::kNMS, {&boxes, &scores, &most}, 2);
+    node.part.most_inputs = 5;
+    node.settings.mTopKBoxLimit = 5000;
+    node.part.infer = [](LayerPart const& layer) -> std::vector<Typed> {
+        Dims const boxes = layer.in(0).dims(), scores = layer.in(1).dims();
+        layer.require(boxes.nbDims == 3 && boxes.d[2] == 4, "the same boxes for each class");
+        layer.require(scores.nbDims == 3 && scores.d[0] == boxes.d[0] && scores.d[1] == boxes.d[1],
+            "scores of " + text(boxes) + ", not " + text(scores));
+        layer.require(is_real(layer.in(0).type()) && layer.in(1).type() == layer.in(0).type(), "real inputs");
+        for (int i = 2; i < int(layer.inputs.size()); ++i)
+            layer.require(!layer.has(i) || layer.in(i).dims().nbDims == 0, "scalars for its limits");
+        Dims chosen = all(2, 3);
+        chosen.d[0] = -1; // known when it has run
+        return {{chosen, DataType::kINT32}, {all(0, 0), DataType::kINT32}};
     };
     return &node.api();
 }
@@ -314,41 +323,6 @@ IResizeLayer* Network::Part::addResize(ITensor& input) noexcept
     return &node.api();
 }
 
-IScaleLayer* Network::Part::addScale(
-    ITensor& input, ScaleMode mode, Weights shift, Weights scale, Weights power) noexcept
-{
-    return addScaleNd(input, mode, shift, scale, power, std::max(0, input.getDimensions().nbDims - 3));
-}
-
-IScaleLayer* Network::Part::addScaleNd(
-    ITensor& input, ScaleMode mode, Weights shift, Weights scale, Weights power, int32_t axis) noexcept
-{
-    auto& node = add<ScaleNode>(LayerType::kSCALE, {&input});
-    node.settings.mMode = mode, node.settings.mChannelAxis = axis;
-    node.settings.mShift = shift, node.settings.mScale = scale, node.settings.mPower = power;
-    node.part.infer = [&node](LayerPart const& layer) -> std::vector<Typed> {
-        Dims const dims = layer.in(0).dims();
-        StoredScaleLayer const& settings = node.settings;
-        int64_t const wanted = settings.mMode == ScaleMode::kUNIFORM ? 1 : dims.d[settings.mChannelAxis];
-        for (Weights const& weights : {settings.mShift, settings.mScale, settings.mPower})
-            layer.require(settings.mMode == ScaleMode::kELEMENTWISE || weights.count == 0 || weights.count == wanted,
-                std::to_string(wanted) + " coefficients");
-        return {{dims, layer.in(0).type()}};
-    };
-    return &node.api();
-}
-
-ISelectLayer* Network::Part::addSelect(ITensor& condition, ITensor& a, ITensor& b) noexcept
-{
-    auto& node = add<SelectNode>(LayerType::kSELECT, {&condition, &a, &b});
-    node.part.infer = [](LayerPart const& layer) -> std::vector<Typed> {
-        layer.require(layer.in(0).type() == DataType::kBOOL, "a condition");
-        Dims const dims = broadcast(layer, layer.in(1).dims(), layer.in(2).dims());
-        return {{broadcast(layer, layer.in(0).dims(), dims), layer.in(1).type()}};
-    };
-    return &node.api();
-}
-
 IShapeLayer* Network::Part::addShape(ITensor& input) noexcept
 {
     auto& node = add<ShapeNode>(LayerType::kSHAPE, {&input});
@@ -382,16 +356,6 @@ ISliceLayer* Network::Part::addSlice(ITensor& input, Dims start, Dims size, Dims
         return {{slice_shape(layer, node.settings), layer.in(0).type()}};
     };
     node.part.values = [&node](LayerPart const& layer) { return slice_values(layer, node.settings); };
-    return &node.api();
-}
-
-ISoftMaxLayer* Network::Part::addSoftMax(ITensor& input) noexcept
-{
-    auto& node = add<SoftMaxNode>(LayerType::kSOFTMAX, {&input});
-    node.settings.mAxes = 1U << std::max(0, input.getDimensions().nbDims - 3);
-    node.part.infer = [](LayerPart const& layer) -> std::vector<Typed> {
-        return {{layer.in(0).dims(), layer.in(0).type()}};
-    };
     return &node.api();
 }
 

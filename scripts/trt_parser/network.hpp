@@ -136,18 +136,11 @@ struct Resize : StoredResizeLayer
     void write(Json& json) const { StoredResizeLayer::write(json), json.field("scales", scales); }
     std::vector<float> scales;
 };
-struct MatrixMultiply : StoredMatrixMultiplyLayer
-{
-    void setOperation(int32_t index, MatrixOperation op) noexcept override { operations[index] = op, changed(); }
-    void write(Json& json) const { json.field("operations", operations); }
-    std::vector<MatrixOperation> operations{2};
-};
-
 using ConvolutionNode = Node<IConvolutionLayer, Convolution>;
+using NmsNode = Node<INMSLayer, StoredNMSLayer>;
 using PoolingNode = Node<IPoolingLayer, Pooling>;
 using ShuffleNode = Node<IShuffleLayer, Shuffle>;
 using ResizeNode = Node<IResizeLayer, Resize>;
-using MatrixMultiplyNode = Node<IMatrixMultiplyLayer, MatrixMultiply>;
 using ActivationNode = Node<IActivationLayer, StoredActivationLayer>;
 using ConcatenationNode = Node<IConcatenationLayer, StoredConcatenationLayer>;
 using ConstantNode = Node<IConstantLayer, StoredConstantLayer>;
@@ -157,11 +150,8 @@ using GatherNode = Node<IGatherLayer, StoredGatherLayer>;
 using IdentityNode = Node<IIdentityLayer, StoredIdentityLayer>;
 using QuantizeNode = Node<IQuantizeLayer, StoredQuantizeLayer>;
 using ReduceNode = Node<IReduceLayer, StoredReduceLayer>;
-using ScaleNode = Node<IScaleLayer, StoredScaleLayer>;
-using SelectNode = Node<ISelectLayer, StoredSelectLayer>;
 using ShapeNode = Node<IShapeLayer, StoredShapeLayer>;
 using SliceNode = Node<ISliceLayer, StoredSliceLayer>;
-using SoftMaxNode = Node<ISoftMaxLayer, StoredSoftMaxLayer>;
 using TopKNode = Node<ITopKLayer, StoredTopKLayer>;
 using UnaryNode = Node<IUnaryLayer, StoredUnaryLayer>;
 
@@ -202,20 +192,14 @@ private:
         IGatherLayer* addGather(ITensor& data, ITensor& indices, int32_t axis) noexcept override;
         IGatherLayer* addGatherV2(ITensor& data, ITensor& indices, GatherMode mode) noexcept override;
         IIdentityLayer* addIdentity(ITensor& input) noexcept override;
-        IMatrixMultiplyLayer* addMatrixMultiply(
-            ITensor& a, MatrixOperation op_a, ITensor& b, MatrixOperation op_b) noexcept override;
+        INMSLayer* addNMS(ITensor& boxes, ITensor& scores, ITensor& most) noexcept override;
         IPoolingLayer* addPoolingNd(ITensor& input, PoolingType type, Dims window) noexcept override;
         IQuantizeLayer* addQuantize(ITensor& input, ITensor& scale) noexcept override;
         IReduceLayer* addReduce(ITensor& input, ReduceOperation op, uint32_t axes, bool keep) noexcept override;
         IResizeLayer* addResize(ITensor& input) noexcept override;
-        IScaleLayer* addScale(ITensor& input, ScaleMode mode, Weights shift, Weights scale, Weights power) noexcept override;
-        IScaleLayer* addScaleNd(ITensor& input, ScaleMode mode, Weights shift, Weights scale, Weights power,
-            int32_t axis) noexcept override;
-        ISelectLayer* addSelect(ITensor& condition, ITensor& a, ITensor& b) noexcept override;
         IShapeLayer* addShape(ITensor& input) noexcept override;
         IShuffleLayer* addShuffle(ITensor& input) noexcept override;
         ISliceLayer* addSlice(ITensor& input, Dims start, Dims size, Dims stride) noexcept override;
-        ISoftMaxLayer* addSoftMax(ITensor& input) noexcept override;
         ITopKLayer* addTopK(ITensor& input, TopKOperation op, int32_t k, uint32_t axes) noexcept override;
         IUnaryLayer* addUnary(ITensor& input, UnaryOperation op) noexcept override;
 #if NV_TENSORRT_MAJOR * 10 + NV_TENSORRT_MINOR >= 86

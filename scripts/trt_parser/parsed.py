@@ -20,8 +20,6 @@ LAYERS = {
     0: "convolution",
     2: "activation",
     3: "pooling",
-    5: "scale",
-    6: "softmax",
     8: "concatenation",
     9: "elementwise",
     11: "unary",
@@ -29,15 +27,14 @@ LAYERS = {
     14: "reduce",
     15: "topk",
     16: "gather",
-    17: "matrix_multiply",
     19: "constant",
     21: "identity",
     23: "slice",
     24: "shape",
     26: "resize",
-    31: "select",
     33: "quantize",
     34: "dequantize",
+    44: "nms",
     47: "cast",
 }
 DTYPES = (np.float32, np.float16, np.int8, np.int32, np.bool_, np.uint8)
@@ -84,19 +81,26 @@ def parse(parser: Parser, path: Path) -> Parsed:
 
 
 def differences_from_onnx(parsed: Parsed, model: onnx.ModelProto) -> tuple[int, list[str]]:
-    """Compare each tensor that has a name in both; return how many were compared, and a line for each difference."""
+    """Compare each tensor that has a name in both; return how many were compared, and a line for each difference.
+
+    A dimension that the graph's inputs leave open is -1 in both; one that only ONNX does not know may be anything.
+    """
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    opened = {side.dim_param for value in inferred.input for side in value.type.tensor_type.shape.dim}
     tensors, compared, lines = parsed.tensors(), 0, []
     for value in [*inferred.input, *inferred.value_info, *inferred.output]:
+        if value.name not in tensors:
+            continue
         kind = value.type.tensor_type
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        expected = (
-            tuple(side.dim_value if side.HasField("dim_value") else -1 for side in kind.shape.dim),
-            NARROWED.get(dtype, dtype),
+        shape, read_dtype = tensors[value.name]
+        expected = tuple(
+            side.dim_value if side.HasField("dim_value") else -1 if side.dim_param in opened else None
+            for side in kind.shape.dim
         )
-        if value.name in tensors:
-            compared += 1
-            if tensors[value.name] != expected:
-                lines.append(f"{value.name} is {tensors[value.name]}, ONNX says {expected}")
+        compared += 1
+        fits = len(shape) == len(expected) and all(b in (a, None) for a, b in zip(shape, expected, strict=True))
+        if not fits or read_dtype != NARROWED.get(dtype, dtype):
+            lines.append(f"{value.name} is {shape} {read_dtype}, ONNX says {expected} {dtype}")
     missing = [output.name for output in inferred.output if output.name not in parsed.network["outputs"]]
     return compared, lines + [f"output {name} is missing" for name in missing]

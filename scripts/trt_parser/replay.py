@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 
 from .parsed import DTYPES, LAYERS, Parsed
 
-ACTIVATIONS = {0: "Relu", 1: "Sigmoid", 2: "Tanh"}
+# the operators of nvinfer1's enumerations, by number
+ACTIVATIONS, CLIP = {0: "Relu", 1: "Sigmoid", 2: "Tanh"}, 8
 ELEMENTWISE = ("Add", "Mul", "Max", "Min", "Sub", "Div", "Pow", None, "And", "Or", "Xor", "Equal", "Greater", "Less")
 UNARY = {0: "Exp", 1: "Log", 2: "Sqrt", 3: "Reciprocal", 4: "Abs", 5: "Neg", 17: "Ceil", 18: "Floor", 20: "Not"}
 REDUCE = ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceMean")
@@ -108,16 +109,11 @@ class _Writer:
             self._add("AveragePool", inputs, output, count_include_pad=included, **window)
 
     def activation(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
-        self._add(ACTIVATIONS[settings["activationType"]], inputs, output)
-
-    def scale(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
-        rank = len(self._tensors[inputs[0]][0])
-        value = inputs[0]
-        for name, op in (("scale", "Mul"), ("shift", "Add"), ("power", "Pow")):
-            if settings[name]["count"]:
-                shape = [-1] + [1] * (rank - 1 - settings["channelAxis"])
-                value = self._add(op, [value, self._constant(self._weights(settings[name]).reshape(shape))])
-        self._add("Identity", [value], output)
+        if settings["activationType"] == CLIP:
+            limits = [self._constant(np.float32(settings[name])) for name in ("alpha", "beta")]
+            self._add("Clip", [*inputs, *limits], output)
+        else:
+            self._add(ACTIVATIONS[settings["activationType"]], inputs, output)
 
     def concatenation(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
         self._add("Concat", inputs, output, axis=settings["axis"])
@@ -181,13 +177,26 @@ class _Writer:
 
     cast = identity
 
-    def slice(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
-        start, size, stride = (np.array(settings[name], np.int64) for name in ("start", "size", "stride"))
-        if len(inputs) > 1 or settings["mode"] != 0:
-            raise NotImplementedError("a slice by tensors, or beyond its input")
-        ends = start + (size - 1) * stride + np.sign(stride)
-        axes = np.arange(len(start))
-        self._add("Slice", [inputs[0], *map(self._constant, (start, ends, axes, stride))], output)
+    def slice(self, layer: dict, inputs: list[str | None], output: str, settings: dict) -> None:
+        if settings["mode"] != 0 or any(stride < 0 for stride in settings["stride"]):
+            raise NotImplementedError("a slice that goes back, or beyond its input")
+        start, size, stride = (
+            self._as(np.int64, inputs[at])
+            if len(inputs) > at and inputs[at]
+            else self._constant(np.array(settings[name], np.int64))
+            for at, name in enumerate(("start", "size", "stride"), 1)
+        )
+        ends = self._add("Add", [start, self._add("Mul", [size, stride])])
+        axes = self._constant(np.arange(len(self._tensors[inputs[0]][0])))
+        self._add("Slice", [inputs[0], start, ends, axes, stride], output)
+
+    def nms(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
+        """Boxes that TensorRT would not look at, beyond ``topKBoxLimit``, are looked at here."""
+        by_class = self._add("Transpose", [inputs[1]], perm=[0, 2, 1])
+        most = self._as(np.int64, inputs[2])
+        centred = settings["boundingBoxFormat"]
+        chosen = self._add("NonMaxSuppression", [inputs[0], by_class, most, *inputs[3:]], center_point_box=centred)
+        self._as(np.int32, chosen, output)
 
     def shape(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
         self._as(np.int32, self._add("Shape", inputs), output)

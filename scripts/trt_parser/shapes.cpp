@@ -174,27 +174,6 @@ Dims gather_shape(LayerPart const& layer, StoredGatherLayer const& settings)
     return as_dims(out);
 }
 
-Dims matrix_multiply_shape(LayerPart const& layer, MatrixMultiply const& settings)
-{
-    Dims a = layer.in(0).dims(), b = layer.in(1).dims();
-    for (int i = 0; i < 2; ++i)
-        if (settings.operations[i] == MatrixOperation::kVECTOR)
-            refuse("a product with a vector");
-    layer.require(a.nbDims == b.nbDims && a.nbDims >= 2, "matrices of " + text(a) + " and " + text(b));
-    if (settings.operations[0] == MatrixOperation::kTRANSPOSE)
-        std::swap(a.d[a.nbDims - 2], a.d[a.nbDims - 1]);
-    if (settings.operations[1] == MatrixOperation::kTRANSPOSE)
-        std::swap(b.d[b.nbDims - 2], b.d[b.nbDims - 1]);
-    layer.require(a.d[a.nbDims - 1] == b.d[b.nbDims - 2], "matrices of " + text(a) + " and " + text(b));
-    int const columns = b.d[b.nbDims - 1];
-    b.d[b.nbDims - 2] = 1, b.d[b.nbDims - 1] = 1;
-    Dims out = a;
-    out.d[a.nbDims - 1] = 1;
-    out = broadcast(layer, out, b);
-    out.d[a.nbDims - 1] = columns;
-    return out;
-}
-
 Dims quantiser_shape(LayerPart const& layer, int axis)
 {
     Dims const dims = layer.in(0).dims(), scale = layer.in(1).dims();

@@ -11,7 +11,6 @@ Dims convolution_shape(LayerPart const& layer, Convolution const& settings);
 Dims pooling_shape(LayerPart const& layer, Pooling const& settings);
 Dims concatenation_shape(LayerPart const& layer, int axis);
 Dims gather_shape(LayerPart const& layer, StoredGatherLayer const& settings);
-Dims matrix_multiply_shape(LayerPart const& layer, MatrixMultiply const& settings);
 Dims quantiser_shape(LayerPart const& layer, int axis);
 Dims reduce_shape(LayerPart const& layer, StoredReduceLayer const& settings);
 Dims resize_shape(LayerPart const& layer, Resize const& settings);
