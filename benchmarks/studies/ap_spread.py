@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.detector import Detector
 from edgedet.engines.base import open_engine
-from edgedet.errors import EdgeDetError, InputError
+from edgedet.errors import InputError
 from edgedet.files import write_json
 from edgedet.judge.average_precision import SCORE_FLOOR, detect_images
 from edgedet.judge.labels import Dataset, match_classes, read_dataset
@@ -94,6 +95,7 @@ def compute_spread(
     return Spread(name, float(np.mean(values)), float(np.std(values)), share, low, tuple(values))
 
 
+@ends_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a row for each file."""
     parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.ap_spread", description=__doc__)
@@ -105,28 +107,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads of each engine (default: %(default)s)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON")
     args = parser.parse_args(argv)
-    try:
-        if args.repeats < 1:
-            raise InputError(f"--repeats takes a number from 1 on; got {args.repeats}.")
-        data = read_dataset(args.data, args.images)
-        float_runs = match_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
-        text = sys.stderr if args.json == "-" else sys.stdout
-        print(f"{'file':<44} {'mean AP':>8} {'+-':>7} {'kept':>7} {'low':>7}", file=text)
-        rows = []
-        for model in args.models:
-            path, peer = (args.float_model, model) if "|" in model else (Path(model), "")
-            runs = match_under_changes(path, data, args.repeats, args.threads, peer)
-            row = compute_spread(Path(model).name, float_runs, runs, len(data.images))
-            rows.append(row)
-            print(
-                f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",
-                file=text,
-                flush=True,
-            )
-        write_json(args.json, {"files": [asdict(row) for row in rows]})
-    except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
-        return error.exit_code
+    if args.repeats < 1:
+        raise InputError(f"--repeats takes a number from 1 on; got {args.repeats}.")
+    data = read_dataset(args.data, args.images)
+    float_runs = match_under_changes(args.float_model, data, min(args.repeats, 2), args.threads)
+    text = sys.stderr if args.json == "-" else sys.stdout
+    print(f"{'file':<44} {'mean AP':>8} {'+-':>7} {'kept':>7} {'low':>7}", file=text)
+    rows = []
+    for model in args.models:
+        path, peer = (args.float_model, model) if "|" in model else (Path(model), "")
+        runs = match_under_changes(path, data, args.repeats, args.threads, peer)
+        row = compute_spread(Path(model).name, float_runs, runs, len(data.images))
+        rows.append(row)
+        print(
+            f"{row.model:<44} {row.mean_ap:8.4f} {row.deviation:7.4f} {row.kept:7.4f} {row.low:7.4f}",
+            file=text,
+            flush=True,
+        )
+    write_json(args.json, {"files": [asdict(row) for row in rows]})
     return 0
 
 

@@ -21,9 +21,10 @@ from typing import Any
 from edgedet import demo
 from edgedet.benchmarks.latency.options import parse_numbers
 from edgedet.benchmarks.latency.page import fit_growth
+from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.child_process import Child
 from edgedet.engines.base import default_threads
-from edgedet.errors import EdgeDetError, InputError
+from edgedet.errors import InputError
 from edgedet.files import write_json
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import PHI, spec_for
@@ -88,6 +89,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@ends_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each model, or print the table of a finished file."""
     parser = argparse.ArgumentParser(
@@ -102,24 +104,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="where the rows are kept")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="print the table of this file")
     args = parser.parse_args(argv)
-    try:
-        if args.docs:
-            print(table(json.loads(args.docs.read_text(encoding="utf-8"))["rows"]), end="")
-            return 0
-        if args.frames < 1 or args.threads < 1:
-            raise InputError("--frames and --threads take numbers from 1 on.")
-        rows = []
-        for phi in parse_numbers("--phi", args.phi):
-            if phi not in PHI:
-                raise InputError(f"--phi takes {min(PHI)} to {max(PHI)}; got {phi}.")
-            with Child(measure_cost, phi, args.frames, args.recover, args.threads) as child:
-                rows.append(child.first())
-            write_json(args.json, {"rows": rows})
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        print(table(rows), end="")
-    except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
-        return error.exit_code
+    if args.docs:
+        print(table(json.loads(args.docs.read_text(encoding="utf-8"))["rows"]), end="")
+        return 0
+    if args.frames < 1 or args.threads < 1:
+        raise InputError("--frames and --threads take numbers from 1 on.")
+    rows = []
+    for phi in parse_numbers("--phi", args.phi):
+        if phi not in PHI:
+            raise InputError(f"--phi takes {min(PHI)} to {max(PHI)}; got {phi}.")
+        with Child(measure_cost, phi, args.frames, args.recover, args.threads) as child:
+            rows.append(child.first())
+        write_json(args.json, {"rows": rows})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    print(table(rows), end="")
     return 0
 
 

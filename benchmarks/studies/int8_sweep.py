@@ -29,11 +29,12 @@ import onnx
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.studies.ap_spread import match_under_changes
+from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
 from edgedet.calibration.ranges.frames import FrameSets, take_calibration_frames
 from edgedet.engines.base import open_engine
-from edgedet.errors import EdgeDetError, InputError
+from edgedet.errors import InputError
 from edgedet.export.int8.export_int8 import read_float_model
 from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
@@ -218,6 +219,7 @@ def _is_old(name: str, cell: dict[str, Any]) -> bool:
     return observer == "mixed" and _revision(cell) < REVISION
 
 
+@ends_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the cells that the JSON file does not have, or print the tables of finished files."""
     parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.int8_sweep", description=__doc__)
@@ -232,39 +234,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--docs", type=Path, nargs="+", metavar="FILE", help="print the tables of these files")
     args = parser.parse_args(argv)
-    try:
-        if args.docs:
-            print("\n".join(tables(path) for path in args.docs), end="")
-            return 0
-        if None in (args.model, args.calib, args.data, args.json):
-            raise InputError("a sweep needs FLOAT, --calib, --data and --json; --docs prints finished ones.")
-        import torch
+    if args.docs:
+        print("\n".join(tables(path) for path in args.docs), end="")
+        return 0
+    if None in (args.model, args.calib, args.data, args.json):
+        raise InputError("a sweep needs FLOAT, --calib, --data and --json; --docs prints finished ones.")
+    import torch
 
-        torch.set_num_threads(args.threads)
-        data = read_dataset(args.data, args.images)
-        sweep = Sweep(args.model, args.calib, data, args.threads)
-        held: dict[str, Any] = {
-            "name": sweep.meta.spec.name,
-            "source_sha256": sweep.meta.source_sha256,
-            "images": len(data.images),
-            "float_ap": sweep.float_ap,
-            "cells": {},
-        }
-        if args.json.exists():
-            earlier = json.loads(args.json.read_text(encoding="utf-8"))
-            if earlier.get("source_sha256") != held["source_sha256"]:
-                raise InputError(f"{args.json} holds another checkpoint's cells ({sha256_of(args.json)[:8]}): move it.")
-            held["cells"] = earlier["cells"]
-        cells = list(sweep.cells())
-        selected = [(name, measure) for begin in args.only for name, measure in cells if name.startswith(begin)]
-        for name, measure in selected:
-            if name not in held["cells"] or _is_old(name, held["cells"][name]):
-                held["cells"][name] = measure()
-                write_json(str(args.json), held)
-                print(name, held["cells"][name], file=sys.stderr, flush=True)
-    except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
-        return error.exit_code
+    torch.set_num_threads(args.threads)
+    data = read_dataset(args.data, args.images)
+    sweep = Sweep(args.model, args.calib, data, args.threads)
+    held: dict[str, Any] = {
+        "name": sweep.meta.spec.name,
+        "source_sha256": sweep.meta.source_sha256,
+        "images": len(data.images),
+        "float_ap": sweep.float_ap,
+        "cells": {},
+    }
+    if args.json.exists():
+        earlier = json.loads(args.json.read_text(encoding="utf-8"))
+        if earlier.get("source_sha256") != held["source_sha256"]:
+            raise InputError(f"{args.json} holds another checkpoint's cells ({sha256_of(args.json)[:8]}): move it.")
+        held["cells"] = earlier["cells"]
+    cells = list(sweep.cells())
+    selected = [(name, measure) for begin in args.only for name, measure in cells if name.startswith(begin)]
+    for name, measure in selected:
+        if name not in held["cells"] or _is_old(name, held["cells"][name]):
+            held["cells"][name] = measure()
+            write_json(str(args.json), held)
+            print(name, held["cells"][name], file=sys.stderr, flush=True)
     return 0
 
 

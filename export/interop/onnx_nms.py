@@ -14,7 +14,7 @@ from edgedet.export.fusion.open_batch import open_batch
 from edgedet.export.interop.graph_input import load_graph
 from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
 from edgedet.export.interop.onnx_reader import Outputs, first_rows, onnx_reader
-from edgedet.export.interop.target import Agreement, Request, fill_text, labels_text, verified_file, write_text
+from edgedet.export.interop.target import Agreement, Request, verified_file, write_models
 from edgedet.export.onnx_file import write_onnx
 from edgedet.types import Detections
 
@@ -29,13 +29,7 @@ onnxruntime, OpenVINO and OpenCV 5 run it; OpenVINO computes in bfloat16 where i
 
 def write(request: Request) -> list[Agreement]:
     """Write model.onnx (and model_int8.onnx), labels.txt and README.md into the target's folder."""
-    agreements: list[Agreement] = []
-    names = [write_onnx_nms(request, f"model{end}.onnx", path, agreements) for end, path in request.files.onnx_files()]
-    h, w = request.meta.spec.input_hw
-    write_text(request.folder / "labels.txt", labels_text(request.meta))
-    values = {"name": request.files.name, "files": ", ".join(names), "h": h, "w": w, "fit": fill_text(request.meta)}
-    write_text(request.folder / "README.md", README.format(**values))
-    return agreements
+    return write_models(request, request.files.onnx_files(), write_onnx_nms, README)
 
 
 def write_onnx_nms(

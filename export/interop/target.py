@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,3 +206,24 @@ def fill_text(meta: ArtifactMeta) -> str:
     return (
         f"scaled to fit {w}x{h} (width x height), at the top left, the rest filled with RGB {list(meta.spec.fill_rgb)}"
     )
+
+
+WriteOne = Callable[[Request, str, Path, "list[Agreement]"], str]
+
+
+def write_models(
+    request: Request, files: Iterable[tuple[str, Path]], write_one: WriteOne, readme: str
+) -> list[Agreement]:
+    """Write a model file for each of ``files``, labels.txt and README.md into the target's folder.
+
+    files:     (end of the name, file that it is made from).
+    write_one: (request, name, file that it is made from, list that takes the agreement) -> name of the written file.
+    readme:    text with the fields name, files, h, w and fit.
+    """
+    agreements: list[Agreement] = []
+    names = [write_one(request, f"model{end}{path.suffix}", path, agreements) for end, path in files]
+    h, w = request.meta.spec.input_hw
+    write_text(request.folder / "labels.txt", labels_text(request.meta))
+    values = {"name": request.files.name, "files": ", ".join(names), "h": h, "w": w, "fit": fill_text(request.meta)}
+    write_text(request.folder / "README.md", readme.format(**values))
+    return agreements

@@ -11,7 +11,7 @@ import numpy as np
 from edgedet.engines.finished import OUTPUTS, RULES
 from edgedet.engines.tflite_file import read_trailer, with_trailer
 from edgedet.export.interop.onnx_reader import first_rows
-from edgedet.export.interop.target import Agreement, Reader, Request, fill_text, labels_text, verified_file, write_text
+from edgedet.export.interop.target import Agreement, Reader, Request, labels_text, verified_file, write_models
 from edgedet.export.interop.tflite_detections import with_detections
 from edgedet.export.interop.tflite_metadata import BUFFER_NAME, detector_metadata, with_labels
 from edgedet.types import Detections
@@ -26,14 +26,7 @@ Others: any TFLite runtime that has the operator TFLite_Detection_PostProcess; s
 
 def write(request: Request) -> list[Agreement]:
     """Write model.tflite (and model_int8.tflite), labels.txt and README.md into the target's folder."""
-    agreements: list[Agreement] = []
-    ends = request.files.tflite_files()
-    names = [write_tflite_app(request, f"model{end}.tflite", path, agreements) for end, path in ends]
-    h, w = request.meta.spec.input_hw
-    write_text(request.folder / "labels.txt", labels_text(request.meta))
-    values = {"name": request.files.name, "files": ", ".join(names), "h": h, "w": w, "fit": fill_text(request.meta)}
-    write_text(request.folder / "README.md", README.format(**values))
-    return agreements
+    return write_models(request, request.files.tflite_files(), write_tflite_app, README)
 
 
 def write_tflite_app(request: Request, name: str, made_from: Path, agreements: list[Agreement]) -> str:

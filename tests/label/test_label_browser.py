@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from browser import chromium, needs_browser
 from hand import Hand, complaints
 from installs import ROOT
 from media import SIZE_WH, SOURCE_BOXES_XYXY, write_fake_model
-from waiting import wait_until
+from waiting import read_until, wait_until
 
 from edgedet.judge.labels import LabelledImage, read_dataset
 
@@ -44,15 +43,7 @@ def labelling(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[st
         text=True,
     )
     try:
-        assert run.stderr is not None
-        said = []
-        for line in run.stderr:
-            said.append(line)
-            if (match := re.search(r"http://127\.0\.0\.1:(\d+)/", line)) is not None:
-                break
-        else:
-            pytest.fail("".join(said))
-        yield run, int(match[1])
+        yield run, int(read_until(run.stderr, r"http://127\.0\.0\.1:(\d+)/")[1])
     finally:
         run.terminate()
         run.communicate(timeout=60)

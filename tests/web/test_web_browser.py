@@ -18,6 +18,7 @@ from cameras import MjpegCamera, mjpeg_camera
 from hand import complaints, text_of
 from installs import ROOT
 from media import SIZE_WH, SOURCE_BOXES_XYXY, write_fake_model
+from waiting import read_until
 from web_page import TOKEN, page, result, stats
 
 pytest.importorskip("cv2", reason="edgedet run reads and draws by OpenCV")
@@ -46,14 +47,7 @@ def running(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen
         text=True,
     )
     try:
-        assert run.stderr is not None
-        said = []
-        for line in run.stderr:
-            said.append(line)
-            if "watch it on http://" in line:
-                break
-        else:
-            pytest.fail("".join(said))
+        read_until(run.stderr, "watch it on http://")
         yield run
     finally:
         run.terminate()

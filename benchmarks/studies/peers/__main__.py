@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,7 @@ from edgedet.benchmarks.latency.device import describe_device
 from edgedet.benchmarks.latency.measure import Latency, count_rounds, measure
 from edgedet.benchmarks.latency.sensors import read_settings, take_snapshot
 from edgedet.benchmarks.latency.served import ServedDetector
+from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.benchmarks.studies.peers.engines import CALIBRATION_FRAMES, export_plain_onnx, open_peer, quantise_by_nncf
 from edgedet.calibration.ranges.frames import take_calibration_frames
 from edgedet.detector import Detector
@@ -157,7 +159,8 @@ def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def main(argv: list[str] | None = None) -> int:
+@ends_in_one_line
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, and with ``--json`` write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="effdet checkpoint")
@@ -171,11 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("peers-work"), help="where files are made")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON to FILE, or - for stdout")
     args = parser.parse_args(argv)
-    try:
-        result = run(args)
-    except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
-        return error.exit_code
+    result = run(args)
     write_json(args.json, result)
     print(table(result), file=sys.stderr if args.json == "-" else sys.stdout)
     return 1 if result["failures"] else 0

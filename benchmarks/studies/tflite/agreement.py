@@ -29,10 +29,11 @@ from onnx import TensorProto, helper
 
 from edgedet.artifact import ArtifactMeta
 from edgedet.benchmarks.profile.tflite_profile import open_interpreter
+from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.benchmarks.studies.tflite.plan import plan_of, reference_of
 from edgedet.calibration.placement.plan import CENTRED, DensePlan
 from edgedet.engines.tflite_file import read_trailer
-from edgedet.errors import EdgeDetError, InputError, UnsupportedError, require
+from edgedet.errors import InputError, UnsupportedError, require
 from edgedet.export.onnx_file import read_graph, write_onnx
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.files import atomic_path, write_json
@@ -230,7 +231,8 @@ def _print(figures: dict[str, Any]) -> None:
         print(f"{name:<50}{shown}{100 * item['within_2']:>12.3f}{item['largest']:>9}")
 
 
-def main(argv: list[str] | None = None) -> int:
+@ends_in_one_line
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables; returns 1 where an operator alone is not within one level."""
     parser = argparse.ArgumentParser(description="Compare an INT8 .tflite file with its dense reference.")
     parser.add_argument("onnx", type=Path, help="float file that it was made from")
@@ -240,11 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, metavar="FILE", help="write the reference, for edgedet eval")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON to FILE, or - for stdout")
     args = parser.parse_args(argv)
-    try:
-        figures = compare(args.onnx, args.tflite, args.source, args.frames, args.reference)
-    except EdgeDetError as error:
-        print(f"edgedet: {error}", file=sys.stderr)
-        return error.exit_code
+    figures = compare(args.onnx, args.tflite, args.source, args.frames, args.reference)
     if args.json != "-":
         _print(figures)
     write_json(args.json, figures)
