@@ -237,7 +237,7 @@ def check_outputs(
             inside = source.is_dir() and os.path.isfile(real) and Path(real).parent == Path(os.path.realpath(source))
             if real == os.path.realpath(source) or inside or (os.path.exists(real) and os.path.samefile(real, source)):
                 replaced = real if inside else source
-                raise InputError(f"{option} {name} would overwrite its own source {replaced}: choose another name.")
+                raise InputError(f"{option} {name} would overwrite its own input {replaced}: choose another name.")
         if real in seen:
             raise InputError(
                 f"{seen[real]} and {option} name the same file {name}: choose another name for one of them."

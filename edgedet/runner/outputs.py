@@ -72,7 +72,7 @@ def check_save(save: Optional[str], source: Source) -> None:
         choose_codec(path.suffix.lower())
         same = Path(source.name)
     if path.exists() and same.exists() and path.samefile(same):
-        raise InputError(f"--save {save} would overwrite its own source: choose another name.")
+        raise InputError(f"--save {save} would overwrite its own input: choose another name.")
 
 
 def _is_folder(save: str) -> bool:

@@ -173,10 +173,10 @@ def test_nothing_readable_is_bad_input(folder, capsys):
         (["--source", "clip.avi", "--save", "model.fake/out.mp4"], "cannot write model.fake/out.mp4: "),
         (["--source", "clip.avi", "--jsonl", "model.fake/out.jsonl"], "cannot write model.fake/out.jsonl: "),
         (["--source", "photos", "--save", "out.mp4"], "saved into a folder: wanted --save DIR, got out.mp4."),
-        (["--source", "photos", "--save", "photos"], "--save photos would overwrite its own source"),
-        (["--source", "photos/a.png", "--save", "./photos/"], "would overwrite its own source"),
-        (["--source", "photos/a.png", "--save", "photos/a.png"], "would overwrite its own source"),
-        (["--source", "copy.mp4", "--save", "copy.mp4"], "--save copy.mp4 would overwrite its own source"),
+        (["--source", "photos", "--save", "photos"], "--save photos would overwrite its own input"),
+        (["--source", "photos/a.png", "--save", "./photos/"], "would overwrite its own input"),
+        (["--source", "photos/a.png", "--save", "photos/a.png"], "would overwrite its own input"),
+        (["--source", "copy.mp4", "--save", "copy.mp4"], "--save copy.mp4 would overwrite its own input"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(folder, capsys, options, complaint):

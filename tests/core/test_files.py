@@ -200,12 +200,12 @@ def desk(tmp_path: Path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ("outputs", "complaint"),
     [
-        ({"--jsonl": "model.onnx"}, "--jsonl model.onnx would overwrite its own source model.onnx"),
-        ({"--json": "./photos/../model.onnx"}, "would overwrite its own source model.onnx"),
-        ({"--json": "link.onnx"}, "--json link.onnx would overwrite its own source model.onnx"),
-        ({"--json": "same.onnx"}, "--json same.onnx would overwrite its own source model.onnx"),
-        ({"--json": "photos/a.jpg"}, "--json photos/a.jpg would overwrite its own source .*photos/a.jpg"),
-        ({"--save": "photos"}, "--save photos would overwrite its own source photos"),
+        ({"--jsonl": "model.onnx"}, "--jsonl model.onnx would overwrite its own input model.onnx"),
+        ({"--json": "./photos/../model.onnx"}, "would overwrite its own input model.onnx"),
+        ({"--json": "link.onnx"}, "--json link.onnx would overwrite its own input model.onnx"),
+        ({"--json": "same.onnx"}, "--json same.onnx would overwrite its own input model.onnx"),
+        ({"--json": "photos/a.jpg"}, "--json photos/a.jpg would overwrite its own input .*photos/a.jpg"),
+        ({"--save": "photos"}, "--save photos would overwrite its own input photos"),
         ({"--json": "x.json", "--html": "./x.json"}, r"--json and --html name the same file \./x.json"),
         ({"--json": "model.onnx/x.json"}, "cannot write model.onnx/x.json"),
     ],

@@ -147,6 +147,15 @@ def test_zones_and_lines_are_drawn_moved_named_and_saved_by_mouse(tmp_path: Path
 
 
 @needs_browser
+def test_the_picture_of_a_camera_that_delivers_late_comes_by_itself():
+    with page(CAMERAS, places=FakePlaces()) as one, chromium() as driver:
+        driver.get(f"http://127.0.0.1:{one.port}/zones-page#camera=door")
+        wait_until(lambda: any("503" in entry["message"] for entry in driver.get_log("browser")))
+        one.put(result(90, "door"))
+        wait_until(lambda: driver.execute_script("return document.querySelector('#picture image') !== null"))
+
+
+@needs_browser
 def test_zones_are_drawn_and_changed_by_keys_alone():
     from selenium.webdriver.common.keys import Keys
 

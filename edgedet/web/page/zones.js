@@ -9,6 +9,7 @@ const HINTS = {
   line: "Click where the line begins and where it ends; the arrow shows which way is forward.",
 };
 const MOST_UNDONE = 100;
+const RETRY_MS = 2000;
 
 const state = { camera: "", places: [], selected: -1, drawing: null, cross: [0.5, 0.5], mayChange: false, changed: false };
 const undone = [];
@@ -186,9 +187,12 @@ async function save() {
   say("Saved in the configuration file; it holds from the next frame on.");
 }
 
+// A camera that has not delivered yet is asked again until it has, or another one is chosen.
 async function renewPicture() {
-  await showPicture(`/snapshot.jpg?camera=${encodeURIComponent(state.camera)}&at=${Date.now()}`);
+  const camera = state.camera;
+  const shown = await showPicture(`/snapshot.jpg?camera=${encodeURIComponent(camera)}&at=${Date.now()}`);
   draw(state);
+  if (!shown) setTimeout(() => camera === state.camera && renewPicture(), RETRY_MS);
 }
 
 async function start() {

@@ -18,16 +18,16 @@ const within = (value) => Math.min(1, Math.max(0, value));
 const inPixels = ([x, y]) => [x * size.width, y * size.height];
 const listed = (points) => points.map((point) => inPixels(point).join()).join(" ");
 
-// Loads a picture and shows it below the shapes; the promise ends when it is there or could not be had.
+// Loads a picture and shows it below the shapes; the promise says whether it could be had.
 export function showPicture(address) {
   const loaded = new Image();
   return new Promise((resolve) => {
     loaded.onload = () => {
       Object.assign(size, { width: loaded.naturalWidth, height: loaded.naturalHeight });
       image = svg("image", { href: address, width: size.width, height: size.height });
-      resolve();
+      resolve(true);
     };
-    loaded.onerror = resolve;
+    loaded.onerror = () => resolve(false);
     loaded.src = address;
   });
 }
