@@ -14,14 +14,21 @@ from typing import Callable, Deque, Generator, Generic, Iterable, Iterator, Opti
 T = TypeVar("T")
 R = TypeVar("R")
 
-NICENESS = 10  # a thread of low priority gets a tenth of the detector's time where cores are short
+NICENESS = (
+    10  # more than the process: a thread of low priority gets a tenth of the detector's time where cores are short
+)
+_MOST_NICENESS = 19  # of Linux
 _POLL_S = 0.1  # within this time a producer notices that its consumer has closed
 
 
 def lower_priority() -> None:
     """Give the calling thread a lower priority than the detector's, where the system can do that for one thread."""
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":  # elsewhere this would change the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        lower = min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS, _MOST_NICENESS)
+        os.setpriority(
+            os.PRIO_PROCESS, thread, max(lower, os.getpriority(os.PRIO_PROCESS, thread))
+        )  # only root may raise
 
 
 class RunAhead(Generic[T]):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -103,3 +106,32 @@ def test_one_function_takes_an_item_only_when_it_is_wanted():
     results = map_in_order([lambda number: number], items())
     assert next(results) == 0
     assert taken == [0]
+
+
+LOWERED = """
+import os, sys, threading
+from edgedet.stream.overlap import lower_priority
+os.nice(int(sys.argv[1]))
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may do more than a user
+def lowered():
+    lower_priority()
+    print(os.getpriority(os.PRIO_PROCESS, 0))
+    inherits = threading.Thread(target=lambda: (lower_priority(), print(os.getpriority(os.PRIO_PROCESS, 0))))
+    inherits.start()
+    inherits.join()
+thread = threading.Thread(target=lowered)
+thread.start()
+thread.join()
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads priorities of their own")
+@pytest.mark.parametrize("more", [3, 15])
+def test_a_thread_of_low_priority_is_below_its_own_process_also_where_that_is_niced(more):
+    """A user may not raise a thread again: under `nice -n 15` a fixed niceness of 10 was an error."""
+    done = subprocess.run([sys.executable, "-c", LOWERED, str(more)], capture_output=True, text=True, check=False)
+    own = min(os.nice(0) + more, 19)
+    lower = min(own + 10, 19)
+    assert done.stdout.split() == [str(lower), str(lower), str(own)], done.stderr
