@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
-    from scenes import walking_scene
+    from scenes import walking_scene  # type: ignore[import-not-found]
 
     rows: dict[str, dict[str, float]] = {}
     for name, options in (("3 walkers", {"objects": 3, "missed": 0.02}), ("12 walkers", {"objects": 12})):

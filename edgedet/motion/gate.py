@@ -60,13 +60,18 @@ def parse_rules(text: str) -> MotionRules:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where a frame is looked at: the ``whole`` picture, or (n, 4) ``boxes_xyxy`` in pixels, which may be none."""
+    """Where a frame is looked at.
+
+    whole:      all of it, else at (n, 4) ``boxes_xyxy`` in pixels, which may be none.
+    remembered: whether what is known of the frame before still counts; not where the camera moved or the light changed.
+    """
 
     whole: bool
     boxes_xyxy: np.ndarray
+    remembered: bool = True
 
 
-WHOLE = Plan(True, np.empty((0, 4)))
+_NO_BOXES = np.empty((0, 4))
 
 
 class MotionGate:
@@ -90,18 +95,18 @@ class MotionGate:
         places, share = self._changed(frame)
         now_s = frame.captured_s
         elapsed_s, self._before_s = now_s - self._before_s, now_s
-        if share > ALL_CHANGED or frame.gap or elapsed_s < 0 or len(places) > _MOST_PLACES:
+        if share > ALL_CHANGED or frame.gap or elapsed_s < 0:
             self._moved = np.empty((0, 5))
             self._full_s = self._idle_s = now_s
             if first:
                 self._full_s -= self._phase * self._rules.full_every_s
-            return WHOLE
+            return Plan(True, _NO_BOXES, remembered=False)
         objects = remembered.boxes_xyxy.astype(np.float64)
         moving = hold_objects(grow_boxes(places * size, MARGIN, size), objects)
         self._note_moved(moving, now_s)
-        if now_s - self._full_s >= self._rules.full_every_s:
+        if now_s - self._full_s >= self._rules.full_every_s or len(places) > _MOST_PLACES:
             self._full_s = self._idle_s = now_s
-            return WHOLE
+            return Plan(True, _NO_BOXES)
         boxes = self._moved[:, :4]
         if now_s - self._idle_s >= self._rules.idle_every_s:
             self._idle_s = now_s

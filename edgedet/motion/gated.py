@@ -11,11 +11,12 @@ import numpy as np
 from ..types import Detections, Frame, FrameResult
 from .gate import MotionGate, MotionRules
 from .packing import FrameBox, Look, Part, Square, has_room, pack_boxes, share_inputs, whole_of
-from .regions import join_near
+from .regions import join_near, overlaps
 
 _AT_EDGE_PX = 2.0  # a box that ends there is cut by the square
 _SAME = 0.5  # of a cut box's area: it is part of a remembered one
 _LARGE = 0.8  # of the picture's longer side
+_TINY_PX = 32  # of the model's input: the network may miss an object of this height, as COCO's small ones
 _PHASE = 0.618  # of a camera after another: no two near each other, whatever number of cameras there are
 
 
@@ -53,6 +54,8 @@ class GatedDetector:
         if whole and not plan.whole:
             gate.note_whole(frame.captured_s)
         boxes = [] if whole else boxes
+        if not plan.remembered:
+            self._remembered.pop(frame.camera, None)
         self._planned[frame.camera, frame.index] = (boxes, whole, time.perf_counter() - began)
         self._waiting += boxes
         return whole or not has_room(self._waiting, self._input_px)
@@ -75,7 +78,11 @@ class GatedDetector:
             self.looks["runs"] += 1
             for part, seen in zip(parts, self._look(parts)):
                 height, width = part.frame.bgr.shape[:2]
-                known[id(part.frame)] = merge_detections(known[id(part.frame)], seen, part.square, (width, height))
+                before = known[id(part.frame)]
+                after = merge_detections(before, seen, part.square, (width, height))
+                if part.square == whole_of(part.frame):
+                    after = _with_tiny(after, before, _TINY_PX * max(height, width) / self._input_px)
+                known[id(part.frame)] = after
         for frame in frames:
             self._remembered[frame.camera] = known[id(frame)]
         look_ms = (time.perf_counter() - began) * 1e3
@@ -94,6 +101,25 @@ def _is_large(box_xyxy: np.ndarray, frame: Frame) -> bool:
     return bool((box_xyxy[2:] - box_xyxy[:2]).max() >= _LARGE * max(frame.bgr.shape[:2]))
 
 
+def _with_tiny(after: Detections, before: Detections, tiny_px: float) -> Detections:
+    """Return what a look at the whole picture shows, and what was known that is too small to be seen in such a look.
+
+    Looks at regions confirm it or not, as soon as it moves or as an object that stands still.
+    """
+    tiny = before[before.boxes_xyxy[:, 3] - before.boxes_xyxy[:, 1] < tiny_px]
+    seen = np.asarray(overlaps(tiny.boxes_xyxy, after.boxes_xyxy).any(axis=1))
+    return _joined(after, tiny[~seen])
+
+
+def _joined(some: Detections, others: Detections) -> Detections:
+    both = Detections(
+        np.concatenate([some.boxes_xyxy, others.boxes_xyxy]),
+        np.concatenate([some.scores, others.scores]),
+        np.concatenate([some.class_ids, others.class_ids]),
+    )
+    return both[np.argsort(-both.scores, kind="stable")]
+
+
 def merge_detections(before: Detections, seen: Detections, square: Square, picture_wh: Tuple[int, int]) -> Detections:
     """Return what is known after a look into a square of the picture, best score first.
 
@@ -110,12 +136,7 @@ def merge_detections(before: Detections, seen: Detections, square: Square, pictu
         area = np.prod(seen.boxes_xyxy[:, 2:] - seen.boxes_xyxy[:, :2], axis=1)
         part = (overlap > _SAME * np.maximum(area, 1e-6)[:, None]).any(axis=1)
         seen = seen[~(cut & part)]
-    both = Detections(
-        np.concatenate([stays.boxes_xyxy, seen.boxes_xyxy]),
-        np.concatenate([stays.scores, seen.scores]),
-        np.concatenate([stays.class_ids, seen.class_ids]),
-    )
-    return both[np.argsort(-both.scores, kind="stable")]
+    return _joined(stays, seen)
 
 
 def _is_inside(boxes_xyxy: np.ndarray, square: Square, picture_wh: Tuple[int, int]) -> np.ndarray:

@@ -145,3 +145,33 @@ def test_look_into_a_square_replaces_what_was_inside_and_keeps_the_rest():
 def test_edge_of_the_picture_cuts_no_box():
     before = some((0, 250, 50, 300))
     assert len(merge_detections(before, some(), (0, 100, 320, 420), WH)) == 0
+
+
+def test_look_at_the_whole_picture_forgets_nothing_that_is_too_small_for_it():
+    """In 1280 pixels on an input of 320, 100 pixels become 25: regions show the person, looks at everything do not."""
+
+    def detect(frame):
+        return find_dark(frame) if frame.bgr.shape[1] < 1280 else FrameResult(frame, some())
+
+    rules = MotionRules(full_every_s=3.0, idle_every_s=1.0)
+    gated = GatedDetector(make_look(detect, INPUT_PX), rules, INPUT_PX)
+    counts = []
+    frames = frames_of(scene(frames=70), lambda index, picture: person(min(index, 24), picture, 20, 70))
+    for frame in frames:
+        before = gated.looks["whole"]
+        counts.append((len(gated.detect(frame).detections), gated.looks["whole"] > before))
+    assert [whole for _, whole in counts[30:]].count(True) >= 1
+    assert {count for count, _ in counts[23:]} == {1}
+
+
+def test_switched_light_forgets_everything():
+    def switch(index, picture):
+        if index >= 10:
+            picture[:] = np.clip(picture.astype(int) + 50, 0, 255)
+
+    def look(parts):
+        return [some((300, 400, 340, 420)) if part.frame.index == 0 else some() for part in parts]
+
+    gated = GatedDetector(look, RARELY, INPUT_PX)
+    counts = [len(gated.detect(frame).detections) for frame in frames_of(scene(frames=12), switch)]
+    assert counts == [1] * 10 + [0] * 2
