@@ -81,8 +81,8 @@ def payload_of(event: Event) -> Dict[str, Any]:
         "snapshot": event.snapshot,
         "clips": list(event.clips),
         "moments": [
-            {"kind": one.kind, "place": one.place, "direction": one.direction, "time": round(one.utc_s, 3)}
-            for one in event.moments
+            {"kind": moment.kind, "place": moment.place, "direction": moment.direction, "time": round(moment.utc_s, 3)}
+            for moment in event.moments
         ],
         "ended_by": event.ended_by,
     }
@@ -150,11 +150,11 @@ def discovery(topics: Topics, node: str, known: Iterable[Known], discovery_prefi
 
 def known_of(camera: str, open_events: Sequence[Event]) -> List[Known]:
     """Return what is counted of some events."""
-    found: List[Known] = []
+    known: List[Known] = []
     for event in open_events:
-        found.append((camera, None, event.label))
-        found += [(camera, zone, event.label) for zone in event.entered]
-    return found
+        known.append((camera, None, event.label))
+        known += [(camera, zone, event.label) for zone in event.entered]
+    return known
 
 
 def _level(name: str) -> str:

@@ -39,7 +39,7 @@ class ClipRules:
 
 
 @dataclass
-class _Open:
+class _OpenVideo:
     path: Path
     started_s: float
     size_wh: Tuple[int, int]
@@ -57,7 +57,7 @@ class ClipRecorder:
         self._folder, self._rules = folder, rules
         self._ring: Deque[Tuple[float, float, bytes]] = deque()  # (captured, seconds since 1970, JPEG)
         self._until_s = -np.inf  # of capture; the open video goes on until then
-        self._open: Optional[_Open] = None
+        self._open: Optional[_OpenVideo] = None
 
     @property
     def path(self) -> Optional[Path]:
@@ -81,7 +81,7 @@ class ClipRecorder:
         self._ring.clear()
         pictures = [(when, utc, cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1)) for when, utc, jpeg in ring]
         fitted = self._fitted(bgr)
-        pictures = [one for one in pictures if one[2].shape == fitted.shape]
+        pictures = [entry for entry in pictures if entry[2].shape == fitted.shape]
         started_s, started_utc_s = (pictures[0][0], pictures[0][1]) if pictures else (captured_s, utc_s)
         self._start(fitted, started_s, started_utc_s)
         for when, _, picture in pictures:
@@ -90,11 +90,12 @@ class ClipRecorder:
     def add(self, bgr: np.ndarray, captured_s: float, utc_s: float) -> None:
         """Take a picture: into the open video, else into the ring buffer."""
         picture = self._fitted(bgr)
-        one = self._open
-        if one is not None and captured_s > self._until_s:
+        video = self._open
+        if video is not None and captured_s > self._until_s:
             self.close()
-        elif one is not None and (
-            one.size_wh != (picture.shape[1], picture.shape[0]) or captured_s - one.started_s >= self._rules.longest_s
+        elif video is not None and (
+            video.size_wh != (picture.shape[1], picture.shape[0])
+            or captured_s - video.started_s >= self._rules.longest_s
         ):
             self.close()
             self._start(picture, captured_s, utc_s)
@@ -109,9 +110,9 @@ class ClipRecorder:
 
     def close(self) -> None:
         """Finish the open video."""
-        one, self._open = self._open, None
-        if one is not None:
-            one.held.close()
+        video, self._open = self._open, None
+        if video is not None:
+            video.held.close()
 
     def _start(self, picture: np.ndarray, captured_s: float, utc_s: float) -> None:
         stamp = format_stamp(utc_s)
@@ -119,19 +120,19 @@ class ClipRecorder:
         size_wh = (picture.shape[1], picture.shape[0])
         held = ExitStack()
         write = held.enter_context(open_video_file(path, self._rules.fps, size_wh, grows=True))
-        self._open = _Open(path, captured_s, size_wh, write, held, picture)
+        self._open = _OpenVideo(path, captured_s, size_wh, write, held, picture)
 
     def _write(self, picture: np.ndarray, captured_s: float) -> None:
         """Write a picture at its place in time, and the one before as often as is needed up to there."""
-        one = self._open
-        assert one is not None
-        due = int((captured_s - one.started_s) * self._rules.fps + _ROUNDING) + 1
-        for _ in range(one.written, due - 1):
-            one.write(one.last)
-        if due > one.written:
-            one.write(picture)
-        one.written = max(one.written, due)
-        one.last = picture
+        video = self._open
+        assert video is not None
+        due = int((captured_s - video.started_s) * self._rules.fps + _ROUNDING) + 1
+        for _ in range(video.written, due - 1):
+            video.write(video.last)
+        if due > video.written:
+            video.write(picture)
+        video.written = max(video.written, due)
+        video.last = picture
 
     def _fitted(self, bgr: np.ndarray) -> np.ndarray:
         shrink = self._rules.longest_px / max(bgr.shape[:2])

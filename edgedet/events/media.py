@@ -72,13 +72,13 @@ class EventMedia:
             with suppress(Exception):  # the same error once more; what was written before may play
                 recorder.close()
 
-    def _tell_failure(self, camera: str, what: str, error: Exception) -> None:
+    def _tell_failure(self, camera: str, output: str, error: Exception) -> None:
         """Report the 1st, 2nd, 4th, 8th, ... failure of a camera."""
         self._failures[camera] += 1
         count = self._failures[camera]
         if not count & (count - 1):
             times = f", {count} times" if count > 1 else ""
-            self._say(f"{what} of {camera or 'the file'}{times}: {in_one_line(error)}; the events go on")
+            self._say(f"{output} of {camera or 'the file'}{times}: {in_one_line(error)}; the events go on")
 
     def _recorder_of(self, camera: str) -> Optional[ClipRecorder]:
         if self._clips.fps <= 0:
@@ -94,8 +94,10 @@ class EventMedia:
         known = self._known.get(event.id, event)
         jpeg = None
         snapshot = known.snapshot
-        wanted = change.better or (not snapshot and change.kind == "update")  # there was no room for the best one
-        if wanted and item.bgr is not None:
+        lacks_picture = change.better or (
+            not snapshot and change.kind == "update"
+        )  # there was no room for the best one
+        if lacks_picture and item.bgr is not None:
             try:
                 jpeg = self._jpeg_of(event if change.better else _as_now(event), item.bgr)
             except Exception as error:  # of OpenCV
@@ -124,12 +126,12 @@ class EventMedia:
         """Return the picture with the event's box drawn in."""
         height, width = bgr.shape[:2]
         box_xyxy = np.array([event.best.box], np.float32) * np.array([width, height, width, height], np.float32)
-        one = Detections(
+        detection = Detections(
             box_xyxy,
             np.array([event.best.score], np.float32),
             np.array([self._class_names.index(event.label)], np.int64),
         )
-        _, jpeg = require("cv2", "pictures of events").imencode(".jpg", draw(bgr, one, self._class_names))
+        _, jpeg = require("cv2", "pictures of events").imencode(".jpg", draw(bgr, detection, self._class_names))
         return bytes(jpeg.tobytes())
 
 

@@ -82,9 +82,9 @@ class _MqttPublisher(Publisher):
         with self._lock:
             self._learn(known_of(camera, open_events))
             counts = count_states(self._topics, camera, open_events)
-            for one in self._known:
-                if one[0] == camera:
-                    topic = self._count_topic(one)
+            for known in self._known:
+                if known[0] == camera:
+                    topic = self._count_topic(known)
                     self._set(topic, counts.get(topic, b"0"))
             for label, jpeg in pictures.items():
                 self._set(self._topics.snapshot(camera, label), jpeg)
@@ -94,10 +94,10 @@ class _MqttPublisher(Publisher):
         camera, zone, label = known
         return self._topics.zone_count(camera, zone, label) if zone else self._topics.count(camera, label)
 
-    def _learn(self, found: Sequence[Known]) -> None:
-        if set(found) <= self._known:
+    def _learn(self, new: Sequence[Known]) -> None:
+        if set(new) <= self._known:
             return
-        self._known.update(found)
+        self._known.update(new)
         if self._options.discovery:
             self._set(*discovery(self._topics, self._node, self._known, self._options.discovery))
 
@@ -213,9 +213,9 @@ class _MqttPublisher(Publisher):
         labels = db.execute("select distinct camera, label from events").fetchall()
         with self._lock:
             self._learn([(camera, None, label) for camera, label in labels])
-            for one in self._known:  # the broker may remember what was there when a run was killed
-                self._states.setdefault(self._count_topic(one), b"0")
-                self._unsent.add(self._count_topic(one))
+            for known in self._known:  # the broker may remember what was there when a run was killed
+                self._states.setdefault(self._count_topic(known), b"0")
+                self._unsent.add(self._count_topic(known))
         self._wake.set()
         return db
 

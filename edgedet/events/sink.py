@@ -176,9 +176,9 @@ class _Worker:
             if isinstance(error, EdgeDetError):
                 self._error = error
             else:
-                what = error if isinstance(error, (sqlite3.Error, OSError)) else in_one_line(error)
+                reason = error if isinstance(error, (sqlite3.Error, OSError)) else in_one_line(error)
                 self._error = UnavailableError(
-                    f"cannot write events in {self._options.folder}: {what}. Is the disk full or damaged?"
+                    f"cannot write events in {self._options.folder}: {reason}. Is the disk full or damaged?"
                 )
             for room in self._room.values():
                 room.release(10**6)  # nobody waits any longer
@@ -201,11 +201,11 @@ class _Worker:
         finally:  # also where a file cannot be written: what happened before is kept
             if news:
                 self._store.put_all(news)
-        if any(change.kind == "end" for one, _ in told for change in one.changes):
+        if any(change.kind == "end" for event_frame, _ in told for change in event_frame.changes):
             log_ended(self._store)
-        for one, pictures in told:
-            if one.changes:
-                self._publisher.stored(one.camera, one.open_events, pictures)
+        for event_frame, pictures in told:
+            if event_frame.changes:
+                self._publisher.stored(event_frame.camera, event_frame.open_events, pictures)
         if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
             self._pruned_s = time.monotonic()
             self._store.prune(self._options.retention, self._clock())

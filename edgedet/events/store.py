@@ -109,7 +109,7 @@ class EventStore:
 
     def set_logged(self, event_ids: Sequence[str]) -> None:
         """Note that events are in the JSON lines."""
-        self._db.executemany("update events set logged=1 where id=?", [(one,) for one in event_ids])
+        self._db.executemany("update events set logged=1 where id=?", [(event_id,) for event_id in event_ids])
 
     def prune(self, retention: Retention, now_s: float) -> List[str]:
         """Remove ended events that are too old or too many, with the files that no other has; return ids."""

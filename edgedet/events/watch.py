@@ -53,9 +53,9 @@ class Rulebook:
         """Return all names of classes that stand in rules, sorted."""
         rules, others = self._book
         names: Set[str] = set()
-        for one in (*rules.values(), others):
-            names.update(one.classes or ())
-            for place in one.places:
+        for camera_rules in (*rules.values(), others):
+            names.update(camera_rules.classes or ())
+            for place in camera_rules.places:
                 names.update(place.classes or ())
         return tuple(sorted(names))
 
@@ -99,14 +99,14 @@ class Watcher:
     @property
     def open(self) -> Tuple[Event, ...]:
         """Return the events that go on."""
-        return tuple(one.event for one in self._objects.values() if one.event is not None)
+        return tuple(followed.event for followed in self._objects.values() if followed.event is not None)
 
     def follow(self, rules: Rules) -> None:
         """Take rules; where they are others, every object is outside of all zones, and enters them anew."""
         if rules != self._rules:
             self._rules = rules
-            for one in self._objects.values():
-                one.where = PlacesOf(rules.places)
+            for followed in self._objects.values():
+                followed.where = PlacesOf(rules.places)
 
     def take(self, result: FrameResult, utc_s: float) -> List[Change]:
         """Return what a frame changes; ``utc_s`` is when it was captured, in seconds since 1970."""
@@ -124,66 +124,66 @@ class Watcher:
 
     def _see(self, track: Track, utc_s: float, picture_wh: Tuple[int, int]) -> List[Change]:
         label = self._class_names[track.class_id]
-        one = self._objects.get(track.id)
-        if one is None:
-            one = self._objects[track.id] = _Object(PlacesOf(self._rules.places), first_s=utc_s)
-        one.best_score = max(one.best_score, track.score)
+        followed = self._objects.get(track.id)
+        if followed is None:
+            followed = self._objects[track.id] = _Object(PlacesOf(self._rules.places), first_s=utc_s)
+        followed.best_score = max(followed.best_score, track.score)
         point = standing_point(track.box_xyxy, picture_wh)
         moments = [
-            Moment(found.kind, found.place, utc_s, found.direction)
-            for found in one.where.move(point, utc_s, label, one.best_score)
+            Moment(crossing.kind, crossing.place, utc_s, crossing.direction)
+            for crossing in followed.where.move(point, utc_s, label, followed.best_score)
         ]
         box = _shares_of(track.box_xyxy, picture_wh)
-        if one.event is None:
-            one.early += moments
-            if not self._begins(one, label):
+        if followed.event is None:
+            followed.early += moments
+            if not self._begins(followed, label):
                 return []
             best = Best(utc_s, track.score, box)
-            one.event = Event(
-                event_id(one.first_s),
+            followed.event = Event(
+                event_id(followed.first_s),
                 self._camera,
                 label,
                 track.id,
-                one.first_s,
+                followed.first_s,
                 utc_s,
                 track.score,
                 box,
                 best,
-                path=((round(utc_s - one.first_s, 3), *point),),
+                path=((round(utc_s - followed.first_s, 3), *point),),
             )
-            one.event = _with_moments(one.event, one.where.zones, one.early)
-            one.told = one.event
-            return [Change("new", one.event, None, better=True)]
-        better = track.score > one.event.best.score + BETTER_BY
-        one.event = replace(
-            _with_moments(one.event, one.where.zones, moments),
+            followed.event = _with_moments(followed.event, followed.where.zones, followed.early)
+            followed.told = followed.event
+            return [Change("new", followed.event, None, better=True)]
+        better = track.score > followed.event.best.score + BETTER_BY
+        followed.event = replace(
+            _with_moments(followed.event, followed.where.zones, moments),
             seen_s=utc_s,
             score=track.score,
             box=box,
-            best=Best(utc_s, track.score, box) if better else one.event.best,
-            path=_longer(one.event.path, utc_s - one.event.start_s, point),
+            best=Best(utc_s, track.score, box) if better else followed.event.best,
+            path=_longer(followed.event.path, utc_s - followed.event.start_s, point),
         )
-        assert one.told is not None
-        if not moments and not better and utc_s - one.told.seen_s < UPDATE_EVERY_S:
+        assert followed.told is not None
+        if not moments and not better and utc_s - followed.told.seen_s < UPDATE_EVERY_S:
             return []
-        change = Change("update", one.event, one.told, better)
-        one.told = one.event
+        change = Change("update", followed.event, followed.told, better)
+        followed.told = followed.event
         return [change]
 
-    def _begins(self, one: _Object, label: str) -> bool:
+    def _begins(self, followed: _Object, label: str) -> bool:
         classes, required = self._rules.classes, self._rules.required
-        if classes is not None and one.best_score < classes.get(label, 2.0):
+        if classes is not None and followed.best_score < classes.get(label, 2.0):
             return False
-        return required is None or any(zone in required for zone in one.where.zones)
+        return required is None or any(zone in required for zone in followed.where.zones)
 
     def _end(self, track_id: int, ended_by: str) -> List[Change]:
-        one = self._objects.pop(track_id)
-        if one.event is None:
+        followed = self._objects.pop(track_id)
+        if followed.event is None:
             return []
-        last = one.event
-        left = [Moment(found.kind, found.place, last.seen_s) for found in one.where.end()]
+        last = followed.event
+        left = [Moment(crossing.kind, crossing.place, last.seen_s) for crossing in followed.where.end()]
         ended = replace(_with_moments(last, (), left), end_s=last.seen_s, ended_by=ended_by)
-        return [Change("end", ended, one.told)]
+        return [Change("end", ended, followed.told)]
 
 
 def _with_moments(event: Event, zones: Tuple[str, ...], moments: Sequence[Moment]) -> Event:

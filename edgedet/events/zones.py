@@ -107,7 +107,7 @@ class PlacesOf:
 
     def move(self, point: Point, time_s: float, label: str, score: float) -> List[Crossing]:
         """Take where the object is now; ``score`` is its best so far."""
-        found = []
+        crossings = []
         for name, zone in self._zones.items():
             inside = name in self._since_s
             now = zone.contains(point) and (inside or _counts(zone, label, score))
@@ -116,21 +116,21 @@ class PlacesOf:
                 self._against[name] = 0
                 if now:
                     self._since_s[name] = time_s
-                    found.append(Crossing("enter", name))
+                    crossings.append(Crossing("enter", name))
                 else:
-                    found.append(self._left(name))
+                    crossings.append(self._left(name))
             elif inside and self._stays_long(zone, time_s):
                 self._dwelt.add(name)
-                found.append(Crossing("dwell", name))
+                crossings.append(Crossing("dwell", name))
         for name, line in self._lines.items():
             side = line.side_of(point)
             if not side:
                 continue
             last, where = self._sides.get(name, (side, point))
             if side != last and line.is_between(where, point) and _counts(line, label, score):
-                found.append(Crossing("cross", name, "forward" if side > 0 else "backward"))
+                crossings.append(Crossing("cross", name, "forward" if side > 0 else "backward"))
             self._sides[name] = (side, point)
-        return found
+        return crossings
 
     def end(self) -> List[Crossing]:
         """Return the zones that the object was in when it was lost."""
@@ -159,10 +159,10 @@ def _counts(place: Place, label: str, score: float) -> bool:
     return score >= place.score and (place.classes is None or label in place.classes)
 
 
-def _check_points(what: str, points: Sequence[Point]) -> None:
+def _check_points(place: str, points: Sequence[Point]) -> None:
     for x, y in points:
         if not (0.0 <= x <= 1.0 and 0.0 <= y <= 1.0):
-            raise InputError(f"{what} wants points in shares of the picture, 0 to 1; got {x:g}, {y:g}.")
+            raise InputError(f"{place} wants points in shares of the picture, 0 to 1; got {x:g}, {y:g}.")
 
 
 def _area_of(polygon: Sequence[Point]) -> float:

@@ -99,13 +99,13 @@ def _from_memory(seen: Sequence[FrameResult]) -> Look:
     by_index = {result.frame.index: result.detections for result in seen}
 
     def look(parts: Sequence[Part]) -> List[Detections]:
-        found = []
+        by_part = []
         for part in parts:
             detections = by_index[part.frame.index]
             centres = (detections.boxes_xyxy[:, :2] + detections.boxes_xyxy[:, 2:]) / 2
             inside = (centres >= part.square[:2]) & (centres < part.square[2:])
-            found.append(detections[inside.all(axis=1)])
-        return found
+            by_part.append(detections[inside.all(axis=1)])
+        return by_part
 
     return look
 

@@ -138,14 +138,14 @@ def make_look(detect: Detect, input_px: int) -> Look:
             scales.append(scale)
         seen = detect(replace(parts[0].frame, bgr=canvas)).detections
         centres = (seen.boxes_xyxy[:, :2] + seen.boxes_xyxy[:, 2:]) / 2
-        found = []
+        by_part = []
         for part, scale in zip(parts, scales):
             (x1, y1, x2, y2), (left, top, side) = part.square, part.cell
             mine = seen[((centres >= (left, top)) & (centres < (left + side, top + side))).all(axis=1)]
             moved = _placed(mine, (x1 - left / scale, y1 - top / scale), scale)
             limits = np.array([x1, y1, x1, y1], np.float32), np.array([x2, y2, x2, y2], np.float32)
-            found.append(replace(moved, boxes_xyxy=np.clip(moved.boxes_xyxy, *limits)))
-        return found
+            by_part.append(replace(moved, boxes_xyxy=np.clip(moved.boxes_xyxy, *limits)))
+        return by_part
 
     return look
 

@@ -82,9 +82,9 @@ class ByteTracker:
     def tracks(self) -> Tuple[Track, ...]:
         """Return the tracks that live, those included that the newest frame did not show."""
         return tuple(
-            Track(one.id, one.class_id, one.score, _as_box(one.box_xyxy), one.seen)
-            for one in self._candidates
-            if one.id != NO_TRACK
+            Track(candidate.id, candidate.class_id, candidate.score, _as_box(candidate.box_xyxy), candidate.seen)
+            for candidate in self._candidates
+            if candidate.id != NO_TRACK
         )
 
     def update(self, detections: Detections, captured_s: float, score: float) -> np.ndarray:
@@ -101,29 +101,31 @@ class ByteTracker:
         unsure = np.flatnonzero(detections.scores < score)
         left, new = self._match(self._candidates, detections, sure, ids, captured_s)
         self._match(left, detections, unsure, ids, captured_s)
-        self._candidates = [one for one in self._candidates if one.seen or one.id != NO_TRACK]
+        self._candidates = [candidate for candidate in self._candidates if candidate.seen or candidate.id != NO_TRACK]
         for index in new:
             box_xyxy = detections.boxes_xyxy[index]
-            found = _Candidate(
+            candidate = _Candidate(
                 _Motion(box_xyxy),
                 int(detections.class_ids[index]),
                 float(detections.scores[index]),
                 box_xyxy,
                 captured_s,
             )
-            self._confirm(found)
-            ids[index] = found.id
-            self._candidates.append(found)
+            self._confirm(candidate)
+            ids[index] = candidate.id
+            self._candidates.append(candidate)
         return ids
 
     def _predict(self, elapsed_s: float, captured_s: float) -> None:
-        self._candidates = [one for one in self._candidates if captured_s - one.seen_s <= self._lost_s]
-        for one in self._candidates:
+        self._candidates = [
+            candidate for candidate in self._candidates if captured_s - candidate.seen_s <= self._lost_s
+        ]
+        for candidate in self._candidates:
             if elapsed_s:
-                one.motion.predict(elapsed_s * REFERENCE_FPS)
-            if not one.seen:
-                one.hits = 0
-            one.seen = False
+                candidate.motion.predict(elapsed_s * REFERENCE_FPS)
+            if not candidate.seen:
+                candidate.hits = 0
+            candidate.seen = False
 
     def _match(
         self,
@@ -136,26 +138,28 @@ class ByteTracker:
         """Continue candidates by the detections at ``indices``; return the candidates and the indices that are left."""
         taken = set()
         if len(candidates) and len(indices):
-            boxes_xyxy = np.array([one.motion.box_xyxy for one in candidates])
+            boxes_xyxy = np.array([candidate.motion.box_xyxy for candidate in candidates])
             iou = iou_of(boxes_xyxy, detections.boxes_xyxy[indices].astype(np.float64))
-            classes = np.array([one.class_id for one in candidates])
+            classes = np.array([candidate.class_id for candidate in candidates])
             iou[classes[:, None] != detections.class_ids[indices][None, :]] = 0.0
             for row, column in assign(iou):
                 if iou[row, column] >= self._min_iou:
-                    one, index = candidates[row], int(indices[column])
-                    one.motion.update(detections.boxes_xyxy[index].astype(np.float64))
-                    one.box_xyxy, one.score = detections.boxes_xyxy[index], float(detections.scores[index])
-                    one.seen, one.seen_s = True, captured_s
-                    one.hits += 1
-                    self._confirm(one)
-                    ids[index] = one.id
+                    candidate, index = candidates[row], int(indices[column])
+                    candidate.motion.update(detections.boxes_xyxy[index].astype(np.float64))
+                    candidate.box_xyxy, candidate.score = detections.boxes_xyxy[index], float(detections.scores[index])
+                    candidate.seen, candidate.seen_s = True, captured_s
+                    candidate.hits += 1
+                    self._confirm(candidate)
+                    ids[index] = candidate.id
                     taken.add(index)
-        return [one for one in candidates if not one.seen], [int(index) for index in indices if index not in taken]
+        return [candidate for candidate in candidates if not candidate.seen], [
+            int(index) for index in indices if index not in taken
+        ]
 
-    def _confirm(self, one: _Candidate) -> None:
-        if one.id == NO_TRACK and one.hits >= self._min_hits:
+    def _confirm(self, candidate: _Candidate) -> None:
+        if candidate.id == NO_TRACK and candidate.hits >= self._min_hits:
             self._last_id += 1
-            one.id = self._last_id
+            candidate.id = self._last_id
 
 
 def _as_box(box_xyxy: np.ndarray) -> Tuple[float, float, float, float]:

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--busy", type=float, default=5.0, help="seconds of each stretch of the clip")
     parser.add_argument("--quiet", type=float, nargs="+", default=[0.0, 20.0], help="seconds between them")
     parser.add_argument("--seconds", type=float, default=100.0)
-    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="without the gate")
+    parser.add_argument("--cameras", type=int, nargs="*", default=[1, 2, 4, 8, 16], help="without the gate")
     parser.add_argument("--gated", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="cameras with the gate")
     parser.add_argument("--costs", help="LOOK,CPU,GATE,TRACK in ms, as measured at another time")
     parser.add_argument("--out", type=Path, help="write this JSON file, for plot.py")
