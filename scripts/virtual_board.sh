@@ -243,8 +243,10 @@ running() { [ -s "$HERE/pid" ] && grep -qs '^State:.[^ZX]' "/proc/$(cat "$HERE/p
 
 end_qemu() { # this board's qemu and no other process
     running || return 0
-    kill -KILL "$(cat "$HERE/pid")"
-    while running; do sleep 0.1; done
+    local pid; pid=$(cat "$HERE/pid")
+    kill -KILL "$pid"
+    # Its first thread may be gone before those that hold the disk.
+    while running || [ "$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 2> /dev/null | wc -l)" -gt 1 ]; do sleep 0.1; done
     rm -f "$HERE/pid"
 }
 

@@ -1,6 +1,6 @@
 """monitor.py SOCKET COMMAND...: give commands to qemu's monitor, each when the one before has ended.
 
-"until STATE" waits until qemu is in that state, as "paused".
+"until STATE" waits until qemu is in just that state, as "paused" and not "paused (inmigrate)".
 """
 
 import socket
@@ -33,7 +33,7 @@ with socket.socket(socket.AF_UNIX) as link:
     for command in sys.argv[2:]:
         name, _, state = command.partition(" ")
         if name == "until":
-            while (answer := give(link, "info status")) and f"VM status: {state}".encode() not in answer:
+            while (answer := give(link, "info status")) and f"VM status: {state}\r".encode() not in answer:
                 time.sleep(0.1)
             continue
         answer = give(link, command)
