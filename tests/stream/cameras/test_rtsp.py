@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from cameras import number_of
 from leftovers import running_children
-from waiting import wait_until
+from waiting import LAST_RESORT_S, wait_until
 
 from edgedet.errors import SourceError
 from edgedet.stream.cameras.capture import CaptureOptions
@@ -92,10 +92,10 @@ def server(python_with_gstreamer, quiet):
     running.kill()
 
 
-def opened(server, lines, transport="tcp", decoder="software"):
+def opened(server, lines, transport="tcp", decoder="software", timeout_s=TIMEOUT_S):
     options = SourceOptions(
-        CaptureOptions(timeout_s=TIMEOUT_S, transport=transport, decoder=decoder),
-        Recovery(timeout_s=TIMEOUT_S, first_wait_s=0.1),
+        CaptureOptions(timeout_s=timeout_s, transport=transport, decoder=decoder),
+        Recovery(timeout_s=timeout_s, first_wait_s=0.1),
     )
     return open_source(f"rtsp://user:s3cret@127.0.0.1:{server.port}/live", lambda: False, options, lines.append)
 
@@ -115,7 +115,7 @@ def udp_sockets():
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_the_transport_is_the_one_that_was_asked_for(server, transport):
     before = udp_sockets()
-    with closing(opened(server, [], transport)) as source:
+    with closing(opened(server, [], transport, timeout_s=LAST_RESORT_S)) as source:
         frames = list(islice(source, 10))
         assert (udp_sockets() > before) == (transport == "udp")
         assert {frame.bgr.shape for frame in frames} == {(240, 320, 3)}
