@@ -149,10 +149,11 @@ def test_pixels_go_in_by_the_inputs_scale_and_zero_point(tmp_path: Path) -> None
     np.testing.assert_allclose(found.scores, [1 - 1e-6], atol=1e-6)
     with open_engine(path, threads=1)[1] as engine:
         pixels = np.zeros((1, 128, 128, 3), np.uint8)
-        pixels[..., 2], pixels[..., 1] = 200, 90
+        pixels[:, :64, :, 2], pixels[:, 64:, :, 1] = 140, 150  # as integers they would stand for 0.485 and 0.672
         logits = engine.infer(pixels).class_logits
-        expected = min((200 / 255 - 0.485) / 0.229, 1 - 1e-6)
-        assert logits[0, 0] == pytest.approx(np.log(expected / (1 - expected)), abs=0.1)
+        expected = np.array([(140 / 255 - 0.485) / 0.229, (150 / 255 - 0.456) / 0.224])  # 0.280 and 0.590
+        found = 1 / (1 + np.exp(-logits[[1, 0], [0, 1]]))  # the better box comes first
+        np.testing.assert_allclose(found, expected, atol=0.01)  # half a step of the input's scale
 
 
 def test_lite_pixels_are_the_integers_themselves(tmp_path: Path) -> None:
