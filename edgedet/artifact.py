@@ -66,7 +66,8 @@ class ArtifactMeta:
     def __post_init__(self) -> None:
         if len(self.class_names) != self.spec.num_classes:
             raise ArtifactError(
-                f"the model has {self.spec.num_classes} classes, but {len(self.class_names)} names were given."
+                f"the model has {self.spec.num_classes} classes, but {len(self.class_names)} names were given: give "
+                "one name for each class."
             )
         if self.top_anchors and not 0 < self.top_anchors < self.spec.num_anchors:
             raise ArtifactError(f"{self.spec.num_anchors} anchors cannot give {self.top_anchors} of them.")

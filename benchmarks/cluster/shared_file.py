@@ -41,7 +41,7 @@ def open_once(file: SharedFile, how: Hashable, open_path: Callable[[Path], T]) -
     key = (file.sha256, how)
     if key not in _opened:
         if hashlib.sha256(file.data).hexdigest() != file.sha256:
-            raise ArtifactError(f"{file.name} arrived damaged: its SHA-256 is another one.")
+            raise ArtifactError(f"{file.name} arrived damaged: its SHA-256 is another one. Try again.")
         while len(_opened) >= KEPT_OPEN:
             oldest, folder = _opened.pop(next(iter(_opened)))
             getattr(oldest, "close", lambda: None)()

@@ -18,7 +18,7 @@ from edgedet.benchmarks.hosts.package_archive import write_archive
 from edgedet.benchmarks.hosts.session import Plan, Session
 from edgedet.benchmarks.hosts.ssh import Connection, HostError
 from edgedet.benchmarks.latency.result import BenchResult, json_from_result
-from edgedet.engines.table import engine_for
+from edgedet.engines.table import engine_for, model_suffixes
 from edgedet.errors import InputError
 from edgedet.progress import Say
 
@@ -57,7 +57,9 @@ def bench_hosts(hosts: Sequence[Host], plan: Plan, say: Say) -> list[HostResult]
     """
     for model in (*plan.models, *map(Path, plan.there), *plan.to_build):
         if engine_for(model) is None:
-            raise InputError(f"{model} is no model file that edgedet knows.")
+            raise InputError(
+                f"{model} is no model file that edgedet runs: wanted a name ending in {', '.join(model_suffixes())}."
+            )
     connections = [Connection(host) for host in hosts]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(hosts)) as pool:
         archive = Path(folder) / _ARCHIVE

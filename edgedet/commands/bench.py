@@ -216,14 +216,14 @@ def _options(args: argparse.Namespace) -> BenchOptions:
     """Check the options and read the labels, before anything is measured; raises InputError or MissingDependency."""
     for option, needed in ALONE_IGNORED:
         if getattr(args, option) is not None and getattr(args, needed) is None:
-            raise InputError(f"--{option} goes with --{needed}.")
+            raise InputError(f"--{option} goes with --{needed}: add it, or leave the option out.")
     if args.seed is not None and args.weights is not None:
         raise InputError("--seed is of random weights, and --weights names others: leave one out.")
     if args.calib is not None and "int8" not in _names(args.precision or DEFAULT_PRECISION):
         raise InputError("--calib is for INT8: name int8 in --precision.")
     for option in ("model_there", "hosts", "build"):
         if getattr(args, option) and args.host is None:
-            raise InputError(f"--{option.replace('_', '-')} goes with --host.")
+            raise InputError(f"--{option.replace('_', '-')} goes with --host: add it, or leave the option out.")
     if not args.model and not args.model_there and args.phi is None:
         raise InputError("nothing to measure: name one or more files after --model, or --phi 0-2 for the family.")
     check_at_least("--runs", args.runs, 1)

@@ -267,13 +267,13 @@ def _check_combination(args: argparse.Namespace) -> None:
         if getattr(args, name) != default and not used:
             raise InputError(f"--{name.replace('_', '-')} goes with --int8: add it, or leave the option out.")
     if args.images is not None and args.data is None:
-        raise InputError("--images goes with --data.")
+        raise InputError("--images goes with --data: add it, or leave the option out.")
     if args.phi is not None and args.variant is not None:
         size = PHI.get(args.phi, f"phi {args.phi}").replace("tf_", "")
         if size not in (args.variant.replace("tf_", ""), args.variant.replace("tf_", "").replace("_ap", "")):
             raise InputError(f"--phi {args.phi} is {size}, but --variant says {args.variant}: leave one of them out.")
     if args.weights not in (None, DEMO) and not os.path.exists(args.weights):
-        raise InputError(f"no such checkpoint: {args.weights}.")
+        raise InputError(f"there is no checkpoint {args.weights}: name a file, or demo.")
 
 
 def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:

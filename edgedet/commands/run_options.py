@@ -157,7 +157,7 @@ def _size_of(text: Optional[str], option: str) -> Optional[Tuple[int, int]]:
 def _mqtt_options(args: argparse.Namespace) -> Optional[MqttOptions]:
     if args.mqtt is None:
         if args.mqtt_password_file is not None or args.mqtt_ca is not None:
-            raise InputError("--mqtt-password-file and --mqtt-ca go with --mqtt.")
+            raise InputError("--mqtt-password-file and --mqtt-ca go with --mqtt: add it, or leave them out.")
         return None
     if args.events is None:
         raise InputError("--mqtt tells of events: name a folder for them, as --events happened/.")
@@ -171,7 +171,7 @@ def _web_options(args: argparse.Namespace) -> Optional[WebOptions]:
     """Return the options of the live page, None without ``--web``."""
     if args.web is None:
         if args.token is not None or args.viewer_token is not None or args.allow_host:
-            raise InputError("--token, --viewer-token and --allow-host go with --web.")
+            raise InputError("--token, --viewer-token and --allow-host go with --web: add it, or leave them out.")
         return None
     if not args.unhealthy_after > 0:
         raise InputError(f"--unhealthy-after wants a number above 0; got {args.unhealthy_after}.")

@@ -62,7 +62,7 @@ def read_weights(path: Path) -> WeightFile:
     Raises CheckpointError in one line.
     """
     if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: {path}.")
+        raise CheckpointError(f"there is no checkpoint {path}: name a file, or demo.")
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     if not head:

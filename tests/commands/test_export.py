@@ -59,9 +59,12 @@ def test_a_file_that_differs_from_the_network_is_refused_and_removed(
         ([*DEMO, "--data", "labels.json"], "--data goes with --int8: add it, or leave the option out."),
         ([*DEMO, "--calib", "scene.mp4"], "--calib goes with --int8"),
         ([*DEMO, "--frames", "7"], "--frames goes with --int8"),
-        ([*DEMO, "--int8", "--images", "photos"], "--images goes with --data."),
+        ([*DEMO, "--int8", "--images", "photos"], "--images goes with --data: add it, or leave the option out."),
         (["export", "--phi", "1", "--variant", "tf_efficientdet_d0"], "--phi 1 is efficientdet_d1, but --variant says"),
-        (["export", "--phi", "0", "--weights", "nowhere.pth"], "no such checkpoint: nowhere.pth"),
+        (
+            ["export", "--phi", "0", "--weights", "nowhere.pth"],
+            "there is no checkpoint nowhere.pth: name a file",
+        ),
         ([*DEMO, "--out", "/proc/edgedet"], "cannot write /proc/edgedet"),
     ],
 )

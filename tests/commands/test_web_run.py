@@ -32,7 +32,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_options_of_the_page_that_do_not_fit_are_refused_in_one_line(folder, capsys):
     for options, line in (
-        (["--token", "0123456789abcdef"], "--token, --viewer-token and --allow-host go with --web."),
+        (
+            ["--token", "0123456789abcdef"],
+            "--token, --viewer-token and --allow-host go with --web: add it, or leave them out.",
+        ),
         (["--web", "--viewer-token", "0123456789abcdef"], "--viewer-token goes with --token, and is another one."),
         (["--web", "0.0.0.0:8080"], "--web on 0.0.0.0 is open to the network and needs --token TOKEN"),
         (["--web", "model.onnx"], "--web wants HOST:PORT, as 127.0.0.1:8080 or [::1]:8080; got model.onnx."),

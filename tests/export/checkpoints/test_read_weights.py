@@ -167,4 +167,4 @@ def test_a_keras_archive_is_refused_with_what_to_save(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    refused(tmp_path / "a.pth", "no such checkpoint")
+    refused(tmp_path / "a.pth", "there is no checkpoint .*: name a file")
