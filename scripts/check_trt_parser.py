@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from trt_parser.build import WHEELS, Parser, build_parser, keep_headers
 from trt_parser.family import write_family_files
 from trt_parser.parsed import Parsed, differences_from_onnx, parse
@@ -51,6 +52,11 @@ def main() -> int:
     parsers = [build_parser(version) for version in chosen.version]
     good = True
     for path in chosen.files:
+        try:
+            onnx.load(str(path))
+        except (OSError, DecodeError) as error:
+            print(f"{path} cannot be read as ONNX: {error}", file=sys.stderr)
+            return 2
         good &= check(parsers, path, 0 if chosen.no_outputs else chosen.batch)
     for model in chosen.model:
         with tempfile.TemporaryDirectory() as folder:
