@@ -86,7 +86,7 @@ def find_excess(outlines: Sequence[np.ndarray], seed: int = 0) -> Optional[Tuple
     known = np.array([(~np.isnan(one)).sum(0) for one in outlines])  # (frames, 2, sizes)
     sums = np.array([np.nansum(one, 0) for one in outlines])
     draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
-    found: List[float] = []
+    excesses: List[float] = []
     for axis in range(2):
         fits = []
         for weights in [np.ones(len(sums)), *draws]:
@@ -98,8 +98,8 @@ def find_excess(outlines: Sequence[np.ndarray], seed: int = 0) -> Optional[Tuple
         error = float(np.std([one for one, _ in fits[1:]]))
         if explained < LEAST_EXPLAINED or error > MOST_ERROR or abs(excess) >= EXCESSES[-1] - 1e-9:
             return None
-        found.append(float(np.clip(excess, -MOST_EXCESS, MOST_EXCESS)))
-    return found[0], found[1]
+        excesses.append(float(np.clip(excess, -MOST_EXCESS, MOST_EXCESS)))
+    return excesses[0], excesses[1]
 
 
 def _fit(curve: np.ndarray) -> Tuple[float, float]:

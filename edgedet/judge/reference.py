@@ -41,7 +41,7 @@ class FloatReference:
         self._detect, self._say = detect, say
         self._runs: Optional[FloatRuns] = None
         self._labels: Dict[int, PseudoLabels] = {}
-        self.judged: List[Detections] = []  # of the model that was judged last, in as many frames as that took
+        self.last_detections: List[Detections] = []  # of the model that was judged last, in as many frames as that took
 
     def add(self, frame: ModelInput) -> None:
         """Take one frame more, behind the others."""
@@ -69,13 +69,13 @@ class FloatReference:
 
         Raises ShapeError without frames.
         """
-        found: List[Detections] = []
+        detected: List[Detections] = []
         while True:
-            count = min(len(found) + BATCH, len(self.frames))
-            batch = self.frames[len(found) : count]
-            found += detect(batch, self.score * FLOOR_SHARE)
-            self.judged = found
-            verdict = verdict_without_labels(self.labels(count), self.detections(count), found, self.score, seed)
+            count = min(len(detected) + BATCH, len(self.frames))
+            batch = self.frames[len(detected) : count]
+            detected += detect(batch, self.score * FLOOR_SHARE)
+            self.last_detections = detected
+            verdict = verdict_without_labels(self.labels(count), self.detections(count), detected, self.score, seed)
             if verdict.verdict != UNSURE or count == len(self.frames):
                 return verdict
             self._say(f"not sure with {count} frames ({verdict.reason}): taking more of them")

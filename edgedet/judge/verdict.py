@@ -121,7 +121,7 @@ def verdict_without_labels(
     """
     reference = [keep_above(detections, score) for detections in float_detections]
     agreement = compare_detections([keep_above(detections, score) for detections in int8_detections], reference)
-    tp, found, expected = agreement.counts.sum(0)
+    tp, positives, expected = agreement.counts.sum(0)
     images, required = len(reference), MIN_KEPT
     kept = labels.kept_by(int8_detections)
     value = _finite(kept(np.ones(images)))
@@ -150,7 +150,7 @@ def verdict_without_labels(
         boxes=labels.count,
         score=score,
         score_int8=_score_of_as_many(int8_detections, boxes) if boxes else None,
-        precision=float(tp / found) if found else None,
+        precision=float(tp / positives) if positives else None,
         recall=float(tp / expected) if expected else None,
         f1=agreement.f1,
         tight=agreement.tight,
@@ -221,7 +221,7 @@ def verdict_on_labels(
         reason, remedy = "the float model's own AP is 0", "check that labels and model name the same classes"
     required = 1.0 - max_drop_percent / 100.0
     value = kept(everything)
-    tp, found = runs[0].count_at_score(score)
+    tp, positives = runs[0].count_at_score(score)
     return Verdict(
         verdict=_verdict(reason, value, required),
         reason=reason,
@@ -234,7 +234,7 @@ def verdict_on_labels(
         boxes=boxes,
         score=score,
         score_int8=runs[0].find_score_for_precision(*reference.count_at_score(score)),
-        precision=tp / found if found else None,
+        precision=tp / positives if positives else None,
         recall=tp / boxes if boxes else None,
         ap_float=ap_float,
         ap_int8=ap_int8,

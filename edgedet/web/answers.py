@@ -88,10 +88,10 @@ async def _zones(site: Site, request: HTTPServerRequest, query: Query) -> None:
     """Send a camera's zones and lines, and the names of the classes."""
     places, camera = _places_of(site), site.find_camera(query)
     try:
-        found = await asyncio.get_running_loop().run_in_executor(None, places.of, camera)
+        drawn = await asyncio.get_running_loop().run_in_executor(None, places.of, camera)
     except EdgeDetError as error:
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
-    await reply(request, HTTPStatus.OK, {**found, "camera": camera, "classes": site.subject.facts.get("classes", [])})
+    await reply(request, HTTPStatus.OK, {**drawn, "camera": camera, "classes": site.subject.facts.get("classes", [])})
 
 
 async def _save_zones(site: Site, request: HTTPServerRequest, query: Query) -> None:
@@ -99,13 +99,13 @@ async def _save_zones(site: Site, request: HTTPServerRequest, query: Query) -> N
     site.check_may_change(request)
     places, camera = _places_of(site), site.find_camera(query)
     try:
-        wanted = parse_json(request.body)
+        edited = parse_json(request.body)
     except ValueError:
-        wanted = None
-    if not isinstance(wanted, dict):
+        edited = None
+    if not isinstance(edited, dict):
         raise Refused(HTTPStatus.BAD_REQUEST, "wanted zones and lines as JSON")
     try:
-        await asyncio.get_running_loop().run_in_executor(None, places.save, camera, wanted)
+        await asyncio.get_running_loop().run_in_executor(None, places.save, camera, edited)
     except EdgeDetError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
     site.say(f"web: zones and lines of {camera or 'the video'} were changed on the page")

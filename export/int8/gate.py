@@ -89,7 +89,7 @@ class Gate:
         labels = self._options.labels
         frames: list[PictureOf]
         if labels is None:
-            int8_side = self._reference.judged
+            int8_side = self._reference.last_detections
             float_side = self._reference.detections(len(int8_side))
             frames = [partial(source_picture, frame) for frame in self._reference.frames[: len(int8_side)]]
         else:
