@@ -166,7 +166,7 @@ def test_a_picture_that_comes_through_the_camera_gives_the_detections_of_a_pc(bo
         board.run(f"v4l2-ctl -d1 --set-fmt-video-out=width={CABLE_WH[0]},height={CABLE_WH[1]},pixelformat=YUYV")
         stream = "v4l2-ctl -d1 --stream-out-mmap --stream-loop --stream-from ~/picture.yuyv"
         board.run(f"nohup {stream} > /dev/null 2>&1 & echo $! > ~/stream.pid; sleep 2", user="pi")
-        options = "--camera 0 --pixel-format YUYV --limit 1 --no-track --jsonl picture.jsonl"
+        options = "--camera 0 --size 1280x720 --pixel-format YUYV --limit 1 --no-track --jsonl picture.jsonl"
         model_there = "~/edgedet/lib/python3*/site-packages/edgedet/demo/*_int8.tflite"
         board.run(f"rm -f picture.jsonl; ~/edgedet/bin/edgedet run {model_there} {options}", user="pi", limit_s=300)
     finally:
