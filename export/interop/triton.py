@@ -68,8 +68,7 @@ to_source = np.array([bgr.shape[1] / w, bgr.shape[0] / h] * 2)""",
 README = """{model} by `edgedet export --for triton`: tritonserver --model-repository=THIS/repository serves it.
 Input pixels: (1, {h}, {w}, 3) uint8 BGR; the picture {fit}.
 {batch}
-TensorRT: repository-tensorrt has the configuration; put an engine of 1/model.onnx there as 1/model.plan
-(trtexec --onnx=model.onnx --saveEngine=model.plan{shapes}).
+TensorRT: trtexec --onnx=model.onnx --saveEngine=model.plan{shapes}; put that into repository-tensorrt as 1/model.plan.
 client.py asks the server with tritonclient; class n is line n + 1 of labels.txt.
 """
 ONE = "One picture a request and a run: `edgedet export --batch N` lets Triton put the requests of N cameras together."
