@@ -70,7 +70,7 @@ def test_a_difference_beyond_the_band_is_faster_or_slower(after: float, ratio: f
 )
 def test_a_free_clock_widens_the_least_band(governors, clocks_mhz, wanted: float) -> None:
     low, high = clocks_mhz
-    found = choose_least_band(Settings(None, None, None, [], governors, high, None, None, None, low))
+    found = choose_least_band(Settings(None, None, None, [], governors, high, None, None, None, low, None))
     assert found == wanted
     assert compare_medians([100.0] * 20, [108.0] * 20, found).verdict == (
         "slower" if wanted == 0.03 else "within noise"

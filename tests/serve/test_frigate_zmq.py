@@ -329,16 +329,16 @@ def test_in_a_batch_the_others_get_their_answers_when_one_has_gone(stepped: Call
 
 
 def test_a_picture_whose_answer_would_come_too_late_gets_no_boxes_at_once(stepped: Callable[..., Stepped]) -> None:
-    """The last run took 60 ms of 100: a picture may have waited for 40 ms. One that a longer wait may have, is late."""
-    server = stepped(1, print, 100.0)
+    """The last run took 1.0 s of 1.5: a picture may have waited for 0.5 s. One that has waited for longer is late."""
+    server = stepped(1, print, 1500.0)
     first, late, fresh = (server.client() for _ in range(3))
     first.send_picture(plain(50))
     server.wait_for(1)
     server.clients.answer_next()
-    server.answers._times_ms.append(60.0)
+    server.answers._times_ms.append(1000.0)
     late.send_picture(plain(60))
     server.wait_for(1)
-    time.sleep(0.05)
+    time.sleep(0.55)
     fresh.send_picture(plain(70))
     server.wait_for(2)
     server.clients.answer_next()
