@@ -64,14 +64,9 @@ class Bench:
         names = other.classes or ALL_CLASSES[other.data]
         as_other = replace(self.meta, class_names=names, spec=replace(self.meta.spec, num_classes=len(names)))
         others = pictures_of(other, as_other, shared)
-        self.maker = Maker(
-            self.model,
-            self.meta.spec,
-            [item.pixels for item in self.pictures.calibrate],
-            [item.pixels for item in others.calibrate],
-        )
         path = self.cache / "float.onnx"
         write_onnx(self.model, self.meta, path)
+        self.maker = Maker(path, self.model, self.meta, self.pictures.calibrate, others.calibrate)
         parts = {"test": self.pictures.test, "more": self.pictures.more, "judge": self.pictures.judge}
         for part, pictures in parts.items():
             if not pictures:

@@ -1,15 +1,18 @@
-"""The INT8 files of the study: good ones, and ones spoilt in known ways and degrees. Knows plans; runs no file."""
+"""The INT8 files of the study: good ones, made as the export makes them, and ones spoilt in known ways and degrees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import onnx
 
+from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.plan import (
     DensePlan,
@@ -23,7 +26,10 @@ from edgedet.calibration.ranges.observe import observe, table_from_observed
 from edgedet.calibration.ranges.refine import refine_ranges
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights
 from edgedet.calibration.recovery.recover import correct_biases, equalise
-from edgedet.specs import DetectorSpec
+from edgedet.export.int8.centre import Centring
+from edgedet.export.int8.files import SPARSE, TFLITE
+from edgedet.export.int8.workers import open_here
+from edgedet.types import ModelInput
 
 Convs = Mapping[str, QuantisedConv]
 BROKEN = (
@@ -95,10 +101,15 @@ class Maker:
     """Makes one scene's files; what was observed once serves every file of the same frames."""
 
     def __init__(
-        self, model: onnx.ModelProto, spec: DetectorSpec, frames: list[np.ndarray], others: list[np.ndarray]
+        self,
+        float_path: Path,
+        model: onnx.ModelProto,
+        meta: ArtifactMeta,
+        frames: list[ModelInput],
+        others: list[ModelInput],
     ) -> None:
-        """frames: (1, H, W, 3) uint8 of the scene; others: of the other data set."""
-        self._model, self._spec, self._frames, self._others = model, spec, frames, others
+        """float_path, model, meta: the scene's float model; frames: of the scene; others: of the other data set."""
+        self._float_path, self._model, self._meta, self._frames, self._others = float_path, model, meta, frames, others
         self._made: dict[Variant, Quantised] = {}
 
     def make(self, variant: Variant) -> Quantised:
@@ -115,23 +126,30 @@ class Maker:
 
     def _quantised(self, variant: Variant) -> Quantised:
         source = self._others if variant.frames < 0 else self._frames
-        pixels = source[variant.seed : variant.seed + abs(variant.frames)]
+        frames = source[variant.seed : variant.seed + abs(variant.frames)]
+        pixels = [frame.pixels for frame in frames]
         batch = np.concatenate(pixels[:: max(1, len(pixels) // RECOVERY_FRAMES)][:RECOVERY_FRAMES])
         model = self._model if variant.recovery == "none" else equalise(self._model, batch)
-        executor = Executor(model)
+        executor, spec = Executor(model), self._meta.spec
         table = table_from_observed(executor, *observe(executor, pixels), "", variant.observer)
         if variant.refine:
-            plans = make_dense_plan(model, self._spec, table), make_sparse_plan(model, table, variant.keep_float)
+            plans = make_dense_plan(model, spec, table), make_sparse_plan(model, table, variant.keep_float)
             table = refine_ranges(executor, table, *plans, pixels)
-        dense, sparse = make_dense_plan(model, self._spec, table), make_sparse_plan(model, table, variant.keep_float)
-        recover = {"none": lambda executor, plan, batch: plan, "fast": correct_biases, "full": reconstruct_weights}[
-            variant.recovery
-        ]
+        dense, sparse = make_dense_plan(model, spec, table), make_sparse_plan(model, table, variant.keep_float)
+        if variant.recovery == "none":
+            return Quantised(model, table, dense, sparse, {})
+        recover = {"fast": correct_biases, "full": reconstruct_weights}[variant.recovery]
         if variant.placement == "dense":
             dense = cast(DensePlan, recover(executor, dense, batch))
         else:
             sparse = cast(SparsePlan, recover(executor, sparse, batch))
-        return Quantised(model, table, dense, sparse, {})
+        return self._centred(Quantised(model, table, dense, sparse, {}), variant.placement, frames)
+
+    def _centred(self, quantised: Quantised, placement: str, frames: list[ModelInput]) -> Quantised:
+        open_detector = partial(open_here, threads=1, shows_progress=False)
+        with closing(open_detector(self._float_path)) as float_detector:
+            centring = Centring(float_detector, self._meta, frames, open_detector)
+            return centring.centre(quantised, TFLITE if placement == "dense" else SPARSE)[0]
 
 
 def _scaled_boxes(convs: Convs, growth: float) -> dict[str, QuantisedConv]:
