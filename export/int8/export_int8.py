@@ -82,7 +82,7 @@ class Int8Outcome:
         worst = f"; most is lost in {', '.join(self.worst)}" if self.worst else ""
         count = f"{len(self.refused)} of {len(self.refused) + len(self.written)} INT8 files were refused"
         unsure = any(item.gate["verdict"] == UNSURE for item in self.refused)
-        force = " --force keeps files whose verdict is UNSURE." if unsure else ""
+        force = " edgedet export --force keeps files whose verdict is UNSURE." if unsure else ""
         kind = PartialFailure if self.written else VerificationError
         return kind(f"{count}: {reasons}{worst}.{force}")
 

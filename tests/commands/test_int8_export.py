@@ -114,7 +114,7 @@ def test_the_files_that_passed_stay_where_another_is_refused(
     assert (refused["kept_as"], refused["gate"]["verdict"]) == (str(rejected), "UNSURE")
     assert (
         f"1 of 3 INT8 files were refused: {demo.MODEL_NAME}_int8.tflite UNSURE (for the test; 9 more frames; "
-        f"kept as {rejected}). --force keeps files whose verdict is UNSURE." in said.err
+        f"kept as {rejected}). edgedet export --force keeps files whose verdict is UNSURE." in said.err
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [f"{demo.MODEL_NAME}.onnx", f"{demo.MODEL_NAME}_int8.table.json", rejected.name]

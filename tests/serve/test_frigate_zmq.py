@@ -339,6 +339,7 @@ def test_a_picture_whose_answer_would_come_too_late_gets_no_boxes_at_once(steppe
     late.send_picture(plain(60))
     server.wait_for(1)
     time.sleep(0.55)
+    server.clients.receive()  # what comes from now on was not there before
     fresh.send_picture(plain(70))
     server.wait_for(2)
     server.clients.answer_next()
