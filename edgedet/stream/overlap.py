@@ -14,9 +14,8 @@ from typing import Callable, Deque, Generator, Generic, Iterable, Iterator, Opti
 T = TypeVar("T")
 R = TypeVar("R")
 
-NICENESS = (
-    10  # more than the process: a thread of low priority gets a tenth of the detector's time where cores are short
-)
+# Above the process's own: a thread of low priority gets a tenth of the detector's time where cores are short
+NICENESS = 10
 _MOST_NICENESS = 19  # of Linux
 _POLL_S = 0.1  # within this time a producer notices that its consumer has closed
 
@@ -26,9 +25,8 @@ def lower_priority() -> None:
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":  # elsewhere this would change the whole process
         thread = threading.get_native_id()
         lower = min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS, _MOST_NICENESS)
-        os.setpriority(
-            os.PRIO_PROCESS, thread, max(lower, os.getpriority(os.PRIO_PROCESS, thread))
-        )  # only root may raise
+        lower = max(lower, os.getpriority(os.PRIO_PROCESS, thread))  # only root may raise a priority
+        os.setpriority(os.PRIO_PROCESS, thread, lower)
 
 
 class RunAhead(Generic[T]):

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgedet.errors import UnsupportedError
+
 from .parsed import DTYPES, LAYERS, Parsed
 
 # the operators of nvinfer1's enumerations, by number
@@ -25,14 +27,17 @@ OPSET = 17
 
 
 def model_from_parsed(parsed: Parsed) -> onnx.ModelProto:
-    """Return the network as an ONNX model with the same inputs and outputs."""
+    """Return the network as an ONNX model with the same inputs and outputs.
+
+    Raises UnsupportedError for a layer, or a setting of one, that is not written back.
+    """
     writer = _Writer(parsed)
     for layer in parsed.network["layers"]:
         kind = LAYERS[layer["type"]]
         try:
             write = getattr(writer, kind)
         except AttributeError:
-            raise NotImplementedError(f"layer {layer['name']} is a {kind}, which is not replayed") from None
+            raise UnsupportedError(f"layer {layer['name']} is a {kind}, which is not replayed") from None
         write(layer, layer["inputs"], layer["outputs"][0]["name"], layer["settings"])
     return writer.model()
 
@@ -121,7 +126,7 @@ class _Writer:
     def elementwise(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
         op = ELEMENTWISE[settings["operation"]]
         if op is None:
-            raise NotImplementedError("a floor division")
+            raise UnsupportedError("a floor division")
         self._add(op, inputs, output)
 
     def unary(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
@@ -179,7 +184,7 @@ class _Writer:
 
     def slice(self, layer: dict, inputs: list[str | None], output: str, settings: dict) -> None:
         if settings["mode"] != 0 or any(stride < 0 for stride in settings["stride"]):
-            raise NotImplementedError("a slice that goes back, or beyond its input")
+            raise UnsupportedError("a slice that goes back, or beyond its input")
         start, size, stride = (
             self._as(np.int64, inputs[at])
             if len(inputs) > at and inputs[at]
@@ -203,7 +208,7 @@ class _Writer:
 
     def resize(self, layer: dict, inputs: list[str], output: str, settings: dict) -> None:
         if settings["resizeMode"] != 0:
-            raise NotImplementedError("a resize that is not to the nearest")
+            raise UnsupportedError("a resize that is not to the nearest")
         to = (
             ["", self._as(np.int64, inputs[1])]
             if len(inputs) > 1
@@ -236,5 +241,5 @@ def _padding(settings: dict) -> dict[str, Any]:
     if settings["paddingMode"] == 2:
         return {"auto_pad": "SAME_UPPER"}
     if settings["paddingMode"] > 1:
-        raise NotImplementedError(f"padding mode {settings['paddingMode']}")
+        raise UnsupportedError(f"padding mode {settings['paddingMode']}")
     return {"pads": settings["prePadding"] + settings["postPadding"]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -15,10 +14,8 @@ pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 pytest.importorskip("flatbuffers", reason="needs the tflite extra")
 
 import onnxruntime
-from models import (
-    random_pixels,
-)
-from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
+from models import random_pixels
+from tflite_models import D0, LITE0, flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
 
 from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.emit import make_dense_graph
@@ -30,10 +27,7 @@ from edgedet.export.int8.files import TFLITE, Form
 from edgedet.export.int8.revert import revert_layers
 from edgedet.export.tflite.writer import tflite_from_graph
 from edgedet.judge.verdict import MIN_KEPT, Verdict
-from edgedet.specs import SPECS
 
-D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
-LITE0 = replace(SPECS["tf_efficientdet_lite0"], num_classes=3, input_hw=(160, 128))
 SWISHED, GATE, LINEAR = (
     "backbone.blocks.1.0.conv_pw",
     "backbone.blocks.2.1.se.conv_expand",

@@ -11,21 +11,17 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
 pytest.importorskip("flatbuffers", reason="needs the tflite extra")
 
-from models import (
-    random_pixels,
-)
+from models import random_pixels
 from tflite_arithmetic import integer_values
-from tflite_models import flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
+from tflite_models import D0, LITE0, flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
 
 from edgedet.calibration.placement.emit import make_dense_graph
 from edgedet.calibration.placement.plan import DensePlan
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.windows import round_conv
 from edgedet.export.tflite.writer import tflite_from_graph
-from edgedet.specs import SPECS, DetectorSpec
+from edgedet.specs import DetectorSpec
 
-D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
-LITE0 = replace(SPECS["tf_efficientdet_lite0"], num_classes=3, input_hw=(160, 128))
 SPECS_HERE = pytest.mark.parametrize(
     "spec",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from edgedet.calibration.placement.plan import DensePlan, make_dense_plan
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet
-from edgedet.specs import DetectorSpec
+from edgedet.specs import SPECS, DetectorSpec
 
+D0 = replace(SPECS["tf_efficientdet_d0"], num_classes=3, input_hw=(128, 160))
+LITE0 = replace(SPECS["tf_efficientdet_lite0"], num_classes=3, input_hw=(160, 128))
 LOWEST_LOGIT = -4.6  # logit(0.01): what is surely nothing shares the smallest integer
 
 
