@@ -6,7 +6,8 @@ interrupted by Ctrl-C, SIGTERM and SIGHUP (a closed terminal).
 A command module has ``DESCRIPTION``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args) -> int``, and, where its
 options name files, ``INPUTS`` and ``OUTPUTS``: what it reads and writes, as attributes of ``args``. Those of
 ``OUTPUTS`` that may be folders are in ``OUTPUT_FOLDERS``, too; ``OUTPUTS_MAY_FAIL`` holds the attribute and the value
-by which the user chose to go on without outputs that cannot be written.
+by which the user chose to go on without outputs that cannot be written. ``WRITES_INTO`` holds options of folders that
+are filled. All this is checked before the work.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, Iterable, Iterator, List, Optional, Union
 
 from . import __version__
 from .errors import EdgeDetError, InputError, with_own_pip
-from .files import check_outputs
+from .files import check_folder, check_outputs
 
 # name -> (module, one line for the overview). Host modules are reached through this table only.
 COMMANDS = {
@@ -91,6 +92,8 @@ def _run_command(name: str, argv: List[str]) -> int:
     folders = [_option(name) for name in getattr(module, "OUTPUT_FOLDERS", ())]
     may_fail = any(getattr(args, name) == value for name, value in getattr(module, "OUTPUTS_MAY_FAIL", {}).items())
     check_outputs(outputs, _names(args, getattr(module, "INPUTS", ())), may_fail, folders)
+    for name in getattr(module, "WRITES_INTO", ()):
+        check_folder(getattr(args, name))
     return int(module.run(args))
 
 

@@ -212,6 +212,18 @@ def check_writable(path: Union[str, Path]) -> None:
         raise _NothingToWrite
 
 
+def check_folder(path: Union[str, Path]) -> None:
+    """Raise InputError where no file can be written into a folder, or it cannot be made; makes nothing."""
+    there = Path(path)
+    try:
+        while not there.exists():
+            there = there.parent
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def check_outputs(
     outputs: Mapping[str, Union[str, Path, None]],
     inputs: Iterable[Union[str, Path]],
@@ -244,8 +256,8 @@ def check_outputs(
             )
         seen[real] = option
         is_folder = os.path.isdir(real) or str(name).endswith(os.sep) or not Path(name).suffix
-        if not (may_fail or (is_folder and option in folders)):
-            check_writable(name)
+        if not may_fail:
+            (check_folder if is_folder and option in folders else check_writable)(name)
 
 
 class _NothingToWrite(Exception):

@@ -26,7 +26,7 @@ from edgedet.judge.average_precision import SCORE_FLOOR, detect_images
 from edgedet.judge.labels import Dataset, match_classes, read_dataset
 from edgedet.judge.matching import MatchedDetections, match_dataset
 from edgedet.judge.perturbation import PerturbedEngine
-from edgedet.judge.verdict import low_percentile, mean_ap
+from edgedet.judge.verdict_on_labels import low_percentile, mean_ap
 from edgedet.progress import with_progress
 
 RESAMPLES = 300

@@ -31,6 +31,7 @@ EXAMPLE = """  edgedet export --phi 0 --int8 --weights demo
   edgedet export --phi 0 --weights demo --for onnx-nms"""
 INPUTS = ("weights", "names", "calib", "table", "data", "project")
 OUTPUTS = ("json",)
+WRITES_INTO = ("out",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ EXAMPLE = """  edgedet label street.mp4 --model edgedet-out/my.onnx
   edgedet label photos/ --count 40 --out photos-labels"""
 INPUTS = ("source", "model")
 OUTPUTS = ("json",)
+WRITES_INTO = ("out",)
 COUNT = 30
 PORT = 8081
 FOLDER = Path("edgedet-labels")

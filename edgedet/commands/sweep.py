@@ -34,6 +34,7 @@ EXAMPLE = """  edgedet sweep --weights d0.pth lite0.pth --size 320x320,512x512 -
   edgedet sweep --weights demo --data val.json --precision fp32,int8 --board raspberry-pi-5,orin-nano --budget-ms 50"""
 INPUTS = ("weights", "data", "calib", "train")
 OUTPUTS = ("picture", "json")
+WRITES_INTO = ("out",)
 PRECISIONS = ("fp32", "int8")
 
 

@@ -24,6 +24,7 @@ EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights 
   torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
 INPUTS = ("weights", "backbone", "data", "val", "distill", "unlabelled")
 OUTPUTS = ("json",)
+WRITES_INTO = ("out",)
 PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
 
 

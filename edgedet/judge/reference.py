@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence
 from ..progress import Say, say_nothing
 from ..types import Detections, ModelInput
 from .pseudo_labels import FLOOR_SHARE, Detect, FloatRuns, PseudoLabels, float_runs
-from .verdict import UNSURE, Verdict, verdict_without_labels
+from .verdict import UNSURE, Verdict, foresee_without_labels, verdict_without_labels
 
 BATCH = 32  # frames
 
@@ -64,11 +64,19 @@ class FloatReference:
             self._labels[count] = PseudoLabels(self._runs.first(count), self.score)
         return self._labels[count]
 
-    def judge(self, detect: Detect, seed: int = 0) -> Verdict:
-        """Return the verdict on another model's detections, from as few frames as make it sure, from all where none do.
+    def count_labels(self, enough: int) -> int:
+        """Return the number of pseudo-labels in as few batches of frames as hold ``enough``, or in all frames."""
+        count = labels = 0
+        while labels < enough and count < len(self.frames):
+            count = min(count + BATCH, len(self.frames))
+            labels = self.labels(count).count
+        return labels
 
-        Raises ShapeError without frames.
-        """
+    def judge(self, detect: Detect, seed: int = 0) -> Verdict:
+        """Return the verdict on another model's detections, of as few frames as make it sure, of all where none do."""
+        without_frames = None if self.frames else foresee_without_labels(0, 0, self.score)
+        if without_frames is not None:
+            return without_frames
         detected: List[Detections] = []
         while True:
             count = min(len(detected) + BATCH, len(self.frames))

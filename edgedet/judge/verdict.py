@@ -1,8 +1,8 @@
-"""Whether an INT8 model may take the float model's place: verdict and figures. Knows detections and labels only.
+"""Whether an INT8 model may take the float model's place: the verdict, and what it is without labels.
 
 Without labels the figure is the share of AP that is kept on the float model's own detections (``pseudo_labels``), with
-labels the share of the float model's AP. The limit without labels was chosen on the files of a study; docs/int8.md has
-the table, and says where verdict and labels disagree.
+labels the share of the float model's AP (``verdict_on_labels``). The limit without labels was chosen on the files of a
+study; docs/int8.md has the table, and says where verdict and labels disagree.
 """
 
 from __future__ import annotations
@@ -14,24 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..postprocess import DEFAULT_SCORE
 from ..types import Detections
 from .agreement import compare_detections, keep_above
-from .labels import LabelledImage
-from .matching import MatchedDetections, concatenate, match_dataset
+from .matching import concatenate
 from .pseudo_labels import PseudoLabels
 
 PASSED, FAILED, UNSURE = "PASSED", "FAILED", "UNSURE"
+SHARE_WITHOUT_LABELS, SHARE_ON_LABELS = "AP kept on the float model's detections", "share of float AP"  # figures
 
 MIN_KEPT = 0.95  # of the AP that the float model reaches on pseudo-labels (docs/int8.md)
 MIN_BOXES = 50  # labels; with fewer, one box is more than 2 % and a verdict would be chance
 SURE = 1.0  # standard errors by which the figure must be off the limit
-MAX_DROP_PERCENT = 1.0  # of the float model's AP
-LABELS_SCORE_FLOOR = 0.01  # AP counts what scores more, as effdet's validation does
-LEAST_RUNS, SETTLED = 3, 3.0  # runs over labelled images, and standard errors of their mean, after which it may end
-LEAST_DEVIATION = 0.01  # of AP between runs: three that happen to agree shall not end it (0.01 to 0.02 in the study)
-RESAMPLES, FEW_RESAMPLES = 1000, 50  # of images, with labels and without
+FEW_RESAMPLES = 50  # of images
 LOW_PERCENTILE = 5.0
 MOST_FRAMES = 1000  # that a remedy asks for; beyond that, labels tell more
 LEAST_PICTURES, MOST_PICTURES = 20, 40  # that a remedy asks labels for
@@ -105,9 +100,6 @@ def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-# --- without labels ---------------------------------------------------------------------------------------------
-
-
 def verdict_without_labels(
     labels: PseudoLabels,
     float_detections: Sequence[Detections],
@@ -125,24 +117,21 @@ def verdict_without_labels(
     images, required = len(reference), MIN_KEPT
     kept = labels.kept_by(int8_detections)
     value = _finite(kept(np.ones(images)))
-    draws = _resampled(kept, images, seed, FEW_RESAMPLES)
+    draws = resample(kept, images, seed, FEW_RESAMPLES)
     error = float(np.std(draws)) if draws else math.inf
-    reason = remedy = ""
-    if labels.count < MIN_BOXES:
-        reason = f"the float model detects {labels.count} objects in {images} frames, {MIN_BOXES} are needed"
-        remedy = _more_objects(labels.count, images)
-    elif len({detections.scores.tobytes() for detections in reference}) == 1 < images:
+    reason, remedy = _doubt_of_objects(labels.count, images)
+    if not reason and len({detections.scores.tobytes() for detections in reference}) == 1 < images:
         reason = "the float model detects the same in every frame: it does not look at the picture"
         remedy = "check the checkpoint"
-    elif value is not None and abs(value - required) < SURE * error:
+    elif not reason and value is not None and abs(value - required) < SURE * error:
         reason = f"{value:.3f} is too near {required:g} for {images} frames: it may be {error:.3f} more or less"
         remedy = _more_frames(abs(value - required), error, images, labels.count)
     boxes = len(concatenate([detections.scores for detections in reference]))
     return Verdict(
-        verdict=_verdict(reason, value, required),
+        verdict=decide(reason, value, required),
         reason=reason,
         remedy=remedy,
-        figure="AP kept on the float model's detections",
+        figure=SHARE_WITHOUT_LABELS,
         value=value,
         low=float(np.percentile(draws, LOW_PERCENTILE)) if draws else None,
         required=required,
@@ -157,10 +146,28 @@ def verdict_without_labels(
     )
 
 
-def _more_objects(objects: int, images: int) -> str:
+def foresee_without_labels(objects: int, images: int, score: float) -> Verdict | None:
+    """Return the verdict of every file where it is UNSURE whatever the file detects; None elsewhere.
+
+    objects: that the float model detects in the frames, as PseudoLabels counts them.
+    """
+    reason, remedy = _doubt_of_objects(objects, images)
+    if not reason:
+        return None
+    return Verdict(UNSURE, reason, SHARE_WITHOUT_LABELS, None, None, MIN_KEPT, images, objects, score, remedy)
+
+
+def _doubt_of_objects(objects: int, images: int) -> tuple[str, str]:
+    """Return reason and remedy where so few objects tell nothing."""
+    if not images:
+        return "no frame is left to judge on", "give some 128 frames (--calib), or labelled pictures (--data)"
+    if objects >= MIN_BOXES:
+        return "", ""
+    reason = f"the float model detects {objects} objects in {images} frames, {MIN_BOXES} are needed"
     if not objects:
-        return "give frames that show objects (--calib), or a lower --score"
-    return f"give about {math.ceil(images * (MIN_BOXES / objects - 1.0))} more frames like these, or a lower --score"
+        return reason, "give frames that show objects (--calib), or a lower --score"
+    more = math.ceil(images * (MIN_BOXES / objects - 1.0))
+    return reason, f"give about {more} more frames like these, or a lower --score"
 
 
 def _more_frames(distance: float, error: float, images: int, objects: int) -> str:
@@ -183,79 +190,8 @@ def _score_of_as_many(detections: Sequence[Detections], boxes: int) -> float | N
     return float((scores[boxes - 1] + scores[boxes]) / 2) if len(scores) > boxes else float(scores[-1])
 
 
-# --- with labels ------------------------------------------------------------------------------------------------
-
-
-def verdict_on_labels(
-    images: Sequence[LabelledImage],
-    float_detections: Sequence[Detections],
-    int8_runs: Sequence[Sequence[Detections]],
-    class_map: Sequence[int],
-    score: float = DEFAULT_SCORE,
-    seed: int = 0,
-    max_drop_percent: float = MAX_DROP_PERCENT,
-) -> Verdict:
-    """Judge both models' detections, above LABELS_SCORE_FLOOR, by the labels of the same images.
-
-    int8_runs: what the INT8 file detects in each of several runs over the images, each changed a little
-               (``PerturbedEngine``): its AP is the mean. Other figures are the first run's.
-    class_map: the model's class id for each class of the labels, -1 for labels to leave out (``match_classes``).
-    Raises InputError where the drop allowed is no percentage.
-    """
-    if not 0.0 <= max_drop_percent < 100.0:
-        raise InputError(f"the drop of AP that is allowed lies between 0 and 100 percent; got {max_drop_percent}.")
-    reference = match_dataset(images, float_detections, class_map)
-    runs = [match_dataset(images, detections, class_map) for detections in int8_runs]
-    everything = np.ones(len(images))
-    boxes = int(reference.ground_truth_counts.sum())
-    ap_float, ap_int8 = reference.compute_ap(everything), mean_ap(runs, everything)
-
-    def kept(weights: np.ndarray) -> float | None:
-        before, after = reference.compute_ap(weights), mean_ap(runs, weights)
-        return after / before if before and after is not None else None
-
-    reason = remedy = ""
-    if boxes < MIN_BOXES:
-        reason, remedy = f"{boxes} labelled boxes, {MIN_BOXES} are needed", "give more labelled images"
-    elif not ap_float:
-        reason, remedy = "the float model's own AP is 0", "check that labels and model name the same classes"
-    required = 1.0 - max_drop_percent / 100.0
-    value = kept(everything)
-    tp, positives = runs[0].count_at_score(score)
-    return Verdict(
-        verdict=_verdict(reason, value, required),
-        reason=reason,
-        remedy=remedy,
-        figure="share of float AP",
-        value=value,
-        low=low_percentile(kept, len(images), seed),
-        required=required,
-        images=len(images),
-        boxes=boxes,
-        score=score,
-        score_int8=runs[0].find_score_for_precision(*reference.count_at_score(score)),
-        precision=tp / positives if positives else None,
-        recall=tp / boxes if boxes else None,
-        ap_float=ap_float,
-        ap_int8=ap_int8,
-    )
-
-
-def is_settled(aps: Sequence[float], required: float) -> bool:
-    """Return whether more runs would hardly move the mean AP across ``required``: a sequential test.
-
-    aps: of the runs so far. True where the mean is SETTLED standard errors away, after LEAST_RUNS.
-    """
-    if len(aps) < LEAST_RUNS:
-        return False
-    deviation = max(float(np.std(aps, ddof=1)), LEAST_DEVIATION * required)
-    return abs(float(np.mean(aps)) - required) > SETTLED * deviation / math.sqrt(len(aps))
-
-
-# --- shared -----------------------------------------------------------------------------------------------------
-
-
-def _verdict(reason: str, value: float | None, required: float) -> str:
+def decide(reason: str, value: float | None, required: float) -> str:
+    """Return the verdict: UNSURE where there is a reason for it, else by the limit."""
     if reason:
         return UNSURE
     return PASSED if value is not None and value >= required else FAILED
@@ -265,24 +201,11 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def mean_ap(runs: Sequence[MatchedDetections], weights: np.ndarray) -> float | None:
-    """Return the mean AP of several runs over the same images; None without labels."""
-    values = [value for run in runs if (value := run.compute_ap(weights)) is not None]
-    return float(np.mean(values)) if values else None
+def resample(figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int) -> list[float]:
+    """Return the figure over draws of as many images, with replacement (bootstrap, Efron 1979), where it is defined.
 
-
-def low_percentile(
-    figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int = RESAMPLES
-) -> float | None:
-    """Return the figure's LOW_PERCENTILE over draws of as many images, with replacement.
-
-    ``figure`` is given how often each image was drawn: the same for both models, which makes the comparison paired.
+    ``figure`` is given how often each image was drawn.
     """
-    values = _resampled(figure, images, seed, resamples)
-    return float(np.percentile(values, LOW_PERCENTILE)) if values else None
-
-
-def _resampled(figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int) -> list[float]:
     if not images:
         return []
     draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1.0 / images), size=resamples)

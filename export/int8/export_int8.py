@@ -30,7 +30,7 @@ from edgedet.export.int8.gate import Gate, leave_out_labelled
 from edgedet.export.int8.options import Int8Options
 from edgedet.export.int8.picture import BOXES_SUFFIX
 from edgedet.export.int8.revert import Selector, revert_layers
-from edgedet.export.int8.steps import comparing, costs_of_steps, gating, selecting
+from edgedet.export.int8.steps import RUNNING_FLOAT, comparing, costs_of_steps, gating, selecting
 from edgedet.export.int8.workers import Workers, open_here
 from edgedet.export.onnx_file import read_graph
 from edgedet.files import atomic_path, sha256_of
@@ -78,7 +78,10 @@ class Int8Outcome:
         """Return the command's error: VerificationError where no file passed, PartialFailure where only some did."""
         if not self.refused:
             return None
-        reasons = "; ".join(_describe(item) for item in self.refused)
+        names: dict[str, list[str]] = {}  # of each description, since all files may share it
+        for item in self.refused:
+            names.setdefault(_describe(item), []).append(Path(item.path).name)
+        reasons = "; ".join(f"{', '.join(files)} {description}" for description, files in names.items())
         worst = f"; most is lost in {', '.join(self.worst)}" if self.worst else ""
         count = f"{len(self.refused)} of {len(self.refused) + len(self.written)} INT8 files were refused"
         unsure = any(item.gate["verdict"] == UNSURE for item in self.refused)
@@ -88,9 +91,9 @@ class Int8Outcome:
 
 
 def _describe(item: Refused) -> str:
-    gate, name = item.gate, Path(item.path).name
+    gate = item.gate
     reason = f"{gate['reason']}; {gate['remedy']}" if gate["reason"] else _describe_shortfall(gate)
-    return f"{name} {gate['verdict']} ({reason}{f'; kept as {item.kept_as}' if item.kept_as else ''})"
+    return f"{gate['verdict']} ({reason}{f'; kept as {item.kept_as}' if item.kept_as else ''})"
 
 
 def _describe_shortfall(gate: dict[str, Any]) -> str:
@@ -136,6 +139,13 @@ def export_int8(
         forms.remove(TFLITE)
     with ExitStack() as stack:
         stack.enter_context(whole_job(Job(costs_of_steps(options, frames, forms))))
+        begin_step(RUNNING_FLOAT, say)
+        open_detector = partial(open_here, threads=options.threads) if workers is None else workers.open_detector
+        float_detector = stack.enter_context(closing(open_detector(float_path)))
+        gate = Gate(float_detector, meta, frames, options, say, open_detector)
+        foreseen = None if options.force or options.keep_rejected else gate.foresee()
+        if foreseen is not None:
+            return _refuse_all([_int8_path(float_path, form) for form in forms], foreseen)
         quantised = quantise(
             model,
             meta.spec,
@@ -149,10 +159,7 @@ def export_int8(
             None if workers is None else workers.observe_frames,
         )
         quantised.table.save(float_path.with_name(f"{float_path.stem}_int8.table.json"))
-        open_detector = partial(open_here, threads=options.threads) if workers is None else workers.open_detector
-        float_detector = stack.enter_context(closing(open_detector(float_path)))
         selector = Selector(float_detector, meta, frames.select, options.score, open_detector)
-        gate = Gate(float_detector, meta, frames, options, say, open_detector)
         centring = Centring(float_detector, meta, frames.calibrate, open_detector)
         chosen = {}
         for form in forms:  # NAME_int8_fp16.onnx has the same layers and biases as the other sparse file
@@ -166,7 +173,7 @@ def export_int8(
         written: list[Int8Result] = []
         refused: list[Refused] = []
         for form in forms:
-            path = float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
+            path = _int8_path(float_path, form)
             begin_step(gating(form), say, f"judging {path.name}")
             result = _write_and_judge(path, meta, *chosen[form.placement], form, gate, frames, options)
             if isinstance(result, Int8Result):
@@ -177,6 +184,17 @@ def export_int8(
     failed = any(item.gate["verdict"] == FAILED for item in refused)
     worst = selector.order(quantised)[:NAMED_LAYERS] if failed and frames.select else []
     return Int8Outcome(written, refused, worst)
+
+
+def _int8_path(float_path: Path, form: Form) -> Path:
+    return float_path.with_name(f"{float_path.stem}_int8{form.suffix}")
+
+
+def _refuse_all(paths: list[Path], verdict: Verdict) -> Int8Outcome:
+    """Make no file, and remove those of an earlier export: they belong to other weights or frames."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return Int8Outcome([], [Refused(str(path), verdict.to_dict(), None) for path in paths], [])
 
 
 def _write_and_judge(

@@ -22,7 +22,8 @@ from edgedet.judge.labels import Dataset, LabelledImage, match_classes
 from edgedet.judge.matching import match_dataset
 from edgedet.judge.perturbation import draw_change
 from edgedet.judge.reference import FloatReference, spread
-from edgedet.judge.verdict import LABELS_SCORE_FLOOR, Verdict, is_settled, verdict_on_labels
+from edgedet.judge.verdict import MIN_BOXES, Verdict, foresee_without_labels
+from edgedet.judge.verdict_on_labels import LABELS_SCORE_FLOOR, foresee_on_labels, is_settled, verdict_on_labels
 from edgedet.preprocess import Preprocessor
 from edgedet.progress import Say
 from edgedet.specs import DetectorSpec
@@ -58,6 +59,15 @@ class Gate:
         else:
             self._float_detections = self._detect_labelled(float_detector)
             self._float_ap = self._compute_ap(self._float_detections)
+
+    def foresee(self) -> Verdict | None:
+        """Return the verdict of every file where the pictures make it UNSURE whatever the file detects, else None."""
+        options = self._options
+        if options.labels is None:
+            objects = self._reference.count_labels(MIN_BOXES)
+            return foresee_without_labels(objects, len(self._reference.frames), options.score)
+        images, drop = options.labels.images, options.max_drop
+        return foresee_on_labels(images, self._float_detections, self._class_map, options.score, drop)
 
     def judge(self, path: Path) -> Verdict:
         """Run the file with its own engine and return the verdict on it."""
@@ -95,6 +105,9 @@ class Gate:
         else:
             float_side, int8_side = self._float_detections, self._int8_detections
             frames = [partial(read_image, image.path) for image in labels.images]
+        if not frames:
+            self._say(f"{path} is not drawn: no frame is left to judge on")
+            return
         name = path.name.removesuffix(BOXES_SUFFIX)
         draw_boxes_of_both(path, name, frames, float_side, int8_side, self._options.score)
         self._say(f"drew {path}")

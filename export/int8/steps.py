@@ -21,6 +21,9 @@ FLOAT_S, INT8_S = 0.06, {".onnx": 0.15, ".tflite": 0.04}  # a picture
 WRITE_S = 2.0
 
 
+RUNNING_FLOAT = "running the float model on the pictures to judge on"
+
+
 def comparing(form: Form) -> str:
     """Return the name of the step in which a placement's boxes are compared."""
     return f"comparing boxes' sizes, {form.placement}"
@@ -39,7 +42,9 @@ def gating(form: Form) -> str:
 def costs_of_steps(options: Int8Options, frames: FrameSets, forms: Sequence[Form]) -> dict[str, float]:
     """Return what each step costs, in their order."""
     calibrate, select = len(frames.calibrate), len(frames.select)
-    costs: dict[str, float] = {}
+    runs_of_float = 1 + len(MOVES_XY)
+    judged = runs_of_float * min(BATCH, len(frames.gate)) if options.labels is None else len(options.labels.images)
+    costs: dict[str, float] = {RUNNING_FLOAT: FLOAT_S * judged}
     if options.recovery != "none":
         costs[EQUALISING] = 1.0
     if options.table is None:
@@ -48,19 +53,15 @@ def costs_of_steps(options: Int8Options, frames: FrameSets, forms: Sequence[Form
             costs.update({RANKING: RANK_S, JUDGING: JUDGE_S * min(MOST_FRAMES, calibrate)})
     if options.recovery != "none":
         costs.update({CORRECTING: CORRECT_S} if options.recovery == "fast" else {ROUNDING: ROUND_S})
-    runs_of_float = 1 + len(MOVES_XY)
     for form in _first_of_placements(forms):
         float_s, int8_s = (FLOAT_S if form is forms[0] else 0.0), INT8_S[_engine(form)]
         if options.recovery != "none":
             costs[comparing(form)] = WRITE_S + min(CENTRED_FRAMES, calibrate) * (int8_s + float_s)
         costs[selecting(form)] = WRITE_S + select * (int8_s + runs_of_float * float_s)
     for form in forms:
-        float_s, int8_s = (FLOAT_S if form is forms[0] else 0.0), INT8_S[_engine(form)]
-        if options.labels is None:
-            each_s = min(BATCH, len(frames.gate)) * (int8_s + runs_of_float * float_s)
-        else:
-            each_s = len(options.labels.images) * (RUNS[_engine(form)] * int8_s + float_s)
-        costs[gating(form)] = 2 * WRITE_S + each_s
+        engine = _engine(form)
+        runs = min(BATCH, len(frames.gate)) if options.labels is None else len(options.labels.images) * RUNS[engine]
+        costs[gating(form)] = 2 * WRITE_S + runs * INT8_S[engine]
     return costs
 
 

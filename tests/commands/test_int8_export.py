@@ -77,12 +77,17 @@ def test_a_table_gives_the_same_file_again(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.usefixtures("few_are_ranked")
-def test_too_few_boxes_are_no_verdict_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not even an earlier export's: it would be taken for this one."""
+@pytest.mark.parametrize(("frames", "reason"), [("6", "objects in 2 frames, 50 are needed"), ("1", "no frame is left")])
+def test_too_few_boxes_are_no_verdict_and_no_file(
+    frames: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said before the calibration. Not even an earlier export's file stays: it would be taken for this one."""
+    monkeypatch.setattr("edgedet.export.int8.export_int8.quantise", None)
     (tmp_path / f"{demo.MODEL_NAME}_int8.tflite").write_bytes(b"of other weights")
-    assert main([*INT8, *SMALL, "--frames", "6", "--out", str(tmp_path)]) == 3
-    assert "UNSURE" in capsys.readouterr().err
+    assert main([*INT8, *SMALL, "--frames", frames, "--out", str(tmp_path)]) == 3
+    said = capsys.readouterr().err
+    assert "UNSURE" in said
+    assert reason in said
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(FILES)]
 
 

@@ -14,9 +14,19 @@ from pathlib import Path
 import pytest
 from media import write_fake_model
 
+from edgedet.cli import main
 from edgedet.engines.base import open_engine
 from edgedet.errors import ArtifactError, InputError
-from edgedet.files import atomic_path, cache_folder, check_outputs, check_writable, make_folder, sha256_of, write_json
+from edgedet.files import (
+    atomic_path,
+    cache_folder,
+    check_folder,
+    check_outputs,
+    check_writable,
+    make_folder,
+    sha256_of,
+    write_json,
+)
 
 FIGURES = {"fps": 30}
 LINE = '{"fps": 30}\n'
@@ -215,6 +225,17 @@ def test_an_output_over_an_input_or_another_output_is_refused(desk: Path, output
     with pytest.raises(InputError, match=complaint):
         check_outputs(outputs, ["model.onnx", "photos", "rtsp://camera/1"])
     assert {path: path.read_text() for path in desk.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["export", "train", "sweep", "label"])
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(command: str, desk: Path, capsys):
+    """A file stands where a folder is wanted; nothing is read, and nothing made."""
+    needs = {"train": ["--data", "photos"], "sweep": ["--data", "photos", "--weights", "demo"], "label": ["photos"]}
+    assert main([command, *needs.get(command, []), "--out", "model.onnx/new/er"]) == 2
+    assert capsys.readouterr().err.startswith("edgedet: cannot write model.onnx/new/er: Not a directory.")
+    assert sorted(path.name for path in desk.iterdir()) == ["link.onnx", "model.onnx", "photos", "same.onnx"]
+    check_folder("to/be/made")
+    assert not Path("to").exists()
 
 
 def test_outputs_of_their_own_stdout_and_devices_are_let_through(desk: Path):

@@ -26,10 +26,10 @@ from edgedet.judge.verdict import (
     MIN_KEPT,
     PASSED,
     UNSURE,
-    is_settled,
-    verdict_on_labels,
+    foresee_without_labels,
     verdict_without_labels,
 )
+from edgedet.judge.verdict_on_labels import foresee_on_labels, is_settled, verdict_on_labels
 from edgedet.postprocess import DEFAULT_SCORE, ORIGINALS
 from edgedet.types import Detections, ModelInput, RawOutputs
 
@@ -193,6 +193,29 @@ def test_black_frames_in_which_nothing_is_found_are_no_proof():
 
 def test_no_frame_is_no_proof():
     assert compare([], []).verdict == UNSURE
+    verdict = FloatReference(lambda frames, score: [], [], DEFAULT_SCORE).judge(lambda frames, score: [])
+    assert (verdict.verdict, verdict.reason) == (UNSURE, "no frame is left to judge on")
+
+
+@pytest.mark.parametrize("boxes", [0, 10, MIN_BOXES - 1])
+def test_too_few_objects_are_foreseen_in_the_words_of_the_verdict(boxes):
+    some = found(*row_of_boxes(boxes))
+    report = compare([some, found()], [some, found()])
+    foreseen = foresee_without_labels(report.boxes, report.images, report.score)
+    assert (foreseen.verdict, foreseen.reason, foreseen.remedy) == (UNSURE, report.reason, report.remedy)
+    assert (foreseen.figure, foreseen.required) == (report.figure, report.required)
+    assert foresee_without_labels(MIN_BOXES, 2, DEFAULT_SCORE) is None
+
+
+def test_labels_that_tell_nothing_are_foreseen_in_the_words_of_the_verdict():
+    for images, blind in ((5, False), (30, True)):
+        pictures, detections = random_set(0, images=images)
+        seen = [found()] * images if blind else detections
+        report = verdict_on_labels(pictures, seen, [seen], (0, 1, 2))
+        foreseen = foresee_on_labels(pictures, seen, (0, 1, 2), report.score, 1.0)
+        assert (foreseen.verdict, foreseen.reason, foreseen.remedy) == (UNSURE, report.reason, report.remedy)
+    pictures, detections = random_set(0, images=30)
+    assert foresee_on_labels(pictures, detections, (0, 1, 2), DEFAULT_SCORE, 1.0) is None
 
 
 # --- runners ----------------------------------------------------------------------------------------------------

@@ -128,8 +128,8 @@ def _detect_moved(path: Path, pictures: Sequence[ModelInput], dx: int, dy: int) 
     return [move_boxes_back(item, picture, dx, dy) for item, picture in zip(seen, pictures, strict=True)]
 
 
-def make(shared: Path, cache: Path) -> None:
-    """Make and run the files that the ledger lacks."""
+def make(shared: Path, cache: Path, scenes: Sequence[str]) -> None:
+    """Make and run the files of these scenes that the ledger lacks."""
     import torch
 
     torch.set_num_threads(1)
@@ -139,7 +139,7 @@ def make(shared: Path, cache: Path) -> None:
     for part in PASSES:
         for index, scene in enumerate(SCENES):
             for variant in list(variants_of(index))[part]:
-                if (scene.name, variant.name) in done:
+                if scene.name not in scenes or (scene.name, variant.name) in done:
                     continue
                 if index not in benches:
                     benches[index] = Bench(scene, shared, cache)
@@ -188,6 +188,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make files, judge what is kept, or print finished tables."""
     parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.verdict", description=__doc__)
     parser.add_argument("--shared", type=Path, metavar="DIR", help="sample data: make files from it")
+    names = [scene.name for scene in SCENES]
+    parser.add_argument(
+        "--scene", choices=names, action="append", metavar="NAME", help="make files of this scene; repeat it for more"
+    )
     parser.add_argument("--finished", action="store_true", help="make no files, judge those of the cache")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where ledger and detections are kept")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts on what is kept")
@@ -200,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.cache is None or args.shared is None:
         parser.error("--shared DIR and --cache DIR, or --docs FILE, are needed")
     if not args.finished:
-        make(args.shared, args.cache)
+        make(args.shared, args.cache, args.scene or names)
     rows = judged(with_known(rows_of(args.cache), args.cache, args.shared), args.cache)
     if args.json:
         write_json(str(args.json), {"files": rows})
