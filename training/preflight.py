@@ -14,7 +14,7 @@ from edgedet.judge.labels import Dataset, LabelledImage, join_names
 from edgedet.progress import with_progress
 from edgedet.stream.images import read_image
 from edgedet.training.augment import compute_areas
-from edgedet.training.records import draw_labels, write_sheet
+from edgedet.training.records import LINE_PX, draw_labels, shrink_to_tile, write_sheet, write_text
 
 FEW_IMAGES, FEW_BOXES = 100, 50  # below: of the whole set, and of a class
 SMALLEST_SIDE = 2.0  # pixels
@@ -34,13 +34,22 @@ class Preflight:
     warnings: list[str]
 
 
+@dataclass(frozen=True, eq=False)
+class SheetPicture:
+    """An image of the sheet, the names of its data set's classes, and what is odd about it."""
+
+    image: LabelledImage
+    class_names: Sequence[str]
+    reason: str = ""
+
+
 def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path | None) -> Preflight:
     """Look at all labels and all pictures of a training; draw some of them to ``sheet``, the suspicious ones first.
 
     Raises InputError where the training's pictures have not one box of the classes ``names``.
     """
     problems, warnings = [], []
-    suspicious: list[LabelledImage] = []
+    suspicious: list[SheetPicture] = []
     digests: dict[str, dict[str, str]] = {}
     for label, dataset in (("training", data), ("validation", val)):
         problems += [f"{line}" for line in dataset.failures[:NAMED]]
@@ -48,7 +57,7 @@ def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path 
         problems += unreadable
         for reason, images in odd.items():
             warnings.append(f"{label}: {_count(len(images))} with {reason}: {_name(images)}")
-            suspicious += images
+            suspicious += [SheetPicture(image, dataset.class_names, reason) for image in images]
         if dataset.unlabelled:
             warnings.append(f"{label}: {dataset.unlabelled} images have no label file and are not used")
     both = sorted(set(digests["training"]) & set(digests["validation"]))
@@ -59,7 +68,7 @@ def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path 
         )
     warnings += _check_classes(data, val, names)
     if sheet is not None:
-        _draw(suspicious, data.images, sheet)
+        _draw(suspicious, [SheetPicture(image, data.class_names) for image in data.images], sheet)
     return Preflight(problems, warnings)
 
 
@@ -136,14 +145,22 @@ def _count_boxes(dataset: Dataset, names: Sequence[str]) -> dict[str, int]:
     return {name: int((ids == slots.get(name.strip().lower(), -1)).sum()) for name in names}
 
 
-def _draw(suspicious: Sequence[LabelledImage], images: Sequence[LabelledImage], sheet: Path) -> None:
-    rest = [image for image in images[:: max(1, len(images) // SHOWN)] if image not in suspicious]
+def _draw(suspicious: Sequence[SheetPicture], others: Sequence[SheetPicture], sheet: Path) -> None:
+    """Draw SHOWN pictures, at most half of them suspicious, with what is odd in their upper edge."""
+    named = {picture.image.path for picture in suspicious}
+    rest = [picture for picture in others[:: max(1, len(others) // SHOWN)] if picture.image.path not in named]
     tiles = []
-    for image in [*suspicious[: SHOWN // 2], *rest][:SHOWN]:
+    for picture in [*suspicious[: SHOWN // 2], *rest][:SHOWN]:
+        image = picture.image
         try:
-            tiles.append(draw_labels(read_image(image.path), image.boxes_xyxy))
+            tile, factor = shrink_to_tile(read_image(image.path))
         except SourceError:
             continue
+        draw_labels(tile, image.boxes_xyxy * factor, [picture.class_names[at] for at in image.class_ids])
+        if picture.reason:
+            write_text(tile, picture.reason, 0, 0)
+            write_text(tile, image.path.name, 0, 2 * LINE_PX)
+        tiles.append(tile)
     write_sheet(tiles, sheet)
 
 

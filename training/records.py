@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ SHOWN = 10  # validation pictures
 SHOWN_SCORE = 0.3
 TILE_WH = (320, 320)
 TRUTH_BGR = (255, 255, 255)
+TEXT_PX, LINE_PX = 12, 18
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
@@ -90,36 +92,59 @@ def draw_validation(
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw SHOWN pictures on one sheet: labels in white, detections from SHOWN_SCORE on in colours."""
+    """Draw SHOWN pictures on one sheet: labels in white, detections from SHOWN_SCORE on in colours.
+
+    class_map: the model's class id of each class of the labels; those of -1 are not learnt, and not drawn.
+    """
     step = max(1, len(detected) // SHOWN)
     tiles = []
     for image, detections in detected[::step][:SHOWN]:
-        bgr = draw_labels(read_image(image.path), image.boxes_xyxy)
+        bgr, factor = shrink_to_tile(read_image(image.path))
+        slots = np.array(class_map, dtype=np.int64)[image.class_ids]
+        learnt = slots >= 0
+        draw_labels(bgr, image.boxes_xyxy[learnt] * factor, [class_names[slot] for slot in slots[learnt]])
         kept = detections[detections.scores >= SHOWN_SCORE]
-        tiles.append(draw(bgr, kept, tuple(class_names)))
+        tiles.append(draw(bgr, replace(kept, boxes_xyxy=kept.boxes_xyxy * factor), class_names))
     write_sheet(tiles, path)
 
 
-def draw_labels(bgr: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Return the picture with labelled boxes in white."""
+def shrink_to_tile(bgr: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the picture (H, W, 3) uint8 as large as fits a tile, and its size as a share of the original's."""
     cv2 = require("cv2", "edgedet train")
-    thickness = max(1, round(max(bgr.shape[:2]) / 250))
-    bgr = bgr.copy()
-    for x1, y1, x2, y2 in np.rint(boxes_xyxy).astype(int):
-        cv2.rectangle(bgr, (x1, y1), (x2, y2), TRUTH_BGR, thickness)
-    return bgr
+    h, w = bgr.shape[:2]
+    factor = min(TILE_WH[0] / w, TILE_WH[1] / h)
+    size_wh = max(1, round(w * factor)), max(1, round(h * factor))
+    return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA)), factor
+
+
+def draw_labels(bgr: np.ndarray, boxes_xyxy: np.ndarray, names: Sequence[str]) -> None:
+    """Draw labelled boxes in white into the picture, each with its name below, where detections have none."""
+    cv2 = require("cv2", "edgedet train")
+    for (x1, y1, x2, y2), name in zip(np.rint(boxes_xyxy).astype(int).tolist(), names, strict=True):
+        cv2.rectangle(bgr, (x1, y1), (x2, y2), TRUTH_BGR, 1)
+        write_text(bgr, name, x1, y2 + LINE_PX)
+
+
+def write_text(bgr: np.ndarray, text: str, left: int, bottom: int) -> None:
+    """Write black letters on white into the picture, moved so that they are within its sides."""
+    cv2 = require("cv2", "edgedet train")
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    scale = cv2.getFontScaleFromHeight(font, TEXT_PX, 1)
+    (width, height), baseline = cv2.getTextSize(text, font, scale, 1)
+    left = max(0, min(left, bgr.shape[1] - width))
+    bottom = max(height + baseline, min(bottom, bgr.shape[0] - 1))
+    cv2.rectangle(bgr, (left, bottom - height - baseline), (left + width, bottom), TRUTH_BGR, cv2.FILLED)
+    cv2.putText(bgr, text, (left, bottom - baseline), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def write_sheet(tiles: Sequence[np.ndarray], path: Path, columns: int = 5) -> None:
-    """Write pictures (h, w, 3) uint8 BGR side by side as one JPEG, each fitted into a tile."""
+    """Write pictures (h, w, 3) uint8 BGR, each no larger than a tile, side by side as one JPEG."""
     cv2 = require("cv2", "edgedet train")
     w, h = TILE_WH
     rows = -(-len(tiles) // columns)
     sheet = np.full((max(1, rows) * h, min(columns, max(1, len(tiles))) * w, 3), 32, np.uint8)
     for index, tile in enumerate(tiles):
-        factor = min(w / tile.shape[1], h / tile.shape[0])
-        size_wh = max(1, int(tile.shape[1] * factor)), max(1, int(tile.shape[0] * factor))
         y, x = index // columns * h, index % columns * w
-        sheet[y : y + size_wh[1], x : x + size_wh[0]] = cv2.resize(tile, size_wh, interpolation=cv2.INTER_AREA)
+        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     with atomic_path(path) as temporary:
         cv2.imwrite(str(temporary), sheet)
