@@ -70,7 +70,10 @@ class ArtifactMeta:
                 "one name for each class."
             )
         if self.top_anchors and not 0 < self.top_anchors < self.spec.num_anchors:
-            raise ArtifactError(f"{self.spec.num_anchors} anchors cannot give {self.top_anchors} of them.")
+            raise ArtifactError(
+                f"the model has {self.spec.num_anchors} anchors, so it cannot give the best {self.top_anchors} of "
+                "them: export it again with a smaller --top-anchors."
+            )
         if not 1 <= self.max_batch <= MOST_BATCH:
             raise ArtifactError(f"a model takes 1 to {MOST_BATCH} pictures at once; got {self.max_batch}.")
 
@@ -95,7 +98,10 @@ class ArtifactMeta:
     def from_json(text: str) -> ArtifactMeta:
         """Parse the text of ``to_json``; raises ArtifactError where it is damaged or written by a newer edgedet."""
         if len(text) > MAX_META_BYTES:
-            raise ArtifactError(f"the model's metadata is {len(text)} bytes; at most {MAX_META_BYTES} are expected.")
+            raise ArtifactError(
+                f"the model's metadata is {len(text)} bytes long, but at most {MAX_META_BYTES} are expected: export "
+                "it again."
+            )
         try:
             values = parse_json(text)
             version = values.pop("format")

@@ -218,7 +218,7 @@ def _check_names(argv: List[str]) -> None:
             if not word.isascii():
                 shown = word.encode("ascii", "backslashreplace").decode("ascii")
                 raise InputError(
-                    f"the name {shown} has letters that this locale ({encoding}) does not: set PYTHONUTF8=1, or "
+                    f"the name {shown} has letters that this locale ({encoding}) does not have: set PYTHONUTF8=1, or "
                     "LC_ALL=C.UTF-8."
                 )
 

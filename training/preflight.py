@@ -63,7 +63,7 @@ def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path 
     both = sorted(set(digests["training"]) & set(digests["validation"]))
     if both:
         problems.append(
-            f"{_count(len(both))} to judge on are among those to learn from, so AP would be too good: "
+            f"the validation has {_count(len(both))} that the training has, too, so AP would be too good: "
             f"{digests['validation'][both[0]]} is {digests['training'][both[0]]}"
         )
     warnings += _check_classes(data, val, names)
@@ -94,7 +94,7 @@ def _check_images(
             twice.append(image)
         digests[digest] = image.path.name
     if twice:
-        odd["a twin among them, picture for picture"] = twice
+        odd["the same picture under another name"] = twice
     more = len(problems) - NAMED
     return odd, problems[:NAMED] + ([f"and {more} more {label} images like these"] if more > 0 else []), digests
 
@@ -130,10 +130,10 @@ def _check_classes(data: Dataset, val: Dataset, names: Sequence[str]) -> list[st
     for label, of_class in counts.items():
         missing = [name for name, count in of_class.items() if not count]
         if missing:
-            lines.append(f"{label}: no box of {join_names(missing, 20)}")
+            lines.append(f"{label}: there is no box of {join_names(missing, 20)}")
     rare = [f"{name} ({count})" for name, count in counts["training"].items() if 0 < count < FEW_BOXES]
     if rare:
-        lines.append(f"training: fewer than {FEW_BOXES} boxes of {join_names(rare, 10)}")
+        lines.append(f"training: there are fewer than {FEW_BOXES} boxes of {join_names(rare, 10)}")
     if len(data.images) < FEW_IMAGES:
         lines.append(f"training: {len(data.images)} images are few; from {FEW_IMAGES} on results become steady")
     return lines

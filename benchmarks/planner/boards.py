@@ -109,8 +109,8 @@ def find_board(name: str) -> Board:
         if candidate in known:
             return known[candidate]
     raise InputError(
-        f"nothing was published about a board called {name!r}, so nothing can be planned for it. Known: "
-        f"{', '.join(known)}. If you have the board: `edgedet bench --json bench.json` on it, then --from bench.json."
+        f"nothing was published about a board called {name!r}, so nothing can be planned for it: choose from "
+        f"{', '.join(known)}, or run `edgedet bench --json bench.json` on the board and plan with --from bench.json."
     )
 
 

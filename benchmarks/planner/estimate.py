@@ -119,8 +119,9 @@ def find_timing(board: Board, precision: str) -> Timing:
         is_possible = precision in board.precisions
         reason = "nothing was published about it" if is_possible else f"there is no {precision} ({board.engine})"
         raise UnsupportedError(
-            f"{board.title} in {precision}: {reason}; "
-            f"choose from {', '.join(list_precisions(board))}, or measure there and take --from."
+            f"{precision} cannot be planned for {board.title}, because {reason}: choose from "
+            f"{', '.join(list_precisions(board))}, or run `edgedet bench --json bench.json` there and plan with "
+            "--from bench.json."
         )
     return timing
 

@@ -118,7 +118,9 @@ class Profile:
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, function, lambda *_: "missing")(*arguments)
         if status:
-            raise UnsupportedError(f"LiteRT's {function} says {status}: profiling is known to work with version 2.3.")
+            raise UnsupportedError(
+                f"LiteRT's {function} fails ({status}): install ai-edge-litert 2.3, whose profiler edgedet knows."
+            )
 
 
 def parse_times(summary: bytes) -> dict[str, float]:
@@ -133,7 +135,9 @@ def parse_times(summary: bytes) -> dict[str, float]:
     totals = re.findall(r"^(Delegate/.*?) +\d+ +[\d.]+ +\d+ +\d+ +(\d+)$", of_delegates, re.MULTILINE)
     times.update({name: float(total) / 1e3 for name, total in totals})
     if not times:
-        raise UnsupportedError("LiteRT's profile has an unknown form: it is known of version 2.3.")
+        raise UnsupportedError(
+            "LiteRT's profile has a form that edgedet does not know: install ai-edge-litert 2.3, whose form it knows."
+        )
     return times
 
 
@@ -144,5 +148,7 @@ def parse_rows(summary: bytes) -> dict[tuple[str, int], tuple[float, int]]:
         r"^ *(\S.*?) +[\d.]+ +[\d.]+ +([\d.]+) +[\d.]+% +[\d.]+% +[\d.]+ +(\d+) +\S+:(\d+)$", table, re.M
     )
     if not lines:
-        raise UnsupportedError("LiteRT's profile has an unknown form: it is known of version 2.3.")
+        raise UnsupportedError(
+            "LiteRT's profile has a form that edgedet does not know: install ai-edge-litert 2.3, whose form it knows."
+        )
     return {(kind, int(place)): (float(mean) * int(calls), int(calls)) for kind, mean, calls, place in lines}

@@ -127,13 +127,16 @@ def take_calibration_frames(
         taken = pick_frames(opened, picker, times * count, np.random.default_rng(seed), live_seconds)
     if len(taken) < min(count, 10):
         notes.append(
-            f"only {len(taken)} different frames of {opened.name}: ranges and verdict are uncertain; "
-            f"give some {COUNT} of them."
+            f"{opened.name} holds only {len(taken)} different frames, so ranges and verdict are uncertain: "
+            f"give about {COUNT}."
         )
     failures = tuple(dict.fromkeys([*opened.failures, *picker.failures]))
     if failures:
         more = "; ..." if len(failures) > NAMED_FAILURES else ""
-        notes.append(f"{len(failures)} failures, the rest is used: {'; '.join(failures[:NAMED_FAILURES])}{more}")
+        notes.append(
+            f"the frames that cannot be used ({len(failures)}) are left out: "
+            f"{'; '.join(failures[:NAMED_FAILURES])}{more}"
+        )
     most = {"C": round(0.5 * count), "S": round(0.2 * count)} if times > 1 else {}
     split = {
         purpose: tuple(taken[index] for index in _thin_out(positions, most.get(purpose, len(positions))))

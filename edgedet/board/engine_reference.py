@@ -99,8 +99,9 @@ def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: boo
             model.add(frame)
     if boxes < MIN_BOXES and not force:
         raise VerificationError(
-            f"nothing to judge by: {path.name} finds {boxes} boxes at score {score:g} on {len(model.frames)} frames; "
-            f"{MIN_BOXES} are needed. Give frames of the scene (--source), a lower --score, or --force."
+            f"an engine cannot be judged: {path.name} detects {boxes} objects at score {score:g} on "
+            f"{len(model.frames)} frames, and {MIN_BOXES} are needed. "
+            "Give frames of the scene (--source), a lower --score, or --force."
         )
     return Reference(path.name, model.frames, meta, model)
 

@@ -19,7 +19,7 @@ from ..engines.table import PRECISIONS, PUBLIC_ENGINES
 from ..errors import InputError, PartialFailure, require
 from ..postprocess import logit_of
 from ..schemas import write_figures
-from .options import add_labelled_data, add_score, check_at_least, text_stream
+from .options import add_labelled_data, add_score, check_at_least, count_of, text_stream
 
 DESCRIPTION = (
     "Measure the latency of the family's models or of model files, one run of each in turn; ends with one line of JSON."
@@ -141,7 +141,10 @@ def run(args: argparse.Namespace) -> int:
     write_figures("bench", args.json or "-", json_from_result(result))  # without --json it follows the table
     failures = result.failures
     if failures:
-        raise PartialFailure(f"{len(failures)} failed, {len(result.models)} models measured: {'; '.join(failures)}.")
+        raise PartialFailure(
+            f"{count_of(len(result.models), 'model')} could be measured, with {count_of(len(failures), 'failure')}: "
+            f"{'; '.join(failures)}."
+        )
     return 0
 
 
@@ -188,7 +191,7 @@ def _bench_hosts(args: argparse.Namespace) -> int:
     if len(failures) == len(results):
         if any(item.failure == INTERRUPTED for item in results):
             raise KeyboardInterrupt
-        raise InputError(f"no machine could measure: {'; '.join(failures)}.")
+        raise InputError(f"no machine could measure a model: {'; '.join(failures)}.")
     if failures:
         raise PartialFailure(f"{len(failures)} of {len(results)} machines failed: {'; '.join(failures)}.")
     failures = [f"{item.host}: {line}" for item in results if item.result for line in item.result.failures]
@@ -218,7 +221,7 @@ def _options(args: argparse.Namespace) -> BenchOptions:
         if getattr(args, option) is not None and getattr(args, needed) is None:
             raise InputError(f"--{option} goes with --{needed}: add it, or leave the option out.")
     if args.seed is not None and args.weights is not None:
-        raise InputError("--seed is of random weights, and --weights names others: leave one out.")
+        raise InputError("--seed chooses random weights, but --weights names a file: leave one of them out.")
     if args.calib is not None and "int8" not in _names(args.precision or DEFAULT_PRECISION):
         raise InputError("--calib is for INT8: name int8 in --precision.")
     for option in ("model_there", "hosts", "build"):

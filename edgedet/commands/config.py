@@ -32,5 +32,5 @@ def run(args: argparse.Namespace) -> int:
     elif args.check is not None:
         print(f"{args.check} is fine: {summarise(read_options(args.check))}")
     else:
-        raise InputError("say --check FILE or --example.")
+        raise InputError("edgedet config needs --check FILE or --example: give one of them.")
     return 0

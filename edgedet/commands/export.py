@@ -120,8 +120,8 @@ def _export_int8(float_path: Path, options: Int8Options, cluster: ClusterOptions
 
 
 _NO_ENGINE = (
-    "no engine: TensorRT is not on this machine; copy {folder}/*.onnx to the board and run `edgedet build {name}` "
-    "there."
+    "no engine was built, because TensorRT is not on this machine: copy {folder}/*.onnx to the board and run "
+    "`edgedet build {name}` there."
 )
 
 

@@ -70,7 +70,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         if camera.lstrip("-").isdigit() and int(camera) < 0:
             raise InputError(f"--camera wants a number from 0 up; got {camera}.")
     if args.loop and args.camera:
-        raise InputError("--loop is for a video file: cameras do not end.")
+        raise InputError("--loop is for a video file, and cameras do not end: leave it out.")
     model_path, source = _model_and_source(args)
     model = ModelOptions(model_path, args.threads, args.score, args.delegate)
     return RunOptions(
@@ -114,9 +114,12 @@ def _model_and_source(args: argparse.Namespace) -> Tuple[Optional[str], Optional
     models = [name for name in args.files if by_option or engine_for(name) is not None]
     sources = [args.source] if args.source is not None else [name for name in args.files if name not in models]
     if len(models) > 1:
-        raise InputError(f"one model runs at a time; got {' and '.join(models)}.")
+        raise InputError(f"one model runs at a time, but {' and '.join(models)} were named: leave one of them out.")
     if len(sources) > 1:
-        raise InputError(f"one source at a time: got {', '.join(sources)}. A folder holds many pictures.")
+        raise InputError(
+            f"one source is read at a time, but {', '.join(sources)} were named: name one, or a folder with many "
+            "pictures."
+        )
     if not sources and not args.camera:
         raise InputError("nothing to look at: name --source FILE, FOLDER or URL, or --camera 0.")
     return (models[0] if models else None), (sources[0] if sources else None)
@@ -127,7 +130,7 @@ def _source_options(args: argparse.Namespace) -> SourceOptions:
         raise InputError(f"--retries wants a number from 0 up; got {args.retries}.")
     on_connector = args.camera and all(name.split("=")[-1].startswith("csi:") for name in args.camera)
     if args.scale is not None and not (on_connector or is_gstreamer(args.decoder)):
-        raise InputError("--scale is for a Jetson's csi:N cameras and for --decoder gstreamer or jetson.")
+        raise InputError("--scale is for a Jetson's csi:N cameras and for --decoder gstreamer or jetson: leave it out.")
     return SourceOptions(
         CaptureOptions(
             _size_of(args.size, "--size"),
@@ -160,7 +163,7 @@ def _mqtt_options(args: argparse.Namespace) -> Optional[MqttOptions]:
             raise InputError("--mqtt-password-file and --mqtt-ca go with --mqtt: add it, or leave them out.")
         return None
     if args.events is None:
-        raise InputError("--mqtt tells of events: name a folder for them, as --events happened/.")
+        raise InputError("--mqtt sends events, which need a folder: name one, as --events happened/.")
     require("paho.mqtt.client", "--mqtt")
     host, port, tls = broker_of(args.mqtt)
     user, password = credentials(args.mqtt_password_file)

@@ -110,7 +110,7 @@ def _options(args: argparse.Namespace) -> Options:
         raise InputError("edgedet serve needs --zmq ENDPOINT, as ipc:///tmp/cache/zmq_detector for Frigate.")
     check_endpoint(args.zmq, args.remote)
     if not 0 <= args.timeout < float("inf"):
-        raise InputError(f"--timeout takes milliseconds, 0 for however long; got {args.timeout:g}.")
+        raise InputError(f"--timeout takes milliseconds, and 0 for no limit; got {args.timeout:g}.")
     logit_of(args.score)
     require("zmq", "edgedet serve --zmq")
     return Options(

@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run what is missing, print the table and what to take; raises PartialFailure where candidates failed."""
     if args.data is None:
-        raise InputError("nothing to judge by: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC, YOLO).")
+        raise InputError("nothing to measure AP on: name --data FILE.json (COCO) or --data FOLDER (Pascal VOC, YOLO).")
     if args.budget_ms is not None and not 0 < args.budget_ms < float("inf"):
         raise InputError(f"--budget-ms wants milliseconds above 0; got {args.budget_ms}.")
     check_at_least("--limit", args.limit, 1)

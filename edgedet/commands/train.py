@@ -168,7 +168,10 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     if args.data is None:
         raise InputError("nothing to learn from: name --data FILE.json (COCO) or --data FOLDER (VOC, YOLO).")
     if args.weights is None and args.phi is None and args.variant is None:
-        raise InputError("which model? Name --phi N or --variant NAME, and --weights FILE where you have a checkpoint.")
+        raise InputError(
+            "edgedet train must know which model to train: name --phi N or --variant NAME, and --weights FILE where "
+            "you have a checkpoint."
+        )
     if args.weights is not None and args.backbone is not None:
         raise InputError("--weights brings a backbone of its own: leave --backbone out.")
     if (args.distill is None) != (args.unlabelled is None):

@@ -95,8 +95,8 @@ def choose_batch(asked: Optional[int], max_batch: int, model: Path) -> int:
     """
     if asked is not None and not 1 <= asked <= max_batch:
         raise InputError(
-            f"--batch {asked}: this model takes at most {max_batch} at once; `edgedet export --batch {asked}` "
-            "writes one that takes more."
+            f"--batch wants 1 to {max_batch} pictures for this model; got {asked}: `edgedet export --batch N` writes a "
+            "model that takes more."
         )
     engine = engine_for(model)
     on_gpu = engine is not None and engine.hardware == "GPU"
@@ -126,7 +126,7 @@ def open_engine(path: Union[str, Path], threads: int, delegate: Optional[str] = 
     except OSError as error:
         raise ArtifactError(unreadable(path, error)) from None
     if delegate is not None and not spec.delegates:
-        raise UnsupportedError(f"only TFLite files run on a delegate; {path} is none.")
+        raise UnsupportedError(f"only TFLite files run on a delegate, and {path} is none: leave --delegate out.")
     open_model = import_module(spec.module).open_model
     opened: Tuple[ArtifactMeta, Engine] = (
         open_model(path, threads) if delegate is None else open_model(path, threads, delegate)

@@ -33,7 +33,9 @@ def raw_from_boxes(
     n = len(scores)
     if n and not 0 <= class_ids.min() <= class_ids.max() < num_classes:
         wrong = class_ids.min() if class_ids.min() < 0 else class_ids.max()
-        raise ArtifactError(f"the model found class {wrong}, but has {num_classes} names.")
+        raise ArtifactError(
+            f"the model detected class {wrong}, but its metadata names {num_classes} classes: export it again."
+        )
     logits = np.full((len(anchors_yxyx), num_classes), _NO_LOGIT, np.float32)
     codes = np.zeros((len(anchors_yxyx), 4), np.float32)
     sure = np.clip(scores.astype(np.float64), 1.0 - SUREST, SUREST)

@@ -63,15 +63,16 @@ def open_foreign(path: Path, session: Any) -> Tuple[ArtifactMeta, Engine]:
     if interface is None:
         shapes = [f"{value.name} {value.type} {value.shape}" for value in (*inputs, *outputs)]
         raise ArtifactError(
-            f"{path} holds no edgedet metadata, and {', '.join(shapes)} is neither "
-            f"{' nor '.join(known.maker for known in INTERFACES)} of a fixed input size: "
+            f"{path} holds no edgedet metadata, and its inputs and outputs ({', '.join(shapes)}) are those of neither "
+            f"{' nor '.join(known.maker for known in INTERFACES)} with a fixed input size: "
             "export the checkpoint with edgedet."
         )
     shape = inputs[0].shape
     input_hw = (shape[2], shape[3]) if interface.planes else (shape[1], shape[2])
     if min(input_hw) < MIN_SIDE:
         raise ArtifactError(
-            f"{path} takes pictures of {input_hw[0]}x{input_hw[1]}; at least {MIN_SIDE} a side are known."
+            f"{path} takes pictures of {input_hw[0]}x{input_hw[1]}, but edgedet runs models from {MIN_SIDE} pixels a "
+            "side on."
         )
     spec = replace(spec_for(_BASE), name=path.stem, input_hw=input_hw, num_classes=_CLASSES, family=interface.family)
     meta = ArtifactMeta(

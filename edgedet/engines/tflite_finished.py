@@ -72,16 +72,19 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
     shape = tuple(inputs[0]["shape"].tolist()) if len(inputs) == 1 else ()
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or inputs[0]["dtype"] is not np.uint8:
         raise ArtifactError(
-            f"{path} takes {inputs[0]['dtype'].__name__} {shape}; only uint8 (1, H, W, 3) RGB is known."
+            f"{path} takes {inputs[0]['dtype'].__name__} {shape}, but edgedet knows only files that take uint8 (1, H, "
+            "W, 3) RGB."
         )
     if min(shape[1:3]) < MIN_SIDE:
-        raise ArtifactError(f"{path} takes pictures of {shape[1]}x{shape[2]}; at least {MIN_SIDE} a side are known.")
+        raise ArtifactError(
+            f"{path} takes pictures of {shape[1]}x{shape[2]}, but edgedet runs models from {MIN_SIDE} pixels a side on."
+        )
     operator = _find_operator(path, interpreter)
     shapes = {item["index"]: tuple(item["shape"].tolist()) for item in interpreter.get_tensor_details()}
     scores_shape = shapes.get(int(operator["inputs"][1]), ())
     if not scores_shape or scores_shape[-1] < 1:
         raise ArtifactError(
-            f"{path}: the scores before {POSTPROCESS} are {scores_shape}; (1, anchors, classes) are known."
+            f"{path}: the scores before {POSTPROCESS} are {scores_shape}, but edgedet knows only (1, anchors, classes)."
         )
     names = _choose_names(_read_labels(path), int(scores_shape[-1]))
     try:
@@ -123,7 +126,9 @@ def own_engine(path: Path, interpreter: Any, meta: ArtifactMeta) -> FinishedEngi
 def _find_operator(path: Path, interpreter: Any) -> Any:
     operators = [item for item in interpreter._get_ops_details() if item["op_name"] == POSTPROCESS]
     if len(operators) != 1 or len(operators[0]["outputs"]) != 4:
-        raise ArtifactError(f"{path} does not end in one {POSTPROCESS} with four outputs.")
+        raise ArtifactError(
+            f"{path} does not end in one {POSTPROCESS} with four outputs: export the model with edgedet."
+        )
     return operators[0]
 
 

@@ -61,7 +61,10 @@ def broker_of(text: str) -> Tuple[str, int, bool]:
     except ValueError:
         port = -1
     if "@" in text:  # also of a password with a slash, which ends the address for urlsplit
-        raise InputError(f"no user and password in the broker's address: use {USER_VARIABLE} and {PASSWORD_VARIABLE}.")
+        raise InputError(
+            f"the broker's address must not hold a user or a password: set {USER_VARIABLE} and {PASSWORD_VARIABLE} "
+            "instead."
+        )
     if parts.scheme not in PORTS or not parts.hostname or port == -1 or parts.path.strip("/") or parts.query:
         raise InputError(f"a broker is mqtt://HOST, mqtts://HOST or either with :PORT; got {text}.")
     return parts.hostname, port or PORTS[parts.scheme], parts.scheme == "mqtts"
@@ -72,6 +75,6 @@ def credentials(password_file: Optional[Path]) -> Tuple[Optional[str], Optional[
     if password_file is not None:
         lines = read_text(password_file, "it holds the user in its first line, the password in its second").splitlines()
         if len(lines) < 2 or not lines[0]:
-            raise InputError(f"{password_file} wants the user in its first line and the password in its second.")
+            raise InputError(f"{password_file} must have the user in its first line and the password in its second.")
         return lines[0], lines[1]
     return os.environ.get(USER_VARIABLE) or None, os.environ.get(PASSWORD_VARIABLE) or None

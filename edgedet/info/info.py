@@ -107,7 +107,7 @@ def info_of(path: Path, variant: Optional[str] = None, load_checkpoint: Optional
     suffix = path.suffix.lower()
     if suffix not in CHECKPOINT_SUFFIXES:
         known = ", ".join((*model_suffixes(), *CHECKPOINT_SUFFIXES))
-        raise InputError(f"{path}: edgedet knows files ending in {known}.")
+        raise InputError(f"{path} is no file that edgedet knows: wanted a name ending in {known}.")
     info = _info_from_safetensors(path) if suffix == SAFETENSORS else None
     return info or _info_from_checkpoint(path, variant, load_checkpoint)
 

@@ -175,7 +175,9 @@ def _find_image_folder(path: Path, names: list[str]) -> Path:
     candidates += [path.parent.parent / split, path.parent.parent / "images" / split, path.parent.parent / "images"]
     counts = [sum((folder / name).is_file() for name in names[:_PROBED_IMAGES]) for folder in candidates]
     if names and not max(counts):
-        raise InputError(f"{names[0]} of {path} is not beside it nor in {candidates[0]}: name the folder by --images.")
+        raise InputError(
+            f"the image {names[0]} of {path} is neither beside it nor in {candidates[0]}: name the folder by --images."
+        )
     return candidates[counts.index(max(counts))]
 
 
@@ -210,7 +212,8 @@ def _read_voc(path: Path, folder: Path | None) -> Dataset:
     files = _list_files(labels, (".xml",))
     if not files:
         raise InputError(
-            f"no labels in {labels}: wanted Pascal VOC XML beside the images or in Annotations, or YOLO text files."
+            f"there are no labels in {labels}: wanted Pascal VOC XML beside the images or in Annotations, or YOLO "
+            "text files."
         )
     pictures = {file.name: file for file in _list_files(folder, IMAGE_SUFFIXES)}
     by_stem = {file.stem: file for file in pictures.values()}

@@ -36,7 +36,9 @@ def prepare_session(source: str, model: Path, folder: Path, count: int, threads:
         raise SourceError(f"{source} holds no picture that can be read.")
     picked = pick_telling(candidates, count)
     if not picked:
-        raise InputError(f"the model detects nothing in {source}, however unsure: label pictures that show objects.")
+        raise InputError(
+            f"the model detects nothing in {source}, even at the lowest score: label pictures that show objects."
+        )
     return Session(folder, names, _save_pictures(source, picked, folder))
 
 

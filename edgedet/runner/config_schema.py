@@ -274,5 +274,5 @@ def read_config(node: Node) -> Dict[str, Any]:
     """Read the whole file: the values of the keys that stand in it; raises InputError with the line of a mistake."""
     values: Dict[str, Any] = _ROOT(node)
     if "mqtt" in values and "events" not in values:
-        raise node.wrong("mqtt tells of events: say where they go, as events: {folder: happened}.")
+        raise node.wrong("mqtt sends events, which need a folder: name one, as events: {folder: happened}.")
     return values

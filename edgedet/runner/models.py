@@ -102,6 +102,6 @@ def _exported_demo(export_demo: ExportDemo) -> Path:
         return export_demo(MODELS_FOLDER)
     except MissingDependency as error:
         raise MissingDependency(
-            f"no model was named and {MODELS_FOLDER}/ holds none; pip install 'edgedet[tflite]' runs the bundled one, "
-            f"or: {error}"
+            f"no model was named and {MODELS_FOLDER}/ holds none: pip install 'edgedet[tflite]' runs the bundled one. "
+            f"Otherwise {error}"
         ) from None

@@ -55,7 +55,10 @@ class PlacesFile:
         document = yaml.load(read_text(self.path, "it is the configuration file of this run"))
         cameras = document["cameras"]
         if camera not in cameras:
-            raise InputError(f"{self.path} has no camera {camera} any more: it was changed since this run began.")
+            raise InputError(
+                f"{self.path} has no camera {camera} any more, because it was changed since this run began: start "
+                "edgedet again."
+            )
         if not isinstance(cameras[camera], dict):
             cameras[camera] = yaml.map(source=cameras[camera])
         for kind in KINDS:
@@ -94,7 +97,7 @@ def _checked(places: Mapping[str, Any], kind: str) -> Dict[str, Dict[str, Any]]:
     """Return one kind of places with rounded points; what their values mean is checked when the file is read."""
     named = places.get(kind, {})
     if not isinstance(named, dict) or not all(name.strip() and isinstance(one, dict) for name, one in named.items()):
-        raise InputError(f"{kind} want a name and values each.")
+        raise InputError(f"each of the {kind} must have a name and values.")
     return {name.strip(): {key: _plain(value) for key, value in one.items()} for name, one in named.items()}
 
 

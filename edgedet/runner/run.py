@@ -110,9 +110,9 @@ def run_detection(
         check_save(options.outputs.save, source)
         _check_events(options, source)
         if options.motion is not None and isinstance(source, ImageSource):
-            raise InputError("--motion is for videos and cameras: single pictures do not move.")
+            raise InputError("--motion is for videos and cameras, because single pictures do not move: leave it out.")
         if options.outputs.keep_bytes is not None and not source.live:
-            raise InputError("--keep is for cameras: files end by themselves.")
+            raise InputError("--keep is for cameras, because files end by themselves: leave it out.")
         one_copy = source.live or options.motion is not None
         models = open_camera_models(options.model, options.models, one_copy, export_demo)
         model, detectors, class_names = models.files[0], models.detectors, models.class_names
@@ -179,7 +179,7 @@ def _check_events(options: RunOptions, source: Source) -> None:
     if options.outputs.events is None:
         return
     if isinstance(source, ImageSource):
-        raise InputError("--events is for videos and cameras: single pictures have no events.")
+        raise InputError("--events is for videos and cameras, because single pictures have no events: leave it out.")
     if not options.track:
         raise InputError("--events needs tracks: leave out --no-track.")
 
@@ -205,7 +205,10 @@ def _reload(
         return
     if options.outputs.events is not None:
         options.outputs.events.rules.replace(settings.rules)
-    say("read the configuration again: score, objects, zones and lines are new; the rest is at the next start")
+    say(
+        "the configuration was read again: its score, objects, zones and lines are in force now, the rest at the "
+        "next start"
+    )
 
 
 def _open_source(options: RunOptions, stop: Stop, say: Say) -> Source:

@@ -215,7 +215,7 @@ def _children(node: Node, expected: str) -> Dict[str, Node]:
             raise node.at(value_node, "?", key_node).wrong("wanted a name before the colon; got a list or a mapping.")
         child = node.at(value_node, key_node.value, key_node)
         if key_node.value in children:
-            raise child.wrong("it stands there twice.")
+            raise child.wrong("it stands there twice: remove one of them.")
         children[str(key_node.value)] = child
     return children
 

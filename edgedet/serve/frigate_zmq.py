@@ -86,7 +86,7 @@ class FrigateAnswers:
             if header.get("model_request"):
                 return json.dumps({"model_available": True, "model_loaded": True}).encode()
             if header.get("model_data"):
-                self.refuse("a model was sent: this program serves its own, and takes none over the network")
+                self.refuse("it sends a model, but this program serves its own and takes none over the network")
                 return json.dumps({"model_saved": False, "model_loaded": False}).encode()
             return _picture_of(header, frames)
         except InputError as error:
@@ -135,7 +135,7 @@ class FrigateAnswers:
         self.refused += 1
         if reason not in self._said:
             self._said.append(reason)
-            self._say(f"refused: {reason}")
+            self._say(f"a message was refused: {reason}")
 
     def summary(self, endpoint: str) -> ServeSummary:
         """Return what was done so far."""
@@ -155,13 +155,13 @@ def rows_of(detections: Detections, height: int, width: int) -> np.ndarray:
 
 def _header_of(frames: Sequence[bytes]) -> Dict[str, Any]:
     if not frames or len(frames[0]) > _MOST_HEADER_BYTES:
-        raise InputError(f"a message without a header of at most {_MOST_HEADER_BYTES} bytes")
+        raise InputError(f"it has no header of at most {_MOST_HEADER_BYTES} bytes")
     try:
         header = json.loads(frames[0].decode("utf-8"))
     except (ValueError, RecursionError):
-        raise InputError("a header that is no JSON") from None
+        raise InputError("its header is no JSON") from None
     if not isinstance(header, dict):
-        raise InputError("a header that is no JSON object")
+        raise InputError("its header is no JSON object")
     return header
 
 
@@ -169,16 +169,16 @@ def _picture_of(header: Dict[str, Any], frames: Sequence[bytes]) -> np.ndarray:
     """Return the picture (H, W, 3) uint8 of (1, H, W, 3) or (1, 3, H, W)."""
     shape, dtype = header.get("shape"), header.get("dtype")
     if not isinstance(shape, list) or len(shape) != 4 or not all(type(side) is int and side > 0 for side in shape):
-        raise InputError(f"a picture of shape {shape}; wanted (1, H, W, 3)")
+        raise InputError(f"its picture has the shape {shape}; wanted (1, H, W, 3)")
     if dtype != "uint8":
-        raise InputError(f"pixels of type {dtype}; wanted uint8: set input_dtype: int in Frigate's model block")
+        raise InputError(f"its pixels are of type {dtype}; wanted uint8: set input_dtype: int in Frigate's model block")
     planes = shape[1] == 3 and shape[3] != 3
     if shape[0] != 1 or (shape[3] != 3 and not planes):
-        raise InputError(f"a picture of shape {shape}; wanted (1, H, W, 3)")
+        raise InputError(f"its picture has the shape {shape}; wanted (1, H, W, 3)")
     count = shape[1] * shape[2] * shape[3]
     if len(frames) != 2 or len(frames[1]) != count:
         sizes = [len(frame) for frame in frames[1:]]
-        raise InputError(f"a picture of shape {shape} needs one part of {count} bytes; got {sizes}")
+        raise InputError(f"its picture of shape {shape} needs one part of {count} bytes; got {sizes}")
     picture = np.frombuffer(frames[1], np.uint8).reshape(shape[1:])
     return np.ascontiguousarray(picture.transpose(1, 2, 0)) if planes else picture
 
@@ -263,9 +263,7 @@ class Clients:
                 self._received_s = time.monotonic()
                 return
             if b"" not in parts:  # a REP socket drops it, too
-                self._answers.refuse(
-                    "a message without the empty part that a REQ socket sends first: it gets no answer"
-                )
+                self._answers.refuse("it lacks the empty part that a REQ socket sends first, so it gets no answer")
                 continue
             body = parts.index(b"") + 1
             read = self._answers.read(parts[body:])

@@ -206,7 +206,7 @@ def _choose_opener(text: str, options: CaptureOptions) -> Tuple[str, OpenCapture
 def _select_images(paths: Iterable[Path], where: str) -> List[Path]:
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not images:
-        raise SourceError(f"no images in {where}: wanted files ending in {', '.join(IMAGE_SUFFIXES)}.")
+        raise SourceError(f"there are no images in {where}: wanted files ending in {', '.join(IMAGE_SUFFIXES)}.")
     return images
 
 

@@ -67,8 +67,8 @@ def check_token(place: Place, token: Optional[str], option: str = "--token") -> 
             )
     elif len(token) < SHORTEST_TOKEN or not all("!" <= letter <= "~" and letter not in '";,\\' for letter in token):
         raise InputError(
-            f"{option} wants {SHORTEST_TOKEN} letters, digits or signs but quotes, commas, semicolons and backslashes, "
-            f"or more (openssl rand -hex 16); got {len(token)}."
+            f"{option} wants {SHORTEST_TOKEN} characters or more, without spaces, quotes, commas, semicolons and "
+            f"backslashes; got {len(token)} characters: `openssl rand -hex 16` prints a good one."
         )
 
 
@@ -150,7 +150,9 @@ def make_guard(
     check_token(place, token, names[0])
     if viewer_token is not None:
         if token is None or token == viewer_token:
-            raise InputError(f"{names[1]} goes with {names[0]}, and is another one.")
+            raise InputError(
+                f"{names[1]} needs {names[0]} beside it and must differ from it: give two different tokens."
+            )
         check_token(place, viewer_token, names[1])
     return Guard(names_of(place, allow_hosts), token, f"edgedet_{place.port}", viewer_token)
 

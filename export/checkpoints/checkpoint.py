@@ -100,12 +100,15 @@ def load_checkpoint(
     beside = path.with_suffix(".names")
     if known is None and names_file is None and beside.is_file():
         names_file = beside
-        notes += (f"class names are those of {beside}",)
+        notes += (f"the class names are read from {beside}",)
     source = "the project" if known else str(path.with_suffix(".json"))
     known = known or side.get("classes")
     if known is None and names_file is None and spec.num_classes == len(COCO_SLOTS):
         known = list(COCO_SLOTS)
-        notes += (f"{len(known)} classes without names are taken for COCO's: --names FILE for others",)
+        notes += (
+            f"the file names none of its {len(known)} classes, so they are taken for COCO's: give --names FILE if they "
+            "are others",
+        )
     return Checkpoint(
         {key: value.float() for key, value in state.items()},
         spec,
@@ -163,7 +166,9 @@ def _class_names(count: int, names_file: Path | None, known: Any, path: Path, so
         return tuple(f"class_{index}" for index in range(count))
     if not isinstance(known, (list, tuple)) or len(known) != count:
         given = len(known) if isinstance(known, (list, tuple)) else "no list of"
-        raise CheckpointError(f"{path} has {count} classes, but {source} gives {given} names: one name a class.")
+        raise CheckpointError(
+            f"{path} has {count} classes, but {source} gives {given} names: give one name for each class."
+        )
     names = tuple(str(name) for name in known)
     for name in names:
         if not name.isprintable():  # escape codes would act on whoever prints the name

@@ -111,7 +111,9 @@ def _download(url: str, part: Path, prefix: str, timeout_s: float, pause_s: floa
                 f"{url} is not the file that its name says: its SHA-256 begins with {digest}, wanted {prefix}. "
                 f"A proxy may have changed it; nothing was kept. {INSTEAD}"
             )
-        print(f"{part.stem}: what came earlier does not fit; starting over", file=sys.stderr)
+        print(
+            f"{part.stem}: what came earlier does not belong to this file, so the download starts anew", file=sys.stderr
+        )
     raise InputError(f"cannot download {url}: its parts do not fit together. {INSTEAD}")
 
 
@@ -171,7 +173,9 @@ def _reply(url: str, have: int, part: Path, timeout_s: float) -> Any:
         raise InputError(f"cannot download {url}: {answer}. {INSTEAD}") from None
     except urllib.error.URLError as error:
         cause = getattr(error.reason, "strerror", None) or error.reason
-        raise InputError(f"cannot reach {urlsplit(url).hostname} for {url}: {cause}. Offline? {INSTEAD}") from None
+        raise InputError(
+            f"cannot reach {urlsplit(url).hostname} for {url}: {cause}. Is this machine offline? {INSTEAD}"
+        ) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Broken(f"the server does not answer ({error or type(error).__name__})") from None
 

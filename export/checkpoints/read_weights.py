@@ -145,7 +145,7 @@ def _read_safetensors(path: Path) -> WeightFile:
         if has_checksum or path == demo.WEIGHTS:
             return WeightFile(arrays, embedded)
         return WeightFile(
-            arrays, embedded, ("it has no checksum, because edgedet 0.1 saved it: `edgedet import` adds one",)
+            arrays, embedded, ("the file has no checksum, because edgedet 0.1 saved it: `edgedet import` adds one",)
         )
     state, notes = find_state_dict(arrays, lambda value: isinstance(value, Tensor))
     return WeightFile(state, notes=notes)

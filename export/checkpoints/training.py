@@ -95,7 +95,7 @@ def read_training(ratios: str | None, scales: str | None, project: Path | None) 
     ):
         if text is not None:
             if values[name] is not None:
-                raise CheckpointError(f"{option} and {project} both say it: leave one out.")
+                raise CheckpointError(f"{option} and {project} say the same thing: leave one of them out.")
             values[name] = parse(text)
     return Training(**values)
 
@@ -278,4 +278,7 @@ def describe_assumptions(spec: DetectorSpec, training: Training, anchors_known: 
             parts.append(f"{name} {' '.join(f'{255 * value:.4g}' for value in levels_rgb)}")
     if not parts:
         return ""
-    return f"assumed, for the file does not say: {', '.join(parts)}; if trained otherwise: --project FILE.yml"
+    return (
+        f"the file does not say how it was trained, so this is assumed: {', '.join(parts)}; give --project FILE.yml "
+        "if it was trained otherwise"
+    )

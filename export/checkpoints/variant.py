@@ -120,7 +120,7 @@ def find_spec(
     notes = () if exact and variant else _open_choice(chosen, candidates, hints, table.family)
     if table.family == "automl" and hints.side is not None and training.input_hw is None:
         spec = resized(spec, (hints.side, hints.side))
-        notes += (f"input size {hints.side}x{hints.side}, as the name says: --size HxW for another",)
+        notes += (f"the input size is {hints.side}x{hints.side}, as the file's name says: give --size HxW for another",)
     return spec, notes
 
 
@@ -128,13 +128,16 @@ def _open_choice(chosen: str, candidates: list[str], hints: Hints, family: str) 
     """Say which other models the tensors fit, where nothing sure decided."""
     if family == "automl" and f"{chosen}_ap" in candidates:
         return (
-            f"taken for {chosen}: automl publishes its AdvProp weights under the same names, and no tensor tells: "
-            f"--variant {chosen}_ap if this is one",
+            f"the file is taken for {chosen}, but automl publishes its AdvProp weights under the same names, and no "
+            f"tensor tells them apart: give --variant {chosen}_ap if this is one",
         )
     others = [name for name in candidates if name != chosen]
     if family != "effdet" or chosen in hints.sure or not others:
         return ()
-    return (f"taken for {chosen}; the tensors fit {' or '.join(others)} as well: --variant NAME if it is another",)
+    return (
+        f"the file is taken for {chosen}, but its tensors fit {' or '.join(others)} as well: give --variant NAME if "
+        "it is another",
+    )
 
 
 class _Table:
@@ -259,7 +262,9 @@ def check_tensors(state: dict[str, Tensor], spec: DetectorSpec, path: Path) -> N
         raise CheckpointError(f"{path} holds {other[0]}, but weights are floating-point numbers: save them so.")
     negative = [key for key, value in state.items() if key.endswith("running_var") and bool((value < 0).any())]
     if negative:
-        raise CheckpointError(f"{path} holds negative variances in {negative[0]}: it is damaged, or no such training.")
+        raise CheckpointError(
+            f"{path} holds negative variances in {negative[0]}: no training gives these, so it is damaged."
+        )
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value.float()).all())]
     if bad:
         more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""

@@ -49,7 +49,10 @@ def open_batch(model: onnx.ModelProto) -> onnx.ModelProto:
             sizes = numpy_helper.to_array(constants[node.input[3]])
             factors = sizes / np.array(shapes[node.input[0]])
             if (factors != np.rint(factors)).any():
-                raise InputError(f"--batch needs levels that are halves of each other; {node.name} is {factors[2:]}.")
+                raise InputError(
+                    f"--batch needs pyramid levels of which each is half the one before, but {node.name} resizes by "
+                    f"{factors[2:]}: leave --batch out."
+                )
             _read_constant(graph, node, 2, f"{node.name}.factors", factors.astype(np.float32))
     for value in (*graph.input, *graph.output, *graph.value_info):
         dims = value.type.tensor_type.shape.dim

@@ -64,9 +64,12 @@ class SizeErrors:
     def line(self) -> str:
         """Return the errors, and what is corrected, in one line."""
         if self.pairs < LEAST_PAIRS:
-            return f"sizes of boxes stay as they are: {self.pairs} boxes to compare, {LEAST_PAIRS} are needed"
+            return (
+                f"the sizes of boxes stay as they are, because there are {self.pairs} boxes to compare and "
+                f"{LEAST_PAIRS} are needed"
+            )
         parts = [
-            f"{100.0 * math.expm1(mean):+.1f} % {name} ({'set right' if taken else 'chance, left'})"
+            f"{100.0 * math.expm1(mean):+.1f} % {name} ({'corrected' if taken else 'may be chance, so not corrected'})"
             for name, mean, taken in zip(("wide", "high"), (self.width, self.height), self.correction(), strict=True)
         ]
         return f"boxes are {' and '.join(parts)} against the float model's, in the mean of {self.pairs}"

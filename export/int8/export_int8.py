@@ -135,7 +135,10 @@ def export_int8(
         print(f"edgedet: {note}", file=sys.stderr)
     forms = [SPARSE, TYPED, TFLITE]
     if find_spec("ai_edge_litert") is None:
-        print("edgedet: no .tflite file: it needs pip install 'edgedet[tflite]'", file=sys.stderr)
+        print(
+            "edgedet: no .tflite file is written, because LiteRT is not installed: pip install 'edgedet[tflite]'",
+            file=sys.stderr,
+        )
         forms.remove(TFLITE)
     with ExitStack() as stack:
         stack.enter_context(whole_job(Job(costs_of_steps(options, frames, forms))))

@@ -81,7 +81,7 @@ class Gate:
                 runs.append(self._detect_labelled(detector, seed))
                 aps.append(self._compute_ap(runs[-1]))
                 if is_settled(aps, (1.0 - options.max_drop / 100.0) * self._float_ap):
-                    self._say(f"{path.name}: {len(runs)} of {RUNS[path.suffix]} runs tell enough")
+                    self._say(f"{path.name}: {len(runs)} of {RUNS[path.suffix]} runs are enough for a verdict")
                     break
         self._int8_detections = runs[0]
         return verdict_on_labels(
@@ -183,5 +183,7 @@ def leave_out_labelled(frames: FrameSets, labels: Dataset, spec: DetectorSpec) -
             f"{len(both)} of the {len(labels.images)} labelled images are calibration frames, too (first: {both[0]}): "
             "the verdict needs other pictures; take them out of --calib or of --data."
         )
-    note = f"{len(both)} frames of --calib are labelled images: they judge, and are not calibrated on"
+    note = (
+        f"{len(both)} frames of --calib are labelled images, so they are used for the verdict and not for calibration"
+    )
     return replace(frames, calibrate=calibrate, select=select, notes=(*frames.notes, note))

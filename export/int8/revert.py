@@ -74,15 +74,18 @@ def revert_layers(
     """
     before, suffix = selector.verdict(quantised, form), form.suffix
     if before.boxes < MIN_BOXES:
-        say(f"{suffix}: the select frames hold {before.boxes} boxes, {MIN_BOXES} are needed to choose layers to revert")
+        say(
+            f"{suffix}: no layer is put back to float, because the select frames hold {before.boxes} boxes and "
+            f"{MIN_BOXES} are needed"
+        )
         return quantised, []
     required = MIN_KEPT + MARGIN
     if before.value is None or before.value >= required or not most:
         return quantised, []
     convs = (quantised.dense if form.placement == "dense" else quantised.sparse).convs
     say(
-        f"{suffix}: keeps {before.value:.3f} of AP on the select frames, {required:g} is required: "
-        "looking for layers to revert to float"
+        f"{suffix}: it keeps {before.value:.3f} of AP on the select frames, and {required:g} is required, "
+        "so layers to put back to float are looked for"
     )
     order = [layer for layer in selector.order(quantised) if layer in convs][:most]
 
@@ -99,12 +102,12 @@ def revert_layers(
 
     chosen = find_fewest_layers(order, value_of, required)
     if chosen is None:
-        say(f"{suffix}: not even without the {len(order)} worst layers: all stay INT8")
+        say(f"{suffix}: it falls short even with the {len(order)} worst layers in float, so all stay INT8")
         return quantised, []
     layers, value = chosen
     result = model_without(layers)
     say(
-        f"{suffix}: back to float: {', '.join(layers)}; keeps {value:.3f} of AP on the select frames, "
+        f"{suffix}: {', '.join(layers)} go back to float; it keeps {value:.3f} of AP on the select frames, and "
         f"{100 * result.mac_shares[form.placement]:.1f} % of the MACs stay INT8"
     )
     return result, layers

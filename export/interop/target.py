@@ -84,7 +84,7 @@ class Agreement:
         """Return the comparison in words."""
         verdict = "" if self.gate is None else f", made from a file that {self.gate}"
         if self.least_iou is None:
-            return f"{self.file}: no box in {self.frames} frames, so nothing could be compared{verdict}"
+            return f"{self.file}: there is no box in {self.frames} frames, so nothing could be compared{verdict}"
         return (
             f"{self.file}: {self.boxes} boxes in {self.frames} frames, IoU at least {self.least_iou:.4f}, "
             f"scores within {self.most_score_difference:.1e}{verdict}"
@@ -95,8 +95,8 @@ def check_rules(rules: NmsRules) -> None:
     """Raise UnsupportedError for rules of post-processing that no operator of other programs follows."""
     if rules.method != "hard":
         raise UnsupportedError(
-            f"files for other programs have no NMS that is {rules.words}, for the operators in them drop boxes or keep "
-            "them as they are: leave --original-nms or --for out."
+            f"files for other programs cannot apply this NMS ({rules.words}), because their operators either drop a "
+            "box or keep it as it is: leave --original-nms or --for out."
         )
 
 
@@ -166,13 +166,17 @@ def _paired(expected: Detections, actual: Detections, name: str, rows: int) -> l
         best = int(np.argmax(ious)) if len(ious) else -1
         if best < 0 or ious[best] <= 0.5:
             if score > lowest + MOST_SCORE_DIFFERENCE:
-                raise VerificationError(f"{name} lacks a box of score {score:.3f}. The file was not kept.")
+                raise VerificationError(
+                    f"{name} does not detect a box of score {score:.3f} that the model detects. The file was not kept."
+                )
             continue
         used[best] = True
         pairs.append((float(ious[best]), float(abs(actual.scores[best] - score))))
     extra = actual.scores[~used]
     if len(extra) and extra.max() > lowest + MOST_SCORE_DIFFERENCE:
-        raise VerificationError(f"{name} has a box of score {extra.max():.3f} too many. The file was not kept.")
+        raise VerificationError(
+            f"{name} detects a box of score {extra.max():.3f} that the model does not detect. The file was not kept."
+        )
     return pairs
 
 

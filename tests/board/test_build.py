@@ -99,7 +99,7 @@ def test_a_recipe_that_cannot_be_built_leaves_the_others(int8: Path, capsys, tim
     assert main(["build", str(int8), "--json"]) == 0
     trials = figures(capsys)["trials"]
     assert [trial["verdict"] for trial in trials] == ["PASSED", "NOT BUILT", "PASSED", "PASSED"]
-    assert trials[1]["reason"].startswith("tiny_int8.onnx has no pair of INT8 convolutions to make one of")
+    assert trials[1]["reason"].startswith("tiny_int8.onnx has no pair of INT8 convolutions that could become one")
 
 
 def test_a_recipe_whose_files_do_not_fit_leaves_the_others(int8: Path, times_ms, capsys, monkeypatch, tmp_path: Path):
@@ -241,7 +241,9 @@ def test_export_without_tensorrt_writes_its_files_and_ends_as_partly_failed(tmp_
     assert Path(figures["onnx"]).is_file()
     assert figures["engine"] is None
     last = captured.err.splitlines()[-1]
-    assert last.startswith(f"edgedet: no engine: TensorRT is not on this machine; copy {tmp_path}/*.onnx to the board")
+    assert last.startswith(
+        f"edgedet: no engine was built, because TensorRT is not on this machine: copy {tmp_path}/*.onnx to the board"
+    )
     assert last.endswith("and run `edgedet build efficientdet_d0_street.onnx` there.")
 
 

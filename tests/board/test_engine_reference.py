@@ -32,7 +32,9 @@ def test_too_few_boxes_are_told_before_anything_is_built(int8: Path, capsys, mon
     command = ["build", str(int8), "--no-tune", "--score", "0.999"]
     assert main(command) == 3
     said = capsys.readouterr().err
-    assert "tiny.onnx finds 0 boxes at score 0.999 on 20 frames; 50 are needed. Give frames of the scene" in said
+    assert (
+        "tiny.onnx detects 0 objects at score 0.999 on 20 frames, and 50 are needed. Give frames of the scene" in said
+    )
     assert "building" not in said
     assert left(int8) == []
     assert main([*command, "--force", "--json"]) == 0

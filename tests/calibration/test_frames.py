@@ -124,7 +124,7 @@ def test_a_corrupt_image_is_named_and_the_rest_is_used(tmp_path):
     sets = take_calibration_frames(folder, SPEC)
     assert len(everything(sets)) == 11
     assert sets.failures == (f"{tmp_path}/x/005.png is damaged or no image.",)
-    assert any(note.startswith("1 failures, the rest is used:") for note in sets.notes)
+    assert any(note.startswith("the frames that cannot be used (1) are left out:") for note in sets.notes)
 
 
 def test_nothing_readable_is_one_error(tmp_path):

@@ -129,7 +129,7 @@ def test_export_reverts_until_the_select_frames_pass() -> None:
     assert layers == [GATE, SWISHED]
     assert set(layers).isdisjoint(result.dense.convs)
     assert 0.9 < result.mac_shares["dense"] < 1.0
-    assert f"back to float: {GATE}, {SWISHED}; keeps 1.000 of AP" in said[-1]
+    assert f"{GATE}, {SWISHED} go back to float; it keeps 1.000 of AP" in said[-1]
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(MIN_KEPT + 0.009, [GATE, SWISHED]), (MIN_KEPT + 0.011, [])])

@@ -219,7 +219,8 @@ def test_the_demo_clip_is_the_default(folder, capsys):
 def test_a_model_that_does_not_open_is_named_and_the_rest_is_measured(folder, capsys):
     assert bench("--json", "bench.json", models=("lost.onnx", "a.fake")) == 1
     assert error_line(capsys) == (
-        "edgedet: 1 failed, 1 models measured: there is no model file lost.onnx: name one that `edgedet export` wrote."
+        "edgedet: 1 model could be measured, with 1 failure: there is no model file lost.onnx: name one that "
+        "`edgedet export` wrote."
     )
     figures = json.loads(Path("bench.json").read_text())
     assert [row["model"] for row in figures["models"]] == ["a.fake"]
@@ -239,7 +240,8 @@ def test_a_model_whose_process_ends_is_named_and_the_rest_is_measured(folder, ca
     monkeypatch.setattr(ServedDetector, "run", killed_at_the_third)
     assert bench("--json", "bench.json", models=("a.fake", "b.fake")) == 1
     assert error_line(capsys) == (
-        "edgedet: 1 failed, 1 models measured: b.fake, 1 threads: the system killed its process, most likely for want "
+        "edgedet: 1 model could be measured, with 1 failure: b.fake, 1 threads: the system killed its process, most "
+        "likely for want "
         "of memory."
     )
     assert [row["model"] for row in json.loads(Path("bench.json").read_text())["models"]] == ["a.fake"]
@@ -256,7 +258,7 @@ def test_ctrl_c_reports_what_was_measured(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(ServedDetector, "run", interrupted)
     assert bench("--json", "bench.json") == 1
-    assert error_line(capsys) == "edgedet: 1 failed, 1 models measured: interrupted after 3 rounds."
+    assert error_line(capsys) == "edgedet: 1 model could be measured, with 1 failure: interrupted after 3 rounds."
     figures = json.loads(Path("bench.json").read_text())
     assert (figures["models"][0]["n"], figures["failures"]) == (3, ["interrupted after 3 rounds"])
 
@@ -294,7 +296,7 @@ def test_ctrl_c_in_a_terminal_keeps_the_results_and_shows_no_traceback(folder):
     assert process.wait() == 1
     process.stderr.close()
     assert "Traceback" not in "".join(lines) + rest
-    assert "2 models measured: interrupted after" in rest.splitlines()[-1]
+    assert "2 models could be measured, with 1 failure: interrupted after" in rest.splitlines()[-1]
     result = json.loads(Path("bench.json").read_text())
     assert result["interrupted"]
     assert all(row["n"] >= 2 for row in result["models"])  # the last frame may not have been counted yet
@@ -317,7 +319,7 @@ def test_ctrl_c_in_a_terminal_keeps_the_results_and_shows_no_traceback(folder):
         (("--precision", "int8"), ("a.fake",), "--precision goes with --phi"),
         (("--engine", "ort"), ("a.fake",), "--engine goes with --phi"),
         (("--seed", "0"), ("a.fake",), "--seed goes with --phi"),
-        (("--phi", "0", "--weights", "demo", "--seed", "1"), (), "--seed is of random weights"),
+        (("--phi", "0", "--weights", "demo", "--seed", "1"), (), "--seed chooses random weights"),
         (("--phi", "0", "--weights", "demo", "--calib", "clip.avi"), (), "--calib is for INT8: name int8"),
         (("--sustain", "nonsense"), ("a.fake",), "--sustain takes a time such as 45s, 30m or 1h; got 'nonsense'"),
         (("--sustain", "0s"), ("a.fake",), "--sustain takes a time such as 45s, 30m or 1h; got '0s'"),

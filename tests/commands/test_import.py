@@ -129,7 +129,7 @@ def test_names_beside_the_checkpoint_are_used_also_with_a_byte_order_mark(zylo11
     zylo117.with_suffix(".names").write_text("\n".join(expected), encoding="utf-8-sig")
     named = load_checkpoint(zylo117)
     assert list(named.class_names) == expected
-    assert f"class names are those of {zylo117.with_suffix('.names')}" in named.notes
+    assert f"the class names are read from {zylo117.with_suffix('.names')}" in named.notes
 
 
 def test_class_names_with_escape_codes_and_endless_files_are_refused(zylo117: Path, tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_a_checkpoint_of_another_code_base(tmp_path: Path):
     assert (info.family, info.variant, info.classes) == ("effdet", "tf_efficientdet_d0", 2)
     assert info.sha256 == info.source_sha256 == sha256_of(path)
     assert info.notes[0] == "read state_dict_ema (averaged weights)"
-    assert info.notes[1].startswith("assumed, for the file does not say: anchor ratios (w:h) 1:1 1.4:0.7 0.7:1.4, ")
+    assert info.notes[1].startswith(
+        "the file does not say how it was trained, so this is assumed: anchor ratios (w:h) 1:1 1.4:0.7 0.7:1.4, "
+    )
     assert info_of(path, "tf_efficientdet_d0_ap", load_checkpoint).variant == "tf_efficientdet_d0_ap"
 
 

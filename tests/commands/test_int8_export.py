@@ -194,7 +194,9 @@ def test_labelled_frames_are_left_out_of_calibration(tmp_path: Path) -> None:
     left = leave_out_labelled(frames, Dataset(tuple(images), ("person",)), spec)
     kept = [sha256_of_frame(frame) for frame in (*left.calibrate, *left.select)]
     assert kept == [sha256_of_frame(inputs[at]) for at in (0, 2, 3, 4, 6, 7)]
-    assert left.notes == ("2 frames of --calib are labelled images: they judge, and are not calibrated on",)
+    assert left.notes == (
+        "2 frames of --calib are labelled images, so they are used for the verdict and not for calibration",
+    )
 
 
 def replace_pixels(preprocess: Preprocessor, bgr: np.ndarray) -> ModelInput:

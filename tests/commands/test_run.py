@@ -268,8 +268,8 @@ def test_without_the_export_packages_one_line_tells_how(folder, capsys, monkeypa
     assert run("--source", "clip.avi", model=None) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
-        "edgedet: no model was named and edgedet-out/ holds none; "
-        "pip install 'edgedet[tflite]' runs the bundled one, or: "
+        "edgedet: no model was named and edgedet-out/ holds none: "
+        "pip install 'edgedet[tflite]' runs the bundled one. Otherwise "
         "exporting the demo model needs torch, which is not installed: pip install X"
     )
 
@@ -441,9 +441,9 @@ def test_a_videos_boxes_are_counted_by_class(folder, capsys):
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        (("a.onnx",), "one model runs at a time; got model.fake and a.onnx."),
-        (("a.png", "b.png"), "one source at a time: got a.png, b.png."),
-        (("a.png", "--source", "b.png"), "one model runs at a time; got model.fake and a.png."),
+        (("a.onnx",), "one model runs at a time, but model.fake and a.onnx were named: leave one of them out."),
+        (("a.png", "b.png"), "one source is read at a time, but a.png, b.png were named: name one"),
+        (("a.png", "--source", "b.png"), "one model runs at a time, but model.fake and a.png were named"),
         ((), "nothing to look at: name --source FILE, FOLDER or URL, or --camera 0."),
     ],
 )

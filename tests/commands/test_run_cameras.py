@@ -331,7 +331,7 @@ def test_sighup_reads_the_configuration_again_and_keeps_the_streams(folder):
                 refused = next(line for line in process.stderr if "going on as before" in line)
                 config.write_text(CONFIG.format(url=camera.url, zones=EVERYWHERE))
                 process.send_signal(signal.SIGHUP)
-                assert any("read the configuration again" in line for line in process.stderr)
+                assert any("the configuration was read again" in line for line in process.stderr)
                 wait_until(lambda: any(event["entered"] for event in read_events(Path("happened"))))
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -399,4 +399,4 @@ def test_more_at_once_than_the_model_takes_is_refused(folder, capsys):
     with mjpeg_camera() as camera:
         assert run("--camera", camera.url, "--batch", 3) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgedet: --batch")]
-    assert "takes at most 1 at once; `edgedet export --batch 3` writes one" in line
+    assert "--batch wants 1 to 1 pictures for this model; got 3: `edgedet export --batch N` writes a model" in line

@@ -36,7 +36,7 @@ def test_options_of_the_page_that_do_not_fit_are_refused_in_one_line(folder, cap
             ["--token", "0123456789abcdef"],
             "--token, --viewer-token and --allow-host go with --web: add it, or leave them out.",
         ),
-        (["--web", "--viewer-token", "0123456789abcdef"], "--viewer-token goes with --token, and is another one."),
+        (["--web", "--viewer-token", "0123456789abcdef"], "--viewer-token needs --token beside it"),
         (["--web", "0.0.0.0:8080"], "--web on 0.0.0.0 is open to the network and needs --token TOKEN"),
         (["--web", "model.onnx"], "--web wants HOST:PORT, as 127.0.0.1:8080 or [::1]:8080; got model.onnx."),
         (["--web", "--unhealthy-after", "0"], "--unhealthy-after wants a number above 0; got 0.0."),

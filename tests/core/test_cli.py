@@ -95,7 +95,7 @@ def test_file_names_that_the_locale_does_not_have_are_one_line(folder: Path) -> 
     (folder / "model.fake").rename(folder / "L\xf6we.fake")
     done = edgedet(folder, "info L\xf6we.fake", **ASCII)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "does not: set PYTHONUTF8=1, or LC_ALL=C.UTF-8." in done.stderr
+    assert "does not have: set PYTHONUTF8=1, or LC_ALL=C.UTF-8." in done.stderr
     assert done.stderr.count("\n") == 1
     assert edgedet(folder, "info L\xf6we.fake").returncode == 0
 

@@ -85,7 +85,10 @@ def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_ya
         ),
         ("score: 0.5\n", "edgedet.yaml:1: cameras is missing."),
         ("cameras: {}\n", "edgedet.yaml:1: cameras: wanted one camera or more."),
-        ("cameras:\n  door: 0\n  door: 1\n", "edgedet.yaml:3: cameras.door: it stands there twice."),
+        (
+            "cameras:\n  door: 0\n  door: 1\n",
+            "edgedet.yaml:3: cameras.door: it stands there twice: remove one of them.",
+        ),
         ("cameras:\n  door:\n    objects: [person]\n", "edgedet.yaml:2: cameras.door: source is missing."),
         (
             "cameras:\n  door:\n    source: 0\n    zones:\n      yard:\n        points: [[0, 0], [1, 0]]\n",
@@ -107,7 +110,7 @@ def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_ya
             "cameras: {door: 0}\nevents: {folder: x, keep: much}\n",
             "edgedet.yaml:2: events.keep: wanted a size such as 10GB",
         ),
-        ("cameras: {door: 0}\nmqtt: {broker: hub}\n", "edgedet.yaml:1: mqtt tells of events: say where they go"),
+        ("cameras: {door: 0}\nmqtt: {broker: hub}\n", "edgedet.yaml:1: mqtt sends events, which need a folder"),
         (
             "cameras: {door: 0}\nweb: {listen: 0.0.0.0:80}\n",
             "edgedet.yaml:2: web: --web on 0.0.0.0 is open to the network",
@@ -132,7 +135,7 @@ def test_names_of_zones_may_have_dots_and_discovery_may_be_off_in_each_way_of_ya
         ),
         (
             "cameras: {door: 0}\nweb: {listen: 127.0.0.1:80, token_file: edgedet.token}\n",
-            "edgedet.yaml:2: web: token_file wants 16 letters",
+            "edgedet.yaml:2: web: token_file wants 16 characters or more",
         ),
     ],
 )

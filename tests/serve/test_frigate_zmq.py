@@ -380,7 +380,7 @@ def test_neither_bad_messages_nor_a_slow_client_hold_up_the_others(
     server.wait_for(1)
     server.clients.answer_next()
     assert slow.receive()[0, 1] == pytest.approx(0.7, abs=1e-4)
-    assert any("a header that is no JSON" in line for line in lines)
+    assert any("its header is no JSON" in line for line in lines)
     assert any("the empty part that a REQ socket sends first" in line for line in lines)
 
 
@@ -407,8 +407,8 @@ def test_other_machines_only_where_that_was_asked(endpoint: str) -> None:
         (["--zmq", "tcp://127.0.0.1"], "--zmq takes ipc://PATH"),
         (["--zmq", "ipc:///proc/nowhere/socket"], "no folder /proc/nowhere"),
         (["--zmq", "ipc:///tmp/socket", "--score", "2"], "score"),
-        (["--zmq", "ipc:///tmp/socket", "--timeout", "-1"], "--timeout takes milliseconds, 0 for however long; got -1"),
-        (["--zmq", "ipc:///tmp/socket", "--batch", "2"], "--batch 2: this model takes at most 1 at once"),
+        (["--zmq", "ipc:///tmp/socket", "--timeout", "-1"], "--timeout takes milliseconds, and 0 for no limit; got -1"),
+        (["--zmq", "ipc:///tmp/socket", "--batch", "2"], "--batch wants 1 to 1 pictures for this model; got 2"),
     ],
 )
 def test_bad_options_give_one_line(

@@ -51,7 +51,7 @@ def test_a_picture_to_judge_on_that_is_learnt_from_is_a_problem(sets, tmp_path):
     shutil.copy(tmp_path / "train/002.png", tmp_path / "val/001.png")
     found = check_labels(*map(read_dataset, sets), CLASSES, tmp_path / "sheet.jpg")
     assert found.problems == [
-        "1 image to judge on are among those to learn from, so AP would be too good: 001.png is 002.png"
+        "the validation has 1 image that the training has, too, so AP would be too good: 001.png is 002.png"
     ]
     assert (tmp_path / "sheet.jpg").read_bytes()[:2] == b"\xff\xd8"
 
@@ -60,9 +60,9 @@ def test_rare_and_missing_classes_and_few_pictures_are_warned_of(sets):
     data, val = map(read_dataset, sets)
     val = replace(val, images=tuple(image for image in val.images if (image.class_ids == 0).all()))
     warnings = check_labels(data, val, CLASSES, None).warnings
-    assert "validation: no box of disc" in warnings
+    assert "validation: there is no box of disc" in warnings
     assert "training: 4 images are few; from 100 on results become steady" in warnings
-    assert any(line.startswith("training: fewer than 50 boxes of square (") for line in warnings)
+    assert any(line.startswith("training: there are fewer than 50 boxes of square (") for line in warnings)
 
 
 def test_no_box_of_the_classes_is_an_error(sets):

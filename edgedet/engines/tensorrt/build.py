@@ -123,12 +123,14 @@ def build_plan(
             trt, network, read_magnitudes(Path(recipe.ranges), onnx.meta.source_sha256), typed
         )
         if not moved:
-            raise UnsupportedError(f"{onnx.path.name} has all of it in INT8 already")
+            raise UnsupportedError(f"{onnx.path.name} has every layer in INT8 already")
     if recipe.dense:
         pairs, more = convert_to_dense(trt, network, typed)
         alive += more
         if not pairs:
-            raise UnsupportedError(f"{onnx.path.name} has no pair of INT8 convolutions to make one of: export it again")
+            raise UnsupportedError(
+                f"{onnx.path.name} has no pair of INT8 convolutions that could become one: export it again"
+            )
     if typed and recipe.precision == "fp16" and not onnx.typed:
         alive += convert_to_half(trt, network)
     if recipe.to_float and not moved:

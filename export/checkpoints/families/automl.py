@@ -76,7 +76,8 @@ def canonical_from_automl(arrays: Mapping[str, np.ndarray]) -> Converted:
     simple = {simplify_name(name): array for name, array in arrays.items()}
     if len(simple) != len(arrays):
         raise CheckpointError(
-            f"{len(arrays) - len(simple)} tensors have the name of another: the file holds two models."
+            f"{len(arrays) - len(simple)} tensors have the name of another one, so the file holds two models: save "
+            "one of them alone."
         )
     table = dict(_tensors(simple))
     state = {table.get(name, name): _oihw(name, array) for name, array in simple.items() if not _WSM.fullmatch(name)}

@@ -35,7 +35,10 @@ def arrays_from_h5(path: Path) -> dict[str, np.ndarray]:
                 raise CheckpointError(f"{path} is in the layout of Keras 3, {NOT_WHOLE}.")
             claimed = sum(math.prod(data.shape) * data.dtype.itemsize for data in datasets.values())
             if claimed > MAX_BYTES:
-                raise CheckpointError(f"{path} claims {claimed} bytes of arrays; at most {MAX_BYTES} are expected.")
+                raise CheckpointError(
+                    f"{path} claims {claimed} bytes of arrays, but at most {MAX_BYTES} are expected: this is no "
+                    "EfficientDet."
+                )
             return {name: np.asarray(data[()], np.float32) for name, data in datasets.items()}
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -45,7 +48,9 @@ def arrays_from_h5(path: Path) -> dict[str, np.ndarray]:
 def _collect(h5py: Any, group: Any, prefix: str, datasets: dict[str, Any], path: Path) -> None:
     """Add the group's datasets to ``datasets`` under their paths."""
     if prefix.count("/") > MAX_DEPTH:
-        raise CheckpointError(f"{path} nests its groups deeper than {MAX_DEPTH}: Keras does not.")
+        raise CheckpointError(
+            f"{path} nests its groups deeper than {MAX_DEPTH}, which Keras never does: this is no weight file of Keras."
+        )
     for key in group:
         if not prefix and key == OPTIMIZER:
             continue

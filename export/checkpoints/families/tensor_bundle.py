@@ -68,7 +68,8 @@ class TensorBundle:
         dtype = np.dtype("<f4")
         if entry.dtype != FLOAT or entry.size != math.prod(entry.shape) * dtype.itemsize:
             raise CheckpointError(
-                f"{name} claims {entry.size} bytes for {entry.shape}, type {entry.dtype}: no weights."
+                f"{name} claims {entry.size} bytes for the shape {entry.shape} and the type {entry.dtype}: these are "
+                "no weights."
             )
         data = self._bytes(name, entry)
         _check(data, entry.crc32c, name)
@@ -78,7 +79,9 @@ class TensorBundle:
         """Return a tensor that is one string: its length as varint, the length's checksum, then its bytes."""
         entry = self.entries[name]
         if entry.dtype != STRING or entry.shape != () or entry.size > MAX_STRING:
-            raise CheckpointError(f"{name} should be one string of at most {MAX_STRING} bytes.")
+            raise CheckpointError(
+                f"{name} should be one string of at most {MAX_STRING} bytes: copy the checkpoint again."
+            )
         data = self._bytes(name, entry)
         length, start = _varint(data, 0)
         crc32c = require("google_crc32c", "reading a TensorFlow checkpoint")
@@ -90,7 +93,9 @@ class TensorBundle:
 
     def _bytes(self, name: str, entry: Entry) -> bytes:
         if not 0 <= entry.shard < self._num_shards:
-            raise CheckpointError(f"{name} lies in data file {entry.shard} of {self._num_shards}.")
+            raise CheckpointError(
+                f"{name} lies in data file {entry.shard}, but the checkpoint has {self._num_shards}: copy it again."
+            )
         if entry.shard not in self._shards:
             self._shards[entry.shard] = self._read_shard(entry.shard, self._num_shards)
             if sum(map(len, self._shards.values())) > MAX_DATA:
@@ -122,7 +127,10 @@ def _entries(index: bytes) -> tuple[dict[str, Entry], int]:
                 header = parse_fields(value)
                 num_shards = _int(header, 1, 1)
                 if _int(header, 2) != 0 or not 1 <= num_shards <= MAX_SHARDS:
-                    raise CheckpointError(f"the checkpoint is big-endian or of {num_shards} data files: not readable.")
+                    raise CheckpointError(
+                        f"the checkpoint is big-endian or has {num_shards} data files; wanted a little-endian one of "
+                        f"1 to {MAX_SHARDS}."
+                    )
                 continue
             entries[key.decode("utf-8")] = _entry(parse_fields(value), key)
     if not num_shards:
@@ -154,12 +162,17 @@ def _block(table: bytes, start: int, size: int) -> bytes:
         cramjam = require("cramjam", "reading an index compressed by Snappy")
         try:
             if cramjam.snappy.decompress_raw_len(content) > MAX_BLOCK:
-                raise CheckpointError(f"a block of the index claims more than {MAX_BLOCK} bytes.")
+                raise CheckpointError(
+                    f"a block of the index claims more than {MAX_BLOCK} bytes: copy the checkpoint again."
+                )
             return bytes(cramjam.snappy.decompress_raw(content))
         except cramjam.DecompressionError as error:
             raise CheckpointError(f"a block of the index is damaged ({error}): copy it again.") from None
     if compression != _RAW:
-        raise CheckpointError(f"the checkpoint's .index is compressed in way {compression}; Snappy (1) is known only.")
+        raise CheckpointError(
+            f"the checkpoint's .index is compressed by method {compression}, but edgedet reads only 0 (none) and 1 "
+            "(Snappy)."
+        )
     return content
 
 

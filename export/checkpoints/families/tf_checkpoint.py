@@ -83,7 +83,9 @@ def read_arrays(bundle: TensorBundle) -> tuple[dict[str, np.ndarray], tuple[str,
         plain.update(averaged)
     claimed = sum(bundle.entries[key].size for key in plain.values())
     if claimed > MAX_WEIGHTS:  # before it is read: tensors of a forged index may share their bytes
-        raise CheckpointError(f"its tensors claim {claimed} bytes; at most {MAX_WEIGHTS} are expected.")
+        raise CheckpointError(
+            f"its tensors claim {claimed} bytes, but at most {MAX_WEIGHTS} are expected: this is no EfficientDet."
+        )
     return {name: bundle.array(key) for name, key in plain.items()}, notes
 
 
@@ -124,7 +126,9 @@ def _from_folder(index: Path) -> TensorBundle:
     def read_shard(shard: int, shards: int) -> bytes:
         path = index.with_name(f"{stem}.data-{shard:05d}-of-{shards:05d}")
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise CheckpointError(f"beside it should be {path.name}, of at most {MAX_BYTES} bytes: copy both.")
+            raise CheckpointError(
+                f"its data file {path.name}, of at most {MAX_BYTES} bytes, is not beside it: copy both."
+            )
         return path.read_bytes()
 
     with open(index, "rb") as file:

@@ -38,7 +38,7 @@ def find_state_dict(loaded: Any, is_array: Callable[[Any], bool]) -> tuple[dict[
     if anchors:
         state[effdet.ANCHORS] = mapping[anchors[0]]
     if outside:
-        notes += (f"left out {len(outside)} entries that do not begin with {prefix!r}, first {outside[0]}",)
+        notes += (f"the entries that do not begin with {prefix!r} ({len(outside)}, first {outside[0]}) are left out",)
     return state, notes
 
 
@@ -62,4 +62,6 @@ def _prefix(names: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     if not prefixes:
         return "", ()
     best = min(prefixes, key=lambda prefix: ("ema" not in prefix, len(prefix)))
-    return best, (f"read the model under {best!r}, of {len(prefixes)}",) if len(prefixes) > 1 else ()
+    if len(prefixes) == 1:
+        return best, ()
+    return best, (f"the file holds {len(prefixes)} models, of which the one under {best!r} is read",)

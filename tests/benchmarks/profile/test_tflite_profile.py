@@ -52,7 +52,7 @@ def test_times_are_read_from_the_profilers_text() -> None:
         "Delegate/Fully Connected (NC, QS8, QC8W) GEMM": pytest.approx(136.176),
     }
     assert outside_convolutions(times) == pytest.approx(0.48 + 7.594)
-    with pytest.raises(UnsupportedError, match="unknown form"):
+    with pytest.raises(UnsupportedError, match="a form that edgedet does not know"):
         parse_times(b"another version's words")
 
 

@@ -205,7 +205,7 @@ def test_the_table_and_the_picture(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--weights", "demo"], "nothing to judge by"),
+        (["--weights", "demo"], "nothing to measure AP on"),
         (["--weights", "demo", "--data", "l.json", "--precision", "int4"], "takes fp32, int8; got 'int4'"),
         (["--weights", "demo", "--data", "l.json", "--budget-ms", "0"], "above 0"),
         (["--weights", "demo", "--data", "l.json", "--threads", "0"], "--threads wants a number from 1 up"),

@@ -257,7 +257,8 @@ def test_what_a_size_alone_leaves_open_is_said(tmp_path):
     checkpoint = load_checkpoint(tmp_path / "mine.pth", "tf_efficientdet_d4", exact=False)  # --phi 4
     assert checkpoint.spec.name == "tf_efficientdet_d4"
     assert (
-        "taken for tf_efficientdet_d4; the tensors fit efficientdet_d4 or tf_efficientdet_d4_ap" in checkpoint.notes[0]
+        "the file is taken for tf_efficientdet_d4, but its tensors fit efficientdet_d4 or tf_efficientdet_d4_ap"
+        in checkpoint.notes[0]
     )
 
 
@@ -265,7 +266,10 @@ def test_a_name_that_only_lacks_tf_is_taken_and_said(tmp_path):
     saved(weights_of("tf_efficientdet_d0"), tmp_path / "efficientdet_d0.pth")
     checkpoint = load_checkpoint(tmp_path / "efficientdet_d0.pth")
     assert checkpoint.spec.name == "tf_efficientdet_d0"
-    assert "taken for tf_efficientdet_d0; the tensors fit tf_efficientdet_d0_ap as well" in checkpoint.notes[0]
+    assert (
+        "the file is taken for tf_efficientdet_d0, but its tensors fit tf_efficientdet_d0_ap as well"
+        in checkpoint.notes[0]
+    )
 
 
 def automl_file(path: Path, model: int = 0) -> Path:
@@ -304,16 +308,20 @@ def test_what_automls_file_does_not_say_is_said(tmp_path):
     """All that its hparams may set without a trace in the tensors; the size is said when the model is written."""
     notes = load_checkpoint(automl_file(tmp_path / "efficientdet-d0.h5")).notes
     assert notes[1] == (
-        "assumed, for the file does not say: anchor ratios (w:h) 1:1 1.414:0.7071 0.7071:1.414, anchor scales 1 1.26 "
+        "the file does not say how it was trained, so this is assumed: anchor ratios (w:h) 1:1 1.414:0.7071 "
+        "0.7071:1.414, anchor scales 1 1.26 "
         "1.587, fpn_weight_method fastattn, no conv_after_downsample, act_type swish, anchor_scale 4, mean 123.7 116.3 "
-        "103.5, std 58.4 57.12 57.38; if trained otherwise: --project FILE.yml"
+        "103.5, std 58.4 57.12 57.38; give --project FILE.yml if it was trained otherwise"
     )
 
 
 def test_what_a_pytorch_file_does_not_say_is_said_until_it_is_told(tmp_path):
     """zylo117's projects and effdet's train.py take mean and deviation, too."""
     saved(weights_of("tf_efficientdet_d0"), tmp_path / "tf_efficientdet_d0.pth")
-    assumed = "assumed, for the file does not say: {}; if trained otherwise: --project FILE.yml"
+    assumed = (
+        "the file does not say how it was trained, so this is assumed: {}; give --project FILE.yml if it was trained "
+        "otherwise"
+    )
     anchors = "anchor ratios (w:h) 1:1 1.4:0.7 0.7:1.4, anchor scales 1 1.26 1.587"
     pixels = "mean 123.7 116.3 103.5, std 58.4 57.12 57.38"
     assert assumed.format(f"{anchors}, {pixels}") in load_checkpoint(tmp_path / "tf_efficientdet_d0.pth").notes

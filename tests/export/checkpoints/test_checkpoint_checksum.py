@@ -77,4 +77,4 @@ def test_a_checkpoint_that_an_older_edgedet_saved_is_read_and_says_so(saved_chec
     path = tmp_path / "old.safetensors"
     save_file(load_file(saved_checkpoint), path, {META_KEY: json.dumps(meta)})
     (note,) = load_checkpoint(path).notes
-    assert note.startswith("it has no checksum")
+    assert note.startswith("the file has no checksum")

@@ -62,7 +62,9 @@ def test_ninety_classes_without_names_are_cocos_and_this_is_said(tmp_path: Path)
     saved(EfficientDet(D0).state_dict(), tmp_path / "tf_efficientdet_d0_mine.pth")
     checkpoint = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth")
     assert checkpoint.class_names == COCO_SLOTS
-    assert checkpoint.notes[-1] == "90 classes without names are taken for COCO's: --names FILE for others"
+    assert checkpoint.notes[-1] == (
+        "the file names none of its 90 classes, so they are taken for COCO's: give --names FILE if they are others"
+    )
     (tmp_path / "own.names").write_text("\n".join(f"card {number}" for number in range(90)))
     named = load_checkpoint(tmp_path / "tf_efficientdet_d0_mine.pth", names_file=tmp_path / "own.names")
     assert named.class_names[:2] == ("card 0", "card 1")

@@ -182,7 +182,7 @@ def test_a_part_of_another_file_is_thrown_away(serve, tmp_path, capsys):
     server = serve()
     assert fetch(server, tmp_path).read_bytes() == BODY
     assert [wanted for _, wanted in server.requests] == [f"bytes={HALF}-", None]
-    assert "starting over" in capsys.readouterr().err
+    assert "the download starts anew" in capsys.readouterr().err
 
 
 def test_a_part_longer_than_the_file_is_thrown_away(serve, tmp_path):
@@ -304,7 +304,7 @@ def test_the_proxy_of_the_environment_is_used(serve, tmp_path, monkeypatch):
 def test_offline_is_one_line_that_names_the_ways_out(tmp_path):
     url = f"http://127.0.0.1:1/{NAME}"  # nobody listens there
     with pytest.raises(
-        InputError, match=r"^cannot reach 127\.0\.0\.1 for .*Offline\? Or give --weights FILE, or"
+        InputError, match=r"^cannot reach 127\.0\.0\.1 for .*Is this machine offline\? Or give --weights FILE, or"
     ) as raised:
         download.fetch(url, tmp_path)
     assert "\n" not in str(raised.value)

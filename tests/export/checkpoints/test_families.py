@@ -272,7 +272,7 @@ def test_wrappers_are_taken_off(loaded, notes):
         ),
         (
             {"state_dict": {**prefixed("model.", PLAIN), **prefixed("ema.module.", AVERAGED)}},
-            "under 'ema.module.', of 2",
+            "the file holds 2 models, of which the one under 'ema.module.' is read",
         ),
     ],
 )
@@ -286,7 +286,7 @@ def test_a_bench_keeps_its_anchors_and_leaves_out_the_rest():
     loaded = {**prefixed("model.", PLAIN), "anchors.boxes": torch.zeros(4), "loss_fn.weight": torch.zeros(1)}
     state, notes = find_state_dict(loaded, is_tensor)
     assert set(state) == {*PLAIN, "anchors.boxes"}
-    assert notes == ("left out 1 entries that do not begin with 'model.', first loss_fn.weight",)
+    assert notes == ("the entries that do not begin with 'model.' (1, first loss_fn.weight) are left out",)
 
 
 @pytest.mark.parametrize("loaded", [None, [1], {"state_dict": 3}, {"a": {"b": torch.ones(1)}}])

@@ -118,5 +118,5 @@ def test_ratios_of_another_form_are_refused(ratios):
 
 
 def test_saying_it_twice_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="both say it"):
+    with pytest.raises(CheckpointError, match="say the same thing"):
         read_training("1:1", None, project(tmp_path, LOGO))

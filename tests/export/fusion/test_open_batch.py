@@ -132,5 +132,5 @@ def test_levels_that_are_no_halves_are_refused(network):
         check_batch(17)
     other = random_network(odd)
     graph = graph_from_network(other, ArtifactMeta(odd, NAMES, "fp32", "0" * 64))
-    with pytest.raises(InputError, match="halves of each other"):
+    with pytest.raises(InputError, match="each is half the one before"):
         open_batch(graph)

@@ -45,7 +45,7 @@ def test_errors_are_the_mean_over_pairs_by_the_square_of_their_scores() -> None:
 def test_only_a_side_that_is_known_is_corrected() -> None:
     errors = SizeErrors(0.05, 0.01, 0.01, 0.01, LEAST_PAIRS)
     assert errors.correction() == (0.05, 0.0)
-    assert "+5.1 % wide (set right) and +1.0 % high (chance, left)" in errors.line()
+    assert "+5.1 % wide (corrected) and +1.0 % high (may be chance, so not corrected)" in errors.line()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,9 @@ def test_frames_without_detections_have_no_errors() -> None:
 
 def test_few_pairs_change_nothing_and_say_so() -> None:
     errors = measure_size_errors([], [])
-    assert errors.line() == f"sizes of boxes stay as they are: 0 boxes to compare, {LEAST_PAIRS} are needed"
+    assert errors.line() == (
+        f"the sizes of boxes stay as they are, because there are 0 boxes to compare and {LEAST_PAIRS} are needed"
+    )
 
 
 class _Known(Centring):

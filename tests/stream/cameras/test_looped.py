@@ -51,7 +51,7 @@ def test_a_run_takes_it_as_a_camera_that_never_ends(folder, capsys):
     [
         (["--source", "."], "--loop plays a video file again and again; . is none."),
         (["--source", "nothing.mp4"], "--loop plays a video file again and again; nothing.mp4 is none."),
-        (["--camera", "0"], "--loop is for a video file: cameras do not end."),
+        (["--camera", "0"], "--loop is for a video file, and cameras do not end: leave it out."),
         ([], "nothing to look at: name --source FILE, FOLDER or URL, or --camera 0."),
     ],
 )
