@@ -15,13 +15,8 @@ from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import DensePlan, SparsePlan, make_dense_plan, make_sparse_plan
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.ranges.observe import (
-    FrameTask,
-    ObservedFrame,
-    compare_halves,
-    observe,
-    table_from_observed,
-)
+from edgedet.calibration.ranges.choose import table_from_observed
+from edgedet.calibration.ranges.observe import FrameTask, ObservedFrame, compare_halves, observe
 from edgedet.calibration.ranges.refine import refine_ranges
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights
 from edgedet.calibration.recovery.recover import correct_biases, equalise

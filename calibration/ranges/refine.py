@@ -29,7 +29,7 @@ from edgedet.calibration.placement.plan import (
     params_from_range,
 )
 from edgedet.calibration.placement.table import CalibrationTable
-from edgedet.calibration.ranges.observe import LOWEST_LOGIT, fake_quantise
+from edgedet.calibration.ranges.choose import LOWEST_LOGIT, fake_quantise
 from edgedet.progress import with_progress
 
 PART = "backbone."

@@ -29,7 +29,7 @@ from edgedet.calibration.placement.plan import (
     SparsePlan,
     find_quantised_inputs,
 )
-from edgedet.calibration.ranges.observe import fake_quantise
+from edgedet.calibration.ranges.choose import fake_quantise
 from edgedet.progress import with_progress
 
 POSITIONS = 8192  # of a layer's map, over all frames, at which its outputs are compared

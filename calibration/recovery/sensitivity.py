@@ -19,7 +19,7 @@ from edgedet.anchors import anchors_for
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import OUTPUTS, Executor, compute, dequantise
 from edgedet.calibration.placement.plan import CENTRED, SAME_SCALE, DensePlan, choose_centre
-from edgedet.calibration.ranges.observe import LOWEST_LOGIT, fake_quantise
+from edgedet.calibration.ranges.choose import LOWEST_LOGIT, fake_quantise
 from edgedet.judge.agreement import compute_f1, count_matches
 from edgedet.postprocess import postprocess
 from edgedet.progress import with_progress

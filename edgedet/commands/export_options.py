@@ -279,7 +279,7 @@ def _check_combination(args: argparse.Namespace) -> None:
 def _int8_options(args: argparse.Namespace, is_demo: bool) -> Int8Options:
     from ..calibration.placement.plan import check_keep_float_words
     from ..calibration.placement.table import CalibrationTable
-    from ..calibration.ranges.observe import OBSERVERS
+    from ..calibration.ranges.choose import OBSERVERS
     from ..export.int8.options import Int8Options
     from ..export.int8.revert import MOST
     from ..judge.labels import read_dataset

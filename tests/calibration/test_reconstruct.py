@@ -17,7 +17,8 @@ from sparse_models import sparse_model
 
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.plan import make_dense_plan
-from edgedet.calibration.ranges.observe import observe, table_from_observed
+from edgedet.calibration.ranges.choose import table_from_observed
+from edgedet.calibration.ranges.observe import observe
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights, round_columns
 from edgedet.calibration.recovery.recover import correct_biases
 from edgedet.specs import SPECS

@@ -24,13 +24,8 @@ from edgedet.calibration.placement.plan import (
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import KEEP_FLOAT
 from edgedet.calibration.ranges import refine
-from edgedet.calibration.ranges.observe import (
-    _take_evenly,
-    fake_quantise,
-    measure_range_movement,
-    observe,
-    table_from_observed,
-)
+from edgedet.calibration.ranges.choose import fake_quantise, table_from_observed
+from edgedet.calibration.ranges.observe import _take_evenly, measure_range_movement, observe
 from edgedet.specs import resized, spec_for
 
 SPEC = replace(resized(spec_for("tf_efficientdet_d0"), (128, 128)), num_classes=3)

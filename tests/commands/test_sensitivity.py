@@ -19,7 +19,8 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.graph.macs import count_conv_macs
 from edgedet.calibration.placement.plan import QuantisedConv, check_keep_float, make_sparse_plan
-from edgedet.calibration.ranges.observe import fake_quantise, observe, table_from_observed
+from edgedet.calibration.ranges.choose import fake_quantise, table_from_observed
+from edgedet.calibration.ranges.observe import observe
 from edgedet.calibration.recovery.sensitivity import (
     NOISELESS_DB,
     LayerQuantiser,

@@ -22,7 +22,8 @@ from edgedet.calibration.placement.plan import (
     make_sparse_plan,
 )
 from edgedet.calibration.quantise import KEEP_FLOAT, RECOVERY_FRAMES, Quantised
-from edgedet.calibration.ranges.observe import observe, table_from_observed
+from edgedet.calibration.ranges.choose import table_from_observed
+from edgedet.calibration.ranges.observe import observe
 from edgedet.calibration.ranges.refine import refine_ranges
 from edgedet.calibration.recovery.reconstruct import reconstruct_weights
 from edgedet.calibration.recovery.recover import correct_biases, equalise

@@ -142,7 +142,8 @@ def test_calibration_and_verdict_are_those_of_one_process_with_any_number_of_wor
 
     from edgedet.benchmarks.cluster.int8_workers import int8_workers
     from edgedet.calibration.graph.executor import Executor
-    from edgedet.calibration.ranges.observe import observe, table_from_observed
+    from edgedet.calibration.ranges.choose import table_from_observed
+    from edgedet.calibration.ranges.observe import observe
     from edgedet.export.int8.workers import open_here
 
     torch.set_num_threads(1)

@@ -23,7 +23,8 @@ from tflite_models import graph_of, outputs_of, plan_for
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.emit import make_dense_graph, make_sparse_graph
 from edgedet.calibration.placement.plan import make_dense_plan, make_sparse_plan
-from edgedet.calibration.ranges.observe import observe, table_from_observed
+from edgedet.calibration.ranges.choose import table_from_observed
+from edgedet.calibration.ranges.observe import observe
 from edgedet.export.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from edgedet.export.export_onnx import export_onnx
 from edgedet.export.tflite.writer import tflite_from_graph

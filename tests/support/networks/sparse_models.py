@@ -11,7 +11,8 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.emit import make_sparse_graph
 from edgedet.calibration.placement.plan import SparsePlan, make_sparse_plan
-from edgedet.calibration.ranges.observe import observe, table_from_observed
+from edgedet.calibration.ranges.choose import table_from_observed
+from edgedet.calibration.ranges.observe import observe
 from edgedet.export.fusion.fuse import graph_from_network
 from edgedet.export.network.efficientdet import EfficientDet
 
