@@ -14,7 +14,8 @@ from ..export.checkpoints.open_weights import make_stem, open_weights
 from ..export.export_onnx import ExportResult, export_onnx
 from ..postprocess import ORIGINALS
 from ..schemas import write_figures
-from .export_options import ExportOptions, add_export_arguments, export_options
+from .export_arguments import add_export_arguments
+from .export_options import ExportOptions, export_options
 from .options import count_of, text_stream
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from ..engines.base import choose_batch
 from ..errors import InputError, require
 from ..postprocess import logit_of
 from ..schemas import write_figures
-from ..serve.frigate_zmq import PIXEL_FORMATS, TIMEOUT_MS, FrigateAnswers, check_endpoint, serve_frigate
+from ..serve.frigate_answers import PIXEL_FORMATS, TIMEOUT_MS, FrigateAnswers
+from ..serve.frigate_zmq import check_endpoint, serve_frigate
 from ..stream.stop import Stop
 from .options import add_json, add_score, add_threads, text_stream
 

@@ -24,7 +24,8 @@ from edgedet.artifact import ArtifactMeta
 from edgedet.cli import main
 from edgedet.engines.fake import FakeEngine, save_fake
 from edgedet.errors import InputError
-from edgedet.serve.frigate_zmq import Clients, FrigateAnswers, check_endpoint, rows_of, serve_frigate
+from edgedet.serve.frigate_answers import FrigateAnswers, rows_of
+from edgedet.serve.frigate_zmq import Clients, check_endpoint, serve_frigate
 from edgedet.specs import resized, spec_for
 from edgedet.types import Detections, RawOutputs
 
