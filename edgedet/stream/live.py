@@ -138,7 +138,7 @@ class LiveSource:
         with self._changed:
             for candidate in self.cameras:
                 if candidate.name == camera:
-                    candidate.left_out += 1
+                    candidate.note_left_out()
 
     def stats(self) -> List[CameraStats]:
         """Return each camera's figures so far; may be called from any thread."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from dataclasses import replace
-from typing import Deque, Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -22,14 +21,13 @@ from ..pace import Pace
 from .capture import FALLBACK_FPS, Capture, read_fps
 from .novelty import Novelty
 from .recovery import LOGIN_WAIT_S, LONGEST_WAIT_S, Opener, Recovery, Startable
+from .tally import Tally
 
 POLITE_CLOSE_S = 1.0  # for the present read and for closing the connection; then the process is killed
 _LONGEST_CLOSE_S = 2.0  # after that; a thread that hangs in this process is left behind, as a daemon
 _LONGEST_OPENING = 1.5  # timeouts that the first opening may take: a driver that hangs has no timeout
 _SLOW = 0.9  # of the timeout: a read that takes so long has failed, whatever it returns
 _LONGEST_PATIENCE_S = 3600.0  # longest time between two openings of a camera whose picture stands still
-_COUNTED = ("captured", "processed", "dropped", "skipped", "stale", "gaps")
-_AGES_KEPT = 10_000  # percentiles are those of the last so many frames, since a camera runs for months
 
 
 class Camera:
@@ -59,7 +57,6 @@ class Camera:
         self.fps = FALLBACK_FPS
         self.opened = False  # at least once
         self.given_up = False
-        self.left_out = 0  # of the recording; guarded by ``changed``
         self.error: Optional[EdgeDetError] = None  # of the first opening that failed
         self._opener = opener
         self._changed = changed
@@ -76,10 +73,7 @@ class Camera:
         self._still = False  # lost because the picture stands still
         self._newest: Optional[Frame] = None
         self._missed: Optional[Gap] = None  # to be told with the next frame that is handed over
-        self._counts: Dict[str, int] = dict.fromkeys(_COUNTED, 0)
-        self._gap_s = 0.0
-        self._size_wh = (0, 0)
-        self._ages_ms: Deque[float] = deque(maxlen=_AGES_KEPT)
+        self._tally = Tally()
         # Times of the last frame, the last that was no stale one, the last new picture:
         self._frame_s = self._given_s = self._new_s = time.monotonic()
         self._opening_s: Optional[float] = None  # when the first opening began; its process takes time to start
@@ -109,7 +103,7 @@ class Camera:
         frame, self._newest = self._newest, None
         if frame is None:
             return None
-        self._counts["processed"] += 1
+        self._tally.counts["processed"] += 1
         gap, self._missed = self._missed, None
         return replace(frame, gap=gap) if gap else frame
 
@@ -136,24 +130,16 @@ class Camera:
 
     def note_age(self, age_ms: float) -> None:
         """Add the age of a result to the figures."""
-        self._ages_ms.append(age_ms)
+        self._tally.note_age(age_ms)
+
+    def note_left_out(self) -> None:
+        """Count a result that the recording left out."""
+        self._tally.left_out += 1
 
     def stats(self) -> CameraStats:
         """Return the figures so far."""
         open_gap_s = self._gap_until(time.monotonic()) if self._state == "lost" else 0.0
-        p50_ms, p99_ms = np.percentile(self._ages_ms, (50, 99)).tolist() if self._ages_ms else (None, None)
-        return CameraStats(
-            name=self.name,
-            state=self._state,
-            reason=self._reason,
-            size_wh=self._size_wh,
-            **self._counts,
-            gap_s=self._gap_s + open_gap_s,
-            age_ms=self._ages_ms[-1] if self._ages_ms else None,
-            age_p50_ms=p50_ms,
-            age_p99_ms=p99_ms,
-            left_out=self.left_out,
-        )
+        return self._tally.stats(self.name, self._state, self._reason, open_gap_s)
 
     # --- both sides ---------------------------------------------------------------------------------------------
 
@@ -171,9 +157,9 @@ class Camera:
         with self._changed:
             if self._newest is not None:  # nobody will take it
                 self._newest = None
-                self._counts["dropped"] += 1
+                self._tally.counts["dropped"] += 1
             if self._state == "lost":
-                self._gap_s += self._gap_until(time.monotonic())
+                self._tally.gap_s += self._gap_until(time.monotonic())
             self._state, self._reason = "ended", self._reason or "closed"
 
     # --- the capture thread -------------------------------------------------------------------------------------
@@ -199,7 +185,7 @@ class Camera:
                 attempts = 0 if steady else attempts
                 if retries is not None and attempts >= retries:
                     if self._state == "lost":
-                        self._gap_s += self._gap_until(time.monotonic())
+                        self._tally.gap_s += self._gap_until(time.monotonic())
                     self._state, self._reason, self.given_up = "ended", reason, True
                     return
                 if self._state in ("opening", "live"):
@@ -243,7 +229,7 @@ class Camera:
             self._changed.notify_all()
         while not self._closing.is_set():
             began = time.monotonic()
-            index = self._counts["captured"]
+            index = self._tally.counts["captured"]
             taken = self._pace.takes(index, began)
             ok, bgr = capture.read() if taken else (capture.grab(), None)
             now = time.monotonic()
@@ -254,10 +240,10 @@ class Camera:
                     return f"no frame for {now - began:.1f} s"
                 if not ok:
                     return "no frame came"
-                self._counts["captured"] += 1
+                self._tally.counts["captured"] += 1
                 self._frame_s = now
                 if bgr is None:
-                    self._counts["skipped"] += 1
+                    self._tally.counts["skipped"] += 1
                 elif new or not self._stands_still(opened_s, now):
                     self._publish(Frame(np.asarray(bgr), capture.captured_s(), index, camera=self.name), new, now)
                 elif now - opened_s > self._patience_s:
@@ -271,29 +257,29 @@ class Camera:
             self._lose(f"the picture stands still or repeats for {self._recovery.timeout_s:g} s")
             self._still = True
         if self._still:
-            self._counts["stale"] += 1
+            self._tally.counts["stale"] += 1
         return self._still
 
     def _publish(self, frame: Frame, new: bool, now: float) -> None:
         if self._state == "lost":
             seconds = self._gap_until(now)
             self._missed = Gap(self._reason, seconds + (self._missed.seconds if self._missed else 0.0))
-            self._gap_s += seconds
+            self._tally.gap_s += seconds
             self._say(f"{self.name}: back after {seconds:.1f} s")
         if new:
             self._new_s = now
             self._patience_s = self._recovery.timeout_s
         self._state, self._reason, self._still = "live", "", False
         self._given_s = now
-        self._size_wh = (frame.bgr.shape[1], frame.bgr.shape[0])
+        self._tally.size_wh = (frame.bgr.shape[1], frame.bgr.shape[0])
         if self._newest is not None:
-            self._counts["dropped"] += 1
+            self._tally.counts["dropped"] += 1
         self._newest = frame
         self._changed.notify_all()
 
     def _lose(self, reason: str) -> None:
         self._state, self._reason = "lost", reason
-        self._counts["gaps"] += 1
+        self._tally.counts["gaps"] += 1
         if self.opened or self._reports:  # else the caller that waits for the first opening reports it
             self._report_loss()
 
