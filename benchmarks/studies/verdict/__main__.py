@@ -30,6 +30,7 @@ from edgedet.benchmarks.studies.verdict.report import (
     is_certain,
     is_wholly,
     judged,
+    parting,
     picture,
     summary,
     table,
@@ -169,6 +170,8 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
         f"That mean is, as a share of the AP on the pictures as they are: {'; '.join(moved.values())}.",
         "",
         *_block([{**row, "kept": row["kept_of_mean"], "error": row["error_of_mean"]} for row in rows]),
+        parting(rows),
+        "",
     ]
     return "\n".join([*lines, details(rows), ""])
 

@@ -1,8 +1,10 @@
 """The share of AP that each file of the study keeps by labels, and its standard error. Knows labels; runs no file.
 
-Two figures: ``kept``, against the float model's AP on the pictures as they are, and ``kept_of_mean``, against its mean
-AP over the pictures as they are and moved by one pixel (MOVES_XY). The float model's AP on one run is chance to some
-per cent (docs/int8.md), and that chance is the same for all files of a scene.
+Two figures are by pictures that the verdict does not see: ``kept``, against the float model's AP on the pictures as they
+are, and ``kept_of_mean``, against its mean AP over the pictures as they are and moved by one pixel (MOVES_XY). The float
+model's AP on one run is chance to some per cent (docs/int8.md), and that chance is the same for all files of a scene.
+The third, ``kept_where_judged``, is by a person's labels of the very pictures that the verdict is given on: it shows how
+well any measure on so many pictures can do.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Known:
     kept_of_mean: share of its mean AP over the pictures as they are and moved by one pixel.
     float_moved:  that mean as a share of the AP on the pictures as they are.
     label_boxes:  number of labels.
+    kept_where_judged: share of the float model's AP on the pictures that the verdict is given on; None without labels.
     """
 
     kept: float
@@ -41,6 +44,7 @@ class Known:
     error_of_mean: float
     float_moved: float
     label_boxes: int
+    kept_where_judged: float | None
 
 
 def with_known(rows: Sequence[dict[str, Any]], cache: Path, shared: Path) -> list[dict[str, Any]]:
@@ -92,4 +96,17 @@ class KnownOfScene:
             float(kept_of_mean[1:].std()),
             float(of_float[0].mean() / of_float[0, 0]),
             int(by_float[0].ground_truth_counts.sum()),
+            self._kept_where_judged(name),
         )
+
+    def _kept_where_judged(self, name: str) -> float | None:
+        images = self._labelled.judge
+        if not images:
+            return None
+        of_file, of_float = (
+            match_dataset(images, load(self._folder / f"{model}_judge.npz"), self._labelled.class_map).compute_ap(
+                np.ones(len(images))
+            )
+            for model in (name, "float")
+        )
+        return (of_file or 0.0) / of_float if of_float else None

@@ -68,13 +68,35 @@ def halves(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[d
     return parts
 
 
-def best_limit(rows: Sequence[dict[str, Any]]) -> float:
+def best_limit(rows: Sequence[dict[str, Any]], figure: str = "value") -> float:
     """Return the limit, in steps of 0.005, that parts good files from bad ones best; of several the middle."""
-    kept, values = np.array([row["kept"] for row in rows]), np.array([row["value"] for row in rows])
-    good, bad = values[kept >= GOOD], values[kept < BAD]
-    limits = np.arange(0.80, 1.0, 0.005)
+    good, bad = _good_and_bad(rows, figure)
+    limits = np.arange(0.80, 1.05, 0.005)
     sums = np.array([(good >= limit).mean() + (bad < limit).mean() for limit in limits])
     return float(np.round(np.median(limits[sums >= sums.max() - 1e-9]), 3))
+
+
+def _good_and_bad(rows: Sequence[dict[str, Any]], figure: str) -> tuple[np.ndarray, np.ndarray]:
+    kept, values = np.array([row["kept"] for row in rows]), np.array([row[figure] for row in rows])
+    return values[kept >= GOOD], values[kept < BAD]
+
+
+def parting(rows: Sequence[dict[str, Any]]) -> str:
+    """Return how well each figure parts good files from bad ones at its own best limit, without an answer UNSURE.
+
+    Of the files that were judged on pictures with labels, which the verdict does not see.
+    """
+    part = [row for row in rows if row["kept_where_judged"] is not None]
+    lines = ["| figure, on the same pictures | best limit | good: not below it | bad: below it |", "|---|---|---|---|"]
+    for name, figure in (("AP by a person's labels", "kept_where_judged"), ("AP without labels", "value")):
+        good, bad = _good_and_bad(part, figure)
+        limit = best_limit(part, figure)
+        passed, refused = int((good >= limit).sum()), int((bad < limit).sum())
+        lines.append(
+            f"| {name} | {limit:g} | {passed} of {len(good)} ({100 * passed / len(good):.0f} %) | "
+            f"{refused} of {len(bad)} ({100 * refused / len(bad):.0f} %) |"
+        )
+    return "\n".join(lines)
 
 
 def is_certain(row: dict[str, Any]) -> bool:

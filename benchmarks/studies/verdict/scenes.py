@@ -54,13 +54,15 @@ SCENES = (
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A scene's labelled pictures, which neither calibration nor judging sees.
+    """A scene's labelled pictures: of test and more neither calibration nor judging sees any.
 
-    more: pictures of the training split, so that "AP kept" is less chance: 67 pictures have 68 boxes of three classes.
+    more:  pictures of the training split, so that "AP kept" is less chance: 67 pictures have 68 boxes of three classes.
+    judge: the pictures that are judged on, whose labels the verdict does not see; () where they have none.
     """
 
     test: tuple[LabelledImage, ...]
     more: tuple[LabelledImage, ...]
+    judge: tuple[LabelledImage, ...]
     class_map: tuple[int, ...]
 
 
@@ -90,14 +92,14 @@ def labelled_of(scene: Scene, shared: Path) -> Labelled:
     data, names = shared / "data" / scene.data, scene.classes or ALL_CLASSES[scene.data]
     if scene.data == "street":
         test = read_dataset(data / "test.json")
-        return Labelled(test.images[::2], (), match_classes(test, names))
+        return Labelled(test.images[::2], (), (), match_classes(test, names))
     test, train = (read_dataset(data / "images" / split) for split in ("test", "train"))
     class_map = match_classes(test, names)
     if match_classes(train, names) != class_map:
         raise InputError("the splits of cards name their classes in different orders.")
     by_path = {image.path: image for image in train.images}
-    more = [by_path[path] for path in _training_paths(data)[JUDGED + CALIBRATE :]]
-    return Labelled(test.images, tuple(more), class_map)
+    pictures = [by_path[path] for path in _training_paths(data)]
+    return Labelled(test.images, tuple(pictures[JUDGED + CALIBRATE :]), tuple(pictures[:JUDGED]), class_map)
 
 
 def pictures_of(scene: Scene, meta: ArtifactMeta, shared: Path) -> Pictures:
