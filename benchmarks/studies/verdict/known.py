@@ -1,10 +1,10 @@
 """The share of AP that each file of the study keeps by labels, and its standard error. Knows labels; runs no file.
 
-Two figures are by pictures that the verdict does not see: ``kept``, against the float model's AP on the pictures as they
-are, and ``kept_of_mean``, against its mean AP over the pictures as they are and moved by one pixel (MOVES_XY). The float
-model's AP on one run is chance to some per cent (docs/int8.md), and that chance is the same for all files of a scene.
-The third, ``kept_where_judged``, is by a person's labels of the very pictures that the verdict is given on: it shows how
-well any measure on so many pictures can do.
+Two figures are by pictures that the verdict does not see: ``kept``, against the float model's AP on the pictures as
+they are, and ``kept_of_mean``, against its mean AP over the pictures as they are and moved by one pixel (MOVES_XY). The
+float model's AP on one run is chance to some per cent (docs/int8.md), and that chance is the same for all files of a
+scene. The third, ``kept_where_judged``, is by a person's labels of the very pictures that the verdict is given on: it
+shows how well any measure on so many pictures can do.
 """
 
 from __future__ import annotations
