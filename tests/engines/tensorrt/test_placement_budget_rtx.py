@@ -45,7 +45,7 @@ def cost_of(layers: list[Layer]) -> Cost:
 # is reached, and a little. Lite has no squeeze-excite, whose product would round for the convolution behind it: its
 # backbone's float depthwise convolutions need a kernel each that only does so.
 BUDGETS = [
-    ("tf_efficientdet_d0", 512, 0, 1.05, 1.50),
+    ("tf_efficientdet_d0", 512, 0, 1.031, 1.50),  # of 291: the 300 that were wanted
     ("tf_efficientdet_d2", 256, 0, 1.15, 1.50),
     ("tf_efficientdet_lite0", 320, 16, 1.15, 2.00),
 ]
