@@ -25,11 +25,11 @@ demo: $(VENV)/demo.stamp
 
 # The INT8 model inside the package, after a change of calibration or of the TFLite writer.
 demo-int8: $(VENV)/demo.stamp
-	$(BIN)/python scripts/make_demo_int8.py
+	$(BIN)/python scripts/make/demo_int8.py
 
 # The pictures of docs/web.md, after a change of the page; needs Debian's chromium and chromium-driver.
 web-screenshots: $(VENV)/dev.stamp
-	$(BIN)/python scripts/make_web_screenshots.py
+	$(BIN)/python scripts/make/web_screenshots.py
 
 # axe-core, which finds faults of accessibility, for tests of pages: from npm, neither committed nor installed.
 AXE := axe-core-4.14.1

@@ -28,7 +28,7 @@ WEIGHTS = [[(o * CHANNELS + i) * 37 % 255 - 127 for i in range(CHANNELS)] for o 
 BIAS = [64 * o for o in range(CHANNELS)]
 WEIGHT_SCALE, OUTPUT_SCALE = 1 / 64, 16.0  # the input's is 1; powers of two, and no sum is halfway between two integers
 
-# scripts/make_doctor_models.py prints these: the convolution as an INT8 .tflite and as a float .onnx.
+# scripts/make/doctor_models.py prints these: the convolution as an INT8 .tflite and as a float .onnx.
 _TFLITE = (
     r"c-rG(U|<Mw^Dzce3`+n1{}%z$2Y~nlh-PMB03tA60mL3a%mT#6fa*ZB0s{m%0C59U9|I$h55x^Xe1MSw4X`nA08L<nngi0;xa{-?QLFgYRp-A*"
     r"+9h|cyZl4eDZO{o^*@Sk*%P<jW>EFYpStTli>6=k%zckJbc4$09(vAW7*@UT*lPjPsQRVIrn7({0|Pq{r>3N*rlgjDoWmdjmgQrR0I~!ac))Jp"

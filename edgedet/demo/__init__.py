@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parent
 CLIP = FOLDER / "street.mp4"  # 15 s of pedestrians that the weights did not see in training
 WEIGHTS = FOLDER / "efficientdet_d0_street.safetensors"  # EfficientDet-D0, one class: person
 MODEL_NAME = WEIGHTS.stem
-INT8 = FOLDER / f"{MODEL_NAME}_int8.tflite"  # of the same weights, by scripts/make_demo_int8.py
+INT8 = FOLDER / f"{MODEL_NAME}_int8.tflite"  # of the same weights, by scripts/make/demo_int8.py
 
 
 def int8_model() -> Optional[Path]:

@@ -1,4 +1,4 @@
-"""Whole pipelines against those of the code bases, on 20 photographs (scripts/make_pipeline_fixtures.py).
+"""Whole pipelines against those of the code bases, on 20 photographs (scripts/make/pipeline_fixtures.py).
 
 The network is the same on both sides; what stands before and behind it is theirs. "post" has our pre-processing, so the
 boxes must be theirs to the last pixel; "whole" has theirs, which resizes in another way.
@@ -17,8 +17,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the export extra")
 cv2 = pytest.importorskip("cv2", reason="pictures are resized by OpenCV")
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-import make_pipeline_fixtures as fixtures
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "make"))
+import pipeline_fixtures as fixtures
 
 from edgedet.anchors import anchors_for
 from edgedet.export.checkpoints.checkpoint import network_from_checkpoint

@@ -1,7 +1,7 @@
 """ONNX files with boxes in edgedet: its own of `--for onnx-nms`, and files with the inputs and outputs of other makers.
 
 Their files are imitated: a graph with their inputs and outputs, whose one score is the mean of the red pixels that it
-gets. scripts/make_effdet_onnx.py makes a real one of effdet's, which takes a minute.
+gets. scripts/make/effdet_onnx.py makes a real one of effdet's, which takes a minute.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Weights of other code bases against those code bases: names and shapes of every variant, outputs of several.
 
-The golden files come from scripts/make_layout_fixtures.py, which ran the code bases themselves.
+The golden files come from scripts/make/layout_fixtures.py, which ran the code bases themselves.
 """
 
 from __future__ import annotations

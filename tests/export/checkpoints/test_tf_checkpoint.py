@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints against what TensorFlow restored of them (scripts/make_tf_checkpoint.py), and hostile ones."""
+"""TensorFlow checkpoints against what TensorFlow restored of them (scripts/make/tf_checkpoint.py), and hostile ones."""
 
 from __future__ import annotations
 

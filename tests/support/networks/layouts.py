@@ -1,4 +1,4 @@
-"""Tensor names, weights and outputs of other code bases, as scripts/make_layout_fixtures.py kept them."""
+"""Tensor names, weights and outputs of other code bases, as scripts/make/layout_fixtures.py kept them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "scripts"))
-import make_layout_fixtures as fixtures
+sys.path.insert(0, str(ROOT / "scripts" / "make"))
+import layout_fixtures as fixtures
 
 LAYOUTS = json.loads(lzma.decompress((ROOT / "tests/golden/layouts.json.xz").read_bytes()))
 OTHER_DESIGNS = json.loads(lzma.decompress((ROOT / "tests/golden/other_designs.json.xz").read_bytes()))

@@ -1,6 +1,6 @@
 """Write an ONNX file with boxes by effdet's own code and PyTorch's exporter, to try files of other makers in edgedet.
 
-    python scripts/make_effdet_onnx.py tf_efficientdet_d0_street.pth effdet.onnx [--variant tf_efficientdet_d0]
+    python scripts/make/effdet_onnx.py tf_efficientdet_d0_street.pth effdet.onnx [--variant tf_efficientdet_d0]
         [--classes 1] [--size 512]
 
 The graph is effdet's ``DetBenchPredict``: input (1, 3, H, W) float, normalised; output (1, n, 6) of x1 y1 x2 y2, score
@@ -22,7 +22,7 @@ os.environ["PYTORCH_JIT"] = (
 )
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support/networks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests/support/networks"))
 from effdet_oracle import import_effdet
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Remakes edgedet/demo/street.mp4: the last 15 seconds of OpenCV's sample video vtest.avi (Debian package opencv-doc).
 #
-#   scripts/make_demo_clip.sh [VTEST_AVI] [OUT_MP4]
+#   scripts/make/demo_clip.sh [VTEST_AVI] [OUT_MP4]
 #
 # Needs ffmpeg with libx264; without VTEST_AVI also apt-get and dpkg-deb, to fetch the package (95 MB).
 # One encoder thread and no metadata: the same ffmpeg and x264 write the same bytes.
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")/.." && pwd)
+here=$(cd "$(dirname "$0")/../.." && pwd)
 out=$(realpath "${2:-$here/edgedet/demo/street.mp4}")
 first_frame=645 # of 795, at 10 frames a second; the demo weights were trained on frames before 580
 frames=150

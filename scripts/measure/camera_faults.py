@@ -1,6 +1,6 @@
 """Measure what failing cameras cost the one that works: a table of docs/cameras.md.
 
-    python scripts/measure_camera_faults.py [--seconds 40]
+    python scripts/measure/camera_faults.py [--seconds 40]
 
 Four RTSP cameras (H.264, 640x360, 25 frames a second) of GStreamer's server on this machine; three of them stand behind
 a proxy that fails from the start or after 12 s. A real `edgedet run` records all four and detects with a fake model, so
@@ -24,7 +24,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from faults import fault_proxy  # noqa: E402  # of the tests

@@ -1,6 +1,6 @@
 """How many pictures a second does `edgedet serve --zmq` answer for 1, 2 and 4 detectors, and how fast?
 
-    python scripts/measure_serve.py --server 'A=edgedet serve --zmq {endpoint} model.tflite' [--server 'B=...']
+    python scripts/measure/serve.py --server 'A=edgedet serve --zmq {endpoint} model.tflite' [--server 'B=...']
         [--clients 1,2,4] [--seconds 2] [--rounds 15] [--side 512] [--frigate TREE [--timeout 200]]
 
 Starts each server once; each client is a process of its own that asks again as soon as it has its answer, as a detector

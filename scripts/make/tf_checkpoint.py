@@ -2,9 +2,9 @@
 
 And tf_object_checkpoint.*: the same variables by object, as automl's tf2/train.py saves them.
 
-    python scripts/make_tf_checkpoint.py                     # needs TensorFlow 2.15
-    python scripts/make_tf_checkpoint.py --whole EFFICIENTDET_FOLDER OUT [MODEL ...]
-    python scripts/make_tf_checkpoint.py --compare OUT       # needs PyTorch instead
+    python scripts/make/tf_checkpoint.py                     # needs TensorFlow 2.15
+    python scripts/make/tf_checkpoint.py --whole EFFICIENTDET_FOLDER OUT [MODEL ...]
+    python scripts/make/tf_checkpoint.py --compare OUT       # needs PyTorch instead
 
 The layout is that of google/automl's published efficientdet-d0.tar.gz: the files checkpoint, model.index and
 model.data-00000-of-00001 in a folder, tensors under their variables' names with averages and momentum beside them.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_layout_fixtures import GOLDEN, RUNS, picture, sampled, seeded_array
+from layout_fixtures import GOLDEN, RUNS, picture, sampled, seeded_array
 
 SMALL = {
     "efficientnet-b0/stem/conv2d/kernel": (3, 3, 3, 4),

@@ -1,6 +1,6 @@
 """Re-save a trained checkpoint as the demo's half-precision safetensors.
 
-python scripts/make_demo_weights.py ../shared/weights/tf_efficientdet_d0_street.pth
+python scripts/make/demo_weights.py ../shared/weights/tf_efficientdet_d0_street.pth
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Measure how long the live page takes to load: a table of docs/web.md.
 
-    python scripts/measure_page_load.py [--loads 9]
+    python scripts/measure/page_load.py [--loads 9]
 
 A real `edgedet run --loop --web` on the demo, and a headless Chromium (Debian's chromium and chromium-driver, and
 selenium) that loads the page again and again, without a cache: directly, and as over a slow line.
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/support/streams")]
 
 from browser import chromium, live_page, why_no_browser  # noqa: E402  # of the tests
@@ -62,7 +62,7 @@ def main() -> int:
     args = parser.parse_args()
     missing = why_no_browser()
     if missing is not None:
-        print(f"measure_page_load {missing}", file=sys.stderr)
+        print(f"page_load {missing}", file=sys.stderr)
         return 2
     options = [str(demo.INT8), "--source", str(demo.CLIP), "--loop", "--threads", "1", "--web", "127.0.0.1:0"]
     with live_page(options) as url:

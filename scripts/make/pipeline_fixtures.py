@@ -1,8 +1,8 @@
 """Write tests/golden/pipelines.json: what the code bases' own pre- and post-processing make of 20 photographs.
 
-    python scripts/make_pipeline_fixtures.py inputs FAMILY WORK [SOURCES]    # FAMILY: effdet, zylo117 or automl
-    python scripts/make_pipeline_fixtures.py outputs FAMILY WORK             # our network, in PyTorch
-    python scripts/make_pipeline_fixtures.py boxes FAMILY WORK [SOURCES]
+    python scripts/make/pipeline_fixtures.py inputs FAMILY WORK [SOURCES]    # FAMILY: effdet, zylo117 or automl
+    python scripts/make/pipeline_fixtures.py outputs FAMILY WORK             # our network, in PyTorch
+    python scripts/make/pipeline_fixtures.py boxes FAMILY WORK [SOURCES]
 
 Three steps, because automl wants an environment with TensorFlow 2.15 for the first and the last. SOURCES: a checkout of
 zylo117, or automl's efficientdet folder. WORK keeps the arrays from step to step and is not committed.
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "support" / "networks"))
 GOLDEN = ROOT / "tests" / "golden" / "pipelines.json"

@@ -1,6 +1,6 @@
 """Print the two little models of edgedet/board/probe.py: one 1 x 1 convolution of its numbers, as ONNX and as TFLite.
 
-python scripts/make_doctor_models.py
+python scripts/make/doctor_models.py
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Make the screenshots of the live page that docs/web.md shows, on the demo.
 
-    python scripts/make_web_screenshots.py
+    python scripts/make/web_screenshots.py
 
 Needs Debian's chromium and chromium-driver, and selenium. Writes docs/web-light.jpg, web-dark.jpg,
 web-phone.jpg, web-grid.jpg, web-events.jpg and web-zones.jpg, in some four minutes.
@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/support/streams")]
 
 from browser import chromium, live_page, why_no_browser  # noqa: E402  # of the tests
@@ -77,7 +77,7 @@ def main(out: Path) -> int:
     """Take the pictures of the demo, and of three cameras that show parts of it."""
     missing = why_no_browser()
     if missing is not None:
-        print(f"make_web_screenshots {missing}", file=sys.stderr)
+        print(f"web_screenshots {missing}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as events:
         take_shots(["--source", str(demo.CLIP), "--loop", "--events", events], SHOTS, out)

@@ -3,9 +3,9 @@
 Runs each code base itself: effdet from pip, the other two from a folder with their sources (a checkout of the user's),
 one per call, because they want different environments:
 
-    python scripts/make_layout_fixtures.py effdet
-    python scripts/make_layout_fixtures.py zylo117 FOLDER
-    python scripts/make_layout_fixtures.py automl FOLDER/efficientdet      # needs TensorFlow 2.15 with its Keras 2
+    python scripts/make/layout_fixtures.py effdet
+    python scripts/make/layout_fixtures.py zylo117 FOLDER
+    python scripts/make/layout_fixtures.py automl FOLDER/efficientdet      # needs TensorFlow 2.15 with its Keras 2
 
 layouts.json.xz:      family -> variant -> {tensor name: shape}, every variant, 90 classes.
 other_designs.json.xz: the same of effdet's models that edgedet does not build: model -> {tensor name: shape}.
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 SAMPLES = 96  # of each output, evenly spaced over all anchors and columns
 DIGITS = 7  # of a sample, in units of the output's largest magnitude
 WIDE, WIDE_FACTOR = 384, 0.87  # D6, D7 and D7x sum features without weights: their width takes a smaller gain
