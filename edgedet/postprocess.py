@@ -243,11 +243,11 @@ class _Overlap:
         width, height = self._highs - self._lows
         self._areas = width * height
 
-    def of(self, one: int, first: int = 0) -> Tuple[np.ndarray, np.ndarray]:
-        """Return the areas (intersection, union) of box ``one`` with each box from ``first`` on."""
-        lows = np.maximum(self._lows[:, one, None], self._lows[:, first:])
-        sides = np.minimum(self._highs[:, one, None], self._highs[:, first:])
+    def of(self, index: int, first: int = 0) -> Tuple[np.ndarray, np.ndarray]:
+        """Return the areas (intersection, union) of box ``index`` with each box from ``first`` on."""
+        lows = np.maximum(self._lows[:, index, None], self._lows[:, first:])
+        sides = np.minimum(self._highs[:, index, None], self._highs[:, first:])
         sides -= lows
         np.maximum(sides, 0, out=sides)
         inter = sides[0] * sides[1]
-        return inter, self._areas[one] + self._areas[first:] - inter
+        return inter, self._areas[index] + self._areas[first:] - inter

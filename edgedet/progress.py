@@ -46,25 +46,25 @@ def begin_step(step: str, say: Say, line: str = "") -> None:
     say(f"{line or step} ({left})" if left else line or step)
 
 
-def with_progress(items: Iterable[T], what: str, unit: str, total: Optional[int] = None) -> Iterable[T]:
-    """Return the items behind a bar with the time left; ``what`` stands before it, "frame" or the like is ``unit``.
+def with_progress(items: Iterable[T], name: str, unit: str, total: Optional[int] = None) -> Iterable[T]:
+    """Return the items behind a bar with the time left; ``name`` stands before it, "frame" or the like is ``unit``.
 
     total: their number, where ``items`` has no length.
-    In a ``whole_job`` the time left is that of the job, whose step ``what`` is, if it has one of that name.
+    In a ``whole_job`` the time left is that of the job, whose step ``name`` is, if it has one of that name.
     """
-    bar = require("tqdm", f"edgedet ({what})").tqdm
+    bar = require("tqdm", f"edgedet ({name})").tqdm
     every_s = TERMINAL_EVERY_S if sys.stderr.isatty() else LOG_EVERY_S
     options = {"file": sys.stderr, "leave": False, "unit": unit, "mininterval": every_s}
     if _job is not None:
-        return _shown_in_job(bar(items, what, total, bar_format=_BAR_IN_JOB, **options), what, _job)
-    shown: Iterable[T] = bar(items, what, total, **options)
+        return _shown_in_job(bar(items, name, total, bar_format=_BAR_IN_JOB, **options), name, _job)
+    shown: Iterable[T] = bar(items, name, total, **options)
     return shown
 
 
-def _shown_in_job(shown: Any, what: str, job: Job) -> Iterator[Any]:
-    if job.has(what):
-        job.begin(what)
+def _shown_in_job(shown: Any, name: str, job: Job) -> Iterator[Any]:
+    if job.has(name):
+        job.begin(name)
     for number, item in enumerate(shown):
-        job.advance(what, number / shown.total if shown.total else 0.0)
+        job.advance(name, number / shown.total if shown.total else 0.0)
         shown.set_postfix_str(job.left(), refresh=False)
         yield item

@@ -42,12 +42,12 @@ def detect_images_in_workers(
     file = SharedFile.of(Path(model).name, Path(model).read_bytes())
     shared = Model(file, options.threads, soft_nms, nms)
     with ray_session(options) as ray:
-        found = run_in_shards(
+        results = run_in_shards(
             ray, detect_shard, shared, images, options, load_bytes, title="eval", throughput=throughput
         )
     detected: list[tuple[LabelledImage, Detections]] = []
     failures: list[str] = []
-    for image, outcome in zip(images, found, strict=True):
+    for image, outcome in zip(images, results, strict=True):
         if isinstance(outcome, Detections):
             detected.append((image, outcome))
         else:
@@ -74,16 +74,16 @@ def detect_shard(model: Model, images: Sequence[tuple[LabelledImage, bytes | str
         return Detector(path, model.threads, SCORE_FLOOR, model.soft_nms, model.nms)
 
     detector = open_once(model.file, (model.threads, model.soft_nms, model.nms), open_detector)
-    found: list[Detections | str] = []
+    results: list[Detections | str] = []
     for image, data in images:
         if isinstance(data, str):
-            found.append(data)
+            results.append(data)
             continue
         try:
             bgr = decode_image(data, image.path)
             check_size(image, (bgr.shape[1], bgr.shape[0]))
         except SourceError as error:
-            found.append(str(error).rstrip("."))
+            results.append(str(error).rstrip("."))
             continue
-        found.append(detector(bgr))
-    return found
+        results.append(detector(bgr))
+    return results

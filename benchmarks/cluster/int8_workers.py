@@ -36,11 +36,11 @@ class RayWorkers:
     def observe_frames(self, model: onnx.ModelProto, tasks: list[FrameTask]) -> Iterator[ObservedFrame]:
         """Return what the float graph computes in each frame, in the order of the tasks."""
         graph = SharedFile.of("graph.onnx", model.SerializeToString())
-        found: list[ObservedFrame | Lost] = self._run(
+        observed: list[ObservedFrame | Lost] = self._run(
             _observe, (graph, self._options.threads), tasks, title="observing"
         )
         # Ray's arrays may not be written, which PyTorch warns of; copies also free the room in its object store
-        for frame in all_done(found):
+        for frame in all_done(observed):
             yield replace(frame, samples=frame.samples.copy(), at_places=frame.at_places.copy())
 
     def open_detector(self, path: Path) -> DetectorInWorkers:

@@ -176,7 +176,7 @@ def run_in_shards(
             (done, *_), _ = ray.wait(list(running), num_returns=1)
             shard = running.pop(done)
             try:
-                machine, found = ray.get(done)
+                machine, outcomes = ray.get(done)
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, EdgeDetError):
                     raise error.cause from None
@@ -185,15 +185,15 @@ def run_in_shards(
                 lost = _run_again(shard, error, waiting)
                 if lost is None:
                     continue
-                machine, found = "", [lost]
-            results[shard.first : shard.first + len(found)] = found
+                machine, outcomes = "", [lost]
+            results[shard.first : shard.first + len(outcomes)] = outcomes
             if each is not None:
                 with bar.external_write_mode():  # the bar makes room for lines
-                    for offset, result in enumerate(found):
+                    for offset, result in enumerate(outcomes):
                         each(shard.first + offset, result)
-            progress.update(len(found))
+            progress.update(len(outcomes))
             if throughput is not None and machine:
-                throughput.add(machine, len(found))
+                throughput.add(machine, len(outcomes))
     return results
 
 

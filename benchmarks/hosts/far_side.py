@@ -43,14 +43,14 @@ def place_of(sha256, name):
     return os.path.join(ROOT, "files", sha256, name)
 
 
-def probe(wanted):
+def probe(request):
     """Print what is here: the Python, room, which files are kept, which modules can be imported."""
     if sys.version_info < OLDEST:
         stop(
             f"its Python is {platform.python_version()}, and edgedet needs {OLDEST[0]}.{OLDEST[1]} or newer: "
             "name another one in hosts.yaml, as python: /path"
         )
-    wanted = json.loads(wanted)
+    request = json.loads(request)
     os.makedirs(ROOT, exist_ok=True)
     sys.path.insert(0, PACKAGES)
     print(
@@ -59,8 +59,8 @@ def probe(wanted):
                 "python": list(sys.version_info[:3]),
                 "machine": platform.machine(),
                 "free_bytes": shutil.disk_usage(ROOT).free,
-                "files": [[sha, name] for sha, name in wanted["files"] if os.path.isfile(place_of(sha, name))],
-                "modules": [name for name in wanted["modules"] if importlib.util.find_spec(name) is not None],
+                "files": [[sha, name] for sha, name in request["files"] if os.path.isfile(place_of(sha, name))],
+                "modules": [name for name in request["modules"] if importlib.util.find_spec(name) is not None],
             }
         )
     )

@@ -107,12 +107,12 @@ class Session:
             "files": [(sha256, file.name) for file, sha256 in hashes.items()],
             "modules": [package.module for packages in modules for package in packages],
         }
-        found = _parse_json(self._run("probe", json.dumps(about)))
-        absent = _absent(modules, found["modules"], tuple(found["python"]))
-        missing = [file for file, sha256 in hashes.items() if [sha256, file.name] not in found["files"]]
+        facts = _parse_json(self._run("probe", json.dumps(about)))
+        absent = _absent(modules, facts["modules"], tuple(facts["python"]))
+        missing = [file for file, sha256 in hashes.items() if [sha256, file.name] not in facts["files"]]
         need = sum(file.stat().st_size for file in missing) + SPARE_BYTES
-        if found["free_bytes"] < need:
-            raise HostError(f"its disk has {found['free_bytes'] / 1e6:.0f} MB free, and {need / 1e6:.0f} MB are needed")
+        if facts["free_bytes"] < need:
+            raise HostError(f"its disk has {facts['free_bytes'] / 1e6:.0f} MB free, and {need / 1e6:.0f} MB are needed")
         for file in missing:
             self._send(file, hashes[file])
         return absent
@@ -123,16 +123,16 @@ class Session:
         files: (SHA-256, name) of each, the ONNX file first.
         """
         name = files[0][1]
-        found = _parse_json(self._run("prepare_build", package, json.dumps(files)))
-        report = found["report"]
+        plan = _parse_json(self._run("prepare_build", package, json.dumps(files)))
+        report = plan["report"]
         if report is None:
             self._say(f"building an engine of {name}, which may take many minutes")
-            arguments = ["build", found["onnx"], "--out", found["engine"], *source, "--json", found["path"]]
-            report = _parse_json(self._run_with_heartbeat("build", package, found["path"], arguments))
+            arguments = ["build", plan["onnx"], "--out", plan["engine"], *source, "--json", plan["path"]]
+            report = _parse_json(self._run_with_heartbeat("build", package, plan["path"], arguments))
         else:
             self._say(f"the engine of {name} is there already")
         self.builds.append(report)
-        return str(found["engine"])
+        return str(plan["engine"])
 
     def _run(self, action: str, *arguments: str) -> str:
         return self._connection.run([*self._python, "-c", _SOURCE, action, *arguments])

@@ -100,28 +100,28 @@ def run_sweep(request: SweepRequest, say: Say) -> list[SweepRow]:
     done = sum(key not in missing for key in keys.values())
     say(f"{len(cells)} candidates, {done} done earlier")
     results = _run_cells(request, list(reversed(missing.items())), ledger, say)
-    found = []
+    outcomes = []
     for cell in cells:
         if cell in failed:
-            found.append(CellResult("", cell.name, FAILED, failed[cell], precision=cell.precision))
+            outcomes.append(CellResult("", cell.name, FAILED, failed[cell], precision=cell.precision))
             continue
         result = results.get(keys[cell]) or ledger.get(keys[cell])
-        found.append(replace(result or CellResult(keys[cell], "", FAILED, "not run"), name=cell.name))
-    return _add_speeds(request, found, say)
+        outcomes.append(replace(result or CellResult(keys[cell], "", FAILED, "not run"), name=cell.name))
+    return _add_speeds(request, outcomes, say)
 
 
 def _train_cells(request: SweepRequest, say: Say) -> tuple[list[Cell], dict[Cell, str]]:
     """Train what the cells begin with; return the cells with their own checkpoints, and why some have none."""
     assert request.training is not None
     threads = request.threads or default_threads()
-    wanted = {
+    trial_of = {
         cell: Trial(cell.weights, cell.input_hw, cell.classes, request.training, request.out.absolute(), threads)
         for cell in request.cells
     }
-    trials = list(dict.fromkeys(wanted.values()))  # precisions share one
+    trials = list(dict.fromkeys(trial_of.values()))  # precisions share one
     trained = dict(zip(trials, run_trials(trials, request.cluster, say), strict=True))
     cells, failed = [], {}
-    for cell, trial in wanted.items():
+    for cell, trial in trial_of.items():
         result = trained[trial]
         cells.append(replace(cell, weights=result.best or cell.weights, label=f"{cell.label} trained"))
         if not result.best:
@@ -139,9 +139,9 @@ def _run_cells(
         ledger.add(result)
         results[result.key] = result
         left_s = (time.monotonic() - start_s) / len(results) * (len(cells) - len(results))
-        found = f"AP {result.ap:.3f}" if result.ap is not None else f"{result.status}: {result.reason}"
+        outcome = f"AP {result.ap:.3f}" if result.ap is not None else f"{result.status}: {result.reason}"
         left = f"; about {left_s / 60:.0f} min left" if left_s >= 90 else ""
-        say(f"{len(results)} of {len(cells)}: {result.name}, {found}{left}")
+        say(f"{len(results)} of {len(cells)}: {result.name}, {outcome}{left}")
 
     if request.cluster is None:
         for key, cell in cells:
@@ -161,13 +161,13 @@ def _run_cells(
                 request.cluster,
                 shard_size=1,
                 title="sweep",
-                each=lambda index, found: done(_unless_lost(cells[index], found)),
+                each=lambda index, result: done(_unless_lost(cells[index], result)),
             )
     return results
 
 
-def _unless_lost(item: tuple[str, Cell], found: CellResult | Lost) -> CellResult:
-    return CellResult(item[0], item[1].name, FAILED, found.reason) if isinstance(found, Lost) else found
+def _unless_lost(item: tuple[str, Cell], result: CellResult | Lost) -> CellResult:
+    return CellResult(item[0], item[1].name, FAILED, result.reason) if isinstance(result, Lost) else result
 
 
 def _run_cell_in_child(request: SweepRequest, key: str, cell: Cell) -> tuple[CellResult, None]:

@@ -101,20 +101,20 @@ def run_trials(trials: Sequence[Trial], cluster: ClusterOptions | None, say: Say
         trained = Trained(failure=result.reason) if isinstance(result, Lost) else result
         results[missing[index]] = trained
         ap = "unknown" if trained.ap is None else f"{trained.ap:.3f}"
-        found = trained.failure or f"AP {ap} on a fifth of its pictures, after epoch {trained.epoch}"
-        say(f"trained {trials[missing[index]].name}: {found}")
+        outcome = trained.failure or f"AP {ap} on a fifth of its pictures, after epoch {trained.epoch}"
+        say(f"trained {trials[missing[index]].name}: {outcome}")
 
-    wanted = [trials[index] for index in missing]
+    to_run = [trials[index] for index in missing]
     if cluster is None:
-        for index, trial in enumerate(wanted):
+        for index, trial in enumerate(to_run):
             with Child(_run_in_child, trial) as child:
                 try:
                     done(index, child.first())
                 except EdgeDetError as error:  # the process was killed
                     done(index, Trained(failure=str(error).rstrip(".")))
-    elif wanted:
+    elif to_run:
         with ray_session(cluster) as ray:
-            run_in_shards(ray, _run_in_worker, None, wanted, cluster, shard_size=1, title="training", each=done)
+            run_in_shards(ray, _run_in_worker, None, to_run, cluster, shard_size=1, title="training", each=done)
     return [result or Trained(failure="not run") for result in results]
 
 

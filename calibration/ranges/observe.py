@@ -126,13 +126,13 @@ def observe_frame(executor: Executor, task: FrameTask) -> ObservedFrame:
     samples = [_take_evenly(values[name], task.offset, task.count) for name in names]
     chosen = [places.values(name, values[name]) for name in names]
     # As many as possible, because many frames have none
-    at_places = [None if one is None else _take_evenly(one, task.offset, SAMPLES_PER_FRAME[1]) for one in chosen]
+    at_places = [None if value is None else _take_evenly(value, task.offset, SAMPLES_PER_FRAME[1]) for value in chosen]
     return ObservedFrame(
         extremes,
         torch.cat(samples).numpy(),
-        np.array([len(one) for one in samples]),
-        torch.cat([one for one in at_places if one is not None] or [torch.empty(0)]).numpy(),
-        np.array([-1 if one is None else len(one) for one in at_places]),
+        np.array([len(sample) for sample in samples]),
+        torch.cat([sample for sample in at_places if sample is not None] or [torch.empty(0)]).numpy(),
+        np.array([-1 if sample is None else len(sample) for sample in at_places]),
         hashlib.sha256(task.pixels.tobytes()).hexdigest(),
     )
 

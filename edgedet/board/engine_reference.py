@@ -108,7 +108,7 @@ def reference_of(onnx: OnnxFile, source: Optional[str], score: float, force: boo
 
 def _count_boxes(model: FloatReference) -> int:
     """Return how many boxes the model finds on all its frames at the user's score."""
-    return sum(len(keep_above(found, model.score)) for found in model.detections(len(model.frames)))
+    return sum(len(keep_above(detections, model.score)) for detections in model.detections(len(model.frames)))
 
 
 def frames_of(spec: DetectorSpec, source: Optional[str]) -> Iterator[ModelInput]:

@@ -203,8 +203,8 @@ class FinishedEngine(Engine):
         class_ids = classes.reshape(-1)[:num_boxes].astype(np.int64)
         h, w = self._input_shape[1:3]
         boxes_xyxy = boxes.reshape(-1, 4)[:num_boxes][:, [1, 0, 3, 2]] * np.array([w, h, w, h], np.float32)
-        found = scores.reshape(-1)[:num_boxes]
-        return raw_from_boxes(boxes_xyxy, found, class_ids, self._anchors_yxyx, self._num_classes)
+        kept_scores = scores.reshape(-1)[:num_boxes]
+        return raw_from_boxes(boxes_xyxy, kept_scores, class_ids, self._anchors_yxyx, self._num_classes)
 
     def close(self) -> None:
         """Free the interpreter."""

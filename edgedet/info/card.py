@@ -59,7 +59,10 @@ def make_card(info: Info) -> str:
         ("How to use it", _usage(name, is_checkpoint)),
         ("What it is", _facts(_what_it_is(info))),
         ("How well it does", _accuracy(info.report)),
-        ("Classes", f"<ul class='classes'>{''.join(f'<li>{escape(one)}</li>' for one in info.class_names)}</ul>"),
+        (
+            "Classes",
+            f"<ul class='classes'>{''.join(f'<li>{escape(class_name)}</li>' for class_name in info.class_names)}</ul>",
+        ),
         ("What it was made from", _facts(_origin(info))),
         ("What this card does not say", f"<p>{escape(MISSING)}</p>"),
     ]
@@ -120,9 +123,9 @@ def _accuracy(report: Dict[str, Any]) -> str:
     rows = []
     if gate:
         without = "pictures without labels, by the float model's detections"
-        what = without if gate.get("ap_float") is None else "labelled pictures"
+        pictures = without if gate.get("ap_float") is None else "labelled pictures"
         rows += [
-            ("judged on", f"{gate.get('images')} {what}: {gate.get('boxes')} boxes"),
+            ("judged on", f"{gate.get('images')} {pictures}: {gate.get('boxes')} boxes"),
             (str(gate.get("figure", "figure")), _shown(gate.get("value"))),
             ("required", _shown(gate.get("required"))),
             ("5th percentile", _shown(gate.get("low"))),

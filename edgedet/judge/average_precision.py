@@ -123,7 +123,9 @@ def compute_accuracy(
         images=len(detected),
         boxes=sum(not annotation["iscrowd"] for annotation in ground_truth),
         counts={
-            class_names[slot]: sum(one["category_id"] == slot and not one["iscrowd"] for one in ground_truth)
+            class_names[slot]: sum(
+                annotation["category_id"] == slot and not annotation["iscrowd"] for annotation in ground_truth
+            )
             for slot in class_ids
         },
         precision=np.where(precision[..., 0, -1] < 0, np.nan, precision[..., 0, -1]),

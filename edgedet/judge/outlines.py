@@ -81,10 +81,10 @@ def find_excess(outlines: Sequence[np.ndarray], seed: int = 0) -> Optional[Tuple
     They do not tell where there are fewer than LEAST_BOXES boxes, where the curve does not look like outlines, or where
     resampled frames (bootstrap) give other answers.
     """
-    if sum(len(one) for one in outlines) < LEAST_BOXES:
+    if sum(len(curves) for curves in outlines) < LEAST_BOXES:
         return None
-    known = np.array([(~np.isnan(one)).sum(0) for one in outlines])  # (frames, 2, sizes)
-    sums = np.array([np.nansum(one, 0) for one in outlines])
+    known = np.array([(~np.isnan(curves)).sum(0) for curves in outlines])  # (frames, 2, sizes)
+    sums = np.array([np.nansum(curves, 0) for curves in outlines])
     draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
     excesses: List[float] = []
     for axis in range(2):
@@ -95,7 +95,7 @@ def find_excess(outlines: Sequence[np.ndarray], seed: int = 0) -> Optional[Tuple
                 return None
             fits.append(_fit(weights @ sums[:, axis] / count))
         excess, explained = fits[0]
-        error = float(np.std([one for one, _ in fits[1:]]))
+        error = float(np.std([excess_of_draw for excess_of_draw, _ in fits[1:]]))
         if explained < LEAST_EXPLAINED or error > MOST_ERROR or abs(excess) >= EXCESSES[-1] - 1e-9:
             return None
         excesses.append(float(np.clip(excess, -MOST_EXCESS, MOST_EXCESS)))

@@ -80,7 +80,7 @@ class FloatRuns:
 
     def __add__(self, more: FloatRuns) -> FloatRuns:
         """Return the runs of these frames and of ``more``."""
-        moved = [one + other for one, other in zip(self.moved, more.moved)]
+        moved = [run + other for run, other in zip(self.moved, more.moved)]
         return FloatRuns(self.still + more.still, moved, self.outlines + more.outlines)
 
     def first(self, count: int) -> FloatRuns:
@@ -94,7 +94,7 @@ def float_runs(detect: Detect, frames: Sequence[ModelInput], score: float) -> Fl
     runs = []
     for dx, dy in MOVES_XY:
         seen = detect((move_picture(frame, dx, dy) for frame in frames), floor)
-        runs.append([move_boxes_back(one, frame, dx, dy) for one, frame in zip(seen, frames)])
+        runs.append([move_boxes_back(detections, frame, dx, dy) for detections, frame in zip(seen, frames)])
     still = detect(frames, floor)
     return FloatRuns(still, runs, [outlines_of(*pair, score) for pair in zip(frames, still)])
 

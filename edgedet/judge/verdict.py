@@ -184,7 +184,7 @@ def _score_of_as_many(detections: Sequence[Detections], boxes: int) -> float | N
     Extra boxes then balance missed ones: against the float model's, precision equals recall. It lies halfway between
     two scores; None where there are too few boxes.
     """
-    scores = np.sort(concatenate([one.scores for one in detections]))[::-1].astype(np.float64)
+    scores = np.sort(concatenate([frame.scores for frame in detections]))[::-1].astype(np.float64)
     if len(scores) < boxes:
         return None
     return float((scores[boxes - 1] + scores[boxes]) / 2) if len(scores) > boxes else float(scores[-1])

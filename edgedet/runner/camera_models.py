@@ -76,7 +76,7 @@ class CameraModels:
     def _class_ids(self) -> List[np.ndarray]:
         """Return for each model its classes' positions in ``class_names``."""
         position = {name: at for at, name in enumerate(self.class_names)}
-        return [np.array([position[name] for name in one.class_names], np.int64) for one in self.detectors]
+        return [np.array([position[name] for name in detector.class_names], np.int64) for detector in self.detectors]
 
 
 def _with_class_ids(result: FrameResult, class_ids: np.ndarray) -> FrameResult:

@@ -26,7 +26,7 @@ class PlacesFile:
 
     def of(self, camera: str) -> Dict[str, Any]:
         """Return the zones and lines of a camera by name, as they may stand in the file; raises as ``read``."""
-        found: Dict[str, Any] = {kind: {} for kind in KINDS}
+        by_kind: Dict[str, Any] = {kind: {} for kind in KINDS}
         for place in self.read(self.path).rules.of(camera).places:
             values: Dict[str, Any] = {}
             if isinstance(place, Zone):
@@ -39,8 +39,8 @@ class PlacesFile:
                 values["objects"] = sorted(place.classes)
             if place.score:
                 values["score"] = place.score
-            found["zones" if isinstance(place, Zone) else "lines"][place.name] = values
-        return found
+            by_kind["zones" if isinstance(place, Zone) else "lines"][place.name] = values
+        return by_kind
 
     def write(self, camera: str, places: Mapping[str, Any], check: Callable[[Settings], None]) -> Settings:
         """Write a camera's zones and lines into the file, keep all else in it as it stands, and return its settings.
@@ -96,9 +96,11 @@ class RunningPlaces:
 def _checked(places: Mapping[str, Any], kind: str) -> Dict[str, Dict[str, Any]]:
     """Return one kind of places with rounded points; what their values mean is checked when the file is read."""
     named = places.get(kind, {})
-    if not isinstance(named, dict) or not all(name.strip() and isinstance(one, dict) for name, one in named.items()):
+    if not isinstance(named, dict) or not all(
+        name.strip() and isinstance(values, dict) for name, values in named.items()
+    ):
         raise InputError(f"each of the {kind} must have a name and values.")
-    return {name.strip(): {key: _plain(value) for key, value in one.items()} for name, one in named.items()}
+    return {name.strip(): {key: _plain(value) for key, value in values.items()} for name, values in named.items()}
 
 
 def _plain(value: Any, depth: int = 2) -> Any:
@@ -125,12 +127,12 @@ def _replace(yaml: Any, camera: Any, kind: str, places: Mapping[str, Mapping[str
         if not isinstance(there.get(name), dict):
             there[name] = yaml.map()
             there[name].fa.set_flow_style()
-        one = there[name]
-        for key in [key for key in one if key not in values]:
-            del one[key]
+        place = there[name]
+        for key in [key for key in place if key not in values]:
+            del place[key]
         for key, value in values.items():
-            if one.get(key) != value:
-                one[key] = value
+            if place.get(key) != value:
+                place[key] = value
                 if isinstance(value, list):
-                    one[key] = yaml.seq(value)
-                    one[key].fa.set_flow_style()
+                    place[key] = yaml.seq(value)
+                    place[key].fa.set_flow_style()

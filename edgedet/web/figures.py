@@ -159,11 +159,11 @@ class Figures:
     def histograms(self) -> Tuple[Dict[str, Tuple[List[int], float]], Dict[str, Tuple[List[int], float]]]:
         """Return (counts, sum in milliseconds) since the start, of each stage and of each camera's frame ages."""
         with self._lock:
-            stages = {name: (list(one.counts), one.sum_ms) for name, one in self._stages.items()}
+            stages = {name: (list(histogram.counts), histogram.sum_ms) for name, histogram in self._stages.items()}
             ages = {
-                name: (list(one.ages.counts), one.ages.sum_ms)
-                for name, one in self._cameras.items()
-                if one.ages.recent_ms
+                name: (list(camera.ages.counts), camera.ages.sum_ms)
+                for name, camera in self._cameras.items()
+                if camera.ages.recent_ms
             }
         return stages, ages
 

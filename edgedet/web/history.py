@@ -58,5 +58,5 @@ class History:
             "fps": [row.frames / STEP_S for row in rows],
             "age_ms": [round(row.age_sum_ms / row.aged, 1) if row.aged else None for row in rows],
             "longest_ms": [round(row.longest_ms, 1) if row.aged else None for row in rows],
-            "boxes": {one: [round(row.boxes[one] / max(row.frames, 1), 2) for row in rows] for one in classes},
+            "boxes": {name: [round(row.boxes[name] / max(row.frames, 1), 2) for row in rows] for name in classes},
         }

@@ -70,12 +70,12 @@ def _families(subject: Subject, pictures: int, viewers: int) -> Iterator[Any]:
     delivered = CounterMetricFamily("edgedet_camera_frames", "Frames by their fate.", labels=["camera", "outcome"])
     gaps = CounterMetricFamily("edgedet_camera_gaps", "Times that the camera was lost.", labels=["camera"])
     gap_s = CounterMetricFamily("edgedet_camera_gap_seconds", "Time that the camera was lost.", labels=["camera"])
-    for one in stats:
-        up.add_metric([one.name], float(one.state == UP))
-        gaps.add_metric([one.name], one.gaps)
-        gap_s.add_metric([one.name], one.gap_s)
+    for item in stats:
+        up.add_metric([item.name], float(item.state == UP))
+        gaps.add_metric([item.name], item.gaps)
+        gap_s.add_metric([item.name], item.gap_s)
         for outcome in OUTCOMES:
-            delivered.add_metric([one.name, outcome], getattr(one, outcome))
+            delivered.add_metric([item.name, outcome], getattr(item, outcome))
     yield from (up, delivered, gaps, gap_s)
 
     yield GaugeMetricFamily("edgedet_score_threshold", "Detections below it are left out.", value=subject.score())

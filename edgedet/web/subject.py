@@ -86,7 +86,7 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
     stats = {camera.name: camera for camera in subject.cameras()}
     cameras = []
     for name in stats or (FILE,):
-        one = {
+        figures_of_camera = {
             "name": name,
             **figures.camera(name),
             "silent_s": figures.silent_s(name),
@@ -94,7 +94,7 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
         }
         if name in stats:
             camera = stats[name]
-            one.update(
+            figures_of_camera.update(
                 title=name,
                 state=camera.state,
                 reason=camera.reason,
@@ -109,8 +109,8 @@ def status_of(subject: Subject, viewers: int) -> Dict[str, Any]:
                 left_out=camera.left_out,
             )
         else:
-            one.update(title=subject.name, state="file", reason="")
-        cameras.append(one)
+            figures_of_camera.update(title=subject.name, state="file", reason="")
+        cameras.append(figures_of_camera)
     return {
         "uptime_s": figures.uptime_s(),
         "score": subject.score(),
@@ -132,7 +132,7 @@ def health_of(subject: Subject, camera: Optional[str] = None) -> Tuple[bool, Dic
         "healthy_if": subject.healthy_if,
         "seconds_without_frame": round(silent_s, 3),
         "unhealthy_after_seconds": subject.unhealthy_s,
-        "cameras": {one.name: one.state for one in subject.cameras()},
+        "cameras": {camera.name: camera.state for camera in subject.cameras()},
         "seconds_by_camera": {name: round(seconds, 3) for name, seconds in by_camera.items()},
     }
 

@@ -113,11 +113,11 @@ class Centring:
             path = Path(folder) / f"centred{form.suffix}"
             form.write(quantised, replace(self._meta, precision="int8", report={}), path)
             with closing(self._open_detector(path)) as detector:
-                found = detector.detect(self._frames, FLOOR)
-        return measure_size_errors(found, self._reference)
+                detections = detector.detect(self._frames, FLOOR)
+        return measure_size_errors(detections, self._reference)
 
 
-def measure_size_errors(found: Sequence[Detections], reference: Sequence[Detections]) -> SizeErrors:
+def measure_size_errors(detections: Sequence[Detections], reference: Sequence[Detections]) -> SizeErrors:
     """Return how much larger detections are than the reference's, frame by frame.
 
     A pair are two detections of a class that overlap each other most, and by SAME_IOU. Each counts by the square of
@@ -125,7 +125,7 @@ def measure_size_errors(found: Sequence[Detections], reference: Sequence[Detecti
     what is chosen for a high score of its own has a lower one on the other side by chance.
     """
     rows, weights = [np.zeros((0, 2))], [np.zeros(0)]
-    for ours, theirs in zip(found, reference, strict=True):
+    for ours, theirs in zip(detections, reference, strict=True):
         if not len(ours) or not len(theirs):
             continue
         overlap = compute_iou(ours.boxes_xyxy, theirs.boxes_xyxy)

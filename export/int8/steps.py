@@ -43,8 +43,10 @@ def costs_of_steps(options: Int8Options, frames: FrameSets, forms: Sequence[Form
     """Return what each step costs, in their order."""
     calibrate, select = len(frames.calibrate), len(frames.select)
     runs_of_float = 1 + len(MOVES_XY)
-    judged = runs_of_float * min(BATCH, len(frames.gate)) if options.labels is None else len(options.labels.images)
-    costs: dict[str, float] = {RUNNING_FLOAT: FLOAT_S * judged}
+    images_to_judge = runs_of_float * min(BATCH, len(frames.gate))
+    if options.labels is not None:
+        images_to_judge = len(options.labels.images)
+    costs: dict[str, float] = {RUNNING_FLOAT: FLOAT_S * images_to_judge}
     if options.recovery != "none":
         costs[EQUALISING] = 1.0
     if options.table is None:

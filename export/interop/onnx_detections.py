@@ -91,10 +91,10 @@ def append_nms(
         ],
         ".chosen",
     )  # (n, 3): picture, class, anchor; of all pictures one behind the other
-    found = t.op("GatherND", [per_class, chosen], ".found")
+    chosen_scores = t.op("GatherND", [per_class, chosen], ".found")
     columns_of = t.op("Split", [chosen, t.constant("ones", [1, 1, 1], np.int64)], ".ids", 3, axis=1)
     picture_ids, class_ids, anchor_ids = columns_of, f"{columns_of}.1", f"{columns_of}.2"
-    best, order = _best_rows(t, found, rows, (picture_ids, logits) if is_batch else None)
+    best, order = _best_rows(t, chosen_scores, rows, (picture_ids, logits) if is_batch else None)
     if is_batch:
         kept = t.op("GatherND", [boxes, t.op("Concat", [picture_ids, anchor_ids], ".places", axis=1)], ".kept")
     else:
@@ -122,15 +122,15 @@ def _best_class_only(t: Tail, logits: str, scores: str, num_classes: int) -> str
     return t.op("Where", [is_best, scores, t.constant("no_score", 0.0)], ".best_scores")
 
 
-def _best_rows(t: Tail, found: str, rows: int, batch: tuple[str, str] | None) -> tuple[str, str]:
+def _best_rows(t: Tail, scores: str, rows: int, batch: tuple[str, str] | None) -> tuple[str, str]:
     """Append the choice of the ``rows`` best scores of each picture; return scores and their numbers, (B, rows).
 
-    found: scores (n,) of the boxes of all pictures, behind which ``rows`` zeros fill up what a picture lacks.
+    scores: scores (n,) of the boxes of all pictures, behind which ``rows`` zeros fill up what a picture lacks.
     batch: names of the number of each box's picture, (n, 1), and of a tensor with B as its first dimension; None for
            one picture, whose outputs have no B.
     """
     if batch is None:
-        padded = t.op("Concat", [found, t.constant("no_scores", np.zeros(rows))], ".padded", axis=0)
+        padded = t.op("Concat", [scores, t.constant("no_scores", np.zeros(rows))], ".padded", axis=0)
     else:
         picture_ids, sized = batch
         count = t.op(
@@ -141,7 +141,7 @@ def _best_rows(t: Tail, found: str, rows: int, batch: tuple[str, str] | None) ->
         pictures = t.op("Unsqueeze", [numbers, t.constant("rows_of_boxes", [1], np.int64)], ".pictures")  # (B, 1)
         of_boxes = t.op("Transpose", [picture_ids], ".of_boxes", perm=[1, 0])  # (1, n)
         is_own = t.op("Equal", [pictures, of_boxes], ".is_own")  # (B, n)
-        own = t.op("Where", [is_own, found, t.constant("worse_than_none", -1.0)], ".own")
+        own = t.op("Where", [is_own, scores, t.constant("worse_than_none", -1.0)], ".own")
         padded = t.op("Pad", [own, t.constant("behind", [0, 0, 0, rows], np.int64)], ".padded", mode="constant")
     best = t.op("TopK", [padded, t.constant("rows", [rows], np.int64)], ".best", 2, axis=-1, largest=1, sorted=1)
     return best, f"{best}.1"

@@ -54,8 +54,8 @@ def write_onnx_nms(
         return np.concatenate(([pixels, other], [other, pixels])[place]) if max_batch > 1 else pixels
 
     def decode(outputs: Outputs) -> Detections:
-        found = (outputs[name] for name in (NAMES.number, NAMES.boxes, NAMES.scores, NAMES.classes))
-        return first_rows(*(values[place : place + 1] for values in found))
+        in_order = (outputs[name] for name in (NAMES.number, NAMES.boxes, NAMES.scores, NAMES.classes))
+        return first_rows(*(values[place : place + 1] for values in in_order))
 
     reader = partial(onnx_reader, threads=request.threads, meta=meta, decode=decode, feed=feed)
     with verified_file(request, name, made_from, reader, agreements) as temporary:

@@ -136,8 +136,8 @@ def _reshaped(builder: TfliteBuilder, tensor: int, shape: tuple[int, ...], name:
     shape = tuple(size // known if side == -1 else side for side in shape)
     name = name or f"{_name(builder, tensor)}.reshaped"
     reshaped = _like(builder, tensor, name, shape)
-    wanted = builder.constant(f"{name}.shape", np.array(shape, np.int32))
-    builder.op("RESHAPE", [tensor, wanted], [reshaped], newShape=list(shape))
+    new_shape = builder.constant(f"{name}.shape", np.array(shape, np.int32))
+    builder.op("RESHAPE", [tensor, new_shape], [reshaped], newShape=list(shape))
     return reshaped
 
 

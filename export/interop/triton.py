@@ -9,12 +9,12 @@ ENGINES = {"repository": 'backend: "onnxruntime"', "repository-tensorrt": 'platf
 CONFIG = """name: "{model}"
 {engine}
 max_batch_size: {most}
-input [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ {one}{h}, {w}, 3 ] }} ]
+input [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ {batch_dim}{h}, {w}, 3 ] }} ]
 output [
-  {{ name: "num" data_type: TYPE_INT32 dims: [ {one}1 ] }},
-  {{ name: "boxes" data_type: TYPE_FP32 dims: [ {one}100, 4 ] }},
-  {{ name: "scores" data_type: TYPE_FP32 dims: [ {one}100 ] }},
-  {{ name: "classes" data_type: TYPE_INT32 dims: [ {one}100 ] label_filename: "labels.txt" }}
+  {{ name: "num" data_type: TYPE_INT32 dims: [ {batch_dim}1 ] }},
+  {{ name: "boxes" data_type: TYPE_FP32 dims: [ {batch_dim}100, 4 ] }},
+  {{ name: "scores" data_type: TYPE_FP32 dims: [ {batch_dim}100 ] }},
+  {{ name: "classes" data_type: TYPE_INT32 dims: [ {batch_dim}100 ] label_filename: "labels.txt" }}
 ]
 instance_group [ {{ count: 1 }} ]
 {batching}model_warmup [
@@ -24,7 +24,7 @@ instance_group [ {{ count: 1 }} ]
 WARMUP = """  {{
     name: "{name}"
     batch_size: {count}
-    inputs {{ key: "pixels" value: {{ data_type: TYPE_UINT8 dims: [ {one}{h}, {w}, 3 ] zero_data: true }} }}
+    inputs {{ key: "pixels" value: {{ data_type: TYPE_UINT8 dims: [ {batch_dim}{h}, {w}, 3 ] zero_data: true }} }}
   }}"""
 DYNAMIC = "dynamic_batching { }  # of requests that wait; none waits for another\n"
 CLIENT = '''"""Ask Triton what is in a picture: python client.py photo.jpg [HOST:PORT]. Needs tritonclient[http]."""
@@ -103,7 +103,11 @@ def write(request: Request) -> list[Agreement]:
 def config_text(name: str, engine: str, input_hw: tuple[int, int], most: int) -> str:
     """Return the configuration of a model that takes up to ``most`` pictures; of one picture, it knows no batches."""
     h, w = input_hw
-    one, counts = ("", {"one black": 1, "a batch of black": most}) if most > 1 else ("1, ", {"black": 0})
-    warmups = ",\n".join(WARMUP.format(name=key, count=count, one=one, h=h, w=w) for key, count in counts.items())
+    batch_dim, counts = ("", {"one black": 1, "a batch of black": most}) if most > 1 else ("1, ", {"black": 0})
+    warmups = ",\n".join(
+        WARMUP.format(name=key, count=count, batch_dim=batch_dim, h=h, w=w) for key, count in counts.items()
+    )
     batching, most = (DYNAMIC, most) if most > 1 else ("", 0)
-    return CONFIG.format(model=name, engine=engine, most=most, one=one, h=h, w=w, batching=batching, warmups=warmups)
+    return CONFIG.format(
+        model=name, engine=engine, most=most, batch_dim=batch_dim, h=h, w=w, batching=batching, warmups=warmups
+    )

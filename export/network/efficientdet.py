@@ -76,9 +76,9 @@ class Resample(nn.Module):
             return self.conv(resized_to(x, size_hw, self.padding, self.pool_padding))
         return resized_to(self.conv(x), size_hw, self.padding, self.pool_padding)
 
-    def pools_first(self, height: int, wanted_height: int) -> bool:
+    def pools_first(self, height: int, target_height: int) -> bool:
         """Whether the feature is made smaller before its width changes."""
-        return self.pool_first and height > wanted_height
+        return self.pool_first and height > target_height
 
 
 def resized_to(x: Tensor, size_hw: tuple[int, int], padding: str, pool_padding: str) -> Tensor:

@@ -204,10 +204,12 @@ class _Recorder:
             self._left_out(result.frame.camera)
             with suppress(Exception):  # the same error once more; what was written before may play
                 self._end_segment()
-            what = f"recording {self._base.stem}: {in_one_line(error)}"
+            failure = f"recording {self._base.stem}: {in_one_line(error)}"
             if self._failures >= _MOST_FAILURES:
-                raise InputError(f"{what}; {self._failures} times in succession. Choose another file type.") from error
-            self._say(f"{what}; going on in a new file")
+                raise InputError(
+                    f"{failure}; {self._failures} times in succession. Choose another file type."
+                ) from error
+            self._say(f"{failure}; going on in a new file")
 
     def _write(self, result: FrameResult) -> None:
         frame = result.frame
