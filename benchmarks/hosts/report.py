@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edgedet.benchmarks.hosts.bench_hosts import HostResult
-from edgedet.benchmarks.latency.page import STYLE, make_models_table
+from edgedet.benchmarks.latency.page import make_document, make_models_table
 from edgedet.benchmarks.latency.result import ModelResult
 from edgedet.benchmarks.latency.table import describe_conditions, name_row
 from edgedet.benchmarks.plotting import draw_stacked_bars, svg_from_figure
@@ -63,12 +63,8 @@ def _make_page(results: Sequence[HostResult]) -> str:
             f"Python {device.python}, numpy {device.numpy}, OpenCV {device.opencv}</p>{conditions}{doubts}"
             f"<div class='scroll models'>{make_models_table(item.result.models)}</div>"
         )
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>edgedet bench: {len(results)} machines</title><style>{STYLE}</style></head><body>"
-        f"<h1>edgedet bench: {len(results)} machines</h1>{_plot(results)}{''.join(parts)}</body></html>\n"
-    )
+    title = f"edgedet bench: {len(results)} machines"
+    return make_document(title, f"<h1>{title}</h1>{_plot(results)}{''.join(parts)}")
 
 
 def _plot(results: Sequence[HostResult]) -> str:

@@ -59,10 +59,8 @@ def make_page(result: BenchResult) -> str:
         for title, text, figure in _plots(result)
         if figure is not None
     ]
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>edgedet bench: {escape(device.device)}</title><style>{STYLE}</style></head><body>"
+    return make_document(
+        f"edgedet bench: {device.device}",
         f"<h1>edgedet bench</h1><p>{escape(device.device)}, {device.cores} cores, edgedet {result.edgedet}, "
         f"{escape(device.os)}, Python {device.python}, numpy {device.numpy}, OpenCV {device.opencv}</p>"
         f"{conditions}{warnings}"
@@ -70,7 +68,16 @@ def make_page(result: BenchResult) -> str:
         "<p class='soft'>FPS is 1 / mean time from a frame in memory to its boxes; reading and drawing are not in it. "
         f"Frames: {escape(result.source)}; score {result.score}; warm-up {result.warmup}. Peak RSS is of a "
         "process with this model only.</p>"
-        f"<div class='plots'>{''.join(plots)}</div>{_profiles(result.models)}</body></html>\n"
+        f"<div class='plots'>{''.join(plots)}</div>{_profiles(result.models)}",
+    )
+
+
+def make_document(title: str, body: str) -> str:
+    """Return a whole page of a benchmark: the text of its title, and the HTML of its body."""
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
     )
 
 
