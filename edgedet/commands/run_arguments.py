@@ -10,9 +10,7 @@ from ..files import MODELS_FOLDER
 from ..stream.cameras.capture import PIXEL_FORMATS, TIMEOUT_S, TRANSPORTS
 from ..stream.cameras.pipelines import DECODERS
 from ..stream.outputs.recording import RECORDING_FPS, SEGMENT_S
-from ..web.guard import DEFAULT_PLACE, TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE
-from ..web.sink import UNHEALTHY_S
-from ..web.subject import HEALTHY_IF
+from ..web.defaults import DEFAULT_PLACE, HEALTHY_IF, TOKEN_VARIABLE, UNHEALTHY_S, VIEWER_TOKEN_VARIABLE
 from .options import add_score, add_threads
 
 

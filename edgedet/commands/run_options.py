@@ -6,16 +6,14 @@ import argparse
 import os
 import re
 from dataclasses import replace
-from typing import Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 from ..engines.base import check_threads
 from ..engines.table import engine_for
 from ..errors import InputError, require
 from ..events.mqtt_options import MqttOptions, broker_of, credentials
-from ..events.sink import EventOptions
 from ..motion.gate import MotionRules, parse_rules
 from ..postprocess import logit_of
-from ..runner.config import read_options
 from ..runner.models import ModelOptions
 from ..runner.outputs import OutputOptions
 from ..runner.run import RunOptions
@@ -24,10 +22,13 @@ from ..stream.cameras.pipelines import is_gstreamer
 from ..stream.cameras.recovery import Recovery
 from ..stream.outputs.segments import parse_bytes
 from ..stream.sources import SourceOptions
-from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, make_guard, place_of
-from ..web.sink import WebOptions
+from ..web.defaults import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE
 from .options import check_at_least
 from .run_arguments import add_run_arguments
+
+if TYPE_CHECKING:
+    from ..events.sink import EventOptions
+    from ..web.sink import WebOptions
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
@@ -59,7 +60,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         save_fps=args.save_fps,
         keep_bytes=None if args.keep is None else parse_bytes(args.keep),
         go_on=args.on_write_error == "go-on",
-        events=None if args.events is None else EventOptions(args.events),
+        events=_event_options(args),
         mqtt=_mqtt_options(args),
     )
     if str(args.jsonl) == "-" and args.json == "-":
@@ -98,6 +99,8 @@ def _from_config(args: argparse.Namespace) -> RunOptions:
             raise InputError(
                 f"--config says everything: leave out {name.replace('_', '-')}, and write it into the file."
             )
+    from ..runner.config import read_options
+
     options = read_options(args.config)
     if options.web is not None:
         for package in ("tornado", "prometheus_client"):
@@ -157,6 +160,14 @@ def _size_of(text: Optional[str], option: str) -> Optional[Tuple[int, int]]:
     return int(size.group(1)), int(size.group(2))
 
 
+def _event_options(args: argparse.Namespace) -> Optional[EventOptions]:
+    if args.events is None:
+        return None
+    from ..events.sink import EventOptions
+
+    return EventOptions(args.events)
+
+
 def _mqtt_options(args: argparse.Namespace) -> Optional[MqttOptions]:
     if args.mqtt is None:
         if args.mqtt_password_file is not None or args.mqtt_ca is not None:
@@ -176,6 +187,9 @@ def _web_options(args: argparse.Namespace) -> Optional[WebOptions]:
         if args.token is not None or args.viewer_token is not None or args.allow_host:
             raise InputError("--token, --viewer-token and --allow-host go with --web: add it, or leave them out.")
         return None
+    from ..web.guard import make_guard, place_of
+    from ..web.sink import WebOptions
+
     if not args.unhealthy_after > 0:
         raise InputError(f"--unhealthy-after wants a number above 0; got {args.unhealthy_after}.")
     place = place_of(args.web)

@@ -16,9 +16,9 @@ from ..stream.cameras.address import split_camera
 from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS
 from ..stream.cameras.pipelines import DECODERS
 from ..stream.outputs.segments import parse_bytes
-from ..web.guard import TOKEN_VARIABLE, VIEWER_TOKEN_VARIABLE, make_guard, place_of
-from ..web.sink import UNHEALTHY_S, WebOptions
-from ..web.subject import HEALTHY_IF
+from ..web.defaults import HEALTHY_IF, TOKEN_VARIABLE, UNHEALTHY_S, VIEWER_TOKEN_VARIABLE
+from ..web.guard import make_guard, place_of
+from ..web.sink import WebOptions
 from .yaml_file import (
     Node,
     Reader,

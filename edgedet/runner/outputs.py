@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, ContextManager, List, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, ContextManager, List, Optional, Sequence
 
 import numpy as np
 
 from ..errors import InputError
-from ..events.mqtt_options import MqttOptions
-from ..events.sink import EventOptions, Publisher, events_sink
 from ..progress import Say
 from ..stream.cameras.address import make_file_stem
 from ..stream.file_sources import ImageSource
@@ -26,6 +24,10 @@ from ..stream.outputs.video_file import CODECS, MIN_FREE_BYTES, choose_codec, ch
 from ..stream.sources import Source
 from ..stream.stop import Stop
 from ..types import FrameResult
+
+if TYPE_CHECKING:
+    from ..events.mqtt_options import MqttOptions
+    from ..events.sink import EventOptions, Publisher
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def open_outputs(
         sinks.append(open_tolerantly(lambda: jsonl_sink(file, tuple(class_names), source.live, keeper)))
     events = options.events
     if events is not None:
+        from ..events.sink import events_sink
+
         rules = events
         sinks.append(open_tolerantly(lambda: events_sink(rules, tuple(class_names), source.live, publisher, say)))
     manager = notify_address()

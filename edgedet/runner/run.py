@@ -1,17 +1,18 @@
-"""One run: open the source, the model and the outputs, detect objects in every frame, and return a summary."""
+"""One run: open the source, the model and the outputs, detect objects in every frame, and return a summary.
+
+Events, MQTT and the live page are imported where a run has them: they cost a third of the time until it starts.
+"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ..detector import Detector
 from ..engines.base import choose_batch
 from ..errors import EdgeDetError, InputError
-from ..events.mqtt import mqtt_publisher
-from ..events.watch import Rulebook
 from ..motion.gate import MotionRules
 from ..progress import Say
 from ..stream.file_sources import ImageSource
@@ -21,12 +22,15 @@ from ..stream.progress import Progress
 from ..stream.sources import Source, SourceOptions, open_cameras, open_looped, open_source
 from ..stream.stop import Stop
 from ..types import FrameResult
-from ..web.sink import WebOptions, web_sink
-from ..web.subject import Places
 from .camera_models import open_camera_models
 from .models import ExportDemo, ModelOptions
 from .outputs import OutputOptions, check_save, open_outputs
 from .tracking import Tracking
+
+if TYPE_CHECKING:
+    from ..events.watch import Rulebook
+    from ..web.sink import WebOptions
+    from ..web.subject import Places
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def run_detection(
         if events is not None and options.places is not None:
             places = options.places(events.rules, class_names)
         if options.web is not None:
+            from ..web.sink import web_sink
+
             page = web_sink(
                 options.web,
                 source,
@@ -145,6 +151,8 @@ def run_detection(
         failures: List[str] = []
         publisher = None
         if events is not None and mqtt is not None:
+            from ..events.mqtt import mqtt_publisher
+
             publisher = held.enter_context(mqtt_publisher(mqtt, events.folder, progress.say))
         outputs = open_outputs(options.outputs, source, class_names, stop, page, progress.say, failures, publisher)
         sinks = [*(held.enter_context(sink) for sink in outputs), take]

@@ -18,11 +18,9 @@ from typing import FrozenSet, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from ..errors import InputError
+from .defaults import DEFAULT_PLACE
 
 SHORTEST_TOKEN = 16  # characters; `openssl rand -hex 16` gives 32
-TOKEN_VARIABLE = "EDGEDET_TOKEN"  # of the environment: a command line can be read by every user of the machine
-VIEWER_TOKEN_VARIABLE = "EDGEDET_VIEWER_TOKEN"
-DEFAULT_PLACE = "127.0.0.1:8080"
 MAX_PORT = 65535
 
 

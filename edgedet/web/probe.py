@@ -12,7 +12,7 @@ import sys
 from http.client import HTTPConnection, HTTPException
 from typing import List
 
-from .guard import DEFAULT_PLACE, TOKEN_VARIABLE
+from .defaults import DEFAULT_PLACE, TOKEN_VARIABLE
 
 TIMEOUT_S = 4.0
 

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ..stream.sources import Source
 
 
-UNHEALTHY_S = 30.0  # three of the timeouts after which a camera is opened again
-
-
 @dataclass(frozen=True)
 class WebOptions:
     """Where the page is, who may see it, and when /healthz fails.

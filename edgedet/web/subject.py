@@ -16,7 +16,6 @@ from ..stream.camera_stats import CameraStats
 from .figures import BOUNDS_MS, Figures
 from .pictures import EncodePicture
 
-HEALTHY_IF = ("any", "all")
 FILE = ""  # the camera's name of a file's frames
 
 

@@ -15,7 +15,7 @@ from waiting import wait_until
 from web_page import TOKEN, ask
 
 from edgedet import cli
-from edgedet.web.guard import TOKEN_VARIABLE
+from edgedet.web.defaults import TOKEN_VARIABLE
 
 pytest.importorskip("cv2", reason="edgedet run reads and draws by OpenCV")
 

@@ -16,7 +16,8 @@ from installs import HOST_FOLDERS, ROOT
 
 from edgedet.commands import run as command
 from edgedet.errors import CameraError, DeviceError, InputError, UnavailableError
-from edgedet.web.guard import TOKEN_VARIABLE, check_token, place_of
+from edgedet.web.defaults import TOKEN_VARIABLE
+from edgedet.web.guard import check_token, place_of
 
 DEPLOY = ROOT / "deploy"
 TOKEN = "0123456789abcdef"

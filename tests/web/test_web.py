@@ -21,8 +21,9 @@ from edgedet.errors import InputError
 from edgedet.files import sha256_of
 from edgedet.types import Track
 from edgedet.web import answers, pictures, probe, replies
+from edgedet.web.defaults import TOKEN_VARIABLE
 from edgedet.web.figures import BOUNDS_MS, RECENT, Figures, Histogram, summary_of
-from edgedet.web.guard import TOKEN_VARIABLE, Guard, Place, names_of
+from edgedet.web.guard import Guard, Place, names_of
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
 from edgedet.web.server import web_server
 from edgedet.web.subject import facts_of, status_of
