@@ -5,76 +5,31 @@ comes of its refusals. Nothing here is TensorRT's own behaviour.
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
-import trt_api
 from onnx import TensorProto, numpy_helper
-from trt_models import DEPTHWISE, PAIR, SPEC, STEM, save_changed, simulate, write_models
+from trt_built import VERSIONS, all_convs, planned, quantised_convs
+from trt_models import save_changed, simulate
 
-from edgedet.calibration.placement.plan import quantise_conv, read_initializers
+from edgedet.calibration.placement.plan import read_initializers
 from edgedet.calibration.placement.typed import make_typed_graph
 from edgedet.engines.tensorrt import board as trt_board
-from edgedet.engines.tensorrt import build_process as trt_child
 from edgedet.engines.tensorrt.board import Board, Identity, import_tensorrt
 from edgedet.engines.tensorrt.build import (
     LOW_MEMORY_BYTES,
     BuildOptions,
     Recipe,
-    build_plan,
     choose_file,
     choose_options,
 )
-from edgedet.engines.tensorrt.build_process import build
 from edgedet.engines.tensorrt.cuda import open_cuda
-from edgedet.engines.tensorrt.int8_layers import quantise_weights
 from edgedet.errors import ArtifactError, DeviceError, InputError, MissingDependency, UnsupportedError
 from edgedet.machine import read_machine
-
-OPTIONS = BuildOptions(64 << 20)
-VERSIONS = trt_api.versions()
-
-
-@pytest.fixture(scope="module")
-def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(params=VERSIONS)
-def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    simulate(monkeypatch, tmp_path, request.param)
-    return importlib.import_module("tensorrt")
-
-
-@pytest.fixture
-def trt10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    simulate(monkeypatch, tmp_path, "10.3.0")
-    return importlib.import_module("tensorrt")
-
-
-def planned(trt, recipe: Recipe, options: BuildOptions = OPTIONS) -> onnx.ModelProto:
-    """Build in this process and return the network that was built."""
-    plan, layers = build_plan(trt, recipe, options, lambda phase, done, steps: None)
-    assert layers > 20
-    return onnx.load_from_string(plan.partition(b"\n")[2])
-
-
-def quantised_convs(model: onnx.ModelProto) -> set[str]:
-    made = {name: node.op_type for node in model.graph.node for name in node.output}
-    return {n.name for n in model.graph.node if n.op_type == "Conv" and made.get(n.input[0]) == "DequantizeLinear"}
-
-
-def all_convs(model: onnx.ModelProto) -> set[str]:
-    return {node.name for node in model.graph.node if node.op_type == "Conv"}
 
 
 def test_an_int8_file_is_built_as_it_is_written(trt, int8: Path):
@@ -158,99 +113,6 @@ def test_parts_that_the_file_has_in_float_are_told(trt10, int8: Path, tmp_path: 
         planned(trt10, Recipe("x", str(tmp_path / "some_int8.onnx"), "int8", ("depthwise",)))
 
 
-# --- float convolutions into INT8 -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An INT8 file whose stem and depthwise convolution are float, as `edgedet export` writes, with its table."""
-    return write_models(tmp_path_factory.mktemp("kept"), keep_float=(STEM, DEPTHWISE))
-
-
-def all_int8(kept: Path) -> Recipe:
-    return Recipe("int8, all", str(kept), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
-
-
-def outputs(model: onnx.ModelProto) -> list[np.ndarray]:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    pixels = np.random.default_rng(1).integers(0, 256, (1, *SPEC.input_hw, 3), dtype=np.uint8)
-    return session.run(None, {"pixels": pixels})
-
-
-def test_what_export_left_float_goes_into_int8_as_export_would_have_done(trt, kept: Path, int8: Path):
-    """The network computes the same, to the last bit, as the file in which everything is INT8."""
-    before = onnx.load(choose_file(trt, kept).path)
-    assert quantised_convs(before) == all_convs(before) - {STEM, DEPTHWISE}
-    model = planned(trt, all_int8(kept))
-    assert quantised_convs(model) == all_convs(model) == all_convs(before)
-    wanted = onnx.load(choose_file(trt, int8).path)
-    for got, want in zip(outputs(model), outputs(wanted), strict=True):
-        np.testing.assert_array_equal(got, want)
-    assert np.abs(outputs(before)[0] - outputs(wanted)[0]).max() > 0
-
-
-def test_weights_are_rounded_as_the_exporter_rounds_them():
-    weight = np.random.default_rng(2).normal(size=(5, 3, 3, 3)).astype(np.float32)
-    weight[4] = 0.0  # a dead channel
-    integers, scales = quantise_weights(weight, half=False)
-    wanted = quantise_conv(weight, None)
-    np.testing.assert_array_equal(integers, wanted.weight)
-    np.testing.assert_array_equal(scales, wanted.scales)
-    assert quantise_weights(weight, half=True)[1].dtype == np.float16
-    assert (quantise_weights(weight, half=True)[1] > 0).all()
-
-
-def test_a_file_that_is_all_int8_is_not_built_twice(trt10, int8: Path, kept: Path):
-    recipe = Recipe("int8, all", str(int8), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
-    with pytest.raises(UnsupportedError, match=r"^tiny_int8\.onnx has all of it in INT8 already$"):
-        planned(trt10, recipe)
-
-
-@pytest.mark.parametrize(
-    ("change", "kind", "said"),
-    [
-        (lambda table: table.update(model_sha256="6" * 64), InputError, "is of another checkpoint than the model"),
-        (lambda table: table.pop("magnitudes"), InputError, "is no calibration table of edgedet"),
-        (lambda table: table["magnitudes"].clear(), UnsupportedError, "has no range for what backbone"),
-    ],
-)
-def test_a_table_that_does_not_fit_is_told(change, kind, said: str, trt10, kept: Path, tmp_path: Path):
-    table = json.loads(kept.with_name("tiny_int8.table.json").read_text())
-    change(table)
-    path = tmp_path / "x.table.json"
-    path.write_text(json.dumps(table))
-    with pytest.raises(kind, match=said):
-        planned(trt10, replace(all_int8(kept), ranges=str(path)))
-
-
-# --- pairs as one convolution -------------------------------------------------------------------------------------
-
-
-def test_a_pair_becomes_one_convolution_that_computes_the_same(trt, int8: Path):
-    """One shifts the picture by a row, the other the channels by one, so that both must be right."""
-    dense = planned(trt, Recipe("int8, dense", str(int8), "int8", dense=True))
-    before = planned(trt, Recipe("int8", str(int8), "int8"))
-    assert all_convs(before) - all_convs(dense) == {PAIR[0]}
-    assert quantised_convs(dense) == all_convs(dense)
-    (conv,) = (node for node in dense.graph.node if node.name == PAIR[1])
-    shape = next(list(a.ints) for a in conv.attribute if a.name == "pads")
-    assert shape == [1, 1, 1, 1]
-    for got, wanted in zip(outputs(dense), outputs(before), strict=True):
-        np.testing.assert_allclose(got, wanted, atol=1e-3 * np.abs(wanted).max())
-
-
-def test_pairs_and_all_the_rest_go_into_int8_together(trt, kept: Path):
-    recipe = replace(all_int8(kept), dense=True)
-    model = planned(trt, recipe)
-    assert quantised_convs(model) == all_convs(model)
-    assert PAIR[0] not in all_convs(model)
-
-
-# --- which file -------------------------------------------------------------------------------------------------
-
-
 def test_strong_typing_alone_takes_the_fp16_emission_beside_the_file(trt, int8: Path):
     typed = trt.__version__.startswith("11.")
     assert choose_file(trt, int8).path.name == ("tiny_int8_fp16.onnx" if typed else "tiny_int8.onnx")
@@ -279,9 +141,6 @@ def test_tensorrt_8_refuses_the_fp16_emission(monkeypatch, tmp_path: Path, int8:
 def test_a_precision_that_the_file_does_not_have_is_told(trt10, name: str, precision: str, said: str, int8: Path):
     with pytest.raises(InputError, match=said):
         planned(trt10, Recipe("x", str(int8.with_name(name)), precision))
-
-
-# --- memory and timing cache ------------------------------------------------------------------------------------
 
 
 def board(free: int, total: int) -> Board:
@@ -327,9 +186,6 @@ def test_a_timing_cache_of_another_version_is_replaced(trt10, int8: Path, tmp_pa
     cache.write_bytes(b"8.6.1 timings")
     planned(trt10, Recipe("int8", str(int8), "int8"), BuildOptions(64 << 20, timing_cache=str(cache)))
     assert cache.read_bytes() == b"10.3.0 timings"
-
-
-# --- refusals ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -394,89 +250,6 @@ def test_a_tensorrt_before_8_5_is_told(trt10, monkeypatch):
     monkeypatch.setattr(trt10, "__version__", "8.4.1.5")  # JetPack 5.0, whose boards may have 5.1
     with pytest.raises(UnsupportedError, match=r"this is 8\.4\.1\.5\. JetPack 5\.0 has that; install JetPack 5\.1"):
         import_tensorrt("edgedet build")
-
-
-# --- in a process of its own ------------------------------------------------------------------------------------
-
-
-def test_a_child_builds_and_tells_how_far_it_is(trt10, int8: Path, tmp_path: Path, capsys):
-    built = build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
-    assert (tmp_path / "plan").stat().st_size == built.bytes > 1000
-    assert built.layers > 20
-    assert "building int8: 0 s" in capsys.readouterr().err
-
-
-def test_what_libraries_print_does_not_disturb(trt10, int8: Path, tmp_path: Path, monkeypatch):
-    noisy = tmp_path / "noise"
-    noisy.mkdir()
-    (noisy / "sitecustomize.py").write_text("print('{not JSON'); print('[1]'); print('words')")
-    monkeypatch.syspath_prepend(noisy)
-    assert build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan").layers > 20
-
-
-def test_what_a_child_refuses_comes_back_as_it_was(trt10, int8: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("SIMULATED_FAULT", "build")
-    with pytest.raises(UnsupportedError, match=r"^TensorRT could not build int8: Could not find any"):
-        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
-    assert not (tmp_path / "plan").exists()
-
-
-def test_a_child_that_the_system_kills_is_told(trt10, int8: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("SIMULATED_FAULT", "slow")
-    popen = subprocess.Popen
-
-    def spy(*args, **kwargs):
-        started = popen(*args, **kwargs)
-        started.kill()
-        return started
-
-    monkeypatch.setattr(trt_child.subprocess, "Popen", spy)
-    with pytest.raises(
-        DeviceError, match=r"^the system killed the build of int8, most likely for want of memory\. Close"
-    ):
-        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
-
-
-def test_a_child_that_ends_without_a_word_is_told(trt10, int8: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("SIMULATED_TENSORRT", "no such version")
-    with pytest.raises(DeviceError, match=r"the build of int8 ended without a result: ValueError: "):
-        build(Recipe("int8", str(int8), "int8"), OPTIONS, tmp_path / "plan")
-
-
-@pytest.mark.parametrize(
-    ("end", "exit_code"),
-    [
-        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), 130, id="Ctrl-C, to parent and child"),
-        pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), 143, id="SIGTERM, to the parent alone"),
-    ],
-)
-def test_an_ended_build_ends_at_once_and_leaves_nothing(end, exit_code, trt10, int8: Path, tmp_path: Path, monkeypatch):
-    """Also in TensorRT 8, which has no monitor to cancel by; by itself it would end after an hour."""
-    monkeypatch.setenv("SIMULATED_FAULT", "slow")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    code = "import sys; from edgedet.cli import main; sys.exit(main(sys.argv[1:]))"
-    folder = tmp_path / "work"
-    folder.mkdir()
-    for name in ("tiny_int8.onnx", "tiny.onnx"):
-        (folder / name).write_bytes(int8.with_name(name).read_bytes())
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "build", str(folder / "tiny_int8.onnx")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        for line in process.stderr:
-            if line.startswith("building int8"):
-                break
-        end(process.pid)
-        stderr = process.stderr.read()
-    assert process.returncode == exit_code
-    assert "Traceback" not in stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["tiny.onnx", "tiny_int8.onnx"]
-    with pytest.raises(ProcessLookupError):  # the child has ended as well
-        os.killpg(process.pid, 0)
 
 
 def test_the_board_s_system_is_part_of_what_an_engine_belongs_to(trt10, monkeypatch):
