@@ -65,7 +65,7 @@ def test_weights_are_rounded_as_the_exporter_rounds_them():
 
 def test_a_file_that_is_all_int8_is_not_built_twice(trt10, int8: Path, kept: Path):
     recipe = Recipe("int8, all", str(int8), "int8", ranges=str(kept.with_name("tiny_int8.table.json")))
-    with pytest.raises(UnsupportedError, match=r"^tiny_int8\.onnx has all of it in INT8 already$"):
+    with pytest.raises(UnsupportedError, match=r"^tiny_int8\.onnx has every layer in INT8 already$"):
         planned(trt10, recipe)
 
 
