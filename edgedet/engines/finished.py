@@ -5,6 +5,10 @@ One anchor holds one box, so that everything after the engine is the same for al
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Set
+
 import numpy as np
 
 from ..artifact import ArtifactMeta
@@ -16,6 +20,14 @@ OUTPUTS = ("boxes", "classes", "scores", "count")
 RULES = NmsRules(method="none", clip="nothing")  # the file has applied NMS; a second NMS would drop boxes
 SUREST = 1.0 - 1e-6  # score 1 has no finite logit
 _NO_LOGIT = -20.0
+_said: Set[str] = set()
+
+
+def say_assumed(path: Path, text: str) -> None:
+    """Print once a process what is taken for granted about another maker's file."""
+    if str(path) not in _said:
+        _said.add(str(path))
+        print(f"edgedet: {path} is read as {text}.", file=sys.stderr)
 
 
 def gives_boxes(meta: ArtifactMeta) -> bool:

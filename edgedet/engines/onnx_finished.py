@@ -6,10 +6,9 @@ outputs, and what is taken for granted is said once.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, List, Optional, Set, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ..files import sha256_of
 from ..specs import MIN_SIDE, spec_for
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
-from .finished import OUTPUTS, RULES, raw_from_boxes
+from .finished import OUTPUTS, RULES, raw_from_boxes, say_assumed
 
 FOUR_OUTPUTS = ("num", "boxes", "scores", "classes")  # of edgedet's own files
 _BASE = "tf_efficientdet_d0"  # the variant whose normalisation, and other facts that the file does not give, are used
@@ -53,7 +52,6 @@ INTERFACES = (
     # automl efficientdet/inference.py, converted by tf2onnx: image_id, ymin, xmin, ymax, xmax, score, class
     Interface("automl's inference graph", "automl", False, 7, (2, 1, 4, 3, 5, 6), "RGB bytes"),
 )
-_said: Set[str] = set()
 
 
 def open_foreign(path: Path, session: Any) -> Tuple[ArtifactMeta, Engine]:
@@ -84,12 +82,7 @@ def open_foreign(path: Path, session: Any) -> Tuple[ArtifactMeta, Engine]:
         OUTPUTS,
         RULES,
     )
-    if str(path) not in _said:
-        _said.add(str(path))
-        print(
-            f"edgedet: {path} is read as {interface.maker}: {interface.assumed}, and classes by COCO's numbers.",
-            file=sys.stderr,
-        )
+    say_assumed(path, f"{interface.maker}: {interface.assumed}, and classes by COCO's numbers")
     return meta, ForeignEngine(session, meta, interface)
 
 

@@ -24,7 +24,7 @@ from ..files import sha256_of
 from ..specs import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, MIN_SIDE, spec_for
 from ..types import RawOutputs
 from .base import CLOSED, Engine, check_pixels
-from .finished import OUTPUTS, RULES, raw_from_boxes
+from .finished import OUTPUTS, RULES, raw_from_boxes, say_assumed
 
 POSTPROCESS = (
     "TFLite_Detection_PostProcess"  # its outputs in order: boxes y1 x1 y2 x2 in [0, 1], classes, scores, count
@@ -70,10 +70,11 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
     """Return an engine for an interpreter that is ready to run; raises ArtifactError for an unknown interface."""
     inputs = interpreter.get_input_details()
     shape = tuple(inputs[0]["shape"].tolist()) if len(inputs) == 1 else ()
-    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or inputs[0]["dtype"] is not np.uint8:
+    dtype = inputs[0]["dtype"]
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or dtype not in (np.uint8, np.float32):
         raise ArtifactError(
-            f"{path} takes {inputs[0]['dtype'].__name__} {shape}, but edgedet knows only files that take uint8 (1, H, "
-            "W, 3) RGB."
+            f"{path} takes {dtype.__name__} {shape}, but edgedet knows only files that take uint8 or float32 (1, H, W, "
+            "3) RGB."
         )
     if min(shape[1:3]) < MIN_SIDE:
         raise ArtifactError(
@@ -87,10 +88,16 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
             f"{path}: the scores before {POSTPROCESS} are {scores_shape}, but edgedet knows only (1, anchors, classes)."
         )
     names = _choose_names(_read_labels(path), int(scores_shape[-1]))
-    try:
-        levels_rgb, mean_rgb, std_rgb = _input_levels(*inputs[0]["quantization"])
-    except ArtifactError as error:
-        raise ArtifactError(f"{path} {error}") from None
+    levels_rgb: Optional[np.ndarray]
+    if dtype is np.float32:
+        name, mean_rgb, std_rgb = _float_normalisation(interpreter)
+        levels_rgb = _normalised_levels(mean_rgb, std_rgb).astype(np.float32)
+        say_assumed(path, f"automl's float export: RGB by {name}")
+    else:
+        try:
+            levels_rgb, mean_rgb, std_rgb = _input_levels(*inputs[0]["quantization"])
+        except ArtifactError as error:
+            raise ArtifactError(f"{path} {error}") from None
     red, green, blue = (round(255 * value) for value in mean_rgb)  # automl pads with 0 after normalising
     spec = replace(
         spec_for(BASE),
@@ -107,7 +114,7 @@ def finished_model(path: Path, interpreter: Any) -> Tuple[ArtifactMeta, Finished
         names,
         "as found",
         sha256_of(path),
-        "uint8 NHWC RGB",
+        f"{dtype.__name__} NHWC RGB",
         OUTPUTS,
         RULES,
     )
@@ -132,6 +139,23 @@ def _find_operator(path: Path, interpreter: Any) -> Any:
     return operators[0]
 
 
+def _float_normalisation(interpreter: Any) -> Tuple[str, Triple, Triple]:
+    """Return the name, mean and std of what a float input wants, which the file does not say.
+
+    automl normalises D0 to D7x by ImageNet's numbers and Lite0 to Lite4 by others (hparams_config.py). Their
+    activations tell them apart: swish has a sigmoid, ReLU6 has none, and the scores have one.
+    """
+    sigmoids = sum(item["op_name"] == "LOGISTIC" for item in interpreter._get_ops_details())
+    if sigmoids > 1:
+        return "ImageNet's mean and deviation", IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+    return "mean 127 and deviation 128, as it has no swish", *_NORMALISATIONS[0]
+
+
+def _normalised_levels(mean_rgb: Triple, std_rgb: Triple) -> np.ndarray:
+    """Return (256, 3) float64: what each byte becomes in each channel."""
+    return np.asarray((np.arange(256)[:, None] / 255 - np.array(mean_rgb)) / np.array(std_rgb))
+
+
 def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], Triple, Triple]:
     """Return the integer of each pixel value, (256, 3) uint8 or None for the value itself; then mean and std.
 
@@ -148,8 +172,7 @@ def _input_levels(scale: float, zero_point: int) -> Tuple[Optional[np.ndarray], 
         step = (max(highs) - min(lows)) / 255
         if abs(scale / step - 1) > _SCALE_TOLERANCE or abs(zero_point + min(lows) / step) > 255 * _SCALE_TOLERANCE:
             continue
-        real = (np.arange(256)[:, None] / 255 - np.array(mean_rgb)) / np.array(std_rgb)
-        levels = np.clip(np.rint(real / scale) + zero_point, 0, 255).astype(np.uint8)
+        levels = np.clip(np.rint(_normalised_levels(mean_rgb, std_rgb) / scale) + zero_point, 0, 255).astype(np.uint8)
         same = (levels == np.arange(256)[:, None]).all()
         return (None if same else levels), mean_rgb, std_rgb
     raise ArtifactError(
@@ -180,7 +203,8 @@ class FinishedEngine(Engine):
     def __init__(
         self, interpreter: Any, meta: ArtifactMeta, outputs: List[int], levels_rgb: Optional[np.ndarray]
     ) -> None:
-        """``outputs``: tensor numbers of boxes, classes, scores and count; ``levels_rgb`` as of ``_input_levels``."""
+        """``outputs``: tensor numbers of boxes, classes, scores and count; ``levels_rgb`` (256, 3) of the input's type
+        holds what each byte becomes, None where it stays."""
         self._levels_rgb = levels_rgb
         self._interpreter, self._outputs = interpreter, outputs
         self._input_index: int = interpreter.get_input_details()[0]["index"]

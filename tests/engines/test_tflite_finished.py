@@ -1,7 +1,7 @@
 """TFLite files of other makers that end in TFLite_Detection_PostProcess run as they are.
 
 The file here is small and of our own making, with the operator as TensorFlow's converter writes it: the colours of two
-pixels are the scores of three classes for two fixed boxes. No file of TensorFlow or MediaPipe is at hand.
+pixels are the scores of three classes for two fixed boxes. scripts/make_automl_files.py makes real ones, by TensorFlow.
 """
 
 from __future__ import annotations
@@ -50,14 +50,24 @@ def write_finished(
     input_scale: float = 1 / 255,
     input_zero: int = 0,
     boxes: np.ndarray = ANCHORS,
+    float_input: bool = False,
+    swish: bool = False,
 ) -> Path:
-    """Write uint8 (1, 128, 128, 3) RGB -> boxes, classes, scores, count."""
+    """Write uint8 or float32 (1, 128, 128, 3) RGB -> boxes, classes, scores, count.
+
+    swish: the graph has two sigmoids, whose results nothing uses.
+    """
     builder = TfliteBuilder()
-    scales = Scales(np.array([input_scale], np.float32), input_zero)
-    image = builder.tensor("image", (1, 128, 128, 3), np.int8, scales)
-    builder.tensors[image].type = schema.TensorType.UINT8
-    real = builder.tensor("real", (1, 128, 128, 3), np.float32)
-    builder.op("DEQUANTIZE", [image], [real])
+    if float_input:
+        image = real = builder.tensor("image", (1, 128, 128, 3), np.float32)
+    else:
+        scales = Scales(np.array([input_scale], np.float32), input_zero)
+        image = builder.tensor("image", (1, 128, 128, 3), np.int8, scales)
+        builder.tensors[image].type = schema.TensorType.UINT8
+        real = builder.tensor("real", (1, 128, 128, 3), np.float32)
+        builder.op("DEQUANTIZE", [image], [real])
+    for number in range(2 if swish else 0):
+        builder.op("LOGISTIC", [real], [builder.tensor(f"sigmoid.{number}", (1, 128, 128, 3), np.float32)])
     pair = builder.tensor("pair", (1, 2, 1, 3), np.float32)
     size = builder.constant("size", np.array([2, 1], np.int32))
     builder.op("RESIZE_NEAREST_NEIGHBOR", [real, size], [pair], alignCorners=False, halfPixelCenters=False)
@@ -160,6 +170,27 @@ def test_lite_pixels_are_the_integers_themselves(tmp_path: Path) -> None:
     """(pixel - 127) / 128 by scale 1/128 and zero point 127."""
     meta, _ = open_engine(write_finished(tmp_path / "l.tflite", input_scale=1 / 128, input_zero=127), threads=1)
     assert meta.spec.fill_rgb == (127, 127, 127)
+
+
+@pytest.mark.parametrize(
+    ("swish", "said", "mean", "std"),
+    [
+        (True, "RGB by ImageNet's mean and deviation", np.array([0.485, 0.456]), np.array([0.229, 0.224])),
+        (False, "RGB by mean 127 and deviation 128, as it has no swish", np.full(2, 127 / 255), np.full(2, 128 / 255)),
+    ],
+)
+def test_float_files_get_pixels_by_the_numbers_of_their_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], swish: bool, said: str, mean: np.ndarray, std: np.ndarray
+) -> None:
+    """automl's FP32 and FP16 exports: they had been refused as no uint8."""
+    path = write_finished(tmp_path / "fp32.tflite", float_input=True, swish=swish)
+    with open_engine(path, threads=1)[1] as engine:
+        pixels = np.zeros((1, 128, 128, 3), np.uint8)
+        pixels[:, :64, :, 2], pixels[:, 64:, :, 1] = 180, 160  # red above, green below
+        logits = engine.infer(pixels).class_logits
+    expected = (np.array([180, 160]) / 255 - mean) / std  # 0.965 and 0.765, or 0.414 and 0.258
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits[[0, 1], [0, 1]])), expected, atol=1e-5)
+    assert capsys.readouterr().err == f"edgedet: {path} is read as automl's float export: {said}.\n"
 
 
 def test_a_scale_of_no_known_normalisation_is_refused(tmp_path: Path) -> None:
