@@ -109,16 +109,26 @@ def write_tflite(
 
 
 def write_onnx(model: Any, hw: tuple[int, int], path: Path) -> None:
-    """Convert automl's inference graph, from uint8 pictures to rows of detections, by tf2onnx."""
+    """Convert automl's inference graph, from uint8 pictures to rows of detections, by tf2onnx.
+
+    The graph is that of ``ServingDriver.build`` in its inference.py, whose post-processing is taken from there, around
+    the Keras model. Its NMS is the hard one: ONNX has no operator for the gaussian.
+    """
     import tensorflow as tf
     import tf2onnx
-    from tf2 import postprocess
+    from inference import det_post_process
 
-    @tf.function(input_signature=[tf.TensorSpec((1, *hw, 3), tf.uint8, name="images")])
-    def detect(images: Any) -> Any:
-        boxes, scores, classes, _ = model(images, training=False, pre_mode="infer", post_mode="global")
-        ids, widths = tf.zeros([1], tf.int32), tf.ones([1, 1]) * hw[1]
-        return postprocess.generate_detections_from_nms_output(boxes, classes, scores, ids, widths)
+    params = model.config.as_dict()
+    params["nms_configs"]["method"] = "hard"
+    levels = range(params["min_level"], params["max_level"] + 1)
+    mean, std = (np.array(params[name], np.float32) for name in ("mean_rgb", "stddev_rgb"))
+
+    @tf.function(input_signature=[tf.TensorSpec((1, *hw, 3), tf.uint8, name="image_arrays")])
+    def detect(image_arrays: Any) -> Any:
+        images = (tf.cast(image_arrays, tf.float32) - mean) / std
+        class_outputs, box_outputs = model(images, training=False, pre_mode=None, post_mode=None)[:2]
+        by_level = [dict(zip(levels, outputs, strict=True)) for outputs in (class_outputs, box_outputs)]
+        return det_post_process(params, *by_level, tf.ones([1]))
 
     tf2onnx.convert.from_function(detect, detect.input_signature, opset=13, output_path=str(path))
     print(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)

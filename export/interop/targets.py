@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -61,7 +64,7 @@ def write_targets(
 ) -> list[TargetResult]:
     """Write ``out``/NAME for each target, each file compared with edgedet's own on frames of ``calib``.
 
-    Raises VerificationError where a file's boxes differ; that file is not kept.
+    Raises VerificationError where a file's boxes differ; of that target nothing is written.
     """
     from edgedet.calibration.ranges.frames import take_calibration_frames
     from edgedet.engines.base import read_meta
@@ -73,7 +76,42 @@ def write_targets(
     for target in targets:
         folder = out / target.name
         module = import_module(f"edgedet.export.interop.{target.module}")
-        results.append(
-            TargetResult(target.name, str(folder), module.write(Request(files, meta, folder, frames, threads)))
-        )
+        with _all_or_nothing(folder) as staged:
+            agreements = module.write(Request(files, meta, staged, frames, threads))
+        results.append(TargetResult(target.name, str(folder), agreements))
     return results
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; if the block succeeds, move its files into ``folder``.
+
+    Other files that are there stay, such as engines that were built of an earlier export. Raises InputError where the
+    folder cannot be written.
+    """
+    with _one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        staged = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
+    try:
+        with staged:
+            yield Path(staged.name)
+            with _one_line(folder):
+                _move_files(Path(staged.name), folder)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing came
+
+
+def _move_files(source: Path, folder: Path) -> None:
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        kept = folder / path.relative_to(source)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, kept)
+
+
+@contextmanager
+def _one_line(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}; give another --out.") from None

@@ -24,8 +24,9 @@ from edgedet.export.export_model import export_model
 from edgedet.export.interop import onnx_nms
 from edgedet.export.interop.graph_input import load_graph
 from edgedet.export.interop.onnx_detections import XYXY_PIXELS, FourNames, four_outputs
-from edgedet.export.interop.target import LOWEST_SCORE, Request, compare
-from edgedet.export.interop.targets import targets_named
+from edgedet.export.interop.target import LOWEST_SCORE, ModelFiles, Request, compare
+from edgedet.export.interop.targets import targets_named, write_targets
+from edgedet.export.onnx_file import read_graph, write_onnx
 from edgedet.postprocess import ORIGINALS, encode, postprocess
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import resized, spec_for
@@ -221,6 +222,28 @@ def test_the_command_writes_the_folder_and_refuses_unknown_names(
     assert (tmp_path / "onnx-nms/labels.txt").read_text() == "person\n"
     assert main([*export, "--for", "onnx-nms,nothing"]) == 2
     assert "--for takes onnx-nms" in capsys.readouterr().err
+
+
+def test_a_target_that_fails_leaves_nothing_half_written(tmp_path: Path, model_files: ModelFiles) -> None:
+    """A name with a line break stops it when the model is written already; there was a folder with that model alone."""
+    model, meta = read_graph(model_files.onnx)
+    path = tmp_path / "street.onnx"
+    write_onnx(model, replace(meta, class_names=("person\u2028or dog",)), path)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="holds a line break"):
+        write_targets(targets_named("onnx-nms"), ModelFiles("street", path), out, None, True, 1)
+    assert list(out.iterdir()) == []
+    (out / "onnx-nms").mkdir()
+    (out / "onnx-nms/model.engine").write_text("built of an earlier export")
+    with pytest.raises(InputError, match="holds a line break"):
+        write_targets(targets_named("onnx-nms"), ModelFiles("street", path), out, None, True, 1)
+    assert [entry.name for entry in (out / "onnx-nms").iterdir()] == ["model.engine"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path, model_files: ModelFiles) -> None:
+    (tmp_path / "onnx-nms").write_text("")
+    with pytest.raises(InputError, match="cannot write .*onnx-nms: File exists; give another --out"):
+        write_targets(targets_named("onnx-nms"), model_files, tmp_path, None, True, 1)
 
 
 def test_a_list_without_names_is_refused() -> None:
