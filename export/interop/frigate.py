@@ -117,7 +117,7 @@ def write(request: Request) -> list[Agreement]:
     agreements: list[Agreement] = []
     _write_onnx(request, agreements)
     ends = request.files.tflite_files()
-    names = [write_tflite_app(request, f"model{end}.tflite", path, agreements) for end, path in ends]
+    names = [write_tflite_app(request, f"model{end}.tflite", path, agreements, for_coral=True) for end, path in ends]
     h, w = request.meta.spec.input_hw
     blocks = blocks_for((h, w), names[-1])
     shape = SQUARE if h == w else NOT_SQUARE.format(h=h, w=w, side=max(h, w))

@@ -1,4 +1,4 @@
-"""``--for tflite-app``: a TFLite file that gives boxes, for MediaPipe, the TFLite task library and Coral's programs."""
+"""``--for tflite-app``: a TFLite file that gives boxes, for MediaPipe and the TFLite task library."""
 
 from __future__ import annotations
 
@@ -29,10 +29,15 @@ def write(request: Request) -> list[Agreement]:
     return write_models(request, request.files.tflite_files(), write_tflite_app, README)
 
 
-def write_tflite_app(request: Request, name: str, made_from: Path, agreements: list[Agreement]) -> str:
-    """Write one file that ends in the operator, compare it with the file that it is made from; return its name."""
+def write_tflite_app(
+    request: Request, name: str, made_from: Path, agreements: list[Agreement], for_coral: bool = False
+) -> str:
+    """Write one file that ends in the operator, compare it with the file that it is made from; return its name.
+
+    for_coral: as of ``with_detections``.
+    """
     meta, flatbuffer = read_trailer(made_from)
-    builder, image, outputs = with_detections(flatbuffer, meta)
+    builder, image, outputs = with_detections(flatbuffer, meta, for_coral)
     description = f"EfficientDet by edgedet, {meta.precision}, of the checkpoint with SHA-256 {meta.source_sha256}"
     builder.add_metadata(BUFFER_NAME, detector_metadata(request.files.name, description))
     finished = replace(meta, input_layout="uint8 NHWC RGB", outputs=OUTPUTS, nms=RULES)

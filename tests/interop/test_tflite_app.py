@@ -64,6 +64,25 @@ def test_int8_boxes_are_those_of_the_raw_file_and_the_network_stays_int8(int8_re
     assert all(graph.tensors[int(op.outputs[0])].type == schema.TensorType.INT8 for op in convs)
 
 
+@pytest.mark.parametrize(("for_coral", "first"), [(False, ["DEQUANTIZE", "QUANTIZE"]), (True, ["QUANTIZE"])])
+def test_bytes_become_int8_without_a_change(for_coral: bool, first: list[str], int8_request: Request) -> None:
+    """By two operators, which LiteRT runs faster, or by one, which Coral's compiler wants."""
+    meta, flatbuffer = read_trailer(int8_request.files.int8_tflite)
+    builder, image, outputs = with_detections(flatbuffer, meta, for_coral)
+    network_input = int(builder.operators[len(first) - 1].outputs[0])
+    data = builder.finished([image], (network_input, *outputs))
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in model.subgraphs[0].operators]
+    assert kinds[: len(first)] == [getattr(schema.BuiltinOperator, name) for name in first]
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    interpreter.allocate_tensors()
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *meta.spec.input_hw, 3), np.uint8)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    interpreter.invoke()
+    given = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_array_equal(given, (pixels ^ 0x80).view(np.int8))
+
+
 def test_the_interface_is_what_readers_by_position_expect(request_for_files: Request) -> None:
     """Frigate and Coral's programs read uint8 RGB, then boxes, classes, scores and the number, by position."""
     tflite_app.write(request_for_files)

@@ -3,11 +3,13 @@
     python -m edgedet.benchmarks.studies.tflite.boxes_speed cards.pth photographs/ [--classes 6,90] [--rounds 40]
 
 Both files come of one checkpoint, float and INT8. More classes than it has are added to its class layer: rows of the
-same mean and deviation as the trained ones, which detect nothing in particular. INT8 ranges are those of one picture,
-as only the time counts. The pictures are photographs, noise (bytes of equal probability), and photographs with all
-logits raised until most anchors pass score 0.1, which is the most work that NMS can get. The two files take turns on
-each picture, on one thread. "cpu" is the processor time of that thread, which other programs disturb less than the time
-on the clock. A picture lies ready in the order of colours that each file wants.
+trained ones' mean and a share of their deviation (--new), so that they detect next to nothing, as most of COCO's
+classes in a picture, or with 1 something everywhere. INT8 ranges are those of one picture, as only the time counts.
+
+The pictures are photographs, noise (bytes of equal probability), and photographs with all logits raised until most
+anchors pass score 0.1, which is the most work that NMS can get. The two files take turns on each picture, on one
+thread. "cpu" is the processor time of that thread, which other programs disturb less than the time on the clock. A
+picture lies ready in the order of colours that each file wants.
 """
 
 from __future__ import annotations
@@ -76,8 +78,11 @@ HEAD = (
 )
 
 
-def with_more_classes(state: dict[str, Any], have: int, want: int, bias: float) -> dict[str, Any]:
-    """Return a checkpoint's tensors with ``want`` classes, and ``bias`` added to every logit."""
+def with_more_classes(state: dict[str, Any], have: int, want: int, share: float, bias: float) -> dict[str, Any]:
+    """Return a checkpoint's tensors with ``want`` classes, and ``bias`` added to every logit.
+
+    share: of the trained rows' deviation that the new ones have.
+    """
     import torch
 
     name = "class_net.predict.conv_pw"
@@ -87,13 +92,13 @@ def with_more_classes(state: dict[str, Any], have: int, want: int, bias: float) 
         rows = state[f"{name}.{leaf}"]
         per_anchor = rows.reshape(-1, have, *rows.shape[1:])
         shape = (per_anchor.shape[0], want - have, *rows.shape[1:])
-        new = torch.randn(shape, generator=generator) * rows.std() + rows.mean()
+        new = torch.randn(shape, generator=generator) * rows.std() * share + rows.mean()
         joined = torch.cat([per_anchor, new], dim=1) if want > have else per_anchor
         changed[f"{name}.{leaf}"] = joined.reshape(-1, *rows.shape[1:]) + (bias if leaf == "bias" else 0.0)
     return {**state, **changed}
 
 
-def write_files(checkpoint: Path, classes: int, bias: float, folder: Path) -> dict[str, Path]:
+def write_files(checkpoint: Path, classes: int, share: float, bias: float, folder: Path) -> dict[str, Path]:
     """Write float and INT8 .tflite files of a checkpoint with this number of classes; return them by precision."""
     from edgedet.artifact import ArtifactMeta
     from edgedet.benchmarks.models.ungated_int8 import NO_SOURCE, write_ungated
@@ -104,7 +109,7 @@ def write_files(checkpoint: Path, classes: int, bias: float, folder: Path) -> di
     trained = load_checkpoint(checkpoint)
     spec = replace(trained.spec, num_classes=classes)
     names = tuple(f"class_{index}" for index in range(classes))
-    state = with_more_classes(dict(trained.state), trained.spec.num_classes, classes, bias)
+    state = with_more_classes(dict(trained.state), trained.spec.num_classes, classes, share, bias)
     network = network_from_checkpoint(replace(trained, spec=spec, class_names=names, state=state))
     meta = ArtifactMeta(spec, names, "fp32", NO_SOURCE)
     model = graph_from_network(network, meta)
@@ -197,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("photographs")
     parser.add_argument("--classes", default="6,90")
+    parser.add_argument("--new", type=float, default=0.3, help="deviation of added classes as a share of the trained")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--json", type=Path)
@@ -207,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for classes in map(int, args.classes.split(",")):
         for bias in (0.0, LOUD_BIAS):
             with tempfile.TemporaryDirectory() as folder:
-                for precision, path in write_files(args.checkpoint, classes, bias, Path(folder)).items():
+                for precision, path in write_files(args.checkpoint, classes, args.new, bias, Path(folder)).items():
                     spec = read_trailer(path)[0].spec
                     fit = Preprocessor(spec)
                     photographs = [fit(bgr).pixels.copy() for bgr in frames]
