@@ -19,7 +19,7 @@ from edgedet.export.onnx_file import write_onnx
 from edgedet.types import Detections
 
 NAMES = FourNames()
-README = """{name} by `edgedet export --for onnx-nms`: {files} give boxes; class n is line n + 1 of labels.txt.
+README = """{name} by `edgedet export --for onnx-nms`: boxes come out of {files}; class n is line n + 1 of labels.txt.
 Input pixels: (1, {h}, {w}, 3) uint8 BGR; the picture {fit}.
 Outputs: num (1, 1) int32, boxes (1, 100, 4) x1 y1 x2 y2 in input pixels, scores (1, 100), classes (1, 100) int32.
 Rows from num on are 0; scores start at 0.1; divide boxes by the picture's scale to get pixels of the picture.

@@ -16,7 +16,7 @@ from edgedet.export.interop.tflite_detections import with_detections
 from edgedet.export.interop.tflite_metadata import BUFFER_NAME, detector_metadata, with_labels
 from edgedet.types import Detections
 
-README = """{name} by `edgedet export --for tflite-app`: {files} give boxes; labels.txt is in them, too.
+README = """{name} by `edgedet export --for tflite-app`: boxes come out of {files}; labels.txt is in there, too.
 Input image: (1, {h}, {w}, 3) uint8 RGB; the picture {fit}.
 Outputs in order: boxes (1, 100, 4) y1 x1 y2 x2 in [0, 1], classes (1, 100), scores (1, 100), number (1), float32.
 MediaPipe: ObjectDetector with model_asset_path; it stretches the picture to the input instead of keeping its shape.

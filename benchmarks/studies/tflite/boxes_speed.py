@@ -217,12 +217,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     spec = read_trailer(path)[0].spec
                     fit = Preprocessor(spec)
                     photographs = [fit(bgr).pixels.copy() for bgr in frames]
-                    noise = np.random.default_rng(0).integers(0, 256, (8, 1, *spec.input_hw, 3), np.uint8)
-                    kinds = (
-                        {"photographs, logits raised": photographs}
-                        if bias
-                        else {"photographs": photographs, "noise": noise}
-                    )
+                    kinds: dict[str, Sequence[np.ndarray]] = {"photographs, logits raised": photographs}
+                    if not bias:
+                        noise = np.random.default_rng(0).integers(0, 256, (8, 1, *spec.input_hw, 3), np.uint8)
+                        kinds = {"photographs": photographs, "noise": list(noise)}
                     for kind, pictures in kinds.items():
                         rows.append(measure(path, precision, kind, pictures, args.rounds))
                         print(rows[-1].line(), flush=True)
