@@ -119,7 +119,7 @@ def test_files_that_are_not_known_are_refused_in_one_line(change: dict, said: st
 
 def test_a_class_that_coco_does_not_have_is_one_line(tmp_path: Path) -> None:
     path = write_imitation(tmp_path / "other.onnx", "effdet", class_id=91)
-    with Detector(path, 1) as detector, pytest.raises(ArtifactError, match="found class 90, but has 90 names"):
+    with Detector(path, 1) as detector, pytest.raises(ArtifactError, match="detected class 90, but its metadata names 90 classes"):
         detector(picture())
 
 
