@@ -19,6 +19,7 @@ from edgedet.export.checkpoints.read_weights import read_weights
 from edgedet.export.checkpoints.select_classes import PREDICTION
 from edgedet.export.network.backbone import Backbone
 from edgedet.export.network.efficientdet import EfficientDet
+from edgedet.judge.labels import join_names
 from edgedet.progress import Say
 from edgedet.specs import DetectorSpec, resized, spec_for
 
@@ -36,6 +37,7 @@ class Start:
               Neither: the official weights of the variant.
     variant:  name in the family table; phi (0 to 8) names one, too.
     input_hw: (height, width) in pixels; None: the model's own.
+    names:    file of the class names of ``weights``; None: as ``load_checkpoint`` finds them.
     """
 
     weights: str | None = None
@@ -43,6 +45,7 @@ class Start:
     phi: int | None = None
     variant: str | None = None
     input_hw: tuple[int, int] | None = None
+    names: Path | None = None
 
 
 def make_starting_network(start: Start, class_names: Sequence[str], seed: int, say: Say) -> EfficientDet:
@@ -60,9 +63,14 @@ def make_starting_network(start: Start, class_names: Sequence[str], seed: int, s
         if start.backbone != SCRATCH:
             load_backbone(network, Path(start.backbone))
     else:
-        checkpoint, path = open_weights(WeightsChoice(start.weights, start.phi, start.variant), say)
+        checkpoint, path = open_weights(WeightsChoice(start.weights, start.phi, start.variant, start.names), say)
         network, kept = adapt_to_classes(checkpoint, class_names)
-        if kept < len(class_names):
+        if kept == 0:
+            say(
+                f"{path} knows none of the {len(class_names)} classes by name (its own: "
+                f"{join_names(checkpoint.class_names)}): all begin with random weights. --names FILE names its classes"
+            )
+        elif kept < len(class_names):
             say(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
     if start.input_hw is not None:
         network.spec = resized(network.spec, start.input_hw)

@@ -22,7 +22,7 @@ DESCRIPTION = "Train a detector on labelled pictures of your own; the checkpoint
 EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights my.pth --epochs 40
   edgedet train --phi 0 --data photos/ --size 384 --backbone tf_efficientnet_b0.pth
   torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
-INPUTS = ("weights", "backbone", "data", "val", "distill", "unlabelled")
+INPUTS = ("weights", "names", "backbone", "data", "val", "distill", "unlabelled")
 OUTPUTS = ("json",)
 WRITES_INTO = ("out",)
 PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--phi", type=int, metavar="N", help="size of the model, 0 to 8")
     start.add_argument("--variant", metavar="NAME", help="the model's name instead, for example tf_efficientdet_lite0")
     start.add_argument("--weights", metavar="FILE", help="detector, or 'demo'; classes of other names are learnt anew")
+    start.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="class names of --weights, one a line (default: STEM.names, STEM.json)",
+    )
     start.add_argument("--backbone", metavar="FILE", help="ImageNet weights of the backbone, or 'scratch': random ones")
     start.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
 
@@ -174,6 +180,8 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         )
     if args.weights is not None and args.backbone is not None:
         raise InputError("--weights brings a backbone of its own: leave --backbone out.")
+    if args.names is not None and args.weights is None:
+        raise InputError("--names are those of --weights FILE: name it, or leave --names out.")
     if (args.distill is None) != (args.unlabelled is None):
         raise InputError("--distill FILE (the teacher) and --unlabelled SRC (what it labels) go together.")
     for option, value in (("--weights", args.weights), ("--backbone", args.backbone), ("--distill", args.distill)):
@@ -231,7 +239,14 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         rounds = replace(fit, epochs=args.int8_epochs, optimiser="adamw", rate=args.int8_lr, amp=False, frozen=())
         int8 = Int8Training(args.int8, rounds, args.teacher, args.force)
     return TrainRequest(
-        Start(args.weights, args.backbone, args.phi, args.variant, parse_size(args.size) if args.size else None),
+        Start(
+            args.weights,
+            args.backbone,
+            args.phi,
+            args.variant,
+            parse_size(args.size) if args.size else None,
+            args.names,
+        ),
         data,
         val,
         args.out,

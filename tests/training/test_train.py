@@ -180,6 +180,22 @@ def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):
     assert "knows 1 of the 2 classes" in notes[-1]
 
 
+def test_a_checkpoint_whose_classes_have_no_names_gets_them_from_a_file(sets, tmp_path):
+    """Without the file all classes begin anew, and a line says so and what the checkpoint calls its classes."""
+    from edgedet.training.start import Start
+
+    bare = tiny_checkpoint(tmp_path / "bare.safetensors", ("class_0", "class_1"))
+    head = load_checkpoint(bare).state["class_net.predict.conv_pw.weight"]
+    (tmp_path / "names.txt").write_text("square\ndisc\n", encoding="utf-8")
+    notes = []
+    for names, kept in ((None, False), (tmp_path / "names.txt", True)):
+        network = make_starting_network(Start(str(bare), names=names), CLASSES, 1, notes.append)
+        new = network.class_net.predict.conv_pw.weight.detach()
+        assert torch.equal(new, head) == kept
+    (line,) = [note for note in notes if "random" in note]
+    assert "none of the 2 classes by name (its own: class_0, class_1)" in line
+
+
 def test_half_precision_trains_as_well(tmp_path, sets):
     torch.manual_seed(0)
     pictures = Pictures(select_labels(read_dataset(sets[1]).images, (0, 1)), TINY, NONE, seed=0)
@@ -234,6 +250,7 @@ def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
         (["--flip", "1.5"], "--flip wants a number from 0 to 1; got 1.5"),
         (["--resume", "--out", "/nowhere"], "there is no /nowhere/state.pt to go on from"),
         (["--device", "cuda:7"], "cannot train on --device cuda:7"),
+        (["--names", "/nowhere.txt"], "/nowhere.txt"),
         (["--backbone", "scratch"], "--weights brings a backbone of its own"),
     ],
 )
