@@ -116,7 +116,10 @@ def train_int8(
     def judge(module: nn.Module, epoch: int) -> Row:
         return {"AP": _measure(module, meta, images, class_map)}
 
+    rows: list[Row] = []
+
     def report(history: list[Row], left_s: float) -> None:
+        rows[:] = history
         row = history[-1]
         say(f"INT8 epoch {row['epoch']}: loss {row['loss']:.4f}, AP {_show(row['AP'])}; {left_s / 60:.0f} min left")
 
@@ -130,7 +133,7 @@ def train_int8(
         return Int8TrainResult(None, None, None, [])
     assert isinstance(trained, FakeQuantised)
     final = quantise_trained(trained.trained_model(model), spec, quantised)
-    qat_ap = _measure(trained, meta, images, class_map)
+    qat_ap = rows[-1]["AP"]  # of the averaged weights, which are ``trained``
     unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
     gate = Gate(EngineDetector(meta, ModuleEngine(FromPixels(network))), meta, unseen, Int8Options(labels=val), say)
     figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
