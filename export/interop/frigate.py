@@ -92,8 +92,8 @@ def blocks_for(hw: tuple[int, int], tflite: str) -> tuple[Block, ...]:
         Block("OpenVINO", "openvino", ("device", "CPU"), "yolonas", onnx_file, "bgr", hw),
         Block("TFLite on the CPU", "cpu", ("num_threads", "2"), "ssd", tflite, "rgb", hw),
         Block(
-            f"any engine of edgedet, TensorRT too: edgedet serve --zmq {ENDPOINT} MODEL (path is not read).\n"
-            "#    Frigate in a container has a /tmp/cache of its own: docs/interop.md says how they meet",
+            f"any engine of edgedet, TensorRT too: edgedet serve --zmq {ENDPOINT} MODEL (path is not read; for Frigate "
+            "in a container see docs/interop.md)",
             "zmq",
             ("endpoint", ENDPOINT),
             "ssd",
