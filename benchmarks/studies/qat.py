@@ -84,7 +84,11 @@ class Comparison:
         return {"ap": self._measure_float_graph(self.graph)}
 
     def measure(self, arm: str, seed: int) -> dict[str, Any]:
-        """Make and measure one file; ``cpu_s`` are the processor's seconds for making it beyond the calibration."""
+        """Make and measure one file.
+
+        ``cpu_s`` are the processor's seconds for making it beyond the calibration; of a training that was stopped,
+        those since it went on.
+        """
         pictures = self._pictures(seed)
         calibrated = self._calibrate(pictures, seed)
         began_s, more = time.process_time(), {}
