@@ -1,7 +1,7 @@
 """TFLite files of other makers that end in TFLite_Detection_PostProcess run as they are.
 
 The file here is small and of our own making, with the operator as TensorFlow's converter writes it: the colours of two
-pixels are the scores of three classes for two fixed boxes. scripts/make_automl_files.py makes real ones, by TensorFlow.
+pixels are the scores of three classes for two fixed boxes. scripts/make/automl_files.py makes real ones, by TensorFlow.
 """
 
 from __future__ import annotations

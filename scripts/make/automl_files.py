@@ -1,6 +1,6 @@
 """Write files with boxes by google/automl's own code and TensorFlow, to try files of other makers in edgedet.
 
-    python scripts/make_automl_files.py EFFICIENTDET_FOLDER tf_efficientdet_d0_street.pth OUT [--model efficientdet-d0]
+    python scripts/make/automl_files.py EFFICIENTDET_FOLDER tf_efficientdet_d0_street.pth OUT [--model efficientdet-d0]
         [--calib street/train] [--onnx]
 
 EFFICIENTDET_FOLDER is the folder of that name in a checkout of github.com/google/automl. The checkpoint's weights are
