@@ -1,25 +1,18 @@
-"""The accuracy gate: F1 and AP by hand and against pycocotools, verdicts, thresholds and the bootstrap."""
+"""The verdict without labels: F1 and AP kept by hand, when it is not sure, thresholds and the bootstrap."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-from media import META
+from judged_boxes import found, row_of_boxes
 
-from edgedet.anchors import anchors_for
-from edgedet.engines.fake import FakeEngine
-from edgedet.errors import InputError
 from edgedet.judge.agreement import match_boxes
-from edgedet.judge.labels import LabelledImage
-from edgedet.judge.matching import match_dataset
-from edgedet.judge.perturbation import MOVES_XY, move_boxes_back, move_picture
-from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, detections_on, mean_boxes
-from edgedet.judge.reference import BATCH, FloatReference, spread
+from edgedet.judge.perturbation import MOVES_XY
+from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, mean_boxes
+from edgedet.judge.reference import FloatReference
 from edgedet.judge.verdict import (
     FAILED,
     MIN_BOXES,
@@ -29,36 +22,7 @@ from edgedet.judge.verdict import (
     foresee_without_labels,
     verdict_without_labels,
 )
-from edgedet.judge.verdict_on_labels import foresee_on_labels, is_settled, verdict_on_labels
-from edgedet.postprocess import DEFAULT_SCORE, ORIGINALS
-from edgedet.types import Detections, ModelInput, RawOutputs
-
-SPEC = META.spec  # 128 x 128, two classes
-
-
-def found(*rows):
-    """Rows are (x1, y1, x2, y2, score, class id), best score first."""
-    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    return Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
-
-
-def labelled(*rows):
-    """Rows are (x1, y1, x2, y2, class id, ignored)."""
-    table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    areas = (table[:, 2] - table[:, 0]) * (table[:, 3] - table[:, 1])
-    return LabelledImage(
-        Path("x.png"), None, table[:, :4], table[:, 4].astype(np.int64), areas, table[:, 5].astype(bool)
-    )
-
-
-def frame(number=0):
-    pixels = np.full((1, 128, 128, 3), number, dtype=np.uint8)
-    return ModelInput(pixels, 1.0, (128, 128))
-
-
-def row_of_boxes(count, score=0.9, shift=0.0):
-    """``count`` boxes 10 x 10 side by side, scores falling by 0.001."""
-    return [(20 * n + shift, 0, 20 * n + 10 + shift, 10, score - 0.001 * n, 0) for n in range(count)]
+from edgedet.postprocess import DEFAULT_SCORE
 
 
 def compare(float_found, int8_found, score=0.4, seed=0):
@@ -207,72 +171,6 @@ def test_too_few_objects_are_foreseen_in_the_words_of_the_verdict(boxes):
     assert foresee_without_labels(MIN_BOXES, 2, DEFAULT_SCORE) is None
 
 
-def test_labels_that_tell_nothing_are_foreseen_in_the_words_of_the_verdict():
-    for images, blind in ((5, False), (30, True)):
-        pictures, detections = random_set(0, images=images)
-        seen = [found()] * images if blind else detections
-        report = verdict_on_labels(pictures, seen, [seen], (0, 1, 2))
-        foreseen = foresee_on_labels(pictures, seen, (0, 1, 2), report.score, 1.0)
-        assert (foreseen.verdict, foreseen.reason, foreseen.remedy) == (UNSURE, report.reason, report.remedy)
-    pictures, detections = random_set(0, images=30)
-    assert foresee_on_labels(pictures, detections, (0, 1, 2), DEFAULT_SCORE, 1.0) is None
-
-
-# --- runners ----------------------------------------------------------------------------------------------------
-
-
-def gate(float_runner, int8_runner, frames):
-    """Two models' detections compared, as an export compares them."""
-    return FloatReference(detects(float_runner), frames, DEFAULT_SCORE).judge(detects(int8_runner))
-
-
-def detects(runner, meta=META):
-    return partial(detections_on, runner, meta)
-
-
-def both_classes_runner(anchor=60):
-    """One anchor whose classes score 0.88 and 0.73."""
-    raw = constant_runner(-9.0)(None)
-    raw.class_logits[anchor] = [1.0, 2.0]
-    return lambda pixels: raw
-
-
-def test_judging_follows_the_post_processing_of_the_file():
-    """zylo117 keeps the best class of an anchor, effdet both: each file is judged by what its user will see."""
-    runner = both_classes_runner()
-    theirs = replace(META, nms=ORIGINALS["zylo117"])
-    assert detections_on(runner, META, [frame()], 0.4)[0].class_ids.tolist() == [1, 0]
-    assert detections_on(runner, theirs, [frame()], 0.4)[0].class_ids.tolist() == [1]
-    reference = FloatReference(detects(runner, theirs), [frame()], 0.4)
-    assert reference.detections(1)[0].class_ids.tolist() == [1]
-    assert reference.judge(detects(runner, theirs)).boxes == 1
-
-
-def constant_runner(logit, spec=SPEC):
-    anchors = len(anchors_for(spec))
-    raw = RawOutputs(np.full((anchors, spec.num_classes), logit, np.float32), np.zeros((anchors, 4), dtype=np.float32))
-    return lambda pixels: raw
-
-
-def test_an_all_zero_checkpoint_is_no_proof_though_both_models_agree():
-    """Logits of 0 are scores of 0.5: a hundred equal boxes in every frame. With a trained bias there is none."""
-    report = gate(constant_runner(0.0), constant_runner(0.0), [frame(n) for n in range(3)])
-    assert (report.verdict, report.boxes) == (UNSURE, 300)
-    assert "does not look at the picture" in report.reason
-    report = gate(constant_runner(-4.6), constant_runner(-4.6), [frame(n) for n in range(3)])
-    assert (report.verdict, report.boxes) == (UNSURE, 0)
-
-
-def test_runners_are_judged_in_pixels_of_the_source():
-    """An 8 x 8 box of the input is 32 x 32 of a source four times as large; scores come back too."""
-    boxes = [(0, 0.9, [8, 8, 16, 16]), (1, 0.6, [64, 32, 96, 64])]
-    engine = FakeEngine(META, boxes)
-    frames = [ModelInput(frame().pixels, 4.0, (512, 512))] * 2
-    report = gate(engine.infer, FakeEngine(META, boxes[:1]).infer, frames)
-    assert (report.boxes, report.precision, report.recall) == (4, 1.0, 0.5)
-    assert report.f1 == pytest.approx(2 / 3)
-
-
 # --- bootstrap --------------------------------------------------------------------------------------------------
 
 
@@ -316,119 +214,6 @@ def test_without_enough_boxes_there_is_no_threshold():
     assert compare([found(*row_of_boxes(3))], [found(*row_of_boxes(2))]).score_int8 is None
 
 
-def test_with_labels_the_threshold_is_the_lowest_that_keeps_the_precision():
-    """Float from 0.4 up: 2 right of 3. INT8 by falling score: right, wrong, right, wrong, right, wrong.
-
-    Its precisions are 1, 1/2, 2/3, 1/2, 3/5, 1/2, so 2/3 is last kept at the third score.
-    """
-    image = labelled(*[(20 * n, 0, 20 * n + 10, 10, 0, 0) for n in range(4)])
-    right = [(20 * n, 0, 20 * n + 10, 10) for n in range(4)]
-    wrong = [(20 * n, 50, 20 * n + 10, 60) for n in range(4)]
-    of_float = found((*right[0], 0.9, 0), (*right[1], 0.8, 0), (*wrong[0], 0.5, 0), (*right[2], 0.3, 0))
-    of_int8 = found(
-        (*right[0], 0.8, 0),
-        (*wrong[0], 0.7, 0),
-        (*right[1], 0.6, 0),
-        (*wrong[1], 0.5, 0),
-        (*right[2], 0.35, 0),
-        (*wrong[2], 0.1, 0),
-    )
-    report = verdict_on_labels([image], [of_float], [[of_int8]], (0,), score=0.4)
-    assert report.score_int8 == pytest.approx(0.6)
-    assert (report.precision, report.recall) == (0.5, 0.5)  # at 0.4: 2 right of 4, of 4 labels
-
-
-# --- AP ---------------------------------------------------------------------------------------------------------
-
-
-def random_set(seed, images=15, classes=3):
-    """Labels, some ignored, and detections of which most lie near a label; scores repeat."""
-    random = np.random.default_rng(seed)
-    pictures, detections = [], []
-    for _ in range(images):
-        corners = random.uniform(0, 400, (int(random.integers(0, 8)), 2))
-        boxes = np.hstack([corners, corners + random.uniform(60, 150, corners.shape)])
-        class_ids = random.integers(0, classes, len(boxes))
-        ignored = random.random(len(boxes)) < 0.15
-        pictures.append(labelled(*[(*b, c, i) for b, c, i in zip(boxes, class_ids, ignored, strict=True)]))
-        near = np.repeat(boxes, 2, axis=0) + random.normal(0, 6, (2 * len(boxes), 4))
-        far = random.uniform(0, 300, (4, 4))
-        far[:, 2:] += far[:, :2]
-        rows = np.vstack([near, far])
-        scores = np.round(np.sort(random.uniform(0.02, 1, len(rows)))[::-1], 2)
-        ids = np.append(np.repeat(class_ids, 2), random.integers(0, classes, 4))
-        order = random.permutation(len(rows))
-        detections.append(found(*[(*rows[k], s, ids[k]) for k, s in zip(order, scores, strict=True)]))
-    return pictures, detections
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_ap_is_pycocotools(seed):
-    pytest.importorskip("pycocotools", reason="the oracle")
-    from edgedet.judge.average_precision import compute_accuracy
-
-    pictures, detections = random_set(seed)
-    class_map = (0, -1, 2) if seed % 2 else (0, 1, 2)
-    wanted = compute_accuracy(list(zip(pictures, detections, strict=True)), class_map, "abc").figures["AP"]
-    assert 0.05 < wanted < 0.9
-    got = match_dataset(pictures, detections, class_map).compute_ap(np.ones(len(pictures)))
-    assert got == pytest.approx(wanted, abs=1e-12)
-
-
-def test_a_weight_is_an_image_that_comes_as_often():
-    """Where no two scores are equal within the copies' run, weights and copies agree; ties move it by little."""
-    pictures, detections = random_set(1)
-    weights = np.random.default_rng(0).multinomial(15, np.full(15, 1 / 15)).astype(float)
-    copies = [at for at, weight in enumerate(weights) for _ in range(int(weight))]
-    copied = match_dataset([pictures[at] for at in copies], [detections[at] for at in copies], (0, 1, 2))
-    weighted = match_dataset(pictures, detections, (0, 1, 2)).compute_ap(weights)
-    assert weighted == pytest.approx(copied.compute_ap(np.ones(len(copies))), abs=0.01)
-
-
-def test_the_same_detections_keep_all_ap():
-    pictures, detections = random_set(0, images=30)
-    report = verdict_on_labels(pictures, detections, [detections], (0, 1, 2))
-    assert (report.verdict, report.value, report.low) == (PASSED, 1.0, 1.0)
-    assert report.required == pytest.approx(0.99)
-    assert report.ap_float == report.ap_int8
-    json.loads(json.dumps(report.to_dict(), allow_nan=False))
-
-
-def test_a_drop_of_more_than_allowed_fails_and_is_named():
-    """Every other image loses its boxes."""
-    pictures, detections = random_set(0, images=30)
-    poorer = [found() if at % 2 else one for at, one in enumerate(detections)]
-    report = verdict_on_labels(pictures, detections, [poorer], (0, 1, 2))
-    assert report.verdict == FAILED
-    assert report.low < report.value < 0.8
-    assert f"AP {report.ap_int8:.4f} of {report.ap_float:.4f}" in report.line()
-    assert verdict_on_labels(pictures, detections, [poorer], (0, 1, 2), max_drop_percent=90.0).verdict == PASSED
-
-
-def test_few_labels_or_a_float_model_that_finds_nothing_are_no_proof():
-    pictures, detections = random_set(0, images=5)
-    report = verdict_on_labels(pictures, detections, [detections], (0, 1, 2))
-    assert report.boxes < MIN_BOXES
-    assert report.verdict == UNSURE
-    pictures, detections = random_set(0, images=30)
-    nothing = [found()] * 30
-    report = verdict_on_labels(pictures, nothing, [nothing], (0, 1, 2))
-    assert (report.verdict, report.value, report.reason) == (UNSURE, None, "the float model's own AP is 0")
-
-
-def test_labels_of_other_classes_and_detections_of_theirs_are_left_out():
-    image = labelled((0, 0, 10, 10, 0, 0), (20, 0, 30, 10, 1, 0))
-    got = found((50, 50, 60, 60, 0.95, 1), (0, 0, 10, 10, 0.9, 0))
-    judged = match_dataset([image], [got], (0, -1))
-    assert judged.ground_truth_counts.sum() == 1
-    assert judged.compute_ap(np.ones(1)) == pytest.approx(1.0)
-
-
-def test_a_drop_that_is_no_percentage_is_refused():
-    with pytest.raises(InputError, match="between 0 and 100 percent; got 100"):
-        verdict_on_labels([], [], [[]], (0,), max_drop_percent=100)
-
-
 def test_verdicts_are_frozen_and_printable():
     report = compare([found(*row_of_boxes(60)), found()], [found(*row_of_boxes(60)), found()])
     assert report.line() == (
@@ -437,65 +222,3 @@ def test_verdicts_are_frozen_and_printable():
         f"score {report.score_int8:.3f} finds as many boxes as float at 0.4"
     )
     assert replace(report, score_int8=None).line().endswith("60 boxes in 2 images")
-
-
-def test_runs_over_labels_end_where_more_of_them_would_change_nothing():
-    """Three APs that vary by 0.005 have a standard error of 0.003: 0.94 is far from 0.99, 0.985 is not."""
-    assert is_settled([0.94, 0.945, 0.935], 0.99)
-    assert is_settled([1.04, 1.045, 1.035], 0.99)
-    assert not is_settled([0.985, 0.99, 0.98], 0.99)
-    assert not is_settled([0.5, 0.5], 0.99)  # two runs are never enough
-    assert not is_settled([0.98, 0.98, 0.98], 0.99)  # nor three that happen to agree
-
-
-# --- frames in batches ------------------------------------------------------------------------------------------
-
-
-def test_a_picture_moves_by_a_pixel_and_its_detections_back_by_it_in_the_source():
-    picture = ModelInput(np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, 3), 2.0, (8, 8))
-    right = move_picture(picture, 1, 0).pixels[0, :, :, 0]
-    np.testing.assert_array_equal(right[0], [0, 0, 1, 2])
-    down = move_picture(picture, 0, 1).pixels[0, :, :, 0]
-    np.testing.assert_array_equal(down[:, 0], [0, 0, 4, 8])
-    back = move_boxes_back(found((3, 4, 5, 6, 0.9, 0)), picture, 1, -1)
-    np.testing.assert_array_equal(back.boxes_xyxy, [[1, 6, 3, 8]])
-
-
-def test_no_more_frames_are_taken_than_a_sure_verdict_needs():
-    """Two boxes a frame: the first batch of 32 frames holds 64; of one box a frame, two batches are needed."""
-    boxes = [(0, 0.9, [8, 8, 16, 16]), (1, 0.6, [64, 32, 96, 64])]
-    frames = [ModelInput(np.full((1, 128, 128, 3), n, np.uint8), 1.0, (128, 128)) for n in range(100)]
-    asked: list[int] = []
-
-    def runner(rows):
-        engine = FakeEngine(META, rows)
-
-        def infer(pixels):
-            asked.append(int(pixels[0, 0, 0, 0]))
-            raw = engine.infer(pixels)
-            logits = raw.class_logits + np.float32(0.001 * asked[-1])  # it looks at the picture
-            return RawOutputs(logits, raw.box_codes)
-
-        return infer
-
-    notes: list[str] = []
-    reference = FloatReference(detects(runner(boxes)), frames, 0.4, notes.append)
-    assert asked == []
-    verdict = reference.judge(detects(runner(boxes)))
-    assert (verdict.verdict, verdict.images, max(asked), notes) == (PASSED, BATCH, BATCH - 1, [])
-    before = len(asked)
-    reference.judge(detects(runner(boxes)))
-    assert len(asked) == before + BATCH  # the float model's detections are kept
-
-    verdict = FloatReference(detects(runner(boxes[:1])), frames, 0.4, notes.append).judge(detects(runner(boxes[:1])))
-    assert (verdict.verdict, verdict.images) == (PASSED, 2 * BATCH)
-    assert notes == [
-        "not sure with 32 frames (the float model detects 32 objects in 32 frames, 50 are needed): taking more of them"
-    ]
-
-
-def test_the_first_batch_is_spread_over_all_frames():
-    frames = [frame(n) for n in range(70)]
-    order = [int(one.pixels[0, 0, 0, 0]) for one in spread(frames)]
-    assert sorted(order) == list(range(70))
-    assert order[:3] == [0, 2, 4]
