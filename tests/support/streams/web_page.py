@@ -141,3 +141,9 @@ def ask(
     answer = read_all(send(port, *lines, body=body)).decode("latin-1")
     head, _, rest = answer.partition("\r\n\r\n")
     return (int(head.split()[1]) if head else 0), head, rest
+
+
+def decoded(jpeg: bytes) -> np.ndarray:
+    import cv2
+
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
