@@ -1,15 +1,25 @@
-"""One camera's thread: what it does when the driver ends, hangs, raises, freezes or loops. The drivers are fakes."""
+"""One camera's thread: what it does when the driver ends, hangs or raises, and its counts. The drivers are fakes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
 
-import numpy as np
 import pytest
-from fake_driver import FakeDriver, consistent, picture, running_camera
+from fake_driver import (
+    FAST,
+    LATE_S,
+    TIMEOUT_S,
+    FakeDriver,
+    assert_waits,
+    consistent,
+    picture,
+    running,
+    running_camera,
+    stats,
+)
 from waiting import wait_until
 
 from edgedet.errors import SourceError
@@ -18,39 +28,6 @@ from edgedet.stream.live import LiveSource
 from edgedet.stream.pace import Pace
 
 pytest.importorskip("cv2", reason="the frame rate is asked by OpenCV's property")
-
-TIMEOUT_S = 0.3
-FAST = Recovery(timeout_s=TIMEOUT_S, first_wait_s=0.01)
-
-
-@contextmanager
-def running(openings, recovery=FAST, pace=Pace):
-    """Yield (source, lines reported) of a camera whose n-th opening calls the n-th function; the last goes on."""
-    left = list(openings)
-    lines = []
-
-    def opener():
-        return (left.pop(0) if len(left) > 1 else left[0])()
-
-    source = LiveSource([("cam", opener)], lambda: False, lines.append, pace, recovery)
-    try:
-        yield source, lines
-    finally:
-        source.close()
-
-
-def stats(source):
-    return source.stats()[0]
-
-
-LATE_S = 20.0  # a busy machine may be late; nothing here waits for so long
-
-
-def assert_waits(times_s, waits_s):
-    """Not sooner, and not much later."""
-    actual = np.diff(times_s)
-    assert (actual > 0.99 * np.array(waits_s)).all(), actual
-    assert (actual < np.array(waits_s) + LATE_S).all(), actual
 
 
 # --- it ends ----------------------------------------------------------------------------------------------------
@@ -235,73 +212,6 @@ def test_a_gap_that_is_open_at_the_end_counts():
     assert stats(source).state == "ended"
     assert stats(source).gaps == 1
     assert stats(source).gap_s >= before_s
-
-
-# --- it freezes -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("period", [1, 7])
-def test_a_frozen_or_looping_camera_is_noticed_and_its_pictures_are_held_back(period):
-    """New pictures, then the same one (or the same seven) again and again; opened again, it runs."""
-    rows = [picture(n) for n in range(20)]
-    times = []
-
-    def frozen():
-        return FakeDriver(rows[n] if n < 20 else rows[20 - period + n % period] for n in range(10**6))
-
-    def again():
-        times.append(time.monotonic())
-        return running_camera(100)
-
-    with running([frozen, again]) as (source, lines):
-        for frame in source:
-            if frame.gap:
-                break
-        assert lines[0] == "cam: lost: the picture stands still or repeats for 0.3 s; opening it again"
-        assert frame.gap.reason == "the picture stands still or repeats for 0.3 s"
-        assert frame.bgr[0, 0, 0] >= 100
-        assert TIMEOUT_S < frame.gap.seconds < LATE_S
-        assert stats(source).stale >= 1
-        assert len(lines) == 2
-    assert consistent(stats(source))
-
-
-def test_a_picture_that_stays_frozen_is_reported_once_and_opened_ever_more_seldom():
-    openings = []
-
-    def frozen():
-        openings.append(time.monotonic())
-        return FakeDriver(picture(7) for _ in range(10**6))
-
-    recovery = Recovery(timeout_s=0.1, first_wait_s=0.01)
-    with running([frozen], recovery) as (source, lines):
-        consumer = threading.Thread(target=lambda: list(source))
-        consumer.start()
-        wait_until(lambda: len(openings) == 5)
-    consumer.join()
-    assert len(lines) == 1
-    # the first life lasts a timeout until it is noticed; then it is given twice, four, eight times as long
-    assert_waits(openings, [0.1, 0.2, 0.4, 0.8])
-
-
-def test_a_still_picture_is_no_fault_where_the_user_says_so():
-    recovery = Recovery(timeout_s=0.1, allow_repeats=True)
-    with running([lambda: FakeDriver(picture(7) for _ in range(40))], recovery) as (source, lines):
-        for frame in source:
-            if frame.index > 30:
-                break
-        assert not any("stands still" in line for line in lines)  # a busy machine may have lost it for another reason
-        assert stats(source).stale == 0
-
-
-def test_a_camera_that_comes_back_with_an_old_picture_is_back():
-    """A lens cap is black before and after the network was away: that is no frozen camera yet."""
-    black = [picture(0)]
-    with running([lambda: FakeDriver(black), lambda: FakeDriver(black * 3, 0.05)]) as (source, lines):
-        frames = iter(source)
-        next(frames)
-        assert next(frames).gap.reason == "no frame came"
-        assert lines[1].startswith("cam: back after")
 
 
 # --- frames left out --------------------------------------------------------------------------------------------

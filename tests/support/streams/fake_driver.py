@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 
 import numpy as np
+
+from edgedet.stream.cameras.recovery import Recovery
+from edgedet.stream.live import LiveSource
+from edgedet.stream.pace import Pace
 
 
 def picture(level):
@@ -44,3 +49,37 @@ def running_camera(start=0, period_s=0.01):
 
 def consistent(one):
     return one.captured == one.processed + one.dropped + one.skipped + one.stale
+
+
+TIMEOUT_S = 0.3
+FAST = Recovery(timeout_s=TIMEOUT_S, first_wait_s=0.01)
+
+
+@contextmanager
+def running(openings, recovery=FAST, pace=Pace):
+    """Yield (source, lines reported) of a camera whose n-th opening calls the n-th function; the last goes on."""
+    left = list(openings)
+    lines = []
+
+    def opener():
+        return (left.pop(0) if len(left) > 1 else left[0])()
+
+    source = LiveSource([("cam", opener)], lambda: False, lines.append, pace, recovery)
+    try:
+        yield source, lines
+    finally:
+        source.close()
+
+
+def stats(source):
+    return source.stats()[0]
+
+
+LATE_S = 20.0  # a busy machine may be late; nothing here waits for so long
+
+
+def assert_waits(times_s, waits_s):
+    """Not sooner, and not much later."""
+    actual = np.diff(times_s)
+    assert (actual > 0.99 * np.array(waits_s)).all(), actual
+    assert (actual < np.array(waits_s) + LATE_S).all(), actual
