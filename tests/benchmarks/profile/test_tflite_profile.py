@@ -62,9 +62,10 @@ def test_litert_profiles_each_run_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "lite.tflite"
     path.write_bytes(tflite_from_graph(model, plan_for(model, SPEC, random_pixels(SPEC)))[0])
     profile = Profile(path)
-    runs = [profile.run() for _ in range(6)]
+    runs = [profile.run() for _ in range(60)]
     for times in runs:
         assert 0 < outside_convolutions(times) < sum(times.values())
         assert "RESIZE_NEAREST_NEIGHBOR" in times
     totals = [sum(times.values()) for times in runs]
-    assert min(totals[3:]) < 3 * min(totals[:3])  # added up, the fourth would be four times the first
+    # Added up, the 31st would be 31 times the least of those before; a busy machine makes all slower for a while.
+    assert min(totals[30:]) < 15 * min(totals[:30])
