@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence
 from ..progress import Say, say_nothing
 from ..types import Detections, ModelInput
 from .pseudo_labels import FLOOR_SHARE, Detect, FloatRuns, PseudoLabels, float_runs
-from .verdict import UNSURE, Verdict, foresee_without_labels, verdict_without_labels
+from .verdict import UNSURE, Verdict, verdict_without_labels
 
 BATCH = 32  # frames
 
@@ -50,10 +50,9 @@ class FloatReference:
     def detections(self, count: int) -> List[Detections]:
         """Return what the float model detects in the first ``count`` frames."""
         done = 0 if self._runs is None else len(self._runs.still)
-        if done < count:
+        if self._runs is None or done < count:  # without frames, too: an empty run
             new = float_runs(self._detect, self.frames[done:count], self.score)
             self._runs = new if self._runs is None else self._runs + new
-        assert self._runs is not None
         return self._runs.still[:count]
 
     def labels(self, count: int) -> PseudoLabels:
@@ -74,9 +73,6 @@ class FloatReference:
 
     def judge(self, detect: Detect, seed: int = 0) -> Verdict:
         """Return the verdict on another model's detections, of as few frames as make it sure, of all where none do."""
-        without_frames = None if self.frames else foresee_without_labels(0, 0, self.score)
-        if without_frames is not None:
-            return without_frames
         detected: List[Detections] = []
         while True:
             count = min(len(detected) + BATCH, len(self.frames))
