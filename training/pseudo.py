@@ -58,7 +58,8 @@ def label_frames(
             f"({join_names(class_names)}) have nothing in common."
         )
     frames = take_calibration_frames(how.source, teacher.spec, how.frames)
-    taken = [*frames.calibrate, *frames.select, *frames.gate]
+    taken = [*frames.calibrate, *frames.select, *frames.gate]  # more than asked for, as the gate may want more
+    taken = [taken[at] for at in np.linspace(0, len(taken) - 1, min(how.frames, len(taken))).round().astype(int)]
     meta = ArtifactMeta(teacher.spec, teacher.class_names, "fp32", teacher.sha256)
     detector = Detector((meta, ModuleEngine(FromPixels(network_from_checkpoint(teacher)))), score=how.score)
     pictures = []

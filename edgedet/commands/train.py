@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="optimiser (default: adamw)")
     how.add_argument(
-        "--lr", type=float, metavar="R", help="learning rate for 8 pictures a step (default: 5e-4; sgd: 8e-3)"
+        "--lr", type=float, metavar="R", help="learning rate (default, for 8 pictures a step: 5e-4; sgd: 8e-3)"
     )
     how.add_argument(
         "--clip",

@@ -46,6 +46,12 @@ def test_frames_get_what_the_teacher_detects_and_its_scores(teacher, tmp_path, m
     assert "labels of the teacher" in notes[0]
 
 
+def test_as_many_frames_are_labelled_as_were_asked_for(teacher, tmp_path):
+    write_coco(tmp_path, "many", 24, 0)
+    source = Distillation(str(tmp_path / "many"), frames=10, score=0.005)
+    assert len(label_frames(teacher, source, CLASSES, tmp_path / "frames", print)) == 10
+
+
 def test_a_teacher_without_the_classes_or_without_detections_is_refused(teacher, tmp_path):
     source = Distillation(str(tmp_path / "train"))
     with pytest.raises(InputError, match="have nothing in common"):
