@@ -168,23 +168,35 @@ class Comparison:
 def make_table(paths: Sequence[Path]) -> str:
     """Return the Markdown table of measured files."""
     lines = [
-        "| model | seeds | float | calibrated | trained while rounding | trained without, then calibrated | CPU min |",
-        "|---|---|---|---|---|---|---|",
+        "| model | seeds | float | calibrated | trained while rounding | trained without, then calibrated "
+        "| what rounding adds | CPU min |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for path in paths:
         held = json.loads(path.read_text(encoding="utf-8"))
-        cells, shown = held["cells"], {}
-        for arm in ARMS:
-            aps = [cell["ap"] for name, cell in cells.items() if name.startswith(f"{arm},")]
-            spread = f" ({min(aps):.4f} to {max(aps):.4f})" if len(aps) > 1 else ""
-            shown[arm] = f"{np.mean(aps):.4f}{spread}" if aps else "-"
+        cells = held["cells"]
+        by_arm = {
+            arm: {name.rpartition(" ")[2]: cell["ap"] for name, cell in cells.items() if name.startswith(f"{arm},")}
+            for arm in ARMS
+        }
+        rounded, control = by_arm["rounded"], by_arm["control"]
+        gains = [ap - control[seed] for seed, ap in rounded.items() if seed in control]  # of the same pictures
         minutes = [cell["cpu_s"] / 60 for name, cell in cells.items() if name.startswith("rounded,")]
         seeds = len({name.rpartition(" ")[2] for name in cells if ", seed " in name})
+        shown = [_show(list(aps.values()), "") for aps in by_arm.values()]
         lines.append(
-            f"| {held['model']}, {held['size']} | {seeds} | {cells['float']['ap']:.4f} | "
-            f"{' | '.join(shown.values())} | {np.mean(minutes):.1f} |"
+            f"| {held['model']}, {held['size']} | {seeds} | {cells['float']['ap']:.4f} | {' | '.join(shown)} "
+            f"| {_show(gains, '+')} | {np.mean(minutes):.1f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _show(values: Sequence[float], sign: str) -> str:
+    """Return the mean with the least and the largest value; ``sign`` is "+" for differences."""
+    if not values:
+        return "-"
+    mean, least, largest = (f"{value:{sign}.4f}" for value in (np.mean(values), min(values), max(values)))
+    return f"{mean} ({least} to {largest})" if len(values) > 1 else mean
 
 
 @ends_in_one_line

@@ -20,7 +20,7 @@ def test_the_table_has_the_mean_of_the_seeds_and_their_ends(tmp_path):
     path = tmp_path / "qat.json"
     path.write_text(json.dumps({"model": "d0", "size": "64x64", "cells": cells}))
     assert make_table([path]).splitlines()[2] == (
-        "| d0, 64x64 | 2 | 0.4000 | 0.3150 (0.3000 to 0.3300) | 0.3350 (0.3200 to 0.3500) | 0.3100 | 2.0 |"
+        "| d0, 64x64 | 2 | 0.4000 | 0.3150 (0.3000 to 0.3300) | 0.3350 (0.3200 to 0.3500) | 0.3100 | +0.0100 | 2.0 |"
     )
 
 
