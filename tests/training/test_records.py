@@ -1,4 +1,4 @@
-"""Sheets of pictures: each in a tile of its own, its labels named, in the picture's size on the sheet."""
+"""What a training leaves for people: sheets of pictures with their labels, and TensorBoard's figures."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 from edgedet.judge.labels import LabelledImage
-from edgedet.training.records import LINE_PX, TILE_WH, draw_labels, draw_validation, shrink_to_tile
+from edgedet.training.records import LINE_PX, TILE_WH, TensorBoard, draw_labels, draw_validation, shrink_to_tile
 from edgedet.types import Detections
 
 
@@ -44,3 +44,15 @@ def test_a_validation_sheet_shows_labels_of_the_classes_that_are_learnt(tmp_path
     assert (sheet[250, 195:205] > 200).all(1).any()
     spread = sheet[60, 165:175].astype(int)
     assert (spread.max(1) - spread.min(1)).max() > 100
+
+
+def test_tensorboards_logs_hold_the_figures_of_each_epoch(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = TensorBoard(tmp_path)
+    for epoch in (1, 2):
+        board.add({"epoch": epoch, "AP": 0.25 * epoch, "AP75": None})
+    board.close()
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("AP")] == [(1, 0.25), (2, 0.5)]
+    assert events.Tags()["scalars"] == ["AP"]

@@ -2,9 +2,7 @@
 
 import csv
 import json
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -18,8 +16,8 @@ from edgedet.training import fit as fitting
 from edgedet.training.augment import NONE, Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, fit
 from edgedet.training.processes import Processes
-from edgedet.training.samples import Order, Pictures, make_loader, select_labels
-from edgedet.training.start import make_fresh_network, make_starting_network
+from edgedet.training.samples import Pictures, select_labels
+from edgedet.training.start import make_fresh_network
 
 torch.set_num_threads(1)  # several spin while they wait for each other
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -150,52 +148,6 @@ def test_a_training_goes_on_with_the_same_options_only(tmp_path, sets, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
-def test_each_epoch_takes_every_picture_and_processes_share_the_batches():
-    """Two processes with 3 pictures a step take together what one takes with 6; the last batch is filled up."""
-    one = [sorted(batch) for batch in Order(10, 6, seed=1)]
-    two = [list(Order(10, 3, seed=1, rank=rank, processes=2)) for rank in (0, 1)]
-    assert [sorted(a + b) for a, b in zip(*two, strict=True)] == one
-    assert {number for batch in one for _, number in batch} == set(range(10))
-    assert list(Order(10, 6, seed=1, epoch=1)) != list(Order(10, 6, seed=1))
-
-
-def test_processes_that_read_share_the_cache_of_one(sets):
-    pictures = Pictures(select_labels(read_dataset(sets[1]).images, (0, 1)), TINY, NONE, seed=0, cache_bytes=900)
-    order = Order(len(pictures), 4, seed=0)
-    sizes = [make_loader(pictures, order, workers).dataset.cache_bytes for workers in (0, 1, 2)]
-    assert sizes == [900, 900, 450]
-
-
-def test_classes_that_the_checkpoint_knows_keep_their_weights(sets, tmp_path):
-    """Of disc and circle the tiny checkpoint knows the first, at slot 1; the other begins by saying nothing."""
-    from edgedet.training.start import Start
-
-    notes = []
-    network = make_starting_network(Start(str(sets[3])), ("circle", "disc"), 1, notes.append)
-    old = load_checkpoint(sets[3]).state["class_net.predict.conv_pw.weight"].reshape(9, 2, -1)
-    new = network.class_net.predict.conv_pw.weight.detach().reshape(9, 2, -1)
-    assert torch.equal(new[:, 1], old[:, 1])
-    assert not torch.equal(new[:, 0], old[:, 0])
-    np.testing.assert_allclose(network.class_net.predict.conv_pw.bias.detach().reshape(9, 2)[:, 0], -4.59512, atol=1e-4)
-    assert "knows 1 of the 2 classes" in notes[-1]
-
-
-def test_a_checkpoint_whose_classes_have_no_names_gets_them_from_a_file(sets, tmp_path):
-    """Without the file all classes begin anew, and a line says so and what the checkpoint calls its classes."""
-    from edgedet.training.start import Start
-
-    bare = tiny_checkpoint(tmp_path / "bare.safetensors", ("class_0", "class_1"))
-    head = load_checkpoint(bare).state["class_net.predict.conv_pw.weight"]
-    (tmp_path / "names.txt").write_text("square\ndisc\n", encoding="utf-8")
-    notes = []
-    for names, kept in ((None, False), (tmp_path / "names.txt", True)):
-        network = make_starting_network(Start(str(bare), names=names), CLASSES, 1, notes.append)
-        new = network.class_net.predict.conv_pw.weight.detach()
-        assert torch.equal(new, head) == kept
-    (line,) = [note for note in notes if "random" in note]
-    assert "none of the 2 classes by name (its own: class_0, class_1)" in line
-
-
 def test_half_precision_trains_as_well(tmp_path, sets):
     torch.manual_seed(0)
     pictures = Pictures(select_labels(read_dataset(sets[1]).images, (0, 1)), TINY, NONE, seed=0)
@@ -212,20 +164,6 @@ def test_half_precision_trains_as_well(tmp_path, sets):
         lambda history, left_s: rows.extend(history[-1:]),
     )
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
-
-
-def test_tensorboards_logs_hold_the_figures_of_each_epoch(tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from edgedet.training.records import TensorBoard
-
-    board = TensorBoard(tmp_path)
-    for epoch in (1, 2):
-        board.add({"epoch": epoch, "AP": 0.25 * epoch, "AP75": None})
-    board.close()
-    events = accumulator.EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("AP")] == [(1, 0.25), (2, 0.5)]
-    assert events.Tags()["scalars"] == ["AP"]
 
 
 def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
@@ -264,47 +202,3 @@ def test_bad_options_are_one_line(sets, capsys, tmp_path, monkeypatch, options, 
         == 2
     )
     assert message in capsys.readouterr().err
-
-
-def test_a_subset_of_the_classes_is_learnt(sets):
-    """Boxes of a class that is left out are no labels; the rest are numbered as chosen."""
-    from edgedet.training.train import map_classes, select_classes
-
-    data = read_dataset(sets[1])
-    names = select_classes(data, ("Disc",))
-    assert names == ("disc",)
-    pictures = select_labels(data.images, map_classes(data, names))
-    discs = sum(int((image.class_ids == 1).sum()) for image in data.images)
-    assert sum(len(picture.class_ids) for picture in pictures) == discs > 0
-    assert all((picture.class_ids == 0).all() for picture in pictures)
-
-
-def test_an_imagenet_classifier_is_read_in_both_spellings(tmp_path):
-    """timm's names and lukemelas' give the same backbone; another network's weights are refused."""
-    from edgedet.errors import CheckpointError
-    from edgedet.training.start import _IN_BLOCK, load_backbone
-
-    source, timm_like = make_fresh_network(TINY), {}
-    for key, value in source.backbone.state_dict().items():
-        timm_like[key] = value.clone() if "num_batches" in key else torch.rand_like(value)
-    flat, number = {}, 0
-    for stage, blocks in enumerate(source.backbone.stages):
-        for at, block in enumerate(blocks):
-            for theirs, ours in _IN_BLOCK.items():
-                name = ours[0 if block.expands else 1]
-                for key, value in timm_like.items():
-                    if name and key.startswith(f"blocks.{stage}.{at}.{name}."):
-                        flat[f"_blocks.{number}.{theirs}.{key.rsplit('.', 1)[1]}"] = value
-            number += 1
-    for key, value in timm_like.items():
-        if key.startswith(("conv_stem.", "bn1.")):
-            flat["_" + key.replace("bn1", "bn0")] = value
-    for name, state in (("timm", timm_like), ("lukemelas", flat)):
-        torch.save({**state, "_fc.bias": torch.zeros(3)}, tmp_path / f"{name}.pth")
-        network = make_fresh_network(TINY)
-        load_backbone(network, tmp_path / f"{name}.pth")
-        for key, value in network.backbone.state_dict().items():
-            if "num_batches" not in key:
-                assert torch.equal(value, timm_like[key]), (name, key)
-    with pytest.raises(CheckpointError, match="no classifier EfficientNet-B0"):
-        load_backbone(make_fresh_network(replace(TINY, backbone="b0")), tmp_path / "timm.pth")
