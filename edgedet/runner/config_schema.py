@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from ..engines.table import PUBLIC_ENGINES, engine_for
 from ..events.mqtt_options import MqttOptions, broker_of, credentials
@@ -17,8 +17,6 @@ from ..stream.cameras.capture import PIXEL_FORMATS, TRANSPORTS
 from ..stream.cameras.pipelines import DECODERS
 from ..stream.outputs.segments import parse_bytes
 from ..web.defaults import HEALTHY_IF, TOKEN_VARIABLE, UNHEALTHY_S, VIEWER_TOKEN_VARIABLE
-from ..web.guard import make_guard, place_of
-from ..web.sink import WebOptions
 from .yaml_file import (
     Node,
     Reader,
@@ -36,6 +34,9 @@ from .yaml_file import (
     whole,
     yes_or_no,
 )
+
+if TYPE_CHECKING:
+    from ..web.sink import WebOptions
 
 EXAMPLE = """\
 # A configuration of `edgedet run --config edgedet.yaml`; `edgedet config --check edgedet.yaml` checks it.
@@ -202,6 +203,9 @@ def _discovery(node: Node) -> str:
 
 
 def _web(node: Node) -> WebOptions:
+    from ..web.guard import make_guard, place_of  # only where the file asks for the page
+    from ..web.sink import WebOptions
+
     fields = {
         "listen": converted(text, place_of),
         "token_file": file_path,

@@ -1,6 +1,8 @@
 """The configuration file: what it says, and what is wrong with it, by line."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,17 @@ def test_file_becomes_the_options_of_a_run(write):
         Zone("yard", ((0.1, 0.5), (0.9, 0.5), (1.0, 1.0), (0.0, 1.0)), frozenset({"person"}), 0.6, 10),
         Line("gate", (0.5, 0.2), (0.5, 0.9)),
     )
+
+
+@pytest.mark.parametrize(("page", "imported"), [("", "False"), ("web: {listen: 127.0.0.1:8080}\n", "True")])
+def test_what_serves_the_page_is_imported_where_the_file_asks_for_the_page(write, page, imported):
+    write(f"cameras:\n  door: 0\n{page}")
+    code = (
+        "import sys; from pathlib import Path; from edgedet.runner.config import read_options; "
+        "read_options(Path('edgedet.yaml')); print('edgedet.web.sink' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == imported
 
 
 def test_camera_may_be_a_line(write):
