@@ -10,8 +10,8 @@ from setuptools import find_packages, setup
 HOST_FOLDERS = ("export", "calibration", "benchmarks", "training")
 PACKAGES = find_packages(include=["edgedet", "edgedet.*"], exclude=[f"edgedet.{name}*" for name in HOST_FOLDERS])
 for folder in HOST_FOLDERS:  # the studies behind the documents run from a checkout only
-    found = find_packages(folder, exclude=["studies", "studies.*"])
-    PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in found)]
+    rooms = find_packages(folder, exclude=["studies", "studies.*"])
+    PACKAGES += [f"edgedet.{folder}", *(f"edgedet.{folder}.{name}" for name in rooms)]
 
 LITERT = "ai-edge-litert>=1.2"
 PC = ["opencv-python>=4.8", "onnxruntime>=1.16", f"{LITERT}; python_version >= '3.10'"]

@@ -45,26 +45,26 @@ HEAD = """| program | pictures | its boxes | edgedet's | pairs | least IoU | mea
 
 def compare(name: str, find: Find, reference: Find, pictures: Sequence[np.ndarray]) -> None:
     """Print a row: boxes from SCORE up, pairs at IoU 0.5, their least and mean IoU, largest difference of scores."""
-    found_n = expected_n = pairs = 0
+    actual_n = expected_n = pairs = 0
     ious, differences, times_ms = [], [], []
     for bgr in pictures:
         started = time.perf_counter()
-        found = find(bgr)
+        actual = find(bgr)
         middle = time.perf_counter()
         expected = reference(bgr)
         times_ms.append(((middle - started) * 1e3, (time.perf_counter() - middle) * 1e3))
-        found, expected = found[found.scores >= SCORE], expected[expected.scores >= SCORE]
-        found_n, expected_n = found_n + len(found), expected_n + len(expected)
-        pairs += count_matches(found, expected, 0.5)[0]
-        if len(found) and len(expected):
-            overlaps = compute_iou(found.boxes_xyxy, expected.boxes_xyxy)
-            best, rows = overlaps.argmax(axis=1), np.arange(len(found))
+        actual, expected = actual[actual.scores >= SCORE], expected[expected.scores >= SCORE]
+        actual_n, expected_n = actual_n + len(actual), expected_n + len(expected)
+        pairs += count_matches(actual, expected, 0.5)[0]
+        if len(actual) and len(expected):
+            overlaps = compute_iou(actual.boxes_xyxy, expected.boxes_xyxy)
+            best, rows = overlaps.argmax(axis=1), np.arange(len(actual))
             paired = overlaps[rows, best] >= 0.5
             ious += overlaps[rows, best][paired].tolist()
-            differences += np.abs(found.scores - expected.scores[best])[paired].tolist()
+            differences += np.abs(actual.scores - expected.scores[best])[paired].tolist()
     its_ms, our_ms = np.median(np.array(times_ms), axis=0)
     print(
-        f"| {name} | {len(pictures)} | {found_n} | {expected_n} | {pairs} | {min(ious, default=0):.4f} | "
+        f"| {name} | {len(pictures)} | {actual_n} | {expected_n} | {pairs} | {min(ious, default=0):.4f} | "
         f"{np.mean(ious) if ious else 0:.4f} | {max(differences, default=1):.1e} | {its_ms:.0f}, {our_ms:.0f} |",
         flush=True,
     )
@@ -75,10 +75,10 @@ def cut_at_last_pixel(detector: Detector) -> Find:
     h, w = detector.meta.spec.input_hw
 
     def find(bgr: np.ndarray) -> Detections:
-        found = detector(bgr)
+        detections = detector(bgr)
         scale = max(bgr.shape[0] / h, bgr.shape[1] / w)
         limits = np.array([w - 1, h - 1] * 2, np.float32) * scale
-        return replace(found, boxes_xyxy=np.minimum(found.boxes_xyxy, limits).astype(np.float32))
+        return replace(detections, boxes_xyxy=np.minimum(detections.boxes_xyxy, limits).astype(np.float32))
 
     return find
 

@@ -97,25 +97,25 @@ def ask(client: Any, model: str, pictures: list[ModelInput]) -> list[Detections]
     image.set_data_from_numpy(pixels)
     answer = client.infer(model, [image])
     number, boxes, scores, classes = (answer.as_numpy(name) for name in OUTPUTS)
-    found = []
+    detections = []
     for at, picture in enumerate(pictures):
         n = int(number[at, 0])
         h, w = picture.source_hw
         own = np.clip(boxes[at, :n] * picture.scale_to_source, 0, [w, h, w, h]).astype(np.float32)
-        found.append(Detections(own, scores[at, :n], classes[at, :n].astype(np.int64)))
-    return found
+        detections.append(Detections(own, scores[at, :n], classes[at, :n].astype(np.int64)))
+    return detections
 
 
-def row(name: str, found: list[Detections], expected: list[Detections]) -> str:
+def row(name: str, actual: list[Detections], expected: list[Detections]) -> str:
     """Return how boxes agree, in one line."""
     ious, differences = [], []
-    for its, own in zip(found, expected, strict=True):
+    for its, own in zip(actual, expected, strict=True):
         if len(its) and len(own):
             overlaps = compute_iou(its.boxes_xyxy, own.boxes_xyxy)
             best = overlaps.argmax(axis=1)
             ious += overlaps.max(axis=1).tolist()
             differences += np.abs(its.scores - own.scores[best]).tolist()
-    counts = f"{sum(map(len, found))} boxes, edgedet's {sum(map(len, expected))}"
+    counts = f"{sum(map(len, actual))} boxes, edgedet's {sum(map(len, expected))}"
     return f"{name}: {counts}, least IoU {min(ious, default=0):.4f}, scores within {max(differences, default=1):.1e}"
 
 
@@ -152,8 +152,8 @@ def main() -> None:
         for count in (1, 2, 4):
             if count <= max(1, config["max_batch_size"]):
                 groups = [pictures[at : at + count] for at in range(0, len(pictures), count)]
-                found = [detections for group in groups for detections in ask(client, name, group)]
-                print(row(f"requests of {count}", found, expected))
+                answers = [detections for group in groups for detections in ask(client, name, group)]
+                print(row(f"requests of {count}", answers, expected))
         before = runs_of(client, name)
 
         def ask_alone(picture: ModelInput) -> Detections:
@@ -161,9 +161,9 @@ def main() -> None:
                 return ask(own, name, [picture])[0]
 
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(ask_alone, pictures))
+            answers = list(pool.map(ask_alone, pictures))
         after = runs_of(client, name)
-        print(row("4 clients at a time", found, expected))
+        print(row("4 clients at a time", answers, expected))
         print(f"for these {after[0] - before[0]} pictures the server made {after[1] - before[1]} runs")
 
 

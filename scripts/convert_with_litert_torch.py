@@ -128,7 +128,7 @@ def litert_torch_signatures(path: Path) -> list[tuple[str, str]]:
     """Return (signature, its input) of a file with one input a signature."""
     from ai_edge_litert.interpreter import Interpreter
 
-    return [(key, found["inputs"][0]) for key, found in Interpreter(str(path)).get_signature_list().items()]
+    return [(key, signature["inputs"][0]) for key, signature in Interpreter(str(path)).get_signature_list().items()]
 
 
 if __name__ == "__main__":

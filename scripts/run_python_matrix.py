@@ -100,8 +100,8 @@ def try_cell(python: str, version: str, engine: str, wheel: Path, models: dict[s
         listed = json.loads(
             run([inside, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"], folder)
         )
-        wanted = {"numpy", engine, *(name for name in ("opencv-python-headless",))}
-        packages = {item["name"]: item["version"] for item in listed if item["name"].replace("_", "-") in wanted}
+        names = {"numpy", engine, *(name for name in ("opencv-python-headless",))}
+        packages = {item["name"]: item["version"] for item in listed if item["name"].replace("_", "-") in names}
         try:
             run([inside, "-m", "edgedet", "doctor"], folder)
             jsonl = folder / "out.jsonl"
@@ -138,9 +138,9 @@ def main() -> int:
             for engine in args.engines:
                 cell = try_cell(python, version, engine, wheel, models, folder / "frames")
                 cells.append(cell)
-                what = ", ".join(f"{name} {number}" for name, number in cell.packages.items())
-                found = f"{list(cell.boxes)} boxes" if cell.boxes else cell.why.splitlines()[-1] if cell.why else ""
-                print(f"Python {version}  {engine:<15} {cell.outcome:<9} {what}  {found}".rstrip(), flush=True)
+                installed = ", ".join(f"{name} {number}" for name, number in cell.packages.items())
+                result = f"{list(cell.boxes)} boxes" if cell.boxes else cell.why.splitlines()[-1] if cell.why else ""
+                print(f"Python {version}  {engine:<15} {cell.outcome:<9} {installed}  {result}".rstrip(), flush=True)
     if args.json:
         args.json.write_text(json.dumps([asdict(cell) for cell in cells]) + "\n")
     failed = sum(cell.outcome == "failed" for cell in cells)

@@ -46,7 +46,7 @@ def randomise(
     def uniform(like: Tensor, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(like.shape, generator=generator)
 
-    def around_what_comes(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    def set_statistics_near_inputs(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         x = inputs[0]
         variance = x.var((0, 2, 3), correction=0)
         variance = variance.clamp_min(1.0 if x[0, 0].numel() < FEW_CELLS else 0.3 * float(variance.mean()) + 1e-4)
@@ -58,7 +58,7 @@ def randomise(
     hooks = []
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(around_what_comes))
+            hooks.append(module.register_forward_pre_hook(set_statistics_near_inputs))
         if getattr(module, "edge_weights", None) is not None:
             module.edge_weights.data.copy_(uniform(module.edge_weights, 0.2, 2.0))
         if name.endswith("predict"):

@@ -61,11 +61,11 @@ class Sweep:
         self.path, self.calib, self.data, self.threads = path, calib, data, threads
         self.model, self.meta = read_float_model(path)
         self._tables: dict[tuple[str, ...], tuple[CalibrationTable, float]] = {}
-        judged = match_under_changes(path, data, 1, threads)
-        self.float_ap = self._mean_ap(judged)
+        matches = match_under_changes(path, data, 1, threads)
+        self.float_ap = self._mean_ap(matches)
 
-    def _mean_ap(self, judged: Sequence[Any]) -> float:
-        values = [item.compute_ap(np.ones(len(self.data.images))) for item in judged]
+    def _mean_ap(self, matches: Sequence[Any]) -> float:
+        values = [item.compute_ap(np.ones(len(self.data.images))) for item in matches]
         return float(np.mean([value for value in values if value is not None]))
 
     def cells(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -180,7 +180,7 @@ def tables(path: Path) -> str:
         "|---|---|---|---|---|",
     ]
 
-    def line(what: str, names: list[str]) -> str:
+    def line(label: str, names: list[str]) -> str:
         rows = [cells[name] for name in names]
         kept = np.array([100.0 * row["ap"] / base for row in rows])
         f1 = [row["f1"] for row in rows if row["f1"] is not None]
@@ -188,7 +188,7 @@ def tables(path: Path) -> str:
         share = rows[0].get("mac_share")
         mark = " *" if old & set(names) else ""
         return (
-            f"| {what}{mark} | {kept.mean():.1f} %{spread} | {np.mean(f1):.3f} | "
+            f"| {label}{mark} | {kept.mean():.1f} %{spread} | {np.mean(f1):.3f} | "
             f"{'' if share is None else f'{100 * share:.1f} %'} | {np.median([row['seconds'] for row in rows]):.0f} |"
         )
 

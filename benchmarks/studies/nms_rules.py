@@ -49,7 +49,7 @@ def main() -> None:
         export_onnx(load_checkpoint(args.checkpoint), Path(folder) / "model.onnx", 1, top_anchors=0)
         meta, engine = open_engine(Path(folder) / "model.onnx", 1)
     anchors_yxyx, preprocess = anchors_for(meta.spec), Preprocessor(meta.spec)
-    found: dict[str, list[tuple[LabelledImage, Detections]]] = {name: [] for name in RULES}
+    detected: dict[str, list[tuple[LabelledImage, Detections]]] = {name: [] for name in RULES}
     times_ms: dict[tuple[str, float], list[float]] = {(n, s): [] for n in RULES for s in (SCORE_FLOOR, DEFAULT_SCORE)}
     for image in dataset.images:
         model_input = preprocess(read_image(image.path))
@@ -68,12 +68,12 @@ def main() -> None:
             )
             times.append(1e3 * (time.perf_counter() - started))
             if score == SCORE_FLOOR:
-                found[name].append((image, detections))
+                detected[name].append((image, detections))
     engine.close()
     rows = []
     class_map = match_classes(dataset, meta.class_names)
     for name in RULES:
-        figures = compute_accuracy(found[name], class_map, meta.class_names).figures
+        figures = compute_accuracy(detected[name], class_map, meta.class_names).figures
         low, high = (statistics.median(times_ms[name, score]) for score in (SCORE_FLOOR, DEFAULT_SCORE))
         rows.append({"rules": name, "ap": figures["AP"], "ap50": figures["AP50"], "ms_eval": low, "ms_run": high})
         print(f"{name:40} AP {figures['AP']:.4f} AP50 {figures['AP50']:.4f} {low:6.2f} ms {high:6.2f} ms", flush=True)

@@ -127,7 +127,7 @@ def best_placement(
     moves = [frozenset([name]) for name in convs]
     moves += [frozenset([name, *conv.feeds]) & convs.keys() for name, conv in convs.items()]
     moves += [frozenset(n for n, c in convs.items() if OP_CLASSES[kind](c.node)) for kind in OP_CLASSES if kind != "se"]
-    found = []
+    placements = []
     for start in starts:
         int8, us, improved = start, cost(start), True
         while improved:
@@ -136,8 +136,8 @@ def best_placement(
                 for changed in (int8 ^ move, int8 | move, int8 - move):
                     if (its := cost(changed)) < us - 1e-9:
                         int8, us, improved = changed, its, True
-        found.append((int8, us))
-    return min(found, key=lambda pair: pair[1])
+        placements.append((int8, us))
+    return min(placements, key=lambda pair: pair[1])
 
 
 def recipes_of(convs: Mapping[str, Conv]) -> dict[str, frozenset[str]]:

@@ -242,10 +242,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(earlier[key] != value for key, value in held.items() if key != "cells"):
             raise InputError(f"{path} holds figures of another checkpoint or of other settings: name another --out.")
         held["cells"] = earlier["cells"]
-    wanted = [("float", comparison.measure_float)]
+    cells = [("float", comparison.measure_float)]
     for seed in range(args.seeds):
-        wanted += [(f"{arm}, seed {seed}", partial(comparison.measure, arm, seed)) for arm in args.arms]
-    for name, measure in wanted:
+        cells += [(f"{arm}, seed {seed}", partial(comparison.measure, arm, seed)) for arm in args.arms]
+    for name, measure in cells:
         if name not in held["cells"]:
             held["cells"][name] = measure()
             write_json(str(path), held)

@@ -112,11 +112,11 @@ def main() -> None:
         for source in args.sources:
             for name in args.filters:
                 model = _Model(meta.spec, engine, FILTERS[name], source)
-                found, failures = detect_images(model.detect, dataset.images)
+                detections, failures = detect_images(model.detect, dataset.images)
                 if failures:
                     raise SystemExit(failures[0])
                 class_map = match_classes(dataset, meta.class_names)
-                figures = compute_accuracy(found, class_map, meta.class_names).figures
+                figures = compute_accuracy(detections, class_map, meta.class_names).figures
                 row = {"size": side, "source": source, "filter": name, "ap": figures["AP"], "ap50": figures["AP50"]}
                 rows.append({**row, "ms": statistics.median(model.times_ms)})
                 print(

@@ -55,10 +55,10 @@ def track(detections: list[Detections], times_s: list[float], score: float) -> T
     """Return edgedet's tracks of detections: what a run shows."""
     tracker = ByteTracker()
     frames = []
-    for one, time_s in zip(detections, times_s, strict=True):
-        ids = tracker.update(one, time_s, score)
-        shown = (ids > 0) & (one.scores >= score)
-        frames.append((ids[shown], one.boxes_xyxy[shown].astype(np.float64)))
+    for detected, time_s in zip(detections, times_s, strict=True):
+        ids = tracker.update(detected, time_s, score)
+        shown = (ids > 0) & (detected.scores >= score)
+        frames.append((ids[shown], detected.boxes_xyxy[shown].astype(np.float64)))
     return _renumbered(frames)
 
 
@@ -69,9 +69,9 @@ def labelled_tracks(labels: Path) -> tuple[list[int], Tracked]:
 
     coco = json.loads(labels.read_text())
     boxes: dict[int, list[list[float]]] = defaultdict(list)
-    for one in coco["annotations"]:
-        x, y, w, h = one["bbox"]
-        boxes[one["image_id"]].append([x, y, x + w, y + h])
+    for annotation in coco["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        boxes[annotation["image_id"]].append([x, y, x + w, y + h])
     numbers = sorted(image["id"] for image in coco["images"])
     tracker, frames = OCSORTTracker(frame_rate=5.0, minimum_consecutive_frames=1), []
     for number in numbers:

@@ -98,10 +98,10 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.model.name}, {args.pictures} pictures in shards of {args.shard}, {args.rounds} rounds, medians")
     print("workers  start s  pictures s  efficiency")
     for arm in ARMS:
-        start_s, pictures_s = (median(one[arm][part] for one in rounds) for part in (0, 1))
-        efficiency = median(one[1][1] / one[arm][1] / max(arm, 1) for one in rounds)
+        start_s, pictures_s = (median(times[arm][part] for times in rounds) for part in (0, 1))
+        efficiency = median(times[1][1] / times[arm][1] / max(arm, 1) for times in rounds)
         print(f"{arm or 'no Ray':>7}  {start_s:>7.1f}  {pictures_s:>10.1f}  {efficiency:>10.2f}")
-    figures = {"seconds": [{str(arm): one[arm] for arm in ARMS} for one in rounds], "shard": args.shard}
+    figures = {"seconds": [{str(arm): times[arm] for arm in ARMS} for times in rounds], "shard": args.shard}
     print(json.dumps({**asdict(describe_device()), "sha256": sha256_of(args.model), **figures}))
     return 0
 

@@ -96,8 +96,8 @@ def _recognise(inputs: List[Any], outputs: List[Any]) -> Optional[Interface]:
             ("tensor(float)", shape[1], shape[2:]) if known.planes else ("tensor(uint8)", shape[3], shape[1:3])
         )
         sized = all(isinstance(side, int) and side > 0 for side in sides)
-        of_one = not isinstance(shape[0], int) or shape[0] == 1
-        if inputs[0].type == kind and channels == 3 and sized and of_one and outputs[0].shape[2] == known.width:
+        single = not isinstance(shape[0], int) or shape[0] == 1
+        if inputs[0].type == kind and channels == 3 and sized and single and outputs[0].shape[2] == known.width:
             return known
     return None
 

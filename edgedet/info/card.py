@@ -57,7 +57,7 @@ def make_card(info: Info) -> str:
     classes = f"{info.classes} class{'' if info.classes == 1 else 'es'}"
     sections = [
         ("How to use it", _usage(name, is_checkpoint)),
-        ("What it is", _facts(_what_it_is(info))),
+        ("What it is", _facts(_describe_model(info))),
         ("How well it does", _accuracy(info.report)),
         (
             "Classes",
@@ -106,7 +106,7 @@ def _usage(name: str, is_checkpoint: bool) -> str:
     )
 
 
-def _what_it_is(info: Info) -> List[Tuple[str, str]]:
+def _describe_model(info: Info) -> List[Tuple[str, str]]:
     height, width = info.input_hw
     rows = [
         ("architecture", info.variant),

@@ -161,7 +161,7 @@ def run_detection(
         batch = Batch(detectors[0].detect_batch, most) if most > 1 else None
         if options.motion is not None:
             gate = models.gate(options.motion)
-            detect = [gate.detect_one]
+            detect = [gate.detect_alone]
             batch = replace(gate, most=len(options.cameras)) if len(options.cameras) > 1 else None
 
         def follow(result: FrameResult) -> FrameResult:

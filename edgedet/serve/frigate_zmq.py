@@ -124,13 +124,13 @@ class Clients:
                 self._send([*request.envelope, self._answers.no_boxes()])
         requests = self.waiting.take(self._answers.batch)
         if len(requests) == 1:
-            self._answer_one(requests[0])
+            self._answer_alone(requests[0])
         elif requests:
             answers = self._answers.detect([request.picture for request in requests])
             for request, answer in zip(requests, answers):
                 self._send([*request.envelope, answer])
 
-    def _answer_one(self, request: Request) -> None:
+    def _answer_alone(self, request: Request) -> None:
         """Begin to send the answer before the network runs: for a client that has gone, it need not run."""
         if self._send(request.envelope, self._zmq.SNDMORE):
             self._send(self._answers.detect([request.picture]))

@@ -39,7 +39,7 @@ class Batch:
     most: int
     full: Callable[[Frame], bool] = lambda frame: False
 
-    def detect_one(self, frame: Frame) -> FrameResult:
+    def detect_alone(self, frame: Frame) -> FrameResult:
         """Return the result of a frame that no other one goes with."""
         self.full(frame)
         return self.detect([frame])[0]

@@ -60,7 +60,7 @@ class Pictures:
     ) -> None:
         """Start without a picture; ``encode`` is called in a thread of its own."""
         self.encoded = 0
-        self._encode_one = encode
+        self._encode_result = encode
         self._longest_px = longest_px
         self._interval_s = 1.0 / pictures_per_s
         self._loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class Pictures:
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         self._began_s[camera] = time.monotonic()
         number, result = self._newest[camera]
-        jpeg = await self._loop.run_in_executor(self._thread, self._encode_one, result, self._longest_px)
+        jpeg = await self._loop.run_in_executor(self._thread, self._encode_result, result, self._longest_px)
         self.encoded += 1
         return Picture(number, jpeg)
 

@@ -134,7 +134,7 @@ def measure_size_errors(detections: Sequence[Detections], reference: Sequence[De
         at = np.arange(len(ours))
         mean = (ours.scores.astype(np.float64) + theirs.scores[best]) / 2
         paired = (overlap[at, best] >= SAME_IOU) & (overlap.argmax(0)[best] == at) & (mean >= LEAST_SCORE)
-        sides = [one[:, 2:] - one[:, :2] for one in (ours.boxes_xyxy[paired], theirs.boxes_xyxy[best[paired]])]
+        sides = [boxes[:, 2:] - boxes[:, :2] for boxes in (ours.boxes_xyxy[paired], theirs.boxes_xyxy[best[paired]])]
         rows.append(np.log(np.maximum(sides[0], 1e-3) / np.maximum(sides[1], 1e-3)))
         weights.append(mean[paired] ** 2)
     joined, weight = np.concatenate(rows), np.concatenate(weights)

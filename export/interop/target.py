@@ -182,11 +182,11 @@ def _paired(expected: Detections, actual: Detections, name: str, rows: int) -> l
 
 def _ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the IoU of a box (4,) with each of (n, 4), float64; 1 for equal boxes, also for those without area."""
-    one, many = box.astype(np.float64), boxes.astype(np.float64)
-    sides = np.clip(np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2]), 0, None)
+    box, boxes = box.astype(np.float64), boxes.astype(np.float64)
+    sides = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None)
     inter = sides.prod(axis=1)
-    union = (one[2:] - one[:2]).prod() + (many[:, 2:] - many[:, :2]).prod(axis=1) - inter
-    same = (np.abs(many - one) < 1e-3).all(axis=1)
+    union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - inter
+    same = (np.abs(boxes - box) < 1e-3).all(axis=1)
     return np.where(same, 1.0, np.divide(inter, union, out=np.zeros_like(inter), where=union > 0))
 
 
@@ -212,20 +212,20 @@ def fill_text(meta: ArtifactMeta) -> str:
     )
 
 
-WriteOne = Callable[[Request, str, Path, "list[Agreement]"], str]
+WriteModel = Callable[[Request, str, Path, "list[Agreement]"], str]
 
 
 def write_models(
-    request: Request, files: Iterable[tuple[str, Path]], write_one: WriteOne, readme: str
+    request: Request, files: Iterable[tuple[str, Path]], write_model: WriteModel, readme: str
 ) -> list[Agreement]:
     """Write a model file for each of ``files``, labels.txt and README.md into the target's folder.
 
     files:     (end of the name, file that it is made from).
-    write_one: (request, name, file that it is made from, list that takes the agreement) -> name of the written file.
+    write_model: (request, name, file that it is made from, list that takes the agreement) -> name of the written file.
     readme:    text with the fields name, files, h, w and fit.
     """
     agreements: list[Agreement] = []
-    names = [write_one(request, f"model{end}{path.suffix}", path, agreements) for end, path in files]
+    names = [write_model(request, f"model{end}{path.suffix}", path, agreements) for end, path in files]
     h, w = request.meta.spec.input_hw
     write_text(request.folder / "labels.txt", labels_text(request.meta))
     values = {"name": request.files.name, "files": ", ".join(names), "h": h, "w": w, "fit": fill_text(request.meta)}

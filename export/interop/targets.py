@@ -89,13 +89,13 @@ def _all_or_nothing(folder: Path) -> Iterator[Path]:
     Other files that are there stay, such as engines that were built of an earlier export. Raises InputError where the
     folder cannot be written.
     """
-    with _one_line(folder):
+    with _explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         staged = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
     try:
         with staged:
             yield Path(staged.name)
-            with _one_line(folder):
+            with _explain_write_errors(folder):
                 _move_files(Path(staged.name), folder)
     finally:
         with suppress(OSError):
@@ -110,7 +110,7 @@ def _move_files(source: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _one_line(folder: Path) -> Iterator[None]:
+def _explain_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -71,8 +71,10 @@ Input pixels: (1, {h}, {w}, 3) uint8 BGR; the picture {fit}.
 TensorRT: trtexec --onnx=model.onnx --saveEngine=model.plan{shapes}; put that into repository-tensorrt as 1/model.plan.
 client.py asks the server with tritonclient; class n is line n + 1 of labels.txt.
 """
-ONE = "One picture a request and a run: `edgedet export --batch N` lets Triton put the requests of N cameras together."
-MANY = "1 to {most} pictures a request; Triton puts requests that wait together, up to {most} pictures a run."
+SINGLE = (
+    "One picture a request and a run: `edgedet export --batch N` lets Triton put the requests of N cameras together."
+)
+BATCHED = "1 to {most} pictures a request; Triton puts requests that wait together, up to {most} pictures a run."
 SHAPES = " --minShapes=pixels:1x{h}x{w}x3 --optShapes=pixels:{most}x{h}x{w}x3 --maxShapes=pixels:{most}x{h}x{w}x3"
 
 
@@ -94,7 +96,7 @@ def write(request: Request) -> list[Agreement]:
     client = CLIENT.format(model=model, h=h, w=w, fill_bgr=fill_bgr, fit=FITS[request.meta.spec.family])
     write_text(request.folder / "client.py", client)
     values = {"model": model, "h": h, "w": w, "fit": fill_text(request.meta)}
-    batch, shapes = (MANY, SHAPES) if most > 1 else (ONE, "")
+    batch, shapes = (BATCHED, SHAPES) if most > 1 else (SINGLE, "")
     sizes = {"batch": batch.format(most=most), "shapes": shapes.format(h=h, w=w, most=most)}
     write_text(request.folder / "README.md", README.format(**values, **sizes))
     return agreements

@@ -104,11 +104,11 @@ def _effdet_boxes(mode: str, logits: np.ndarray, codes: np.ndarray, scale: Any, 
     classes, boxes, indices, class_ids = _post_process(*maps, 5, logits.shape[1])
     anchors = Anchors(3, 7, 3, [(1.0, 1.0), (1.4, 0.7), (0.7, 1.4)], 4.0, (SIDE, SIDE)).boxes
     size_wh = torch.tensor([float(source_hw[1]), float(source_hw[0])])
-    found = generate_detections(
+    detections = generate_detections(
         classes[0], boxes[0], anchors, indices[0], class_ids[0], torch.tensor(scale), size_wh, 100, mode == "soft"
     ).numpy()
-    found[:, 5] -= 1
-    return found
+    detections[:, 5] -= 1
+    return detections
 
 
 def _zylo117_boxes(mode: str, logits: np.ndarray, codes: np.ndarray, scale: Any, source_hw: Any) -> np.ndarray:
@@ -118,13 +118,13 @@ def _zylo117_boxes(mode: str, logits: np.ndarray, codes: np.ndarray, scale: Any,
 
     picture = torch.zeros(1, 3, SIDE, SIDE)
     anchors, scores = Anchors(anchor_scale=4.0)(picture), torch.from_numpy(logits).sigmoid()[None]
-    found = postprocess(
+    detections = postprocess(
         picture, anchors, torch.from_numpy(codes)[None], scores, BBoxTransform(), ClipBoxes(), SCORE, 0.5
     )
-    found = invert_affine([scale], found)[0]
-    if not len(found["rois"]):
+    detections = invert_affine([scale], detections)[0]
+    if not len(detections["rois"]):
         return np.zeros((0, 6))
-    return np.column_stack([found["rois"], found["scores"], found["class_ids"]])
+    return np.column_stack([detections["rois"], detections["scores"], detections["class_ids"]])
 
 
 def _automl_boxes(mode: str, logits: np.ndarray, codes: np.ndarray, scale: Any, source_hw: Any) -> np.ndarray:
@@ -194,10 +194,11 @@ def make_boxes(family: str, work: Path) -> None:
             for mode in MODES[family]:
                 ways = {}
                 for way in ("whole", "post"):
-                    found = boxes_of(family, mode, kept[f"{way}_0"], kept[f"{way}_1"], scales[way], kept["source_hw"])
-                    found = found[found[:, 4] >= SCORE]
-                    order = np.argsort(-found[:, 4], kind="stable")
-                    ways[way] = [[round(float(x), 4) for x in row] for row in found[order]]
+                    outputs = (kept[f"{way}_0"], kept[f"{way}_1"])
+                    detections = boxes_of(family, mode, *outputs, scales[way], kept["source_hw"])
+                    detections = detections[detections[:, 4] >= SCORE]
+                    order = np.argsort(-detections[:, 4], kind="stable")
+                    ways[way] = [[round(float(x), 4) for x in row] for row in detections[order]]
                 golden[family][mode][f"{name}/{path.name}"] = ways
     lines = json.dumps(golden, sort_keys=True, indent=1)
     GOLDEN.write_text(lines.replace("\n      ", " ").replace("\n     ]", " ]") + "\n", encoding="utf-8")

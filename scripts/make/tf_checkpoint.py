@@ -123,9 +123,9 @@ def compare_whole(folder: Path) -> str:
     network = network_from_checkpoint(replace(checkpoint, spec=resized(checkpoint.spec, (side, side))))
     with torch.inference_mode():
         outputs = [output[0].numpy() for output in network(torch.from_numpy(picture(side)))]
-    found = sampled(*outputs)
+    actual = sampled(*outputs)
     worst = [
-        np.abs(np.array(found[key]["samples"]) * found[key]["largest"] / kept[key]["largest"] - kept[key]["samples"])
+        np.abs(np.array(actual[key]["samples"]) * actual[key]["largest"] / kept[key]["largest"] - kept[key]["samples"])
         for key in ("class_logits", "box_codes")
     ]
     size, tensors = (folder / "model.data-00000-of-00001").stat().st_size, len(checkpoint.state)

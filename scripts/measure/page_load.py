@@ -52,7 +52,7 @@ def measure(driver: Any, url: str, loads: int) -> dict[str, float]:
         driver.get(url)
         wait_until(lambda: driver.execute_script(LOADED), "no picture came")
         figures.append(driver.execute_script(LOADED))
-    return {name: statistics.median(one[name] for one in figures) for name in figures[0]}
+    return {name: statistics.median(load[name] for load in figures) for name in figures[0]}
 
 
 def main() -> int:
@@ -74,10 +74,10 @@ def main() -> int:
                 speed, latency_ms = line or (-1, 0)
                 conditions = {"offline": False, "latency": latency_ms, "downloadThroughput": speed}
                 driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**conditions, "uploadThroughput": speed})
-                one = table[name] = measure(driver, url, args.loads)
+                row = table[name] = measure(driver, url, args.loads)
                 print(
-                    f"{name:18} {one['first_paint_ms']:15.0f} {one['load_ms']:8.0f} {one['picture_ms']:17.0f} "
-                    f"{one['files']:6.0f} {one['kilobytes']:4.0f}",
+                    f"{name:18} {row['first_paint_ms']:15.0f} {row['load_ms']:8.0f} {row['picture_ms']:17.0f} "
+                    f"{row['files']:6.0f} {row['kilobytes']:4.0f}",
                     flush=True,
                 )
     print(json.dumps({"load_1min": os.getloadavg()[0], "loads": args.loads, **table}))

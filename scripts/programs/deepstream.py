@@ -60,13 +60,13 @@ def by_deepstream(tree: Path, path: Path, detector: Detector, threshold: float) 
         frame = preprocess(bgr)
         outputs = [np.ascontiguousarray(value) for value in session.run(names, {INPUT: planes(frame.pixels)})]
         rows = outputs[3].shape[1]
-        found = np.zeros((rows, 6), np.float32)
-        buffers = [value.ctypes.data_as(_FLOATS) for value in (*outputs, found)]
+        table = np.zeros((rows, 6), np.float32)
+        buffers = [value.ctypes.data_as(_FLOATS) for value in (*outputs, table)]
         n = parse(*buffers[:4], rows, w, h, len(detector.class_names), threshold, buffers[4])
         if n < 0:
             raise RuntimeError("NvDsInferParseCustomTfSSD refused the outputs")
-        corners = np.concatenate([found[:n, :2], found[:n, :2] + found[:n, 2:4]], axis=1)
+        corners = np.concatenate([table[:n, :2], table[:n, :2] + table[:n, 2:4]], axis=1)
         boxes_xyxy = cut(corners * frame.scale_to_source, bgr)
-        return Detections(boxes_xyxy, found[:n, 4].copy(), found[:n, 5].astype(np.int64))
+        return Detections(boxes_xyxy, table[:n, 4].copy(), table[:n, 5].astype(np.int64))
 
     return find

@@ -104,15 +104,15 @@ def by_mediapipe(path: Path, detector: Detector) -> Find:
 
     def find(bgr: np.ndarray) -> Detections:
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-        found = task.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)).detections
-        if not found:
+        detections = task.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)).detections
+        if not detections:
             return Detections.empty()
         corners = [
             (b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height)
-            for b in (d.bounding_box for d in found)
+            for b in (d.bounding_box for d in detections)
         ]
-        ids = [names.index(d.categories[0].category_name) for d in found]
-        scores = np.array([d.categories[0].score for d in found], np.float32)
+        ids = [names.index(d.categories[0].category_name) for d in detections]
+        scores = np.array([d.categories[0].score for d in detections], np.float32)
         return Detections(cut(np.array(corners, np.float32), bgr), scores, np.array(ids, np.int64))
 
     return find
@@ -123,8 +123,8 @@ def stretched(detector: Detector) -> Find:
     h, w = detector.meta.spec.input_hw
 
     def find(bgr: np.ndarray) -> Detections:
-        found = detector(cv2.resize(bgr, (w, h)))
+        detections = detector(cv2.resize(bgr, (w, h)))
         scale = np.array([bgr.shape[1] / w, bgr.shape[0] / h] * 2, np.float32)
-        return Detections(found.boxes_xyxy * scale, found.scores, found.class_ids)
+        return Detections(detections.boxes_xyxy * scale, detections.scores, detections.class_ids)
 
     return find

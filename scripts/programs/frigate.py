@@ -39,11 +39,11 @@ def by_frigate(tree: Path, module: str, path: str, labels: Path, detector: Detec
         path=path, labelmap_path=str(labels), width=w, height=h, input_tensor="nhwc", input_dtype="int", **model
     )
     api = getattr(plugin, class_name)(config_class(**own, model=settings))
-    bgr_wanted = model["input_pixel_format"] == "bgr"
+    takes_bgr = model["input_pixel_format"] == "bgr"
 
     def find(bgr: np.ndarray) -> Detections:
         picture = cv2.resize(bgr, (w, h))  # as Frigate does with a region
-        picture = picture if bgr_wanted else picture[..., ::-1]
+        picture = picture if takes_bgr else picture[..., ::-1]
         rows = np.array(api.detect_raw(np.ascontiguousarray(picture)[None]))
         rows = rows[rows[:, 1] > 0]
         sides = [bgr.shape[1], bgr.shape[0]] * 2

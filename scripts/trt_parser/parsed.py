@@ -62,9 +62,9 @@ class Parsed:
 
     def tensors(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Return shape and type of every tensor by name; -1 is an open dimension."""
-        found = list(self.network["inputs"])
-        found += [output for layer in self.network["layers"] for output in layer["outputs"]]
-        return {tensor["name"]: (tuple(tensor["shape"]), np.dtype(DTYPES[tensor["type"]])) for tensor in found}
+        listed = list(self.network["inputs"])
+        listed += [output for layer in self.network["layers"] for output in layer["outputs"]]
+        return {tensor["name"]: (tuple(tensor["shape"]), np.dtype(DTYPES[tensor["type"]])) for tensor in listed}
 
 
 def parse(parser: Parser, path: Path) -> Parsed:

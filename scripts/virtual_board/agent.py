@@ -12,9 +12,9 @@ import time
 PORT = "/dev/virtio-ports/board"
 
 
-def send(port, **what):
+def send(port, **fields):
     """Write one JSON line, also where the port is full for a moment."""
-    data = json.dumps(what).encode() + b"\n"
+    data = json.dumps(fields).encode() + b"\n"
     while data:
         try:
             data = data[os.write(port, data) :]

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from judged_boxes import found
+from labelled_boxes import detected
 from media import META
 
 from edgedet.anchors import anchors_for
@@ -91,7 +91,7 @@ def test_a_picture_moves_by_a_pixel_and_its_detections_back_by_it_in_the_source(
     np.testing.assert_array_equal(right[0], [0, 0, 1, 2])
     down = move_picture(picture, 0, 1).pixels[0, :, :, 0]
     np.testing.assert_array_equal(down[:, 0], [0, 0, 4, 8])
-    back = move_boxes_back(found((3, 4, 5, 6, 0.9, 0)), picture, 1, -1)
+    back = move_boxes_back(detected((3, 4, 5, 6, 0.9, 0)), picture, 1, -1)
     np.testing.assert_array_equal(back.boxes_xyxy, [[1, 6, 3, 8]])
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from judged_boxes import found, labelled, random_set
+from labelled_boxes import detected, labelled, random_set
 
 from edgedet.errors import InputError
 from edgedet.judge.matching import match_dataset
@@ -18,7 +18,7 @@ from edgedet.postprocess import DEFAULT_SCORE
 def test_labels_that_tell_nothing_are_foreseen_in_the_words_of_the_verdict():
     for images, blind in ((5, False), (30, True)):
         pictures, detections = random_set(0, images=images)
-        seen = [found()] * images if blind else detections
+        seen = [detected()] * images if blind else detections
         report = verdict_on_labels(pictures, seen, [seen], (0, 1, 2))
         foreseen = foresee_on_labels(pictures, seen, (0, 1, 2), report.score, 1.0)
         assert (foreseen.verdict, foreseen.reason, foreseen.remedy) == (UNSURE, report.reason, report.remedy)
@@ -34,8 +34,8 @@ def test_with_labels_the_threshold_is_the_lowest_that_keeps_the_precision():
     image = labelled(*[(20 * n, 0, 20 * n + 10, 10, 0, 0) for n in range(4)])
     right = [(20 * n, 0, 20 * n + 10, 10) for n in range(4)]
     wrong = [(20 * n, 50, 20 * n + 10, 60) for n in range(4)]
-    of_float = found((*right[0], 0.9, 0), (*right[1], 0.8, 0), (*wrong[0], 0.5, 0), (*right[2], 0.3, 0))
-    of_int8 = found(
+    of_float = detected((*right[0], 0.9, 0), (*right[1], 0.8, 0), (*wrong[0], 0.5, 0), (*right[2], 0.3, 0))
+    of_int8 = detected(
         (*right[0], 0.8, 0),
         (*wrong[0], 0.7, 0),
         (*right[1], 0.6, 0),
@@ -83,7 +83,7 @@ def test_the_same_detections_keep_all_ap():
 def test_a_drop_of_more_than_allowed_fails_and_is_named():
     """Every other image loses its boxes."""
     pictures, detections = random_set(0, images=30)
-    poorer = [found() if at % 2 else one for at, one in enumerate(detections)]
+    poorer = [detected() if at % 2 else one for at, one in enumerate(detections)]
     report = verdict_on_labels(pictures, detections, [poorer], (0, 1, 2))
     assert report.verdict == FAILED
     assert report.low < report.value < 0.8
@@ -97,14 +97,14 @@ def test_few_labels_or_a_float_model_that_finds_nothing_are_no_proof():
     assert report.boxes < MIN_BOXES
     assert report.verdict == UNSURE
     pictures, detections = random_set(0, images=30)
-    nothing = [found()] * 30
+    nothing = [detected()] * 30
     report = verdict_on_labels(pictures, nothing, [nothing], (0, 1, 2))
     assert (report.verdict, report.value, report.reason) == (UNSURE, None, "the float model's own AP is 0")
 
 
 def test_labels_of_other_classes_and_detections_of_theirs_are_left_out():
     image = labelled((0, 0, 10, 10, 0, 0), (20, 0, 30, 10, 1, 0))
-    got = found((50, 50, 60, 60, 0.95, 1), (0, 0, 10, 10, 0.9, 0))
+    got = detected((50, 50, 60, 60, 0.95, 1), (0, 0, 10, 10, 0.9, 0))
     judged = match_dataset([image], [got], (0, -1))
     assert judged.ground_truth_counts.sum() == 1
     assert judged.compute_ap(np.ones(1)) == pytest.approx(1.0)

@@ -112,8 +112,8 @@ class Subscriber:
         return list(self._events.values())
 
     def newest(self, topic: str) -> bytes | None:
-        found = [payload for name, payload, _ in list(self.messages) if name == topic]
-        return found[-1] if found else None
+        payloads = [payload for name, payload, _ in list(self.messages) if name == topic]
+        return payloads[-1] if payloads else None
 
     def close(self) -> None:
         self._client.disconnect()

@@ -12,9 +12,9 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def commands(document: str, heading: str) -> list[str]:
     """The lines of the ``sh`` blocks below a heading, up to the next heading of any level; a ``\\`` joins two."""
     text = (DOCS / document).read_text(encoding="utf-8")
-    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"docs/{document} has no heading {heading!r}"
-    blocks = re.findall(r"^```sh\n(.*?)^```", found.group(1), re.MULTILINE | re.DOTALL)
+    section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section is not None, f"docs/{document} has no heading {heading!r}"
+    blocks = re.findall(r"^```sh\n(.*?)^```", section.group(1), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     assert lines, f"docs/{document}, {heading!r}, has no commands"
     return lines
@@ -23,9 +23,9 @@ def commands(document: str, heading: str) -> list[str]:
 def code(document: str, heading: str, language: str) -> str:
     """The first block of a language below a heading."""
     text = (DOCS / document).read_text(encoding="utf-8")
-    found = re.search(rf"^#+ {re.escape(heading)}\n.*?^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"docs/{document}, {heading!r}, has no block of {language}"
-    return found.group(1)
+    block = re.search(rf"^#+ {re.escape(heading)}\n.*?^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert block is not None, f"docs/{document}, {heading!r}, has no block of {language}"
+    return block.group(1)
 
 
 def words_after(line: str, program: str, action: str) -> list[str]:

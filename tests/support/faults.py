@@ -75,16 +75,16 @@ class FaultProxy:
                 sink.sendall(data)
                 if self.mode == "drip":
                     self._off.wait(1.0)
-        for one in (source, sink):
+        for end in (source, sink):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)
 
     def _hang_up(self) -> None:
         while self._open:
-            one = self._open.pop()
+            connection = self._open.pop()
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def close(self) -> None:
         """End all connections and threads."""

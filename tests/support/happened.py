@@ -22,8 +22,8 @@ def make_events(folder: Path, starts: list[tuple[float, str]], clips: bool = Tru
     options = EventOptions(folder, Rulebook(others=Rules((YARD,))), rules)
     for start_s, camera in starts:
         with events_sink(options, CLASS_NAMES, live=False, clock=lambda start_s=start_s: start_s) as write:
-            for one in crossing(seconds, camera=camera):
-                write(one)
+            for result in crossing(seconds, camera=camera):
+                write(result)
 
 
 def some_event(start_s: float, end_s: float | None = None, **changes: Any) -> Event:

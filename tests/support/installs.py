@@ -32,10 +32,10 @@ def copy_sources(target: Path, links: bool) -> Path:
     return target
 
 
-def build(tree: Path, what: str, out: Path) -> Path:
+def build(tree: Path, hook: str, out: Path) -> Path:
     """Run one hook of the build backend in ``tree``, as pip does; return the file that it wrote in ``out``."""
     out.mkdir(parents=True, exist_ok=True)
-    code = f"import sys; from setuptools import build_meta; build_meta.{HOOKS[what]}(sys.argv[1])"
+    code = f"import sys; from setuptools import build_meta; build_meta.{HOOKS[hook]}(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(out)], cwd=tree, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (written,) = out.iterdir()

@@ -68,12 +68,12 @@ CODEC_ERROR = 5  # levels, of an evenly grey picture through MPEG-4
 
 def result(index=0, captured_s=0.0, name="", level=100, size_wh=(256, 192)):
     """Return one frame with one detection."""
-    found = Detections(
+    detections = Detections(
         np.array([[1.25, 2.5, 30.0, 40.126]], np.float32), np.array([0.87654], np.float32), np.array([1])
     )
     timings_ms = {"preprocess": 0.1, "network": 20.12345, "postprocess": 0.2}
-    return FrameResult(Frame(picture(level, size_wh), captured_s, index, name), found, timings_ms)
+    return FrameResult(Frame(picture(level, size_wh), captured_s, index, name), detections, timings_ms)
 
 
-def annotate(one):
-    return one.frame.bgr
+def annotate(result):
+    return result.frame.bgr

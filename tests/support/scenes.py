@@ -42,13 +42,13 @@ def walking_scene(
         boxes = np.concatenate([at, at + wh], 1)
         hidden = _hidden_shares(boxes)
         scores = np.where(hidden > 0.5, rng.uniform(0.25, 0.5, objects), rng.uniform(0.6, 0.95, objects))
-        found = (hidden < 0.8) & (rng.random(objects) > missed)
+        detected = (hidden < 0.8) & (rng.random(objects) > missed)
         noisy = boxes + rng.normal(0, 1.5, boxes.shape)
         invented = rng.random() < 0.1
         extra = rng.uniform([0, 0, 0, 0], [500, 300, 0, 0]) + [0, 0, 50, 100]
-        all_boxes = np.concatenate([noisy[found], extra[None]] if invented else [noisy[found]])
-        all_scores = np.append(scores[found], 0.55) if invented else scores[found]
-        all_classes = np.append(class_ids[found], 0) if invented else class_ids[found]
+        all_boxes = np.concatenate([noisy[detected], extra[None]] if invented else [noisy[detected]])
+        all_scores = np.append(scores[detected], 0.55) if invented else scores[detected]
+        all_classes = np.append(class_ids[detected], 0) if invented else class_ids[detected]
         order = np.argsort(-all_scores)
         detections = Detections(
             all_boxes[order].astype(np.float32), all_scores[order].astype(np.float32), all_classes[order]

@@ -206,8 +206,8 @@ class BoardRun:
 
     def wait_for_frames(self, more: int = 3, limit_s: float = 60.0) -> float:
         """Wait until so many frames more have come; return the seconds."""
-        wanted = self.frames() + more
-        return self.board.until(f'test "$(wc -l < {self.stem}.jsonl)" -ge {wanted}', limit_s)
+        goal = self.frames() + more
+        return self.board.until(f'test "$(wc -l < {self.stem}.jsonl)" -ge {goal}', limit_s)
 
     def stop(self) -> dict[str, Any]:
         """End it as systemd would; return the summary, after checking exit and lines."""

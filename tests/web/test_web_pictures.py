@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from waiting import wait_until
-from web_page import ask, decoded, found, page, result, send, stats
+from web_page import ask, decoded, detected, page, result, send, stats
 
 from edgedet.web import pictures, replies
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
@@ -155,7 +155,7 @@ def test_a_large_picture_is_made_smaller_and_its_boxes_with_it():
 def test_a_frame_that_cannot_be_drawn_ends_no_server():
     with page() as one:
         broken = result(class_ids=(7,))  # there is no such class
-        one.put(replace(broken, detections=found(1)))
+        one.put(replace(broken, detections=detected(1)))
         assert ask(one.port, "/snapshot.jpg")[0] == 200
         one.subject.figures.note(result())
         with contextlib.suppress(IndexError):

@@ -33,9 +33,9 @@ def read_labels(path: Path) -> dict[int, np.ndarray]:
     """Return (n, 4) boxes by the frame's number."""
     coco = json.loads(path.read_text())
     boxes: dict[int, list[list[float]]] = defaultdict(list)
-    for one in coco["annotations"]:
-        x, y, w, h = one["bbox"]
-        boxes[one["image_id"]].append([x, y, x + w, y + h])
+    for annotation in coco["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        boxes[annotation["image_id"]].append([x, y, x + w, y + h])
     return {image["id"]: np.array(boxes[image["id"]], float).reshape(-1, 4) for image in coco["images"]}
 
 

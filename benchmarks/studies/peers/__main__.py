@@ -73,10 +73,10 @@ def ap_of(model: str, opener: Any, dataset: Dataset, name: str) -> float | None:
     """Return AP by the same pre- and post-processing for all."""
     with closing(ServedDetector(model, 1, SCORE_FLOOR, opener)) as served:
         names = served.opened.meta.class_names
-        found, failures = detect_images(served.find, with_progress(dataset.images, name, "image"))
+        detections, failures = detect_images(served.find, with_progress(dataset.images, name, "image"))
     if failures:
         raise InputError(f"{len(failures)} images cannot be read: {failures[0]}.")
-    return compute_accuracy(found, match_classes(dataset, names), names).figures["AP"]
+    return compute_accuracy(detections, match_classes(dataset, names), names).figures["AP"]
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             except EdgeDetError as error:
                 failures[name] = str(error)
         counted = with_progress(list(count_rounds(args.rounds, 0.0)), "measuring", "round")
-        measured = measure({name: one.run for name, one in served.items()}, frames, args.warmup, iter(counted))
+        functions = {name: detector.run for name, detector in served.items()}
+        measured = measure(functions, frames, args.warmup, iter(counted))
         memory = {name: served[name].peak_rss_mb() for name in measured.latencies}
     record = record_conditions(before, take_snapshot(), fixed)
     base = measured.latencies.get(PLAIN)
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "conditions": asdict(record),
         "threads": args.threads,
         "rounds": measured.rounds,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "rows": entries,
         "failures": failures,
     }

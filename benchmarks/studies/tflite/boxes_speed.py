@@ -128,9 +128,9 @@ def own_runner(path: Path) -> Callable[[np.ndarray], tuple[Clocked, float]]:
         clock, cpu = time.perf_counter(), time.thread_time()
         raw = engine.infer(bgr)
         middle = time.thread_time()
-        found = postprocess(raw, anchors_yxyx, 1.0, meta.spec.input_hw, score=SCORE, rules=meta.nms)
+        detections = postprocess(raw, anchors_yxyx, 1.0, meta.spec.input_hw, score=SCORE, rules=meta.nms)
         end = time.thread_time()
-        return ((time.perf_counter() - clock) * 1e3, (end - cpu) * 1e3, len(found)), (end - middle) * 1e3
+        return ((time.perf_counter() - clock) * 1e3, (end - cpu) * 1e3, len(detections)), (end - middle) * 1e3
 
     return run
 

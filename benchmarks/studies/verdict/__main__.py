@@ -23,13 +23,13 @@ from edgedet.benchmarks.studies.verdict.known import with_known
 from edgedet.benchmarks.studies.verdict.report import (
     OUTLINES,
     SUMMARY,
+    add_verdicts,
     best_limit,
     details,
     folder_of,
     halves,
     is_certain,
     is_wholly,
-    judged,
     parting,
     picture,
     summary,
@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--shared DIR and --cache DIR, or --docs FILE, are needed")
     if not args.finished:
         make(args.shared, args.cache, args.scene or names)
-    rows = judged(with_known(rows_of(args.cache), args.cache, args.shared), args.cache)
+    rows = add_verdicts(with_known(rows_of(args.cache), args.cache, args.shared), args.cache)
     if args.json:
         write_json(str(args.json), {"files": rows})
     if args.picture:

@@ -41,7 +41,7 @@ def load(path: Path) -> list[Detections]:
 def save_outlines(path: Path, outlines: Sequence[np.ndarray]) -> None:
     """Write the edges around what a float model detects, (n, 2, sizes) for each picture."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, counts=[len(one) for one in outlines], curves=np.concatenate(outlines))
+        np.savez_compressed(file, counts=[len(picture) for picture in outlines], curves=np.concatenate(outlines))
 
 
 def load_outlines(path: Path) -> list[np.ndarray]:

@@ -86,8 +86,8 @@ class KnownOfScene:
         count = len(images)
         draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
         weights = [np.ones(count), *draws]
-        of_file = np.array([[one.compute_ap(weight) or 0.0 for one in by_file] for weight in weights]).mean(1)
-        of_float = np.array([[one.compute_ap(weight) or 0.0 for one in by_float] for weight in weights])
+        of_file = np.array([[matched.compute_ap(weight) or 0.0 for matched in by_file] for weight in weights]).mean(1)
+        of_float = np.array([[matched.compute_ap(weight) or 0.0 for matched in by_float] for weight in weights])
         kept, kept_of_mean = of_file / of_float[:, 0], of_file / of_float.mean(1)
         return Known(
             float(kept[0]),

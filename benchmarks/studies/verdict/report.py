@@ -29,7 +29,7 @@ FLOOR = DEFAULT_SCORE * FLOOR_SHARE
 OUTLINES = "float_outlines.npz"
 
 
-def judged(rows: Sequence[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
+def add_verdicts(rows: Sequence[dict[str, Any]], cache: Path) -> list[dict[str, Any]]:
     """Return the rows with the verdict on the judge frames: value, its error, the old gate's F1s."""
     labels: dict[str, tuple[PseudoLabels, FloatRuns]] = {}
     result = []

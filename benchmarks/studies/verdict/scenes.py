@@ -24,7 +24,7 @@ from edgedet.types import ModelInput
 
 ALL_CLASSES = {"street": ("person",), "cards": ("nine", "ten", "jack", "queen", "king", "ace")}
 CALIBRATE = 64
-JUDGED = 70  # frames without labels, of those that calibration does not see
+GATE_FRAMES = 70  # frames without labels, of those that calibration does not see
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def labelled_of(scene: Scene, shared: Path) -> Labelled:
         raise InputError("the splits of cards name their classes in different orders.")
     by_path = {image.path: image for image in train.images}
     pictures = [by_path[path] for path in _training_paths(data)]
-    return Labelled(test.images, tuple(pictures[JUDGED + CALIBRATE :]), tuple(pictures[:JUDGED]), class_map)
+    return Labelled(test.images, tuple(pictures[GATE_FRAMES + CALIBRATE :]), tuple(pictures[:GATE_FRAMES]), class_map)
 
 
 def pictures_of(scene: Scene, meta: ArtifactMeta, shared: Path) -> Pictures:
@@ -109,12 +109,12 @@ def pictures_of(scene: Scene, meta: ArtifactMeta, shared: Path) -> Pictures:
     calibrate: Sequence[np.ndarray | Path]
     if scene.data == "cards":
         paths = _training_paths(shared / "data" / scene.data)
-        judge, calibrate = paths[:JUDGED], paths[JUDGED : JUDGED + CALIBRATE]
+        judge, calibrate = paths[:GATE_FRAMES], paths[GATE_FRAMES : GATE_FRAMES + CALIBRATE]
     else:
         # the checkpoint's training saw every tenth frame before 580; the test set begins at 620
         frames = dict(video_frames(shared / "media" / "vtest.avi", 580))
         blocks = np.array_split([at for at in frames if at % 4 == 2], 8)
-        judge = [frames[at] for block in blocks[::2] for at in block][:JUDGED]
+        judge = [frames[at] for block in blocks[::2] for at in block][:GATE_FRAMES]
         calibrate = [frames[at] for block in blocks[1::2] for at in block][:CALIBRATE]
     model_input = _model_inputs(meta.spec)
     return Pictures(

@@ -35,11 +35,11 @@ def draw(bgr: np.ndarray, detections: Detections, class_names: Sequence[str]) ->
         track_id = -1 if detections.track_ids is None else int(detections.track_ids[i])
         track = f" #{track_id}" if track_id >= 0 else ""
         label = f"{class_names[class_id]}{track} {detections.scores[i]:.2f}"
-        _draw_one(picture, detections.boxes_xyxy[i], label, choose_colour(class_id), text_px)
+        _draw_detection(picture, detections.boxes_xyxy[i], label, choose_colour(class_id), text_px)
     return picture
 
 
-def _draw_one(picture: np.ndarray, box_xyxy: np.ndarray, label: str, colour: Bgr, text_px: int) -> None:
+def _draw_detection(picture: np.ndarray, box_xyxy: np.ndarray, label: str, colour: Bgr, text_px: int) -> None:
     cv2 = require("cv2", "drawing")
     line_px = max(1, round(text_px * _LINE_PER_TEXT))
     x1, y1, x2, y2 = (round(float(value)) for value in box_xyxy)

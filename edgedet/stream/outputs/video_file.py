@@ -116,8 +116,8 @@ def open_video_file(
     pictures = 0
     try:
         opened = open_fragmented_file(path, fps, size_wh) if fragments else _opencv_file(path, path, fps, size_wh)
-        with opened as write_one:
-            checked = _checked(write_one, path, path.parent, size_wh)
+        with opened as write_frame:
+            checked = _checked(write_frame, path, path.parent, size_wh)
 
             def write(picture: np.ndarray) -> None:
                 nonlocal pictures

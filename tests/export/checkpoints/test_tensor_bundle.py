@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("google_crc32c", reason="needs the export extra")
-from tensor_bundles import ENTRY, HEADER, INDEX, ONE, archive_of, block, bundle, entry_of, index_with, varint
+from tensor_bundles import ENTRY, HEADER, INDEX, VALUE, archive_of, block, bundle, entry_of, index_with, varint
 
 from edgedet.errors import CheckpointError
 from edgedet.export.checkpoints.families import tensor_bundle
@@ -104,8 +104,8 @@ def test_a_large_index_is_not_read(tmp_path):
 
 def test_data_files_are_read_up_to_a_limit_for_all(monkeypatch):
     monkeypatch.setattr(tensor_bundle, "MAX_DATA", 10)
-    two = index_with([(b"", b"\x08\x02"), (b"a", entry_of(1, ONE)), (b"b", entry_of(1, ONE, shard=1))])
-    checkpoint = bundle(two, ONE + b"12")
+    two = index_with([(b"", b"\x08\x02"), (b"a", entry_of(1, VALUE)), (b"b", entry_of(1, VALUE, shard=1))])
+    checkpoint = bundle(two, VALUE + b"12")
     assert checkpoint.array("a").tolist() == [1.5]
     with pytest.raises(CheckpointError, match="its data files hold more than 10 bytes"):
         checkpoint.array("b")

@@ -10,7 +10,7 @@ from edgedet.judge.labels import LabelledImage
 from edgedet.types import Detections
 
 
-def found(*rows):
+def detected(*rows):
     """Rows are (x1, y1, x2, y2, score, class id), best score first."""
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
     return Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
@@ -47,5 +47,5 @@ def random_set(seed, images=15, classes=3):
         scores = np.round(np.sort(random.uniform(0.02, 1, len(rows)))[::-1], 2)
         ids = np.append(np.repeat(class_ids, 2), random.integers(0, classes, 4))
         order = random.permutation(len(rows))
-        detections.append(found(*[(*rows[k], s, ids[k]) for k, s in zip(order, scores, strict=True)]))
+        detections.append(detected(*[(*rows[k], s, ids[k]) for k, s in zip(order, scores, strict=True)]))
     return pictures, detections

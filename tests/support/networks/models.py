@@ -49,10 +49,10 @@ def _random_network(spec: DetectorSpec, seed: int) -> EfficientDet:
     return network
 
 
-def relative_error(got: Any, wanted: Any) -> float:
+def relative_error(got: Any, expected: Any) -> float:
     """Largest difference as a share of the largest magnitude."""
-    got, wanted = torch.as_tensor(got).double(), torch.as_tensor(wanted).double()
-    return float((got - wanted).abs().max() / wanted.abs().max())
+    got, expected = torch.as_tensor(got).double(), torch.as_tensor(expected).double()
+    return float((got - expected).abs().max() / expected.abs().max())
 
 
 def run_onnx(network: EfficientDet, pixels: np.ndarray) -> list[np.ndarray]:

@@ -56,11 +56,11 @@ def index_with(records, compress=None):
 
 
 HEADER = (b"", b"\x08\x01")  # one data file
-ONE = np.float32([1.5]).tobytes()
-ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x01\x28\x04\x35" + masked(ONE)  # float, (1,), 4 bytes
+VALUE = np.float32([1.5]).tobytes()
+ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x01\x28\x04\x35" + masked(VALUE)  # float, (1,), 4 bytes
 
 
-def bundle(index, data=ONE):
+def bundle(index, data=VALUE):
     return tensor_bundle.TensorBundle(index, lambda _shard, _shards: data)
 
 

@@ -36,12 +36,12 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        wanted = self.headers.get("Range")
-        self.server.requests.append((self.path, wanted))
+        byte_range = self.headers.get("Range")
+        self.server.requests.append((self.path, byte_range))
         if self.server.behave(self):
             return
-        start = int(wanted[len("bytes=") : -1]) if wanted else 0
-        self.answer(206 if wanted else 200, BODY[start:], range=f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+        start = int(byte_range[len("bytes=") : -1]) if byte_range else 0
+        self.answer(206 if byte_range else 200, BODY[start:], range=f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
 
     def answer(self, status, body, length=None, kind="application/octet-stream", range=None, sent=None):
         self.send_response(status)

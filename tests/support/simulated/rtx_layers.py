@@ -97,9 +97,9 @@ def parsed(model: onnx.ModelProto) -> tuple[tuple, list[str]]:
 def _layer(line: str) -> Layer:
     name, kind = re.match(r"Name: (.*?), LayerType: (\w+)", line).groups()
     tensors = {
-        key: tuple(re.findall(r"Name: ([^,]*), Dimensions.*?Datatype: (\w+)", found[1])) if found else ()
+        key: tuple(re.findall(r"Name: ([^,]*), Dimensions.*?Datatype: (\w+)", match[1])) if match else ()
         for key in ("Inputs", "Constants", "Outputs")
-        for found in [re.search(rf"{key}: \[(.*?)\](?=, (?:Constants|Outputs|TacticName))", line)]
+        for match in [re.search(rf"{key}: \[(.*?)\](?=, (?:Constants|Outputs|TacticName))", line)]
     }
     weights = frozenset(kind for _, kind in tensors["Constants"])
     nodes = frozenset(re.findall(r"\[ONNX Layer: ([^\]]*)\]", line))

@@ -52,9 +52,9 @@ def check() -> None:
         raise InvalidContext
 
 
-def freed(what: str) -> None:
+def freed(thing: str) -> None:
     if depth() < 1:
-        VIOLATIONS.append(f"{what} was freed without a context")
+        VIOLATIONS.append(f"{thing} was freed without a context")
 
 
 class Stream:

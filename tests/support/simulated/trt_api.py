@@ -67,11 +67,11 @@ def members(version: str) -> dict[str, frozenset[str]]:
     """Return class -> names of its members; a class that the version lacks is not there."""
     golden = json.loads(GOLDEN.read_text())
     at = golden["versions"].index(version)
-    found = {
+    classes = {
         name: frozenset(member for mask, names in masks.items() if mask[at] == "1" for member in names)
         for name, masks in golden["classes"].items()
     }
-    return {name: names for name, names in found.items() if names}
+    return {name: names for name, names in classes.items() if names}
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -142,20 +142,20 @@ GUARDED = {
 
 def named_members(path: Path) -> set[str]:
     """Class.member, or Class alone, of all that a file takes from ``trt`` and from objects named as in VARIABLES."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Attribute):
             continue
         of = node.value
         if isinstance(of, ast.Name) and of.id == "trt":
-            found.add(node.attr)
+            names.add(node.attr)
         elif isinstance(of, ast.Attribute) and isinstance(of.value, ast.Name) and of.value.id == "trt":
-            found.add(f"{of.attr}.{node.attr}")
+            names.add(f"{of.attr}.{node.attr}")
         else:
             name = of.id if isinstance(of, ast.Name) else of.attr if isinstance(of, ast.Attribute) else ""
             if name in VARIABLES and node.attr not in OURS:
-                found.add(f"{VARIABLES[name]}.{node.attr}")
-    return {name for name in found if "__" not in name}
+                names.add(f"{VARIABLES[name]}.{node.attr}")
+    return {name for name in names if "__" not in name}
 
 
 def lacking(member: str) -> list[str]:

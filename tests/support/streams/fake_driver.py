@@ -47,8 +47,8 @@ def running_camera(start=0, period_s=0.01):
     return FakeDriver((picture(level) for level in range(start, 10**6)), period_s)
 
 
-def consistent(one):
-    return one.captured == one.processed + one.dropped + one.skipped + one.stale
+def consistent(stats):
+    return stats.captured == stats.processed + stats.dropped + stats.skipped + stats.stale
 
 
 TIMEOUT_S = 0.3

@@ -35,8 +35,8 @@ class Run:
         self._write(result([], self._time_s))
 
     def write(self, results):
-        for one in results:
-            self._write(one)
+        for item in results:
+            self._write(item)
 
     def close(self):
         self._held.close()

@@ -12,8 +12,8 @@ from edgedet.types import Frame, FrameResult
 
 
 def shown(level, captured_s, camera="cam", gap=None, size_wh=(256, 192)):
-    one = result(level=level, size_wh=size_wh)
-    return FrameResult(Frame(one.frame.bgr, captured_s, 0, camera=camera, gap=gap), one.detections)
+    made = result(level=level, size_wh=size_wh)
+    return FrameResult(Frame(made.frame.bgr, captured_s, 0, camera=camera, gap=gap), made.detections)
 
 
 def record(folder, results, fps=10.0, segment_s=60.0, suffix=".mkv", keeper=None):
@@ -25,11 +25,11 @@ def record(folder, results, fps=10.0, segment_s=60.0, suffix=".mkv", keeper=None
 
     sink = recording_sink(base_of, lambda: fps, segment_s, keeper or Keeper(), annotate, left_out.append)
     with sink as write:
-        for one in results:
-            left_out.append(one.frame.camera)
+        for result in results:
+            left_out.append(result.frame.camera)
             while left_out:
                 left_out.clear()
-                write(one)
+                write(result)
                 time.sleep(0.001 if left_out else 0)
 
 

@@ -26,7 +26,7 @@ TOKEN = "0123456789abcdef0123"
 PLACE = Place("127.0.0.1", 0)
 
 
-def found(*class_ids: int) -> Detections:
+def detected(*class_ids: int) -> Detections:
     """Return a detection of each class, at the same place."""
     n = len(class_ids)
     boxes_xyxy = np.tile(np.array([[16, 16, 96, 80]], np.float32), (n, 1))
@@ -37,7 +37,7 @@ def result(level: int = 0, camera: str = "", class_ids: tuple[int, ...] = (), **
     """Return a result on an evenly grey picture of 160 x 120."""
     frame = Frame(np.full((120, 160, 3), level, np.uint8), time.monotonic(), 0, camera=camera)
     timings_ms = {"preprocess": 1.5, "network": 40.0, "postprocess": 0.4}
-    return FrameResult(frame, found(*class_ids), **{"timings_ms": timings_ms, **more})
+    return FrameResult(frame, detected(*class_ids), **{"timings_ms": timings_ms, **more})
 
 
 def stats(name: str, state: str = "live", reason: str = "", **counts: Any) -> CameraStats:
@@ -85,9 +85,9 @@ def page(
     encoded: list[FrameResult] = []
     score = [0.4]
 
-    def encode(one: FrameResult, longest_px: int) -> bytes:
-        encoded.append(one)
-        return jpeg_of(one, NAMES, longest_px)
+    def encode(result: FrameResult, longest_px: int) -> bytes:
+        encoded.append(result)
+        return jpeg_of(result, NAMES, longest_px)
 
     def set_score(value: float) -> None:
         score[0] = value
