@@ -17,8 +17,8 @@ import grimp
 def count_arrows(graph: grimp.ImportGraph) -> Counter[tuple[str, str]]:
     """Return (importing room, imported room) -> number of imports, for rooms that are siblings.
 
-    An import counts once, where the two names part: edgedet.export.int8.gate -> edgedet.judge.verdict is an arrow from
-    edgedet.export to edgedet.judge.
+    An import counts once, where the two names part: edgedet.export.int8.gate -> edgedet.judge.gate.verdict is an
+    arrow from edgedet.export to edgedet.judge.
     """
     arrows: Counter[tuple[str, str]] = Counter()
     for importer in sorted(graph.modules):

@@ -23,10 +23,10 @@ from edgedet.engines.base import open_engine
 from edgedet.errors import InputError
 from edgedet.files import write_json
 from edgedet.judge.average_precision import SCORE_FLOOR, detect_images
+from edgedet.judge.gate.perturbation import PerturbedEngine
+from edgedet.judge.gate.verdict_on_labels import low_percentile, mean_ap
 from edgedet.judge.labels import Dataset, match_classes, read_dataset
 from edgedet.judge.matching import MatchedDetections, match_dataset
-from edgedet.judge.perturbation import PerturbedEngine
-from edgedet.judge.verdict_on_labels import low_percentile, mean_ap
 from edgedet.progress import with_progress
 
 RESAMPLES = 300

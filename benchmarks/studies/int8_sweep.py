@@ -40,8 +40,8 @@ from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
 from edgedet.files import sha256_of, write_json
 from edgedet.judge.agreement import compare_detections
+from edgedet.judge.gate.pseudo_labels import detections_on
 from edgedet.judge.labels import Dataset, read_dataset
-from edgedet.judge.pseudo_labels import detections_on
 from edgedet.types import Detections
 
 REVISION = 2  # of the observer "mixed": 2 evaluates the backbone's worst ranges at the network's outputs

@@ -16,9 +16,9 @@ from ..engines.base import Engine, default_threads, open_engine
 from ..engines.onnx_file import OnnxFile
 from ..errors import MissingDependency, SourceError, VerificationError, require
 from ..judge.agreement import keep_above
-from ..judge.pseudo_labels import detections_on
-from ..judge.reference import FloatReference
-from ..judge.verdict import FAILED, MIN_BOXES, UNSURE
+from ..judge.gate.pseudo_labels import detections_on
+from ..judge.gate.reference import FloatReference
+from ..judge.gate.verdict import FAILED, MIN_BOXES, UNSURE
 from ..preprocess import Preprocessor
 from ..specs import DetectorSpec
 from ..stream.sources import open_source

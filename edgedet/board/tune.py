@@ -21,7 +21,7 @@ from ..engines.tensorrt.cuda import open_cuda
 from ..engines.tensorrt.engine import TrtEngine
 from ..engines.tensorrt.engine_file import add_to_report, build_engine, read_engine
 from ..errors import EdgeDetError, UnsupportedError, VerificationError
-from ..judge.verdict import PASSED, UNSURE
+from ..judge.gate.verdict import PASSED, UNSURE
 from ..progress import Say
 from ..types import ModelInput
 from .engine_reference import Reference, Trial

@@ -24,7 +24,7 @@ from edgedet.calibration.quantise import Quantised
 from edgedet.export.int8.files import Form
 from edgedet.export.int8.workers import FrameDetector, OpenDetector
 from edgedet.judge.agreement import compute_iou
-from edgedet.judge.pseudo_labels import SAME_IOU
+from edgedet.judge.gate.pseudo_labels import SAME_IOU
 from edgedet.types import Detections, ModelInput
 
 BOXES = "box_net.predict.conv_pw"

@@ -35,7 +35,7 @@ from edgedet.export.int8.workers import Workers, open_here
 from edgedet.export.onnx_file import read_graph
 from edgedet.files import atomic_path, sha256_of
 from edgedet.job_time import Job
-from edgedet.judge.verdict import FAILED, PASSED, UNSURE, Verdict
+from edgedet.judge.gate.verdict import FAILED, PASSED, UNSURE, Verdict
 from edgedet.progress import Say, begin_step, whole_job
 
 NAMED_LAYERS = 3  # so many layers are named where a file failed

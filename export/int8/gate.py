@@ -18,12 +18,12 @@ from edgedet.export.int8.options import Int8Options
 from edgedet.export.int8.picture import BOXES_SUFFIX, PictureOf, draw_boxes_of_both, source_picture
 from edgedet.export.int8.workers import FrameDetector, OpenDetector, open_here
 from edgedet.judge.average_precision import check_size
+from edgedet.judge.gate.perturbation import draw_change
+from edgedet.judge.gate.reference import FloatReference, spread
+from edgedet.judge.gate.verdict import MIN_BOXES, Verdict, foresee_without_labels
+from edgedet.judge.gate.verdict_on_labels import LABELS_SCORE_FLOOR, foresee_on_labels, is_settled, verdict_on_labels
 from edgedet.judge.labels import Dataset, LabelledImage, match_classes
 from edgedet.judge.matching import match_dataset
-from edgedet.judge.perturbation import draw_change
-from edgedet.judge.reference import FloatReference, spread
-from edgedet.judge.verdict import MIN_BOXES, Verdict, foresee_without_labels
-from edgedet.judge.verdict_on_labels import LABELS_SCORE_FLOOR, foresee_on_labels, is_settled, verdict_on_labels
 from edgedet.preprocess import Preprocessor
 from edgedet.progress import Say
 from edgedet.specs import DetectorSpec

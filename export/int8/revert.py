@@ -15,8 +15,8 @@ from edgedet.calibration.recovery.revert import exclude_layers, find_fewest_laye
 from edgedet.calibration.recovery.sensitivity import LayerQuantiser, measure_layer_losses
 from edgedet.export.int8.files import Form
 from edgedet.export.int8.workers import FrameDetector, OpenDetector
-from edgedet.judge.reference import FloatReference
-from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
+from edgedet.judge.gate.reference import FloatReference
+from edgedet.judge.gate.verdict import MIN_BOXES, MIN_KEPT, Verdict
 from edgedet.progress import Say
 from edgedet.types import ModelInput
 

@@ -11,8 +11,8 @@ from edgedet.export.int8.centre import MOST_FRAMES as CENTRED_FRAMES
 from edgedet.export.int8.files import Form
 from edgedet.export.int8.gate import RUNS
 from edgedet.export.int8.options import Int8Options
-from edgedet.judge.perturbation import MOVES_XY
-from edgedet.judge.reference import BATCH
+from edgedet.judge.gate.perturbation import MOVES_XY
+from edgedet.judge.gate.reference import BATCH
 
 # CPU seconds of D0 at 384 x 384 on one thread of a PC. Only their ratios count, and those are much the same for other
 # models and sizes. A step that ends sooner is taken out of what is left.

@@ -11,7 +11,7 @@ import onnx
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.ranges.observe import FrameTask, ObservedFrame
 from edgedet.engines.base import Engine, open_engine
-from edgedet.judge.pseudo_labels import detections_on
+from edgedet.judge.gate.pseudo_labels import detections_on
 from edgedet.progress import with_progress
 from edgedet.types import Detections, ModelInput
 

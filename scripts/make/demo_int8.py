@@ -12,7 +12,7 @@ from edgedet import demo
 from edgedet.cli import main
 from edgedet.engines.tflite_file import read_trailer
 from edgedet.files import atomic_path
-from edgedet.judge.verdict import PASSED
+from edgedet.judge.gate.verdict import PASSED
 
 REFUSED = 1  # exit code: some of the INT8 files; this one may be there all the same
 

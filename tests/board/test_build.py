@@ -83,7 +83,7 @@ def test_a_faster_engine_that_finds_other_boxes_is_not_kept(int8: Path, times_ms
 def test_where_nothing_passes_the_old_engine_stays(int8: Path, capsys, monkeypatch):
     engine = int8.with_suffix(".engine")
     engine.write_bytes(b"old")
-    monkeypatch.setattr("edgedet.judge.verdict.MIN_KEPT", 1.1)
+    monkeypatch.setattr("edgedet.judge.gate.verdict.MIN_KEPT", 1.1)
     assert main(["build", str(int8), "--no-tune"]) == 3
     assert "edgedet: no engine was kept. int8: FAILED, keeps " in capsys.readouterr().err
     assert engine.read_bytes() == b"old"

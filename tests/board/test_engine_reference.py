@@ -18,7 +18,7 @@ from edgedet.board.engine_reference import Reference
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
 from edgedet.engines.onnx_file import read_onnx
-from edgedet.judge.verdict import MIN_KEPT
+from edgedet.judge.gate.verdict import MIN_KEPT
 from edgedet.types import RawOutputs
 
 

@@ -26,7 +26,7 @@ from edgedet.calibration.recovery.revert import exclude_layers, find_fewest_laye
 from edgedet.export.int8.files import TFLITE, Form
 from edgedet.export.int8.revert import revert_layers
 from edgedet.export.tflite.writer import tflite_from_graph
-from edgedet.judge.verdict import MIN_KEPT, Verdict
+from edgedet.judge.gate.verdict import MIN_KEPT, Verdict
 
 SWISHED, GATE, LINEAR = (
     "backbone.blocks.1.0.conv_pw",

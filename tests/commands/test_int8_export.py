@@ -19,8 +19,8 @@ from edgedet.calibration.ranges.frames import FrameSets, sha256_of_frame
 from edgedet.cli import main
 from edgedet.engines.base import open_engine
 from edgedet.export.int8.gate import Gate, leave_out_labelled
+from edgedet.judge.gate.verdict import MIN_BOXES, MIN_KEPT, Verdict
 from edgedet.judge.labels import Dataset, LabelledImage
-from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT, Verdict
 from edgedet.preprocess import Preprocessor
 from edgedet.specs import SPECS, resized
 from edgedet.types import ModelInput

@@ -19,7 +19,7 @@ from installs import ROOT, run
 from edgedet import demo, errors
 from edgedet.benchmarks.planner.boards import find_accuracy
 from edgedet.cli import COMMANDS
-from edgedet.judge.verdict import MIN_BOXES, MIN_KEPT
+from edgedet.judge.gate.verdict import MIN_BOXES, MIN_KEPT
 from edgedet.specs import PHI, SPECS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

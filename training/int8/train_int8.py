@@ -37,8 +37,8 @@ from edgedet.export.int8.gate import Gate
 from edgedet.export.int8.options import Int8Options
 from edgedet.export.int8.workers import EngineDetector
 from edgedet.files import atomic_path, sha256_of
+from edgedet.judge.gate.verdict import PASSED, Verdict
 from edgedet.judge.labels import Dataset, LabelledImage
-from edgedet.judge.verdict import PASSED, Verdict
 from edgedet.progress import Say
 from edgedet.specs import DetectorSpec
 from edgedet.training.fit import STATE, FitOptions, FromPixels, Row, fit

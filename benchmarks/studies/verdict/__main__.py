@@ -40,10 +40,10 @@ from edgedet.benchmarks.studies.verdict.variants import Maker, Variant, variants
 from edgedet.export.int8.files import SPARSE, TFLITE
 from edgedet.export.onnx_file import write_onnx
 from edgedet.files import write_json
+from edgedet.judge.gate.perturbation import MOVES_XY, move_boxes_back, move_picture
+from edgedet.judge.gate.pseudo_labels import outlines_of
+from edgedet.judge.gate.verdict import MIN_KEPT
 from edgedet.judge.matching import match_dataset
-from edgedet.judge.perturbation import MOVES_XY, move_boxes_back, move_picture
-from edgedet.judge.pseudo_labels import outlines_of
-from edgedet.judge.verdict import MIN_KEPT
 from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.types import Detections, ModelInput
 

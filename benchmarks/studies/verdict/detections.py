@@ -10,8 +10,8 @@ import numpy as np
 
 from edgedet.engines.base import open_engine
 from edgedet.files import atomic_path
-from edgedet.judge.perturbation import PerturbedEngine
-from edgedet.judge.pseudo_labels import detections_on
+from edgedet.judge.gate.perturbation import PerturbedEngine
+from edgedet.judge.gate.pseudo_labels import detections_on
 from edgedet.types import Detections, ModelInput
 
 FLOOR = 0.01

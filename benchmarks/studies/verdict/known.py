@@ -20,9 +20,9 @@ import numpy as np
 from edgedet.benchmarks.studies.verdict.detections import load
 from edgedet.benchmarks.studies.verdict.report import folder_of
 from edgedet.benchmarks.studies.verdict.scenes import SCENES, Labelled, labelled_of
+from edgedet.judge.gate.perturbation import MOVES_XY
 from edgedet.judge.labels import LabelledImage
 from edgedet.judge.matching import MatchedDetections, match_dataset
-from edgedet.judge.perturbation import MOVES_XY
 
 RESAMPLES = 20
 

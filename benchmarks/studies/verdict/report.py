@@ -11,9 +11,9 @@ import numpy as np
 
 from edgedet.benchmarks.studies.verdict.detections import load, load_outlines
 from edgedet.judge.agreement import compare_detections, keep_above
-from edgedet.judge.perturbation import MOVES_XY
-from edgedet.judge.pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels
-from edgedet.judge.verdict import FAILED, PASSED, UNSURE, verdict_without_labels
+from edgedet.judge.gate.perturbation import MOVES_XY
+from edgedet.judge.gate.pseudo_labels import FLOOR_SHARE, FloatRuns, PseudoLabels
+from edgedet.judge.gate.verdict import FAILED, PASSED, UNSURE, verdict_without_labels
 from edgedet.postprocess import DEFAULT_SCORE
 
 OLD_MIN_F1 = 0.97  # of the gate before: at IoU 0.5 and at IoU 0.85

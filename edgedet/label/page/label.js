@@ -4,7 +4,7 @@ import { byId, element, setText } from "./dom.js";
 import { colourOf, draw, letMouseEdit, moved, nameOf } from "./drawing.js";
 import { current, finish, loadWork, remember, save, undo, work } from "./work.js";
 
-const BOXES_FOR_A_VERDICT = 50; // as the accuracy gate wants (edgedet/judge/verdict.py)
+const BOXES_FOR_A_VERDICT = 50; // as the accuracy gate wants (edgedet/judge/gate/verdict.py)
 const NEW_SHARE = 0.2; // of the picture, the side of a box that a key adds
 
 let selected = -1;

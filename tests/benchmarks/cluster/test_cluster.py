@@ -22,7 +22,7 @@ from edgedet import cli
 from edgedet.benchmarks.cluster import shards
 from edgedet.benchmarks.cluster.shards import ClusterOptions, Lost, Throughput, ray_session, run_in_shards
 from edgedet.errors import InputError
-from edgedet.judge.reference import FloatReference
+from edgedet.judge.gate.reference import FloatReference
 from edgedet.specs import SPECS, resized
 from edgedet.types import ModelInput
 

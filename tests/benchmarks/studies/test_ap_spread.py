@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgedet.benchmarks.studies.ap_spread import compute_spread, main
+from edgedet.judge.gate.perturbation import PerturbedEngine
 from edgedet.judge.labels import LabelledImage
 from edgedet.judge.matching import MatchedDetections, match_dataset
-from edgedet.judge.perturbation import PerturbedEngine
 from edgedet.types import Detections, RawOutputs
 
 IMAGES = 40

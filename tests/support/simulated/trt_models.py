@@ -181,7 +181,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str, cuda: 
 
     from edgedet.board import tune as build_tune
     from edgedet.engines.tensorrt import cuda_graph as trt_graph
-    from edgedet.judge import verdict
+    from edgedet.judge.gate import verdict
 
     monkeypatch.setattr(demo, "clip_frames", CLIP_FRAMES)
     monkeypatch.setattr(build_tune, "RUNS", 2)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence
 
-from ..progress import Say, say_nothing
-from ..types import Detections, ModelInput
+from ...progress import Say, say_nothing
+from ...types import Detections, ModelInput
 from .pseudo_labels import FLOOR_SHARE, Detect, FloatRuns, PseudoLabels, float_runs
 from .verdict import UNSURE, Verdict, verdict_without_labels
 

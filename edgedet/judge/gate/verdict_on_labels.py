@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..errors import InputError
-from ..postprocess import DEFAULT_SCORE
-from ..types import Detections
-from .labels import LabelledImage
-from .matching import MatchedDetections, match_dataset
+from ...errors import InputError
+from ...postprocess import DEFAULT_SCORE
+from ...types import Detections
+from ..labels import LabelledImage
+from ..matching import MatchedDetections, match_dataset
 from .verdict import LOW_PERCENTILE, MIN_BOXES, SHARE_ON_LABELS, UNSURE, Verdict, decide, resample
 
 MAX_DROP_PERCENT = 1.0  # of the float model's AP

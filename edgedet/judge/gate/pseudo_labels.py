@@ -20,13 +20,13 @@ from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from ..anchors import anchors_for
-from ..artifact import ArtifactMeta
-from ..postprocess import postprocess
-from ..types import Detections, ModelInput, RawOutputs
-from .agreement import compute_iou, keep_above
-from .labels import LabelledImage
-from .matching import MatchedDetections, match_dataset
+from ...anchors import anchors_for
+from ...artifact import ArtifactMeta
+from ...postprocess import postprocess
+from ...types import Detections, ModelInput, RawOutputs
+from ..agreement import compute_iou, keep_above
+from ..labels import LabelledImage
+from ..matching import MatchedDetections, match_dataset
 from .outlines import find_excess, measure_outlines
 from .perturbation import MOVES_XY, move_boxes_back, move_picture
 

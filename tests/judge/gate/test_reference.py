@@ -12,10 +12,10 @@ from media import META
 
 from edgedet.anchors import anchors_for
 from edgedet.engines.fake import FakeEngine
-from edgedet.judge.perturbation import move_boxes_back, move_picture
-from edgedet.judge.pseudo_labels import detections_on
-from edgedet.judge.reference import BATCH, FloatReference, spread
-from edgedet.judge.verdict import PASSED, UNSURE
+from edgedet.judge.gate.perturbation import move_boxes_back, move_picture
+from edgedet.judge.gate.pseudo_labels import detections_on
+from edgedet.judge.gate.reference import BATCH, FloatReference, spread
+from edgedet.judge.gate.verdict import PASSED, UNSURE
 from edgedet.postprocess import DEFAULT_SCORE, ORIGINALS
 from edgedet.types import ModelInput, RawOutputs
 

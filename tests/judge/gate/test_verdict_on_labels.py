@@ -9,9 +9,9 @@ import pytest
 from labelled_boxes import detected, labelled, random_set
 
 from edgedet.errors import InputError
+from edgedet.judge.gate.verdict import FAILED, MIN_BOXES, PASSED, UNSURE
+from edgedet.judge.gate.verdict_on_labels import foresee_on_labels, is_settled, verdict_on_labels
 from edgedet.judge.matching import match_dataset
-from edgedet.judge.verdict import FAILED, MIN_BOXES, PASSED, UNSURE
-from edgedet.judge.verdict_on_labels import foresee_on_labels, is_settled, verdict_on_labels
 from edgedet.postprocess import DEFAULT_SCORE
 
 

@@ -14,8 +14,8 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..errors import require
-from ..types import ModelInput
+from ...errors import require
+from ...types import ModelInput
 
 LOG_SIZES = np.linspace(-0.4, 0.4, 41)  # natural logarithms of the sizes that a box is tried at
 BLUR_SIGMA = 1.0  # pixels, before the differences: camera noise is no edge

@@ -10,10 +10,10 @@ import pytest
 from labelled_boxes import detected, row_of_boxes
 
 from edgedet.judge.agreement import match_boxes
-from edgedet.judge.perturbation import MOVES_XY
-from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, mean_boxes
-from edgedet.judge.reference import FloatReference
-from edgedet.judge.verdict import (
+from edgedet.judge.gate.perturbation import MOVES_XY
+from edgedet.judge.gate.pseudo_labels import FloatRuns, PseudoLabels, mean_boxes
+from edgedet.judge.gate.reference import FloatReference
+from edgedet.judge.gate.verdict import (
     FAILED,
     MIN_BOXES,
     MIN_KEPT,

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..postprocess import DEFAULT_SCORE
-from ..types import Detections
-from .agreement import compare_detections, keep_above
-from .matching import concatenate
+from ...postprocess import DEFAULT_SCORE
+from ...types import Detections
+from ..agreement import compare_detections, keep_above
+from ..matching import concatenate
 from .pseudo_labels import PseudoLabels
 
 PASSED, FAILED, UNSURE = "PASSED", "FAILED", "UNSURE"

@@ -11,8 +11,8 @@ from typing import Tuple
 
 import numpy as np
 
-from ..engines.base import Engine
-from ..types import Detections, ModelInput, RawOutputs
+from ...engines.base import Engine
+from ...types import Detections, ModelInput, RawOutputs
 
 CHANGED_SHARE = 0.001  # of the pixels
 MOVES_XY = ((1, 0), (0, 1), (-1, -1), (-1, 1))  # network pixels

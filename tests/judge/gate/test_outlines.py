@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedet.judge.outlines import LEAST_BOXES, LOG_SIZES, find_excess, measure_outlines
-from edgedet.judge.perturbation import MOVES_XY
-from edgedet.judge.pseudo_labels import FloatRuns, PseudoLabels, outlines_of
-from edgedet.judge.verdict import FAILED, PASSED, verdict_without_labels
+from edgedet.judge.gate.outlines import LEAST_BOXES, LOG_SIZES, find_excess, measure_outlines
+from edgedet.judge.gate.perturbation import MOVES_XY
+from edgedet.judge.gate.pseudo_labels import FloatRuns, PseudoLabels, outlines_of
+from edgedet.judge.gate.verdict import FAILED, PASSED, verdict_without_labels
 from edgedet.types import Detections, ModelInput
 
 SIDE = 256
