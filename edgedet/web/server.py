@@ -19,10 +19,10 @@ from ..progress import Say
 from ..stream.outputs.sinks import Write
 from ..stream.overlap import lower_priority
 from ..types import FrameResult
-from .answers import ROUTES
+from .answers.routes import ROUTES
+from .answers.site import Site
 from .guard import Guard, Place
 from .pictures import PREVIEW_PX, PREVIEWS_PER_S, Pictures
-from .site import Site
 from .subject import Subject
 
 MAX_HEADER_BYTES = 16 << 10  # browsers send 1 to 2 KB

@@ -11,7 +11,8 @@ from web_page import TOKEN, ask, page, read_all, result, send, stats
 
 from edgedet.errors import InputError
 from edgedet.files import sha256_of
-from edgedet.web import answers, probe
+from edgedet.web import probe
+from edgedet.web.answers import routes
 from edgedet.web.defaults import TOKEN_VARIABLE
 from edgedet.web.guard import Guard, Place, names_of
 from edgedet.web.server import web_server
@@ -28,7 +29,7 @@ def test_a_port_in_use_is_told_in_one_line():
 
 
 def test_files_of_the_page_name_no_other_site():
-    for path in answers.FILES.values():
+    for path in routes.FILES.values():
         addresses = set(re.findall(r"https?://[\w.]+", path.read_text()))
         comment = {"https://github.com"} if path.parent.name == "vendor" else set()
         assert addresses <= {"http://www.w3.org"} | comment, path  # SVG's name space
@@ -36,7 +37,7 @@ def test_files_of_the_page_name_no_other_site():
 
 def test_files_of_others_are_unchanged_and_come_with_their_licence():
     """The SHA-256 of the files in npm's package uplot 1.6.32."""
-    folder = answers.FOLDER / "vendor"
+    folder = routes.FOLDER / "vendor"
     assert {path.name: sha256_of(path)[:16] for path in folder.iterdir() if path.suffix != ".md"} == {
         "uPlot.LICENSE": "8f989229699b4fe2",
         "uPlot.iife.min.js": "19c8d4c6ad88929a",
@@ -60,7 +61,7 @@ def test_one_connection_takes_many_requests_and_head_has_no_body():
 
 def test_the_document_names_every_address_and_every_metric():
     text = (ROOT / "docs/web.md").read_text()
-    addresses = set(answers.ROUTES) - (set(answers.FILES) - {"/", "/events-page", "/zones-page"})
+    addresses = set(routes.ROUTES) - (set(routes.FILES) - {"/", "/events-page", "/zones-page"})
     assert set(re.findall(r"`(/[\w.-]*)`", "".join(re.findall(r"^\|(.*?)\|", text, re.MULTILINE)))) == addresses
     with page((stats("door"),)) as one:
         one.put(result(camera="door", class_ids=(0,), age_ms=50.0))

@@ -10,7 +10,7 @@ from happened import make_events
 from web_page import TOKEN, ask, page
 
 from edgedet.events.store import read_events
-from edgedet.web.event_answers import EVENT_ROUTES
+from edgedet.web.answers.events import EVENT_ROUTES
 
 pytest.importorskip("cv2", reason="events have pictures by OpenCV")
 pytest.importorskip("tornado", reason="the page is served by tornado")

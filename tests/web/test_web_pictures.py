@@ -14,7 +14,8 @@ import pytest
 from waiting import wait_until
 from web_page import ask, decoded, detected, page, result, send, stats
 
-from edgedet.web import pictures, replies
+from edgedet.web import pictures
+from edgedet.web.answers import replies
 from edgedet.web.pictures import LONGEST_SIDE_PX, jpeg_of
 
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")

@@ -9,7 +9,8 @@ import pytest
 from waiting import wait_until
 from web_page import PLACE, ask, page, read_all, result, send
 
-from edgedet.web import server, site
+from edgedet.web import server
+from edgedet.web.answers import site
 from edgedet.web.guard import Guard, names_of
 
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")

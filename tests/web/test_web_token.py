@@ -10,14 +10,15 @@ import pytest
 from web_page import PLACE, TOKEN, ask, page, read_all, result, send
 
 from edgedet.errors import InputError
-from edgedet.web import answers, guard, guesses, site
+from edgedet.web import guard
+from edgedet.web.answers import guesses, routes, site
+from edgedet.web.answers.guesses import FORGET_S, FREE, WAIT_S, Guesses
 from edgedet.web.guard import Guard, Place, check_token, names_of, place_of
-from edgedet.web.guesses import FORGET_S, FREE, WAIT_S, Guesses
 
 pytest.importorskip("cv2", reason="the live page draws by OpenCV")
 pytest.importorskip("tornado", reason="the live page is served by tornado")
 pytest.importorskip("prometheus_client", reason="the live page gives metrics by prometheus_client")
-PATHS = [*answers.ROUTES, "/login", "/nothing"]
+PATHS = [*routes.ROUTES, "/login", "/nothing"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Let a request in or refuse it, and find what answers it.
 
 Every request passes the guard first: the host's name, where it comes from, the token. Then a table says which function
-answers its path (``answers.ROUTES``).
+answers its path (``routes.ROUTES``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Awaitable, Callable, Iterator, Mapping, Set, Tuple
 from urllib.parse import parse_qsl, urlencode
 
-from ..progress import Say
-from .guard import Guard
+from ...progress import Say
+from ..guard import Guard
+from ..pictures import Pictures
+from ..subject import Subject, status_of
 from .guesses import Guesses
-from .pictures import Pictures
 from .replies import CONTENT_POLICY, Refused, connection_of, hang_up, reply
-from .subject import Subject, status_of
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
@@ -33,7 +33,7 @@ MAX_STREAMS = 48  # of pictures and events; a page has one of each
 EVENTS_EVERY_S = 0.5
 Query = Mapping[str, str]
 Answer = Callable[["Site", "HTTPServerRequest", Query], Awaitable[None]]
-_LOGIN_PAGE = Path(__file__).resolve().parent / "page" / "login.html"
+_LOGIN_PAGE = Path(__file__).resolve().parents[1] / "page" / "login.html"
 
 
 @dataclass

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Tuple
 
-from .figures import BOUNDS_MS
-from .subject import Subject
+from ..figures import BOUNDS_MS
+from ..subject import Subject
 
 OUTCOMES = ("processed", "dropped", "skipped", "stale")  # of the frames that a camera delivered; see CameraStats
 UP = "live"

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Awaitable, Callable, Dict, Tuple
 from urllib.parse import parse_qsl
 
-from ..errors import EdgeDetError, InputError
-from ..files import parse_json
-from .event_answers import EVENT_ROUTES
+from ...errors import EdgeDetError, InputError
+from ...files import parse_json
+from ..pictures import Picture
+from ..subject import Places, health_of, score_from
+from .events import EVENT_ROUTES
 from .metrics import metrics_text
-from .pictures import Picture
 from .replies import Refused, begin, connection_of, reply, wait_until_sent
 from .site import EVENTS_EVERY_S, Answer, Query, Site
-from .subject import Places, health_of, score_from
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
 PICTURE_WAIT_S = 5.0  # for /snapshot.jpg, before the first frame
 BOUNDARY = "frame"
-FOLDER = Path(__file__).resolve().parent / "page"
+FOLDER = Path(__file__).resolve().parents[1] / "page"
 FILES = {
     "/": FOLDER / "index.html",
     "/events-page": FOLDER / "events.html",

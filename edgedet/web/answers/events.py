@@ -14,8 +14,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, Mapping, Optional, Tuple
 
-from ..errors import InputError
-from ..events.store import EventFilter, count_events, find_event, known_values, read_events
+from ...errors import InputError
+from ...events.store import EventFilter, count_events, find_event, known_values, read_events
 from .replies import Refused, begin, connection_of, reply, wait_until_sent
 
 if TYPE_CHECKING:
