@@ -94,7 +94,7 @@ def test_the_linter_sees_each_arrow_that_goes_the_wrong_way(tmp_path: Path):
         "calibration/quantise.py": "edgedet.export.verify",  # calibration -> export
         "edgedet/stream/outputs/draw.py": "edgedet.web.guard",  # stream -> web
         "edgedet/commands/eval.py": "edgedet.commands.run",  # command -> command
-        "benchmarks/planner/plan.py": "edgedet.benchmarks.studies.ap_spread",
+        "benchmarks/planner/plan.py": "edgedet.benchmarks.studies.int8.ap_spread",
         "edgedet/judge/matching.py": "edgedet.judge.gate.verdict",  # a circle
     }
     for file, module in arrows.items():

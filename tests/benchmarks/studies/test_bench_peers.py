@@ -15,7 +15,7 @@ pytest.importorskip("tqdm", reason="needs the bench extra")
 
 from edgedet.anchors import anchors_for
 from edgedet.benchmarks.latency.measure import Latency
-from edgedet.benchmarks.studies.ap_spread import match_under_changes
+from edgedet.benchmarks.studies.int8.ap_spread import match_under_changes
 from edgedet.benchmarks.studies.peers import __main__ as peers
 from edgedet.benchmarks.studies.peers import engines
 from edgedet.benchmarks.studies.peers.engines import LevelsEngine, PeerDetector, normalised, open_peer

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedet.benchmarks.studies.ap_spread import compute_spread, main
+from edgedet.benchmarks.studies.int8.ap_spread import compute_spread, main
 from edgedet.judge.gate.perturbation import PerturbedEngine
 from edgedet.judge.labels import LabelledImage
 from edgedet.judge.matching import MatchedDetections, match_dataset

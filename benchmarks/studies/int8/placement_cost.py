@@ -1,6 +1,6 @@
 """Ask a cost model of bytes and MACs which convolutions should be INT8, and compare that with the recipes of a build.
 
-    python -m edgedet.benchmarks.studies.placement_cost
+    python -m edgedet.benchmarks.studies.int8.placement_cost
 
 The time of a layer is the longer of its multiply-accumulates by the GPU's peak and its bytes by the memory's bandwidth;
 a kernel more costs KERNEL_US. Two models say what an INT8 convolution writes:

@@ -1,12 +1,12 @@
 """Measure the accuracy and time of each way to quantise.
 
-    python -m edgedet.benchmarks.studies.int8_sweep FLOAT.onnx --calib SRC --data X ...
+    python -m edgedet.benchmarks.studies.int8.sweep FLOAT.onnx --calib SRC --data X ...
 
 For each number of calibration frames and each seed it measures min-max ranges alone, and what ``edgedet export --int8``
 does. AP of full-INT8 files is the mean over changes of one grey level (``ap_spread``), F1 is measured on the gate's
 frames. Each cell is written to the JSON file as soon as it is measured, and a second start continues where the first
 ended. Cells of an earlier REVISION are measured again; ``--only`` selects some cells.
-``python -m edgedet.benchmarks.studies.int8_sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
+``python -m edgedet.benchmarks.studies.int8.sweep --docs FILE.json ...`` prints the tables of docs/int8.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.studies.ap_spread import match_under_changes
+from edgedet.benchmarks.studies.int8.ap_spread import match_under_changes
 from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.calibration.placement.table import CalibrationTable
 from edgedet.calibration.quantise import Quantised, quantise
@@ -222,7 +222,7 @@ def _is_old(name: str, cell: dict[str, Any]) -> bool:
 @ends_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the cells that the JSON file does not have, or print the tables of finished files."""
-    parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.int8_sweep", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.int8.sweep", description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", metavar="FLOAT", help="float .onnx file of edgedet export")
     parser.add_argument("--calib", metavar="SRC", help="frames of the scene")
     parser.add_argument("--data", type=Path, metavar="X", help="COCO JSON or Pascal VOC folder")

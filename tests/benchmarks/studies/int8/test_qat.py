@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="networks are trained by PyTorch")
 pytest.importorskip("ai_edge_litert", reason="files are run by LiteRT")
 from training_sets import tiny_checkpoint, write_coco
 
-from edgedet.benchmarks.studies.qat import main, make_table
+from edgedet.benchmarks.studies.int8.qat import main, make_table
 
 
 def test_the_table_has_the_mean_of_the_seeds_and_their_ends(tmp_path):

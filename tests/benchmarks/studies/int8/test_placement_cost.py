@@ -10,7 +10,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="graphs are read by onnx")
 pytest.importorskip("torch", reason="graphs are made with PyTorch")
 
-from edgedet.benchmarks.studies.placement_cost import (
+from edgedet.benchmarks.studies.int8.placement_cost import (
     KERNEL_US,
     Conv,
     Gpu,

@@ -1,6 +1,6 @@
 """Does training for INT8 keep more AP than calibration, and is it the rounding that helps?
 
-    python -m edgedet.benchmarks.studies.qat WEIGHTS --data train/ --test test/ --out DIR
+    python -m edgedet.benchmarks.studies.int8.qat WEIGHTS --data train/ --test test/ --out DIR
 
 For each seed, which chooses the 64 pictures to calibrate on, the order of pictures and their changes, three .tflite
 files are measured:
@@ -32,7 +32,7 @@ import onnx
 import torch
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.benchmarks.studies.ap_spread import match_under_changes
+from edgedet.benchmarks.studies.int8.ap_spread import match_under_changes
 from edgedet.benchmarks.studies.one_line import ends_in_one_line
 from edgedet.calibration.graph.executor import Executor
 from edgedet.calibration.placement.plan import DensePlan, make_dense_plan
@@ -203,7 +203,7 @@ def _show(values: Sequence[float], sign: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the JSON file does not have, or print the table of finished files."""
     parser = argparse.ArgumentParser(
-        prog="python -m edgedet.benchmarks.studies.qat",
+        prog="python -m edgedet.benchmarks.studies.int8.qat",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

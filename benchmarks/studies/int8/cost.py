@@ -1,6 +1,6 @@
 """Measure the time and memory that quantising takes, for each size of the family.
 
-    python -m edgedet.benchmarks.studies.int8_cost --phi 0-4 --frames 8 --json cost.json
+    python -m edgedet.benchmarks.studies.int8.cost --phi 0-4 --frames 8 --json cost.json
 
 It measures the part of ``edgedet export --int8`` between the float graph and the files, on frames of the demo's clip.
 Weights are random (``random_weights``), which changes neither time nor memory. Each model is quantised in a process of
@@ -93,7 +93,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure each model, or print the table of a finished file."""
     parser = argparse.ArgumentParser(
-        prog="python -m edgedet.benchmarks.studies.int8_cost",
+        prog="python -m edgedet.benchmarks.studies.int8.cost",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

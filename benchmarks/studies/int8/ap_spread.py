@@ -1,4 +1,6 @@
-"""Measure how much AP varies by chance: ``python -m edgedet.benchmarks.studies.ap_spread FLOAT MODEL ... --data X``.
+"""Measure how much AP varies by chance.
+
+    python -m edgedet.benchmarks.studies.int8.ap_spread FLOAT MODEL ... --data X
 
 A full-INT8 network rounds so often that a change of one grey level in one pixel of a thousand moves its AP by a point
 on a small test set, while the float network's AP stays the same. A single AP is then not reliable. This study takes the
@@ -98,7 +100,7 @@ def compute_spread(
 @ends_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a row for each file."""
-    parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.ap_spread", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m edgedet.benchmarks.studies.int8.ap_spread", description=__doc__)
     parser.add_argument("float_model", type=Path, metavar="FLOAT")
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--data", type=Path, required=True, metavar="X", help="COCO JSON or Pascal VOC folder")
