@@ -25,7 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/support/streams")]
 
 from faults import fault_proxy  # noqa: E402  # of the tests
 from media import write_fake_model  # noqa: E402
@@ -39,7 +39,7 @@ END_S = 40.0  # a run that has not ended this long after SIGTERM is killed
 
 @dataclass(frozen=True)
 class Case:
-    """How the three other cameras fail: modes of tests/support/faults.py, from the start or after LATE_S."""
+    """How the three other cameras fail: modes of tests/support/streams/faults.py, from the start or after LATE_S."""
 
     modes: tuple[str, ...]
     from_start: bool = False

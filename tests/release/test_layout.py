@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def test_what_was_typed_goes_no_further_than_the_command_that_reads_it(path: Pat
         return
     takers = {name for name in takers_of_namespaces(code) if not name.startswith("_")}
     assert takers <= ({"run", "run_options", "export_options"} if path in COMMAND_FILES else set())
+
+
+MOST_MODULES = 15
+MORE_MODULES = ("edgedet", "edgedet/commands", "tests/core")  # docs/architecture.md says why
+
+
+def test_folders_hold_few_modules():
+    tests = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    modules = [path for path in (*DEVICE_FILES, *HOST_FILES, *tests) if path.name != "__init__.py"]
+    counts = Counter(named(path.parent) for path in modules)
+    assert {folder for folder, count in counts.items() if count > MOST_MODULES} == set(MORE_MODULES)
 
 
 def test_a_namespace_that_is_handed_on_is_seen():
