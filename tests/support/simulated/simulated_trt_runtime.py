@@ -7,7 +7,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import onnxruntime as ort
 import simulated_driver
 from simulated_driver import STREAMS, InvalidContext, fault
 from simulated_trt_base import PLAN, PROFILES, Native, Surface
@@ -39,6 +38,8 @@ def make_runtime(surface: Surface) -> SimpleNamespace:
             simulated_driver.freed("an engine")
 
         def __init__(self, model, log):
+            import onnxruntime as ort  # here: a build, and tests without onnxruntime, need only the classes
+
             simulated_driver.check()
             options = ort.SessionOptions()
             options.intra_op_num_threads = 1
