@@ -1,8 +1,8 @@
-"""edgedet: EfficientDet on edge boards. ``Detector`` finds ``Detections``; ``stream`` does so in a loop over a source.
+"""edgedet: EfficientDet on edge boards. ``Detector`` detects in pictures, ``stream`` in the frames of a source.
 
 ``evaluate``, ``benchmark`` and ``export`` do what the commands do. All are imported on first use: importing the package
-needs neither numpy nor OpenCV, nor the half that exports. ``stream`` and ``export`` are packages that can be called, as
-``run`` and ``export_model``, which are the functions themselves.
+needs neither numpy nor OpenCV, nor host code. ``stream`` and ``export`` are packages that can also be called: they then
+do what the functions ``run`` and ``export_model`` do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MODULES = {  # host code by its name in a string only, as in edgedet.cli
     "export_model": "edgedet.export.export_model",
     "run": "edgedet.runner.results",
 }
-_CALLED = {"edgedet.stream": "run", "edgedet.export": "export_model"}  # package -> the function that it is, too
+_CALLED = {"edgedet.stream": "run", "edgedet.export": "export_model"}  # package -> the function that a call of it calls
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _CallablePackage(ModuleType):
-    """A package that is a function, too."""
+    """A package that can also be called as a function."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return __getattr__(_CALLED[self.__name__])(*args, **options)

@@ -1,6 +1,6 @@
 """The metadata that edgedet keeps inside each model file: all that a device needs in order to use the file.
 
-An ONNX file carries it as ``metadata_props["edgedet"]``; other formats say where in their engine module.
+An ONNX file carries it as ``metadata_props["edgedet"]``; for other formats, see the module of their engine.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class ArtifactMeta:
     nms:           how the outputs become detections.
     versions:      of edgedet and of the packages that wrote the file.
     report:        figures of the verification, the accuracy gate and other checks, as they were printed.
-    top_anchors:   0: the outputs have a row for each anchor. Else they have so many rows, those of the anchors with the
-                   highest logit of any class, and a third output says which anchors these are.
-    max_batch:     how many pictures the graph takes at once: from 1 to so many.
+    top_anchors:   0: the outputs have a row for each anchor. Otherwise they have this many rows, one for each of the
+                   anchors with the highest logits of any class, and a third output gives these anchors' numbers.
+    max_batch:     the graph takes from 1 to this many pictures at once.
     """
 
     spec: DetectorSpec
@@ -78,7 +78,7 @@ class ArtifactMeta:
             raise ArtifactError(f"a model takes 1 to {MOST_BATCH} pictures at once; got {self.max_batch}.")
 
     def with_top_anchors(self, count: int) -> ArtifactMeta:
-        """Return the same model's metadata for a graph that keeps ``count`` anchors; 0, or as many as it has: all."""
+        """Return the same model's metadata for a graph that keeps ``count`` anchors; 0 keeps all of them."""
         few = 0 < count < self.spec.num_anchors
         return replace(self, top_anchors=count if few else 0, outputs=TOP_OUTPUTS if few else ALL_OUTPUTS)
 

@@ -49,7 +49,7 @@ class Child:
         return self._receive_answer(timeout_s)
 
     def ask(self, question: Any, timeout_s: Optional[float] = None) -> Any:
-        """Return the handler's answer; raises as ``first``. After a TimeoutError only ``kill`` is of use."""
+        """Return the handler's answer; raises as ``first``. After a TimeoutError, call nothing but ``kill``."""
         while self._pending:  # the answer to a question that was interrupted
             self._receive(timeout_s)
         with suppress(OSError), delay_interrupts():  # where the child has ended, _receive_answer says why
@@ -122,7 +122,7 @@ _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 @contextmanager
 def delay_interrupts() -> Iterator[None]:
-    """Put signals that end a run off until the block is done: half a message makes a pipe unusable."""
+    """Delay signals that end a run until the block is done, because half a message makes a pipe unusable."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

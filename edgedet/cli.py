@@ -201,7 +201,7 @@ def _signals_interrupt(interrupted: List[signal.Signals]) -> Iterator[None]:
 
 
 def _replace_closed_streams() -> None:
-    """Give what is printed to nobody where a stream was closed (`>&-`), and never to the next file that is opened."""
+    """Discard what is printed to a stream that was closed (`>&-`): else the next file that is opened would get it."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
@@ -233,5 +233,5 @@ def _stdout_works() -> bool:
 
 
 def _drop_stdout() -> None:
-    """Keep Python's exit handler quiet, which would try to write what is left."""
+    """Discard what is left of stdout: else Python would try to write it at exit, and print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -40,7 +40,7 @@ class Detector:
         """Open a model file that edgedet wrote, or take an engine that is open already.
 
         threads:  CPU threads of the engine; None takes every core that the process may use.
-        score:    in (0, 1); less sure detections are left out.
+        score:    in (0, 1); detections with a lower score are left out.
         soft_nms: lower the scores of overlapping boxes instead of dropping them, whatever the file says.
         nms:      rules of post-processing; "original": those of the code base that trained the model; None: as the
                   file says.
@@ -87,7 +87,7 @@ class Detector:
         return self.meta.class_names
 
     def __call__(self, picture: Union[np.ndarray, Frame]) -> Detections:
-        """Return what is in one (H, W, 3) uint8 BGR picture, in its own pixels, best score first.
+        """Return the detections of one (H, W, 3) uint8 BGR picture, in its own pixels, best score first.
 
         Raises ShapeError for anything else, ClosedError after ``close``.
         """
@@ -95,7 +95,7 @@ class Detector:
         return self.detect(frame).detections
 
     def detect(self, frame: Frame) -> FrameResult:
-        """Return what is in one frame, with the milliseconds of each stage.
+        """Return the detections of one frame, with the milliseconds of each stage.
 
         Raises InputError for anything but a Frame, ClosedError after ``close``.
         """
@@ -112,7 +112,7 @@ class Detector:
         return self._engine.max_batch
 
     def detect_batch(self, frames: Sequence[Frame]) -> List[FrameResult]:
-        """Return what is in each of 1 to ``max_batch`` frames, from one run of the network, in their order.
+        """Return the detections of each of 1 to ``max_batch`` frames, from one run of the network, in their order.
 
         The milliseconds of "network" are those of the run, for which each of the frames waited.
         Raises InputError for another number of frames, else as ``detect``.

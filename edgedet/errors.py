@@ -7,7 +7,7 @@
     |   |   |-- ForeignError   a model file without edgedet's metadata
     |   |   `-- OutdatedError  a model file that was built for another machine, and can be built again for this one
     |   |-- SourceError        a camera, video or image that cannot be read
-    |   |   |-- LoginError     a camera that wants another user or password
+    |   |   |-- LoginError     a camera that does not accept the user or the password
     |   |   `-- CameraError    exit code 4   no camera can be opened now; also an UnavailableError
     |   |-- UnavailableError   exit code 4   a disk or an address that cannot be used now, and may be later
     |   `-- ShapeError         arrays whose shapes do not belong together
@@ -64,7 +64,7 @@ class SourceError(InputError):
 
 
 class LoginError(SourceError):
-    """A camera that wants another user or password; asking again and again may lock its account."""
+    """A camera that does not accept the user or the password; asking again and again may lock its account."""
 
 
 class UnavailableError(InputError):

@@ -62,7 +62,7 @@ def read_text(path: Union[str, Path], hint: str, most_bytes: int = MOST_TEXT_BYT
 
 
 def parse_json(text: Union[str, bytes]) -> Any:
-    """Return the value of a JSON text; raises ValueError for every text that is none, also one nested too deeply."""
+    """Return the value of a JSON text; raises ValueError for text that is not JSON or is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -135,7 +135,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _own_descriptor(path: Path) -> Optional[int]:
-    """Return N for /dev/fd/N and its other names: opened by name, a file would be written from its beginning again."""
+    """Return N for /dev/fd/N and its other names: opened by such a name, a file is written from its beginning again."""
     name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(str(path), str(path))
     match = re.match(r"/(?:dev|proc/self)/fd/(\d+)$", name)
     return int(match[1]) if match else None
@@ -177,7 +177,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def lock_file(descriptor: int, without_locks: bool) -> bool:
-    """Return whether this process got the lock of a file; it falls with the last descriptor of the opened file.
+    """Return whether this process got the lock of a file; closing the last descriptor of the opened file frees it.
 
     without_locks: what to return on file systems and systems that have none.
     """
@@ -261,7 +261,7 @@ def check_outputs(
 
 
 class _NothingToWrite(Exception):
-    """Leaves ``atomic_path`` without a file."""
+    """Raised inside ``atomic_path``, so that it writes no file."""
 
 
 def write_json(where: Optional[str], figures: Dict[str, Any]) -> None:

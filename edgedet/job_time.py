@@ -1,17 +1,17 @@
-"""How long is left of a job of several steps, told from what is done of them. Knows costs and a clock."""
+"""Estimate the time that is left of a job of several steps, from the part that is done."""
 
 from __future__ import annotations
 
 import time
 from typing import Callable, List, Mapping, Optional
 
-LEAST_DONE = 0.03  # share of a job from which on its speed tells how long the rest takes
+LEAST_DONE = 0.03  # share of a job that must be done before its speed tells how long the rest takes
 
 
 class Job:
-    """Steps whose costs relative to each other are known. What is done tells how long the rest takes.
+    """A job of steps whose relative costs are known, so that the part that is done tells how long the rest takes.
 
-    Time between steps, and in steps that are not among them, counts for nothing.
+    Time between steps, and in steps that the job does not list, is not counted.
     """
 
     def __init__(self, costs: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:

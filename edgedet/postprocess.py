@@ -91,7 +91,7 @@ def postprocess(
     rules: NmsRules = DEFAULT_RULES,
     input_hw: Optional[Tuple[int, int]] = None,
 ) -> Detections:
-    """Return what the network found, best score first, at most MAX_BOXES, in pixels of the source.
+    """Return the detections, best score first, at most MAX_BOXES, in pixels of the source.
 
     raw:             one picture's outputs; anchors_yxyx (A, 4) from ``anchors_for``: all of them, in the same order.
     scale_to_source: model pixels times this are source pixels.
@@ -161,7 +161,7 @@ def encode(boxes_xyxy: np.ndarray, anchors_yxyx: np.ndarray) -> np.ndarray:
 
 
 def _best_above(raw: RawOutputs, threshold: float, best_class_only: bool) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (anchor ids, class ids, logits) above the threshold: MAX_CANDIDATES, best first, ties by index."""
+    """Return (anchor ids, class ids, logits) above the threshold: at most MAX_CANDIDATES, best first, then by index."""
     num_classes = raw.class_logits.shape[1]
     flat_logits = raw.class_logits.reshape(-1)
     passing, first = [], 0
@@ -183,7 +183,7 @@ def _best_above(raw: RawOutputs, threshold: float, best_class_only: bool) -> Tup
 
 
 def _best_of_each_anchor(indices: np.ndarray, logits: np.ndarray, num_classes: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Keep of flat (anchor, class) indices in rising order the one of the largest logit of each anchor."""
+    """Return, of flat (anchor, class) indices in rising order, the one with the largest logit of each anchor."""
     by_anchor = np.lexsort((-logits, indices // num_classes))  # stable: of equal logits the first class
     anchors = indices[by_anchor] // num_classes
     first = np.ones(len(anchors), dtype=bool)

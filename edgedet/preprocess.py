@@ -22,7 +22,7 @@ class Preprocessor:
 
     Normalisation and channel order are in the model's graph, so bytes go in as the camera delivers them; what the
     picture leaves free is painted with the fill colour that the model was trained with.
-    The returned pixels are a view on the buffer: use them before the next call, and one Preprocessor a thread.
+    The returned pixels are a view on the buffer: use them before the next call. One thread uses one Preprocessor.
     """
 
     def __init__(self, spec: DetectorSpec) -> None:
@@ -90,7 +90,7 @@ def _buffer(buffers: Buffers, height: int, width: int, channels: int) -> np.ndar
 def fit(source_hw: Tuple[int, int], input_hw: Tuple[int, int], family: str = "effdet") -> Tuple[Scale, Tuple[int, int]]:
     """Return how model pixels become source pixels, and the (height, width) that the picture fills: at least 1.
 
-    Each code base cuts off what is no whole pixel in a way of its own, so that one row may be lost or not:
+    Each code base rounds to whole pixels in its own way, so that the sizes may differ by one row:
     - effdet (data/transforms.py ``ResizePad``): both sides times one scale, in double precision;
     - automl (dataloader.py ``set_scale_factors_to_output_size``): the same in single precision;
     - zylo117 (utils/utils.py ``aspectaware_resize_padding``): the side that decides fills the input, and each axis is

@@ -1,4 +1,4 @@
-"""What a long task shows of itself: lines for the user, and the one progress bar of host commands, on stderr."""
+"""Show the progress of a long task on stderr: lines for the user, and the progress bar of host commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def say_nothing(line: str) -> None:
     """Ignore the line."""
 
 
-_job: Optional[Job] = None  # that bars belong to
+_job: Optional[Job] = None  # whose steps the bars show
 
 
 @contextmanager
 def whole_job(job: Job) -> Iterator[Job]:
-    """Let the bars inside belong to a job: they show the time left of it, and not of themselves."""
+    """Let the bars in the block show the time that is left of the whole job, not of their own step."""
     global _job
     before, _job = _job, job
     try:
@@ -38,7 +38,7 @@ def whole_job(job: Job) -> Iterator[Job]:
 
 
 def begin_step(step: str, say: Say, line: str = "") -> None:
-    """Say a line as a step begins, its name by default; in a ``whole_job`` with the time left of it."""
+    """Say that a step begins, by its name or by ``line``; in a ``whole_job``, with the job's time left."""
     left = ""
     if _job is not None:
         _job.begin(step)
@@ -47,10 +47,11 @@ def begin_step(step: str, say: Say, line: str = "") -> None:
 
 
 def with_progress(items: Iterable[T], name: str, unit: str, total: Optional[int] = None) -> Iterable[T]:
-    """Return the items behind a bar with the time left; ``name`` stands before it, "frame" or the like is ``unit``.
+    """Return the items, and show a progress bar with the time that is left while they are taken.
 
-    total: their number, where ``items`` has no length.
-    In a ``whole_job`` the time left is that of the job, whose step ``name`` is, if it has one of that name.
+    name:  stands before the bar. In a ``whole_job`` with a step of this name, the bar shows the job's time left.
+    unit:  what an item is, such as "frame".
+    total: the number of items, where ``items`` has no length.
     """
     bar = require("tqdm", f"edgedet ({name})").tqdm
     every_s = TERMINAL_EVERY_S if sys.stderr.isatty() else LOG_EVERY_S

@@ -36,6 +36,6 @@ SCHEMAS = {
 def write_figures(command: str, where: Optional[str], figures: Dict[str, Any]) -> None:
     """Write what a command's ``--json`` prints, with the version of its schema first.
 
-    where: as of ``write_json``, which this raises the errors of. ``command`` is a key of SCHEMAS.
+    where: as of ``write_json``, whose errors this raises, too. ``command`` is a key of SCHEMAS.
     """
     write_json(where, {"schema": SCHEMAS[command], **figures})

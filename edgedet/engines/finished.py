@@ -24,7 +24,7 @@ _said: Set[str] = set()
 
 
 def say_assumed(path: Path, text: str) -> None:
-    """Print once a process what is taken for granted about another maker's file."""
+    """Print, once in a process, what is taken for granted about another maker's file."""
     if str(path) not in _said:
         _said.add(str(path))
         print(f"edgedet: {path} is read as {text}.", file=sys.stderr)

@@ -1,7 +1,7 @@
 """TFLite files of other makers that end in TFLite_Detection_PostProcess, such as efficientdet_lite0.tflite.
 
-These files decode boxes and apply NMS themselves. edgedet's own of ``--for tflite-app`` are of that kind, and say what
-else a reader must know; of other makers' files it is found out.
+These files decode boxes and apply NMS themselves. edgedet's own of ``--for tflite-app`` are of that kind, and
+say what else a reader must know; for other makers' files it is worked out from the file.
 """
 
 from __future__ import annotations

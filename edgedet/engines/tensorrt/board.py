@@ -14,7 +14,7 @@ from .cuda import Cuda
 
 _MEMINFO = Path("/proc/meminfo")
 _FIRST_WITH_INT8, _WITHOUT_INT8 = (6, 1), ((6, 2),)
-SMALL_BYTES = 5 << 30  # Nano- and NX-sized boards with 4 GB: building in full would push out the rest
+SMALL_BYTES = 5 << 30  # Nano- and NX-sized boards with 4 GB: a full build would push other programs out of memory
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class TrtEngine(Engine):
     """One engine on one stream, with buffers of its own.
 
     Where host and GPU share memory, both work on the same page-locked bytes: each byte of the picture is read once and
-    each output written once, so the GPU's lack of a cache for such memory costs nothing, and copies fall away.
+    each output written once, so the GPU's lack of a cache for such memory costs nothing, and no copies are made.
     Managed memory would be cached for both, but must be handed over around every launch.
     """
 
