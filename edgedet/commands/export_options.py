@@ -112,7 +112,7 @@ def export_options(args: argparse.Namespace) -> ExportOptions:
     )
 
 
-# Options that do nothing without --int8, and what they are where they were not given.
+# Options that do nothing without --int8, and their values where they are not given.
 _OF_INT8 = {
     "calib": None,
     "frames": FRAMES,

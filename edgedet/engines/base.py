@@ -90,7 +90,7 @@ def choose_batch(asked: Optional[int], max_batch: int, model: Path) -> int:
     """Return how many pictures of several cameras go through the network at once: as many as were asked for.
 
     Where no number was asked for, a GPU takes as many as the model does (``max_batch``). A CPU takes one, because two
-    pictures take it twice as long: with two cameras, frames were 250 ms old and not 115 (D0, 256 x 256, one x86 thread).
+    pictures take it twice as long: with two cameras frames were 250 ms old, and not 115 (D0, 256 x 256, one thread).
     Raises InputError for more than the model takes.
     """
     if asked is not None and not 1 <= asked <= max_batch:

@@ -27,7 +27,7 @@ SAME_IOU = 0.5
 class Trial:
     """How the gate does with some rules on a scene.
 
-    kept:  share of the detections of every-frame detection that are there with the gate, too: same class, IoU 0.5.
+    kept:  share of the detections in all frames that are there with the gate, too: same class, IoU 0.5.
     looks: share of the frames at which the detector looks; squares: of these, the share that is a part of the picture.
     """
 
@@ -95,7 +95,7 @@ def _trial(rules: MotionRules, seen: Sequence[FrameResult], look: Look, input_px
 
 
 def _from_memory(seen: Sequence[FrameResult]) -> Look:
-    """Return what looks into a square by remembering what the whole frame showed there."""
+    """Return a function that answers a look into a square from the detections in the whole frame."""
     by_index = {result.frame.index: result.detections for result in seen}
 
     def look(parts: Sequence[Part]) -> List[Detections]:

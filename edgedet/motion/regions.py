@@ -31,7 +31,7 @@ def hold_objects(boxes_xyxy: np.ndarray, objects_xyxy: np.ndarray) -> np.ndarray
 
 
 def join_near(boxes_xyxy: np.ndarray, side_px: float) -> List[np.ndarray]:
-    """Return boxes of which those are one that lie in another, or fit together into a square of ``side_px``."""
+    """Join boxes where one lies in another, or where both fit into a square of ``side_px``; return the result."""
     boxes: List[np.ndarray] = []
     for box in boxes_xyxy[np.argsort(-np.ptp(boxes_xyxy.reshape(-1, 2, 2), axis=1).max(axis=1))]:  # largest first
         for at, other in enumerate(boxes):

@@ -40,7 +40,7 @@ def decode_image(data: bytes, path: Path) -> np.ndarray:
 
 
 def count_pages(path: Path) -> int:
-    """Return how many pictures a file holds: 1 but for a TIFF with more; also where this OpenCV cannot tell."""
+    """Return how many pictures a file holds: more than 1 only for a TIFF, and 1 where this OpenCV cannot tell."""
     cv2 = require("cv2", "reading images")
     if path.suffix.lower() not in TIFF_SUFFIXES or not hasattr(cv2, "imcount"):  # since OpenCV 4.5.4
         return 1

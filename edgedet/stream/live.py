@@ -93,7 +93,7 @@ class LiveSource:
             yield frame
 
     def groups(self, most: int, full: Callable[[Frame], bool] = lambda frame: False) -> Iterator[List[Frame]]:
-        """Yield the newest frames of up to ``most`` cameras together, of each camera one, as ``__iter__`` else.
+        """Yield the newest frames of up to ``most`` cameras together, one of each camera; otherwise as ``__iter__``.
 
         Only frames that are there already are taken: none waits for another camera's.
         full: called with each frame that is taken; True where no other one goes with it.

@@ -8,7 +8,7 @@ _EARLY = 0.5  # share of the interval by which a frame may come too early and st
 
 
 class Pace:
-    """Decides for one frame after the other; each source has a Pace of its own."""
+    """Decides, frame by frame, which ones are processed; each source has a Pace of its own."""
 
     def __init__(self, every: int = 1, max_fps: Optional[float] = None) -> None:
         """Take each ``every``-th frame, and of those at most ``max_fps`` a second."""

@@ -26,7 +26,7 @@ def is_pipeline(text: str) -> bool:
 def make_public_name(text: str) -> str:
     """Return a source's text without what may be secret: user, password and unknown values of the query of a URL.
 
-    Of a GStreamer pipeline, the elements' names are left.
+    Of a GStreamer pipeline, only the elements' names are kept.
     """
     if is_pipeline(text):
         return "pipeline " + _PIPELINE.join(element.split()[0] for element in text.split(_PIPELINE) if element.split())

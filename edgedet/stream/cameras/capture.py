@@ -33,10 +33,10 @@ _own_options: Set[str] = set()  # those that were put there by this module, not 
 class CaptureOptions:
     """How sources are opened.
 
-    size_wh:      wanted of a camera, None for its own choice; fps likewise.
+    size_wh:      requested from a camera, None for its own choice; fps likewise.
     pixel_format: one of PIXEL_FORMATS, of V4L2 cameras.
     transport:    of RTSP: "tcp" loses nothing, "udp" delays nothing.
-    timeout_s:    until a network host, or a camera that runs, is taken for lost.
+    timeout_s:    after which a network host, or a camera that runs, counts as lost.
     decoder:      one of ``pipelines.DECODERS``.
     scaled_wh:    size that a pipeline of GStreamer scales pictures to before they are seen; None: as they come.
     """
@@ -64,7 +64,7 @@ class Capture(Protocol):
         ...
 
     def grab(self) -> bool:
-        """Pass over one frame, at less cost than reading it; False where no frame comes any more."""
+        """Skip one frame, at less cost than reading it; False where no frame comes any more."""
         ...
 
     def captured_s(self) -> float:
@@ -76,7 +76,7 @@ class Capture(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of the device or file."""
+        """Release the device or file."""
         ...
 
 
@@ -114,7 +114,7 @@ class OpenCVCapture:
         return read_s
 
     def skip_queue(self, opened_in_s: float) -> None:
-        """Pass over what came while the stream was being opened, until frames have to be waited for."""
+        """Skip what came while the stream was being opened, until frames have to be waited for."""
         interval_s = 1.0 / read_fps(self)
         waits = 0
         for _ in range(int(opened_in_s / interval_s) + 1):
@@ -131,7 +131,7 @@ class OpenCVCapture:
         return float(self._capture.get(prop))
 
     def release(self) -> None:
-        """Let go of the device or file."""
+        """Release the device or file."""
         self._capture.release()
 
 

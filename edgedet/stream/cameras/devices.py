@@ -15,7 +15,7 @@ from .capture import DEFAULTS, Capture, CaptureOptions, DeviceCapture, open_pipe
 from .pipelines import CSI_FPS, CSI_SIZE_WH, make_csi_pipeline
 from .sensor_time import from_driver
 
-MODEL_FILE = Path("/proc/device-tree/model")  # says which board this is; on no PC
+MODEL_FILE = Path("/proc/device-tree/model")  # says which board this is; a PC has no such file
 BY_PATH = Path("/dev/v4l/by-path")  # udev's names of cameras by where they are plugged in
 _FPS_TOLERANCE = 0.05  # of what was asked; cameras round, as 29.97
 
@@ -23,7 +23,7 @@ _FPS_TOLERANCE = 0.05  # of what was asked; cameras round, as 29.97
 def open_v4l2(device: Union[int, str], options: CaptureOptions = DEFAULTS, name: str = "") -> Capture:
     """Open a camera by its number or device path; ``name`` is what errors call it.
 
-    Raises SourceError where there is none, InputError where it gives other pictures than wanted.
+    Raises SourceError where there is none, InputError where it gives other pictures than requested.
     """
     cv2 = require("cv2", "reading a camera")
     name = name or f"camera {device}"
@@ -136,7 +136,7 @@ class PiCapture:
         return True, bgr
 
     def grab(self) -> bool:
-        """Pass over the next frame."""
+        """Skip the next frame."""
         self._note(self._camera.capture_metadata())
         return True
 
@@ -153,6 +153,6 @@ class PiCapture:
         return self._fps if prop == require("cv2", "reading a camera").CAP_PROP_FPS else 0.0
 
     def release(self) -> None:
-        """Stop the camera and let go of it."""
+        """Stop and release the camera."""
         self._camera.stop()
         self._camera.close()

@@ -20,7 +20,7 @@ from .reasons import OpenCVLog
 from .shared_frames import FramePlaces, FrameWriter, Shape, SharedMemory
 
 CAN_ISOLATE = sys.platform != "win32"  # Windows hands no file descriptor to a child
-_KILLED_AFTER = 1.5  # timeouts: FFmpeg keeps its own ones, so who takes longer hangs
+_KILLED_AFTER = 1.5  # timeouts: FFmpeg has timeouts of its own, so a capture that takes longer hangs
 _ANALYSIS_S = 6.0  # FFmpeg looks at up to 5 s of a stream before it is open
 _START_S = 120.0  # for Python and `import cv2`, which takes 25 s on a small board that boots
 _RELEASE_S = 1.0  # for closing a stream in good order, which tells the camera
@@ -96,7 +96,7 @@ class IsolatedCamera:
         return True, self._places.picture(place)
 
     def grab(self) -> bool:
-        """Pass over a frame."""
+        """Skip a frame."""
         return bool(self._ask("grab"))
 
     def captured_s(self) -> float:

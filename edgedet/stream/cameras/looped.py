@@ -33,7 +33,7 @@ class LoopedVideo:
         return ok, bgr
 
     def grab(self) -> bool:
-        """Pass over one frame, when it is due."""
+        """Skip one frame, when it is due."""
         self._wait()
         if self._capture.grab():
             return True
@@ -49,7 +49,7 @@ class LoopedVideo:
         return self._capture.get(prop)
 
     def release(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._capture.release()
 
     def _wait(self) -> None:

@@ -1,6 +1,6 @@
 """Why a stream cannot be opened, from what FFmpeg and OpenCV print, their only place for it.
 
-In a process of its own only: stdout and stderr belong to the whole process.
+Use it in a process of its own only, because stdout and stderr belong to the whole process.
 """
 
 from __future__ import annotations

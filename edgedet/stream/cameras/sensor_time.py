@@ -17,11 +17,11 @@ def from_driver(read_s: float, stamp_s: float) -> float:
 
 
 class StreamClock:
-    """Tells a network stream's frames apart that came at once from those that waited on the way.
+    """Tells which frames of a network stream came at once, and which waited on the way.
 
     The stream's own times (RTP's or the container's) say how far apart two frames were captured. The frame that came
     with the least delay so far is taken to have had none but ``held_frames``, so a later one that comes with more has
-    waited. What the camera itself takes to encode is not in it.
+    waited. The time that the camera takes to encode is not included.
 
     held_frames: that FFmpeg holds back: its H.264 parser gives a frame when the next one begins.
     """

@@ -54,7 +54,7 @@ def anonymous_file() -> int:
 
 
 class FramePlaces:
-    """The reader's side: places for pictures of one size, as many as are looked at at the same time."""
+    """The reader's side: places for pictures of one size, as many as are in use at the same time."""
 
     def __init__(self, memory: SharedMemory) -> None:
         """Begin without a place; ``allot`` says how large they are."""

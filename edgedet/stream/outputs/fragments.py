@@ -38,8 +38,8 @@ def can_write_fragments() -> bool:
 def open_fragmented_file(path: Path, fps: float, size_wh: Tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield ``write(picture)`` for (H, W, 3) uint8 BGR; what was written is on the disk after FRAGMENT_S.
 
-    Odd sizes lose their last row or column, as H.264's halved colours want it. Raises InputError where the file cannot
-    be written.
+    Odd sizes lose their last row or column, because H.264 stores colours at half the size. Raises InputError where the
+    file cannot be written.
     """
     av = require("av", "recording MP4")
     width, height = size_wh[0] // 2 * 2, size_wh[1] // 2 * 2

@@ -193,7 +193,7 @@ class _Recorder:
                 self._error = error
 
     def _write_or_go_on(self, result: FrameResult) -> None:
-        """Write a result; where that fails by other than the disk, begin a new file with the next one."""
+        """Write a result; where that fails, and not because of the disk, begin a new file with the next one."""
         try:
             self._write(result)
             self._failures = 0

@@ -24,7 +24,7 @@ def format_stamp(utc_s: float) -> str:
 
 
 def parse_bytes(text: str) -> int:
-    """Return what "10GB" or "500 MiB" says in bytes; raises InputError for anything else."""
+    """Return the bytes that a text such as "10GB" or "500 MiB" stands for; raises InputError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)", text.strip().upper())
     if match is None or match.group(2) not in _UNITS or float(match.group(1)) <= 0:
         raise InputError(f"wanted a size such as 10GB or 500MB; got {text!r}.")

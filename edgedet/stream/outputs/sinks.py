@@ -115,7 +115,7 @@ def image_sink(path_of: Callable[[str], Path], annotate: Annotate) -> Iterator[W
 
 @contextmanager
 def window_sink(annotate: Annotate, wait_for_key: bool, stop: Stop) -> Iterator[Write]:
-    """Show each camera in a window; Esc, q or closing it asks to stop. With ``wait_for_key`` a frame stays till a key.
+    """Show each camera in a window; Esc, q or closing it asks to stop. ``wait_for_key``: show the next after a key.
 
     Raises UnsupportedError where there is no screen, or an OpenCV without windows.
     """
