@@ -24,9 +24,9 @@ FPS_OVER_S = 5.0
 
 
 class Histogram:
-    """Times in milliseconds: how many fell between which of BOUNDS_MS since the start, and the last RECENT.
+    """How many times, in milliseconds, lie in each interval of BOUNDS_MS since the start; and the last RECENT times.
 
-    counts: one a bound, of times up to it and above the one before, and one of longer times.
+    counts: for each bound the number of times up to it and above the bound before; then the number of longer times.
     """
 
     def __init__(self) -> None:
@@ -42,14 +42,14 @@ class Histogram:
 
 
 def summary_of(times_ms: Sequence[float]) -> Dict[str, Any]:
-    """Return the percentiles of some times, and how many fell between which of BOUNDS_MS."""
+    """Return the percentiles of some times, and how many of them lie in each interval of BOUNDS_MS."""
     p50_ms, p90_ms, p99_ms = np.percentile(times_ms, (50, 90, 99)).tolist()
     counts = np.bincount(np.searchsorted(BOUNDS_MS, times_ms), minlength=len(BOUNDS_MS) + 1)
     return {"p50_ms": p50_ms, "p90_ms": p90_ms, "p99_ms": p99_ms, "counts": counts.tolist()}
 
 
 class CameraFigures:
-    """Of one camera, or of a file under the name "".
+    """The figures of one camera, or of a file under the name "".
 
     result_s: when the newest result came, by the clock of Figures.
     """
@@ -92,7 +92,7 @@ class CameraFigures:
 
 
 class Figures:
-    """Of all cameras; ``note`` is for the thread of the outputs, the rest for any."""
+    """The figures of all cameras. The thread of the outputs calls ``note``; any thread may call the rest."""
 
     def __init__(self, class_names: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         """Count from now; ``clock`` gives seconds."""
@@ -117,7 +117,7 @@ class Figures:
         return self._clock() - self._started_s
 
     def silent_s(self, camera: Optional[str] = None) -> float:
-        """Return the seconds since the camera's newest result, of any camera without a name; else since the start."""
+        """Return the seconds since the newest result, of one camera or of any; without a result, since the start."""
         with self._lock:
             names = self._cameras if camera is None else [camera]
             last_s = max((self._cameras[name].result_s for name in names if name in self._cameras), default=None)

@@ -71,7 +71,7 @@ def check_token(place: Place, token: Optional[str], option: str = "--token") -> 
 
 
 def names_of(place: Place, more: Iterable[str]) -> FrozenSet[str]:
-    """Return the names, lower case, under which this machine may be asked: besides, any IP address."""
+    """Return the names, lower case, under which this machine may be asked, beside its IP addresses."""
     machine = socket.gethostname()
     return frozenset(name.lower() for name in ("localhost", place.host, machine, f"{machine}.local", *more))
 
@@ -83,8 +83,8 @@ class Guard:
     names:  host names that are ours. A name that is not may be an attacker's that was pointed here (DNS rebinding);
             addresses are no danger, since the attacker's page would have to come from there.
     token:  None for none.
-    cookie: name of the one that holds the token; browsers keep one jar for all ports of a host.
-    viewer_token: one that lets its owner look and change nothing; None for none.
+    cookie: name of the cookie that holds the token; browsers share cookies between all ports of a host.
+    viewer_token: a second token, with which a viewer can change nothing; None for none.
     """
 
     names: FrozenSet[str]
@@ -163,7 +163,7 @@ def _netloc(origin: str) -> str:
 
 
 def _same(offered: str, token: str) -> bool:
-    """Compare in a time that says nothing of where the two differ, nor of how long the token is."""
+    """Compare in a time that does not depend on where the two differ, nor on how long the token is."""
     return hmac.compare_digest(_digest(offered), _digest(token))
 
 

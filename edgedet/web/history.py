@@ -23,7 +23,7 @@ class _Step:
 
 
 class History:
-    """Of one camera. Times are seconds since the start of the run."""
+    """The history of one camera. Times are seconds since the start of the run."""
 
     def __init__(self) -> None:
         """Begin without a frame."""

@@ -38,9 +38,10 @@ _EVERY_ADDRESS = ("0.0.0.0", "::")  # to listen on; no browser finds these
 
 @contextmanager
 def web_server(place: Place, guard: Guard, subject: Subject, say: Say) -> Iterator[Write]:
-    """Serve until the block ends; yield what takes each result, at once, and tell ``say`` where the page is.
+    """Serve until the block ends. Yield a function that takes each result and returns at once.
 
-    Raises InputError where the address cannot be had.
+    say: told where the page is.
+    Raises InputError where the address cannot be used.
     """
     server = _Server(guard, subject, say)
     server.start(_listen(place))

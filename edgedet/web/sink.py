@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class WebOptions:
     """Where the page is, who may see it, and when /healthz fails.
 
-    unhealthy_s: seconds without a frame; ``healthy_if``: from all cameras ("any" must deliver), or from one ("all").
+    unhealthy_s: seconds without a frame after which it fails: without a frame of any camera where ``healthy_if`` is
+                 "any", without a frame of one of them where it is "all".
     """
 
     place: Place
@@ -58,7 +59,7 @@ def web_sink(
     """Return the sink.
 
     model:  the file's name; ``meta``: what it says of itself.
-    events: the events' folder; ``places``: what zones and lines are changed by.
+    events: the events' folder; ``places``: what changes zones and lines.
     """
     subject = Subject(
         name=source.name,

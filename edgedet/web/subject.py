@@ -33,7 +33,7 @@ class Places(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A run.
+    """A run, as the page sees it.
 
     name:        of the source.
     facts:       of the model, as JSON can hold them.
@@ -43,7 +43,7 @@ class Subject:
     encode:      draws a result and returns a JPEG of at most so many pixels a side.
     healthy_if:  one of HEALTHY_IF: which cameras must deliver.
     events:      folder of the run's events; None where it keeps none.
-    places:      what zones and lines are changed by; None where they cannot be changed.
+    places:      what changes zones and lines; None where they cannot be changed.
     """
 
     name: str
@@ -145,7 +145,7 @@ def score_from(text: str) -> float:
 
 
 def _as_json(value: Any) -> Any:
-    """Return the value with what JSON has no word for (NaN, infinity) as text."""
+    """Return the value; numbers that JSON does not have (NaN, infinity) become text."""
     if isinstance(value, dict):
         return {str(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -131,11 +131,11 @@ async def _send_file(request: HTTPServerRequest, path: Path, headers: Dict[str, 
 
 
 def _range_of(text: str, size: int) -> Tuple[HTTPStatus, int, int]:
-    """Return the status and the first and the last byte but one of a Range header; the whole file where it has none."""
+    """Return the status, the first byte and the end (exclusive) of a Range header; without one, of the whole file."""
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", text.strip())
     if match is None or not (match[1] or match[2]):
         return HTTPStatus.OK, 0, size
-    if not match[1]:  # the last so many
+    if not match[1]:  # the last bytes, as many as it says
         start, end = max(0, size - int(match[2])), size
     else:
         start, end = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size

@@ -1,4 +1,4 @@
-"""Who guesses tokens: wrong ones are counted by address, and after some of them each answer takes time."""
+"""Slow down whoever guesses tokens: wrong ones are counted by address, and after some, each answer takes longer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Tuple
 FREE = 4  # wrong tokens of an address that are answered at once: a person who mistypes
 WAIT_S = 1.0  # for each answer after them; an address has few connections, so it has few guesses a second
 FORGET_S = 60.0  # without a wrong token
-_MOST_ADDRESSES = 1000  # an attacker with more of them is forgotten here and there, and gains FREE guesses by it
+_MOST_ADDRESSES = 1000  # an attacker with more of them is forgotten now and then, and gains FREE guesses each time
 
 
 class Guesses:
