@@ -1,4 +1,4 @@
-"""What MQTT is told: topics and payloads of events near Frigate's, counts, and Home Assistant's discovery.
+"""What the broker is told: events by names that Frigate uses, too, counts, and Home Assistant's discovery.
 
 Pure functions; the schema is in docs/mqtt.md.
 """
@@ -21,30 +21,30 @@ WITHOUT_CAMERA = "video"  # in topics of a file's frames, which have no camera
 
 @dataclass(frozen=True)
 class Topics:
-    """Where things are told, below a prefix such as "edgedet"."""
+    """The topics of all messages, below a prefix such as "edgedet"."""
 
     prefix: str
 
     @property
     def events(self) -> str:
-        """Of new, changed and ended events."""
+        """The topic of new, changed and ended events."""
         return f"{self.prefix}/events"
 
     @property
     def available(self) -> str:
-        """Of "online" or "offline"."""
+        """The topic of "online" or "offline"."""
         return f"{self.prefix}/available"
 
     def count(self, camera: str, label: str) -> str:
-        """Of the number of a class's objects before a camera."""
+        """The topic of the number of a class's objects before a camera."""
         return f"{self.prefix}/{_level(camera)}/{_level(label)}"
 
     def snapshot(self, camera: str, label: str) -> str:
-        """Of the JPEG of the newest object of a class."""
+        """The topic of the JPEG of the newest object of a class."""
         return f"{self.count(camera, label)}/snapshot"
 
     def zone_count(self, camera: str, zone: str, label: str) -> str:
-        """Of the number of a class's objects in a zone."""
+        """The topic of the number of a class's objects in a zone."""
         return f"{self.prefix}/{_level(camera)}/zone/{_level(zone)}/{_level(label)}"
 
 

@@ -36,7 +36,7 @@ _LONGEST_CLOSE_S = 5.0
 
 @contextmanager
 def mqtt_publisher(options: MqttOptions, folder: Path, say: Say) -> Iterator[Publisher]:
-    """Yield what tells the broker of events whose store is in ``folder``; at the end it says "offline".
+    """Yield a publisher that tells the broker of the events stored in ``folder``; at the end it says "offline".
 
     A broker that is away is no error: it is reported, and messages wait on the disk.
     Raises MissingDependency without paho-mqtt, InputError for certificates or a folder that cannot be used.
@@ -141,7 +141,7 @@ class _MqttPublisher(Publisher):
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what can be sent, say "offline" and let go."""
+        """Send what can be sent, say "offline", and disconnect."""
         with self._lock:
             self._ending = True
         self._wake.set()

@@ -71,7 +71,7 @@ def broker_of(text: str) -> Tuple[str, int, bool]:
 
 
 def credentials(password_file: Optional[Path]) -> Tuple[Optional[str], Optional[str]]:
-    """Return user and password of a file whose two lines they are, else of the environment."""
+    """Return user and password, which are the two lines of a file, or else in the environment."""
     if password_file is not None:
         lines = read_text(password_file, "it holds the user in its first line, the password in its second").splitlines()
         if len(lines) < 2 or not lines[0]:

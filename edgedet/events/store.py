@@ -1,4 +1,4 @@
-"""The store of events: SQLite, one row an event, which files belong to it, and what is removed when.
+"""The store of events: a row of SQLite for each event, the files that belong to it, and rules for removing them.
 
 SQLite keeps what was committed when the process is killed (write-ahead log), and with synchronous=FULL also when the
 power goes. Used by one thread; readers open the file for themselves (``read_events``).

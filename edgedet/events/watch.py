@@ -102,7 +102,7 @@ class Watcher:
         return tuple(followed.event for followed in self._objects.values() if followed.event is not None)
 
     def follow(self, rules: Rules) -> None:
-        """Take rules; where they are others, every object is outside of all zones, and enters them anew."""
+        """Take rules; where they are new, every object begins outside of all zones, and enters them again."""
         if rules != self._rules:
             self._rules = rules
             for followed in self._objects.values():

@@ -13,7 +13,7 @@ from ..errors import InputError
 
 Point = Tuple[float, float]
 
-STEADY_FRAMES = 2  # an object is in or out once so many frames in succession say so: boxes tremble
+STEADY_FRAMES = 2  # frames in succession after which an object counts as in or out, because boxes shake
 _INSIDE = 1e-4  # of the picture: what stands on its edge is in a zone that ends there
 LINE_MARGIN = 0.005  # of the picture: an object that is nearer to a line keeps its side
 
