@@ -39,7 +39,7 @@ Detected = Sequence[Tuple[LabelledImage, Detections]]
 
 
 def find_misses(detected: Detected, class_map: Sequence[int], most: int) -> List[Mistake]:
-    """Return the labelled boxes to which the model gives the lowest scores, the largest box first of equals.
+    """Return the labelled boxes to which the model gives the lowest scores, of equal ones the largest box first.
 
     A detection counts for a box of its class that it overlaps by MATCH_IOU. Ignored labels are left out.
     """

@@ -42,7 +42,7 @@ class CameraModels:
         return bool(self.of_camera)
 
     def detect_functions(self) -> List[Detect]:
-        """Return what detects in a frame: copies that may run at the same time, or one function for several models."""
+        """Return functions that detect in a frame: copies that may run at once, or one function for several models."""
         if not self.several:
             return [detector.detect for detector in self.detectors]
         detects = [detector.detect for detector in self.detectors]

@@ -51,7 +51,7 @@ def read_options(path: Path) -> RunOptions:
 
 
 def read_settings(path: Path) -> Settings:
-    """Return of a configuration file what may change while the run goes on; raises as ``read_options``."""
+    """Return the settings of a configuration file that may change during the run; raises as ``read_options``."""
     values = read_yaml(path, read_config)
     return Settings(values.get("score", DEFAULT_SCORE), _rulebook(values["cameras"]))
 

@@ -35,7 +35,7 @@ class ServeSummary:
 
     pictures: answered; runs: of the network, of which each took one picture or several.
     refused:  messages that could not be used.
-    late:     pictures that were not looked at, or in vain, as their client had gone or would have.
+    late:     pictures whose client had stopped waiting, or would have before the answer came; looked at or not.
     p50_ms, p99_ms: of the last pictures, from the beginning of the run to the boxes.
     """
 
@@ -57,7 +57,7 @@ class FrigateAnswers:
         """``pixel_format``: "rgb", which is Frigate's default, or "bgr"; ``say`` is told each new reason to refuse.
 
         batch:      how many pictures go through the network at once, at most the detector's ``max_batch``.
-        timeout_ms: how long clients wait for an answer; None: however long.
+        timeout_ms: how long clients wait for an answer; None: without a limit.
         """
         if pixel_format not in PIXEL_FORMATS:
             raise InputError(f"pixels are {' or '.join(PIXEL_FORMATS)}; got {pixel_format!r}.")
@@ -100,9 +100,9 @@ class FrigateAnswers:
         return rows_of(Detections.empty(), 1, 1).tobytes()
 
     def longest_wait_s(self) -> Optional[float]:
-        """Return how long a picture may have waited for a run to be worth its while; None: however long.
+        """Return the longest wait of a picture whose answer can still come in time; None: there is no limit.
 
-        It is None, too, where the network itself takes longer than clients wait: then no picture is better than others.
+        It is None, too, where the network itself takes longer than clients wait: then no answer comes in time.
         """
         if self._timeout_ms is None or not self._times_ms:
             return None

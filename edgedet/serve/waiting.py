@@ -36,7 +36,7 @@ class Waiting:
         self._by_client.setdefault(request.envelope[0], deque()).append(request)
 
     def take(self, most: int) -> List[Request]:
-        """Take out the requests of up to ``most`` clients, of each one."""
+        """Take out one request of each of up to ``most`` clients."""
         taken: List[Request] = []
         for client in list(self._by_client)[:most]:
             requests = self._by_client.pop(client)

@@ -1,4 +1,4 @@
-"""A float model's detections on some frames, and the verdict on any other model of the same weights. Knows runners.
+"""A float model's detections on some frames, and the verdict on any other model of the same weights.
 
 The exporting machine and the board judge with this. Frames are taken in batches, and no more of them than a sure
 verdict needs.

@@ -202,7 +202,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def resample(figure: Callable[[np.ndarray], float | None], images: int, seed: int, resamples: int) -> list[float]:
-    """Return the figure over draws of as many images, with replacement (bootstrap, Efron 1979), where it is defined.
+    """Return the figure of each random draw of as many images, with replacement (bootstrap, Efron 1979), if defined.
 
     ``figure`` is given how often each image was drawn.
     """
