@@ -1,6 +1,6 @@
 """Compare the outputs of a written model file with those of the network that it came from, on real frames.
 
-The yardstick is the network in float64. How far the network itself is from that in float32 is what rounding costs in
+The reference is the network in float64. How far the network itself is from that in float32 is what rounding costs in
 this network on these frames; a file may be a few times as far (docs/decisions/0018-verification.md).
 """
 

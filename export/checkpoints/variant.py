@@ -33,7 +33,7 @@ def is_official(sha256: str) -> bool:
 
 @dataclass(frozen=True)
 class Hints:
-    """Models that something beside the tensors speaks for, the likelier first.
+    """Models that the file's hash, its training or its name points to, the likelier first.
 
     sure:    by an official file's hash, what the training wrote, or the file's name as it is in the family table.
     likely:  by a file's name that only lacks the table's ``tf_``, as zylo117 and automl name theirs.
@@ -53,7 +53,7 @@ class Hints:
 
 
 def find_hints(path: Path, sha256: str, trained_as: str) -> Hints:
-    """Return what a file's hash, its training (``arch``) and its name speak for."""
+    """Return the models that a file's hash, its training (``arch``) and its name point to."""
     named_by = path.parent if path.suffix == INDEX else path  # TensorFlow's files are all called "model"
     stem = named_by.name.lower().replace("-", "_")
 

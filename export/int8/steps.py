@@ -1,4 +1,4 @@
-"""The steps of an INT8 export and what they cost, for the time that is left of it all. Knows counts; runs nothing."""
+"""The steps of an INT8 export and what they cost, from which the time that is left is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who does the large parts of an INT8 export, observing and judging: this process, or others that give the same."""
+"""The large parts of an INT8 export, observing and judging, by this process or by others with the same results."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Tail:
 def append_nms(
     model: onnx.ModelProto, meta: ArtifactMeta, columns: Columns, rows: int = MAX_BOXES
 ) -> tuple[Tail, str, str, str]:
-    """Append decoding and NMS to a graph with the outputs of ``meta``, in place, and take those outputs away.
+    """Append decoding and NMS to a graph with the outputs of ``meta``, in place, and remove those outputs.
 
     Returns the tail to go on with, and the names of boxes (B, rows, 4), scores and classes (B, rows), float32, best
     first; without B for a graph that takes one picture only. Behind the last box, all three are 0. NMS takes
