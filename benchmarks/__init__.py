@@ -1,1 +1,1 @@
-"""Host side: latency and accuracy measurements."""
+"""Host side: how fast do models run, and why? Measurements, a planner for boards, and the studies behind the documents."""

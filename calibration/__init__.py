@@ -1,1 +1,1 @@
-"""Host side: calibration frames, ranges, quantised graphs and the accuracy gate."""
+"""Host side: which integers stand for which values? Calibration frames, ranges and quantised graphs."""

@@ -151,7 +151,7 @@ def run_in_shards(
     throughput: Throughput | None = None,
     each: Callable[[int, Any], None] | None = None,
 ) -> list[Any]:
-    """Return ``work(shared, shard)`` of all shards, put together in the order of ``items``.
+    """Return the results of ``work(shared, shard)`` for all shards, in the order of ``items``.
 
     work:   importable function; returns one result for each item of its shard. Errors that it raises end everything.
     shared: sent to each machine once.

@@ -36,7 +36,7 @@ class ObservedFrame:
     """What the float graph computed in one frame, tensor by tensor in the order of ``list_observed``.
 
     extremes: (T, 2) float64, minimum and maximum of each tensor.
-    samples:  a sample of each tensor's values, float32, one after the other; counts: (T,) how many are whose.
+    samples:  a sample of each tensor's values, float32, one after the other; counts: (T,) values of each tensor.
     at_places, place_counts: the same, only from where detections come from; -1 for tensors of the backbone.
     sha256:   of the pixels.
 
