@@ -1,1 +1,1 @@
-"""Host side: how fast do models run, and why? Measurements, a planner for boards, and the studies behind the documents."""
+"""Host side: how fast do models run, and why? Measurements, a planner for boards, and studies behind the documents."""
