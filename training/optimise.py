@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-OPTIMISERS = ("adamw", "sgd")
 # The rate for a batch of BATCH pictures; other batches are in proportion.
 RATES = {"adamw": 5e-4, "sgd": 8e-3}  # sgd: google/automl's 0.08 for a batch of 64, with momentum 0.9
 BATCH = 8

@@ -1,4 +1,4 @@
-"""The share of AP that each file of the study keeps by labels, and its standard error. Knows labels; runs no file.
+"""The share of AP that each file of the study keeps by labels, and its standard error.
 
 Two figures are by pictures that the verdict does not see: ``kept``, against the float model's AP on the pictures as
 they are, and ``kept_of_mean``, against its mean AP over the pictures as they are and moved by one pixel (MOVES_XY). The

@@ -3,8 +3,7 @@
 People draw a box at the outline of an object, and there the picture changes. So each box is resized in steps, and the
 strength of the edges along its sides is measured at each size. The mean of many boxes has its peak, or its steepest
 fall, where the outlines of the objects are: at size 1 where the boxes fit. On two real sets whose boxes are 12 to 20 %
-too wide this finds 12 to 27 %, and on boxes that people drew 3 to 4 % (docs/int8.md). Knows pictures and boxes; knows
-no model.
+too wide this finds 12 to 27 %, and on boxes that people drew 3 to 4 % (docs/int8.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the float model detects, as labels for another model of the same weights. Knows detections; knows no engine.
+"""What the float model detects, as labels for another model of the same weights.
 
 A pseudo-label is the mean of what the float model detects in a picture and in the picture moved by one pixel
 (``MOVES_XY``): what only one of them shows is chance, and no file shall be blamed for missing it. Against these labels
