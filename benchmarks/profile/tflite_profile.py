@@ -1,7 +1,7 @@
 """Where the time of a .tflite file goes, by LiteRT's own profiler.
 
-Times are of LiteRT's own profiler, which XNNPACK tells each of its operators:
-it is reached through the C interface of libLiteRt (litert/c/litert_profiler.h), because the Python package hides it.
+XNNPACK tells this profiler each of its operators. It is reached through the C interface of libLiteRt
+(litert/c/litert_profiler.h), because the Python package hides it.
 """
 
 from __future__ import annotations
