@@ -41,6 +41,7 @@ DEV = [
     "pytest-timeout>=2.3",
     "pytest-randomly==5.1.0",
     "pytest-xdist==3.8.0",
+    "filelock>=3.13",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter==2.17",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_once import make_once
 
 pytest.importorskip("torch", reason="needs the export extra")
 
@@ -26,10 +27,13 @@ INPUT_HW = (256, 384)
 @pytest.fixture(scope="session")
 def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """The demo's float files at INPUT_HW, and the bundled INT8 file, which has its own size."""
-    checkpoint = load_checkpoint(demo.WEIGHTS)
-    checkpoint = replace(checkpoint, spec=resized(checkpoint.spec, INPUT_HW))
-    path = tmp_path_factory.mktemp("models") / "street.onnx"
-    export_onnx(checkpoint, path, threads=1, tflite=True)
+
+    def export(folder: Path) -> None:
+        checkpoint = load_checkpoint(demo.WEIGHTS)
+        checkpoint = replace(checkpoint, spec=resized(checkpoint.spec, INPUT_HW))
+        export_onnx(checkpoint, folder / "street.onnx", threads=1, tflite=True)
+
+    path = make_once(tmp_path_factory, "demo-256x384", export) / "street.onnx"
     return ModelFiles("street", path, path.with_suffix(".tflite"))
 
 

@@ -9,12 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from installs import ROOT, run
+from made_once import make_once
 
 from edgedet import demo, errors
 from edgedet.benchmarks.planner.boards import find_accuracy
@@ -34,9 +36,8 @@ def shell_commands() -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a reader has it: `edgedet` on the PATH, my.pth, clip.mp4 and photos/street.jpg.
+def set_up_desk(folder: Path) -> None:
+    """Make a folder as a reader has it: `edgedet` on the PATH, my.pth, clip.mp4 and photos/street.jpg.
 
     my.pth is the demo's state dict, as torch.save writes it in training. Both clips are 10 frames of the demo's.
     """
@@ -44,13 +45,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import load_file
 
-    folder = tmp_path_factory.mktemp("desk")
     program = folder / "bin/edgedet"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {sys.executable} -m edgedet "$@"\n')
     program.chmod(0o755)
     (folder / ".venv").mkdir()
-    (folder / ".venv/bin").symlink_to(folder / "bin")  # as after the README's first two commands
+    (folder / ".venv/bin").symlink_to("../bin")  # as after the README's first two commands
     (folder / "edgedet/demo").mkdir(parents=True)
     torch.save({name: value.float() for name, value in load_file(demo.WEIGHTS).items()}, folder / "my.pth")
     frames = demo.clip_frames(10)
@@ -62,7 +62,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(folder / "clip.mp4", folder / "edgedet/demo/street.mp4")
     (folder / "photos").mkdir()
     cv2.imwrite(str(folder / "photos/street.jpg"), frames[0])
-    return folder
 
 
 def run_on_the_desk(command: str, desk: Path) -> subprocess.CompletedProcess[str]:
@@ -105,18 +104,29 @@ TREATMENTS: tuple[tuple[str, Callable[[str, Path], object]], ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-def outcomes(desk: Path) -> dict[str, BaseException | None]:
-    """What came of each command of the README, treated in order: a later one needs what an earlier one wrote."""
-    came: dict[str, BaseException | None] = {}
+def follow_readme(folder: Path) -> None:
+    """Treat each command of the README in order: a later one needs what an earlier one wrote.
+
+    outcomes.json tells what came of each: None, or ["skipped" or "failed", why].
+    """
+    set_up_desk(folder)
+    outcomes: dict[str, tuple[str, str] | None] = {}
     for command in shell_commands():
         treat = next((treat for pattern, treat in TREATMENTS if re.match(pattern, command)), unknown)
-        came[command] = None
+        outcomes[command] = None
         try:
-            treat(command, desk)
-        except (Exception, pytest.skip.Exception) as error:
-            came[command] = error
-    return came
+            treat(command, folder)
+        except pytest.skip.Exception as reason:
+            outcomes[command] = ("skipped", str(reason))
+        except Exception:
+            outcomes[command] = ("failed", traceback.format_exc())
+    (folder / "outcomes.json").write_text(json.dumps(outcomes))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reader's folder after the README's commands."""
+    return make_once(tmp_path_factory, "readme", follow_readme)
 
 
 def unknown(command: str, desk: Path) -> None:
@@ -124,10 +134,11 @@ def unknown(command: str, desk: Path) -> None:
 
 
 @pytest.mark.parametrize("command", shell_commands())
-def test_the_readmes_command_works_as_it_stands(command: str, outcomes: dict[str, BaseException | None]):
-    error = outcomes[command]
-    if error is not None:
-        raise error
+def test_the_readmes_command_works_as_it_stands(command: str, desk: Path):
+    outcome = json.loads((desk / "outcomes.json").read_text())[command]
+    if outcome is not None:
+        how, why = outcome
+        pytest.skip(why) if how == "skipped" else pytest.fail(why)
 
 
 @pytest.mark.slow
@@ -152,7 +163,6 @@ def test_the_readme_shows_commands_of_every_kind():
     assert treated == {treat for _, treat in TREATMENTS}
 
 
-@pytest.mark.usefixtures("outcomes")
 def test_what_the_readme_says_is_written_is_there(desk: Path):
     """After the README's commands: the model, the boxed clip with a line a frame, the boxed photograph."""
     import cv2
@@ -164,7 +174,6 @@ def test_what_the_readme_says_is_written_is_there(desk: Path):
     assert [path.name for path in (desk / "boxed").iterdir()] == ["street.jpg"]
 
 
-@pytest.mark.usefixtures("outcomes")
 def test_the_python_example_finds_people(desk: Path):
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line]) == 5
@@ -173,7 +182,6 @@ def test_the_python_example_finds_people(desk: Path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.usefixtures("outcomes")
 def test_the_output_contract_is_what_an_exported_file_has(desk: Path):
     """The table with D0's H = W = 512, C = 1 and N = 3840."""
     import onnxruntime

@@ -21,7 +21,11 @@ TOLERANCE = 1e-4  # of the largest magnitude
 STRUCTURES = [name for name in SPECS if not name.endswith("_ap")]  # AdvProp models differ in normalisation only
 # Slow: the large ones, ten seconds to half a minute each, and sizes between others of the same kind.
 LARGE = ("d4", "d5", "d6", "d7", "d7x")
-BETWEEN = ("efficientdet_d1", "efficientdet_d2", "efficientdet_d3", *(f"tf_efficientdet_lite{n}" for n in (1, 2, 3)))
+BETWEEN = (
+    *(f"efficientdet_d{n}" for n in (1, 2, 3)),
+    *(f"tf_efficientdet_d{n}" for n in (1, 2)),
+    *(f"tf_efficientdet_lite{n}" for n in (1, 2, 3)),
+)
 SLOW = {name for name in STRUCTURES if name.endswith(LARGE) or name in BETWEEN}
 CLASSES = 3
 SENSITIVITY = 0.1  # another picture must change outputs by this much, or agreement on one proves nothing
