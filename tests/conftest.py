@@ -12,6 +12,7 @@ from pathlib import Path
 
 import leftovers
 import pytest
+from many_processes import spread
 from media import SMALL_DISK_BYTES
 
 # Bytecode is kept where PYTHONDONTWRITEBYTECODE is set, too: without it, each of hundreds of child processes compiles
@@ -32,6 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup: still ignored here, but not by children
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     leftovers.adopt_orphans()
+
+
+@pytest.hookimpl(trylast=True)  # in the order that pytest-randomly has made, of the tests that -m has chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest tests at once, each in a process of its own, so that none of them runs alone in the end."""
+    longest = [item for item in items if any(mark.kwargs.get("first") for mark in item.iter_markers("slow"))]
+    others = [item for item in items if item not in longest]
+    items[:] = spread(longest, others, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def pytest_collection_finish() -> None:

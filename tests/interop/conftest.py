@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_once import make_once
+from many_processes import make_once
 
 pytest.importorskip("torch", reason="needs the export extra")
 

@@ -88,7 +88,7 @@ def test_of_several_classes_the_best_anchors_of_a_level_are_enough(
     assert operators["ARG_MAX"] == (rules.candidates == "anchors")  # only these rules want the best class of an anchor
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_the_command_writes_every_target_of_an_int8_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = ["export", "--phi", "0", "--weights", "demo", "--int8", "--frames", "40", "--threads", "1", "--json"]
     assert main([*export, "--out", str(tmp_path), "--for", ",".join(NAMES)]) == 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from installs import ROOT, run
-from made_once import make_once
+from many_processes import make_once
 
 from edgedet import demo, errors
 from edgedet.benchmarks.planner.boards import find_accuracy
@@ -141,7 +141,7 @@ def test_the_readmes_command_works_as_it_stands(command: str, desk: Path):
         pytest.skip(why) if how == "skipped" else pytest.fail(why)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_the_readmes_int8_export_works_as_it_stands(desk: Path):
     """At the model's own size: three files that passed; 85 % of the MACs are INT8 for TensorRT, all for TFLite."""
     (command,) = (command for command in shell_commands() if "--int8" in command)

@@ -149,7 +149,7 @@ def test_five_thousand_frames_and_ten_faults(tmp_path, quiet):
     judge(soak(tmp_path, 5000, 10), tmp_path, 5000, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.timeout(7200)
 def test_a_hundred_thousand_frames_and_two_hundred_faults(tmp_path, quiet):
     run = soak(tmp_path, 100_000, 200)

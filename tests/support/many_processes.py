@@ -1,13 +1,16 @@
-"""Files that take seconds to make, made by one of the test processes for all of them."""
+"""What several processes of one test run share: files that take seconds to make, and who starts the longest tests."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from filelock import FileLock
+
+T = TypeVar("T")
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -27,3 +30,17 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(unfinished)
             unfinished.rename(folder)
     return folder
+
+
+def spread(longest: Sequence[T], others: Sequence[T], processes: int) -> list[T]:
+    """Return all tests in an order in which each process begins with one of ``longest`` while there are any.
+
+    pytest-xdist's ``--dist worksteal`` gives each process one part of the list, of equal lengths where that can be.
+    """
+    total, ordered, rest = len(longest) + len(others), [], list(others)
+    for process in range(processes):
+        own = list(longest[process::processes])
+        share = max(0, (total - len(ordered)) // (processes - process) - len(own))
+        ordered += own + rest[:share]
+        rest = rest[share:]
+    return ordered
