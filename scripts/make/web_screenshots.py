@@ -60,9 +60,9 @@ if (document.querySelector("#list li")) {
   return document.querySelector("#picture image") !== null;
 }
 const events = [...document.querySelectorAll(".event img")].slice(0, 10);
-if (events.length) return events.every((one) => one.complete && one.naturalWidth);
-const canvases = [...document.querySelectorAll("#picture, #grid canvas")].filter((one) => one.clientWidth);
-return canvases.length > 0 && canvases.every((one) => Number(one.dataset.pictures || 0) > 5)
+if (events.length) return events.every((image) => image.complete && image.naturalWidth);
+const canvases = [...document.querySelectorAll("#picture, #grid canvas")].filter((canvas) => canvas.clientWidth);
+return canvases.length > 0 && canvases.every((canvas) => Number(canvas.dataset.pictures || 0) > 5)
   && document.querySelectorAll("#history .u-legend").length === 3;
 """
 CAMERA_FPS = 25.0  # as FFmpeg takes Motion JPEG over HTTP to have, which carries no times

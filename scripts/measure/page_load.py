@@ -32,14 +32,14 @@ if (!canvas || !Number(canvas.dataset.pictures || 0)) return null;
 window.pictureAt = window.pictureAt || performance.now();
 const [page] = performance.getEntriesByType("navigation");
 const paint = performance.getEntriesByName("first-contentful-paint")[0];
-const files = performance.getEntriesByType("resource").filter((one) => /\\.(js|css|svg|json)/.test(one.name));
+const files = performance.getEntriesByType("resource").filter((file) => /\\.(js|css|svg|json)/.test(file.name));
 if (!page.loadEventEnd || !paint) return null;
 return {
   first_paint_ms: paint.startTime,
   load_ms: page.loadEventEnd,
   picture_ms: window.pictureAt,
   files: files.length + 1,
-  kilobytes: (files.reduce((sum, one) => sum + one.transferSize, 0) + page.transferSize) / 1e3,
+  kilobytes: (files.reduce((sum, file) => sum + file.transferSize, 0) + page.transferSize) / 1e3,
 };
 """
 

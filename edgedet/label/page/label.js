@@ -13,8 +13,8 @@ function render() {
   const picture = current();
   draw(selected);
   byId("picture-title").textContent = `Picture ${work.at + 1} of ${work.pictures.length}: ${picture.file}${picture.done ? ", done" : ""}`;
-  const done = work.pictures.filter((one) => one.done);
-  const boxes = done.reduce((sum, one) => sum + one.boxes.filter((box) => box.accepted).length, 0);
+  const done = work.pictures.filter((picture) => picture.done);
+  const boxes = done.reduce((sum, picture) => sum + picture.boxes.filter((box) => box.accepted).length, 0);
   const progress = `${done.length} of ${work.pictures.length} pictures done, ${boxes} ${boxes === 1 ? "box" : "boxes"}; a verdict needs ${BOXES_FOR_A_VERDICT}`;
   setText("progress", progress);
   byId("bar").max = work.pictures.length;

@@ -2,11 +2,11 @@
 
 import { byId, duration, element, fillFacts, ms, number, setText, svg } from "./dom.js";
 
-export function renderFigures(status, one) {
-  byId("subject").textContent = one.title;
-  document.title = `${one.title} – edgedet`;
-  renderTiles(status, one);
-  renderClasses(one);
+export function renderFigures(status, camera) {
+  byId("subject").textContent = camera.title;
+  document.title = `${camera.title} – edgedet`;
+  renderTiles(status, camera);
+  renderClasses(camera);
   renderStages(status.stages, status.bounds_ms);
   renderCameras(status.cameras);
   byId("uptime").textContent = `Running for ${duration(status.uptime_s)}, ${status.viewers} open ${status.viewers === 1 ? "stream" : "streams"}`;
@@ -17,27 +17,27 @@ function tile(id, value, unit, more) {
   byId(`${id}-more`).textContent = more || "\u00a0";
 }
 
-function renderTiles(status, one) {
-  tile("fps", number(one.fps, 1), "", `${number(one.frames)} frames in all`);
+function renderTiles(status, camera) {
+  tile("fps", number(camera.fps, 1), "", `${number(camera.frames)} frames in all`);
   const latency = Object.values(status.stages).reduce((sum, stage) => sum + stage.p50_ms, 0);
-  byId("age-title").textContent = one.age ? "Frame age" : "Latency";
-  if (one.age) tile("age", ms(one.age.p50_ms), "ms", `99 % within ${ms(one.age.p99_ms)} ms`);
-  else tile("age", one.frames ? ms(latency) : "–", one.frames ? "ms" : "", "all stages, half of the frames");
-  const dropped = one.captured === undefined ? 0 : one.dropped;
-  tile("dropped", number(dropped), one.captured ? `${number((100 * dropped) / one.captured, 1)} %` : "", one.captured ? `of ${number(one.captured)} captured` : one.state === "file" ? "a file: every frame is used" : "none captured yet");
-  const found = Object.values(one.now).reduce((sum, count) => sum + count, 0);
-  tile("found", number(found), "", Object.entries(one.now).map(([name, count]) => (count === found ? name : `${count} ${name}`)).join(", ") || "nothing");
+  byId("age-title").textContent = camera.age ? "Frame age" : "Latency";
+  if (camera.age) tile("age", ms(camera.age.p50_ms), "ms", `99 % within ${ms(camera.age.p99_ms)} ms`);
+  else tile("age", camera.frames ? ms(latency) : "–", camera.frames ? "ms" : "", "all stages, half of the frames");
+  const dropped = camera.captured === undefined ? 0 : camera.dropped;
+  tile("dropped", number(dropped), camera.captured ? `${number((100 * dropped) / camera.captured, 1)} %` : "", camera.captured ? `of ${number(camera.captured)} captured` : camera.state === "file" ? "a file: every frame is used" : "none captured yet");
+  const boxes = Object.values(camera.now).reduce((sum, count) => sum + count, 0);
+  tile("found", number(boxes), "", Object.entries(camera.now).map(([name, count]) => (count === boxes ? name : `${count} ${name}`)).join(", ") || "nothing");
 }
 
 // Objects since the start where they are followed, else boxes.
-function renderClasses(one) {
-  const counts = one.objects || one.total;
-  setText("classes-note", one.objects ? "An object counts once, however long it stays." : "A box in each frame counts: one person for a minute is many.");
-  setText("since-start", `${one.objects ? "Objects" : "Boxes"} since start`);
-  const names = [...new Set([...Object.keys(counts), ...Object.keys(one.now)])].sort((a, b) => (counts[b] || 0) - (counts[a] || 0));
+function renderClasses(camera) {
+  const counts = camera.objects || camera.total;
+  setText("classes-note", camera.objects ? "An object counts once, however long it stays." : "A box in each frame counts: one person for a minute is many.");
+  setText("since-start", `${camera.objects ? "Objects" : "Boxes"} since start`);
+  const names = [...new Set([...Object.keys(counts), ...Object.keys(camera.now)])].sort((a, b) => (counts[b] || 0) - (counts[a] || 0));
   const rows = names.map((name) => {
     const row = element("tr");
-    row.append(element("td", name), element("td", number(one.now[name] || 0), "number"), element("td", number(counts[name] || 0), "number"));
+    row.append(element("td", name), element("td", number(camera.now[name] || 0), "number"), element("td", number(counts[name] || 0), "number"));
     return row;
   });
   if (!rows.length) {
@@ -79,22 +79,22 @@ function renderStages(stages, bounds) {
 const STATES = { live: "delivers", lost: "lost", ended: "given up", opening: "is being opened" };
 
 function renderCameras(cameras) {
-  byId("cameras-card").hidden = cameras.every((one) => one.state === "file");
-  const blocks = cameras.filter((one) => one.state !== "file").map((one) => {
+  byId("cameras-card").hidden = cameras.every((camera) => camera.state === "file");
+  const blocks = cameras.filter((camera) => camera.state !== "file").map((camera) => {
     const block = element("div", "", "camera");
     const title = element("h3");
-    title.append(element("span", "", `dot ${one.state}`), element("span", one.title), element("span", STATES[one.state] || one.state, "state"));
+    title.append(element("span", "", `dot ${camera.state}`), element("span", camera.title), element("span", STATES[camera.state] || camera.state, "state"));
     const facts = element("dl", "", "facts");
     const rows = {
-      "Picture": one.size[0] ? `${one.size[0]} × ${one.size[1]}` : "none yet",
-      "Frames": `${number(one.captured)} captured, ${number(one.frames)} looked at, ${number(one.dropped)} dropped`,
-      "Left out": one.skipped || one.stale ? `${number(one.skipped)} by choice, ${number(one.stale)} stale` : "",
-      "Not recorded": one.left_out ? `${number(one.left_out)}: the encoder has no time for them` : "",
-      "Age": one.age ? `half within ${ms(one.age.p50_ms)} ms, 99 % within ${ms(one.age.p99_ms)} ms` : "",
-      "Gaps": one.gaps ? `${number(one.gaps)}, ${duration(one.gap_s)} in all` : "none",
+      "Picture": camera.size[0] ? `${camera.size[0]} × ${camera.size[1]}` : "none yet",
+      "Frames": `${number(camera.captured)} captured, ${number(camera.frames)} looked at, ${number(camera.dropped)} dropped`,
+      "Left out": camera.skipped || camera.stale ? `${number(camera.skipped)} by choice, ${number(camera.stale)} stale` : "",
+      "Not recorded": camera.left_out ? `${number(camera.left_out)}: the encoder has no time for them` : "",
+      "Age": camera.age ? `half within ${ms(camera.age.p50_ms)} ms, 99 % within ${ms(camera.age.p99_ms)} ms` : "",
+      "Gaps": camera.gaps ? `${number(camera.gaps)}, ${duration(camera.gap_s)} in all` : "none",
     };
     fillFacts(facts, rows);
-    block.append(title, ...(one.reason ? [element("p", one.reason, "reason")] : []), facts);
+    block.append(title, ...(camera.reason ? [element("p", camera.reason, "reason")] : []), facts);
     return block;
   });
   byId("cameras").replaceChildren(...blocks);

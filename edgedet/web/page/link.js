@@ -53,15 +53,15 @@ function trouble() {
   if (Date.now() - link.heardAt > LOST_MS || link.events.readyState !== EventSource.OPEN)
     return ["offline", "Disconnected", `No connection to the board since ${new Date(link.heardAt).toLocaleTimeString()}. Trying again.`];
   const { cameras } = link.status;
-  const one = cameraLookedAt(cameras);
-  if (one === GRID) {
+  const shown = cameraLookedAt(cameras);
+  if (shown === GRID) {
     const silent = cameras.filter((camera) => camera.state !== "live" || camera.silent_s > SILENT_S).length;
     return silent ? ["partly", `${silent} of ${cameras.length} silent`, ""] : ["live", "Live", ""];
   }
-  if (one.state === "lost" || one.state === "ended")
-    return ["stale", `Camera ${one.state}`, `${one.title}: ${sentence(one.reason || one.state)} ${one.state === "lost" ? "Opening it again." : ""}`];
-  if (!one.frames) return ["stale", "Waiting", "Waiting for the first frame"];
-  if (one.silent_s > SILENT_S) return ["stale", "No new frames", `No new frame for ${duration(one.silent_s)}`];
+  if (shown.state === "lost" || shown.state === "ended")
+    return ["stale", `Camera ${shown.state}`, `${shown.title}: ${sentence(shown.reason || shown.state)} ${shown.state === "lost" ? "Opening it again." : ""}`];
+  if (!shown.frames) return ["stale", "Waiting", "Waiting for the first frame"];
+  if (shown.silent_s > SILENT_S) return ["stale", "No new frames", `No new frame for ${duration(shown.silent_s)}`];
   return ["live", "Live", ""];
 }
 

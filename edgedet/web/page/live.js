@@ -53,7 +53,7 @@ function renderPicker(cameras, chosen) {
   picker.hidden = cameras.length < 2;
   if (!isLaidOut(picker, cameras)) {
     picker.querySelectorAll("label").forEach((label) => label.remove());
-    for (const [value, title, name] of [["", "All cameras", GRID], ...cameras.map((one) => [one.name, one.title, one.name])]) {
+    for (const [value, title, name] of [["", "All cameras", GRID], ...cameras.map((camera) => [camera.name, camera.title, camera.name])]) {
       const label = element("label");
       const input = element("input");
       Object.assign(input, { type: "radio", name: "camera", value });

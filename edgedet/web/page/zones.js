@@ -91,7 +91,7 @@ function makeItem(place, at) {
   const item = element("li");
   const name = field("Name", place.name, (value) => (place.name = value), { required: true, maxLength: 60 });
   const kind = element("span", place.kind === "zone" ? "zone" : "line", "kind");
-  const classes = field("Classes, with commas (empty: all)", (place.rest.objects || []).join(", "), (value) => (place.rest.objects = value.split(",").map((one) => one.trim()).filter(Boolean)));
+  const classes = field("Classes, with commas (empty: all)", (place.rest.objects || []).join(", "), (value) => (place.rest.objects = value.split(",").map((name) => name.trim()).filter(Boolean)));
   classes.className = "wide";
   const score = field("Least score", place.rest.score ?? "", (value) => (place.rest.score = numberOf(value)), { type: "number", min: 0, max: 1, step: 0.01 });
   item.append(name, kind, classes, score);
