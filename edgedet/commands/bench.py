@@ -105,8 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remote.add_argument(
         "--build",
         action="store_true",
-        help="of each .onnx file build a TensorRT engine on each machine first, as `edgedet build` does, and measure "
-        "that; it is kept there",
+        help="first build a TensorRT engine of each .onnx file on each machine, as `edgedet build` does, and measure "
+        "that engine, which stays there",
     )
     remote.add_argument(
         "--hosts", type=Path, metavar="FILE", help="names and groups of machines (default: hosts.yaml, if there is one)"

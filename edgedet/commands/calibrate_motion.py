@@ -18,7 +18,9 @@ from ..stream.progress import Progress
 from ..stream.sources import open_source
 from .options import add_json, add_score, add_threads, text_stream
 
-DESCRIPTION = "Find how little must change in a scene to be looked at, for `edgedet run --motion`."
+DESCRIPTION = (
+    "Find the thresholds of `edgedet run --motion` for a scene: how much must change before the model looks at it."
+)
 EXAMPLE = """  edgedet calibrate-motion door.mp4
   edgedet run --camera 0 --motion 16,0.0005"""
 INPUTS = ("source", "model")

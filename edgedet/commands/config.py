@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument(
         "--check", type=Path, metavar="FILE", help="say what is wrong in FILE, with the line, and exit with 2"
     )
-    choice.add_argument("--example", action="store_true", help="print a file with all that may stand in it")
+    choice.add_argument("--example", action="store_true", help="print an example of such a file")
 
 
 def run(args: argparse.Namespace) -> int:

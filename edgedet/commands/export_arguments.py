@@ -54,7 +54,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--top-anchors",
         type=int,
         metavar="N",
-        help="let ONNX files give the outputs of the N anchors of the best scores only, at most 3840, so that a GPU "
+        help="let ONNX files give the outputs of the N anchors with the best scores only, at most 3840, so that a GPU "
         "hands over few bytes; 0: of all anchors (default: 3840)",
     )
     parser.add_argument(

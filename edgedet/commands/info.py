@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a model card: one page to publish beside it"
     )
-    add_json(parser, "it")
+    add_json(parser, "the contents")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,13 +25,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_source(parser)
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file with everything (edgedet config --example prints one)"
+        "--config", type=Path, metavar="FILE", help="YAML file with all settings (edgedet config --example prints one)"
     )
     parser.add_argument(
         "--save",
         metavar="OUT",
-        help="annotated copy: NAME.mp4, .webm or .mkv for videos and cameras, DIR for images and cameras; of cameras "
-        "in segments",
+        help="save pictures with boxes: NAME.mp4, .webm or .mkv for videos and cameras, DIR for images and cameras; "
+        "cameras are recorded in segments",
     )
     parser.add_argument(
         "--jsonl", type=Path, metavar="FILE", help="write the detections, one JSON line a frame; -: stdout"
@@ -47,7 +47,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=int,
         metavar="N",
-        help="of several cameras, frames of up to N go through the network at once (default: on a GPU as many as MODEL "
+        help="with several cameras, up to N frames go through the network at once (default: on a GPU as many as MODEL "
         "takes, see edgedet export --batch)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="end after N frames")
@@ -122,7 +122,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--allow-repeats",
         action="store_true",
-        help="a picture that does not change is no stall (for a test pattern or a demo)",
+        help="do not take a picture that stays the same for a stall (for a test pattern or a demo)",
     )
 
 

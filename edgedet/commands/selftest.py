@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"NAME_int8.onnx (default: the newest in {MODELS_FOLDER}/)",
     )
     parser.add_argument(
-        "--seconds", type=float, default=SUSTAINED_S, help="how long frames are run at a stretch (default: %(default)s)"
+        "--seconds", type=float, default=SUSTAINED_S, help="how long frames run without a pause (default: %(default)s)"
     )
     parser.add_argument(
         "--json", default=DEFAULT_JSON, metavar="FILE", help="result to write; - for stdout (default: %(default)s)"

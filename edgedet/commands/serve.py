@@ -33,7 +33,7 @@ class Options:
 
     pixels: the order of colours that the other program sends.
     batch:  how many pictures go through the network at once; None: as ``choose_batch`` says.
-    timeout_ms: how long the other program waits for an answer; None: however long.
+    timeout_ms: how long the other program waits for an answer; None: no limit.
     """
 
     model: str
@@ -69,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=TIMEOUT_MS,
         metavar="MS",
-        help="how long the other program waits, Frigate's request_timeout_ms: a picture whose answer would come later "
-        "is not looked at, so that others' comes in time; 0: however long (default: %(default)s)",
+        help="how long the other program waits for an answer, Frigate's request_timeout_ms: a picture whose answer "
+        "would come later is skipped, so that other answers come in time; 0: no limit (default: %(default)s)",
     )
     add_threads(parser)
     add_score(parser)

@@ -69,14 +69,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("edgedet-out/sweep"),
         metavar="DIR",
-        help="folder of the files and of what is finished (default: %(default)s)",
+        help="folder for the files and the finished results (default: %(default)s)",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw AP over milliseconds as a .png or .svg file")
     train = parser.add_argument_group("make the checkpoints first, by `edgedet train`, from --weights at each --size")
-    train.add_argument("--train", type=Path, metavar="X", help="labels to learn from; --data judges and is not learnt")
-    train.add_argument("--train-images", type=Path, metavar="DIR", help="folder of their images")
-    train.add_argument("--epochs", type=int, metavar="N", help=f"(default: {Training.epochs})")
-    train.add_argument("--batch", type=int, metavar="N", help=f"pictures a step (default: {Training.batch})")
+    train.add_argument("--train", type=Path, metavar="X", help="labels to learn from; those of --data judge only")
+    train.add_argument("--train-images", type=Path, metavar="DIR", help="folder of the images of --train")
+    train.add_argument(
+        "--epochs", type=int, metavar="N", help=f"times through its pictures (default: {Training.epochs})"
+    )
+    train.add_argument("--batch", type=int, metavar="N", help=f"pictures of each step (default: {Training.batch})")
     add_threads(parser)
     add_workers(parser)
     add_json(parser, "all results")

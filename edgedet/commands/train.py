@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="DIR", help="folder of the images of --data (default: the format's usual one)"
     )
     data.add_argument("--val", type=Path, metavar="X", help="labels to validate on (default: a fifth of --data)")
-    data.add_argument("--val-images", type=Path, metavar="DIR", help="folder of their images")
+    data.add_argument("--val-images", type=Path, metavar="DIR", help="folder of the images of --val")
     data.add_argument("--classes", metavar="A,B", help="learn these classes only (default: all of the data)")
     data.add_argument("--check", action="store_true", help="look at labels and pictures only, and say what is wrong")
 
