@@ -62,6 +62,7 @@ check_host() {
     [ -r $KEYRING ] || cannot "Debian's keys are not here ($KEYRING)"
     MIRROR=$(apt-get update --print-uris 2> /dev/null | sed -n "s|^'\(.*/debian\)/dists/.*|\1|p" | head -n 1)
     [ -n "$MIRROR" ] || cannot "apt's sources name no mirror of Debian"
+    python3 "$SELF/namespace.py" - true > /dev/null 2>&1 || cannot "this machine lets nobody make namespaces"
     [ "$(df --output=avail -m "$DIR" | tail -n 1)" -gt 6000 ] || cannot "$DIR has less than 6 GB free"
 }
 
@@ -130,7 +131,8 @@ make_root() { # PACKAGES: the board's files, as the folder $ROOT
     local hooks=()
     if [ "$ARCH" != "$(dpkg --print-architecture)" ]; then
         # Decompressing packages is most of the work, and the same on every architecture: this machine's dpkg-deb does it.
-        hooks=(--essential-hook="$SELF/use_host_dpkg.sh before" --customize-hook="$SELF/use_host_dpkg.sh after")
+        # mmdebstrap gives the folder to the shell that it starts for a command with arguments.
+        hooks=(--essential-hook="$SELF/use_host_dpkg.sh before \"\$1\"" --customize-hook="$SELF/use_host_dpkg.sh after \"\$1\"")
     fi
     echo "deb [signed-by=$KEYRING] $MIRROR $SUITE main" > "$HERE/sources.list"
     DEBIAN_FRONTEND=noninteractive LC_ALL=C in_namespace "$TOOLS/usr/bin/mmdebstrap" --mode=root --architectures="$ARCH" \

@@ -36,7 +36,8 @@ def inside():
     if sys.argv[1] != "-":
         check(libc.mount(b"binfmt_misc", b"/proc/sys/fs/binfmt_misc", b"binfmt_misc", 0, None))
         with open("/proc/sys/fs/binfmt_misc/register", "wb", buffering=0) as file:
-            file.write(ARM64 + os.fsencode(sys.argv[1]) + b":FP")
+            # C: a set-user-ID program (sudo) gets the rights of its own owner, not those of the emulator's.
+            file.write(ARM64 + os.fsencode(sys.argv[1]) + b":FPC")
     os.execvp(sys.argv[2], sys.argv[2:])
 
 
