@@ -17,8 +17,10 @@ OPENED = SIZES if LONG else ("320x180", "640x480", "1920x1080")
 FORMATS = ("YUYV", "NV12", "GREY")  # of --pixel-format, those that vivid has
 FOREIGN_FORMATS = ("RG16", "HSV3", "Y16 ", "AR24") if LONG else ("RG16",)  # in which another program may leave a camera
 UNPLUGGED = 100 if LONG else 3
-# The driver as a cable: what is written to its HDMI output, /dev/video1, comes from its HDMI input, /dev/video0.
+# The driver as a cable: what is written to its HDMI output, /dev/video1, comes from its HDMI input, /dev/video0. OpenCV
+# opens a camera in 640x480 first. With its crop, compose and scale (ccs) vivid keeps that part.
 CABLE = "n_devs=1 node_types=0x101 num_inputs=1 input_types=3 num_outputs=1 output_types=1"
+CABLE += " ccs_cap_mode=0 ccs_out_mode=0"
 CABLE_WH = (1280, 720)
 DRIVER = "/sys/bus/platform/drivers/vivid"
 
