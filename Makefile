@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 # The public EfficientDet that tests compare with. effdet itself goes in without its dependencies, which name no versions.
 ORACLE := timm==1.0.19 omegaconf==2.4.0
 
-.PHONY: demo demo-int8 web-screenshots axe site test slow board board-arm64 check clean
+.PHONY: demo demo-int8 web-screenshots axe site test slow board board-ci board-arm64 check clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/edgedet export --phi 0 --weights demo --out $(OUT)
@@ -52,13 +52,17 @@ slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow || [ $$? -eq 5 ] # 5: no test is marked slow
 
 # A whole Debian with kernel, camera driver and systemd in qemu (docs/virtual-board.md): as root, with Debian's packages.
-BOARD_TESTS := $(BIN)/python -m pytest -m board -p no:randomly tests/virtual_board
+BOARD_TESTS := $(BIN)/python -m pytest -p no:randomly tests/virtual_board -m
 
 board: $(VENV)/dev.stamp
-	$(BOARD_TESTS)
+	$(BOARD_TESTS) board
+
+# What .ci/run has time for.
+board-ci: $(VENV)/dev.stamp
+	$(BOARD_TESTS) 'board and ci' -rs
 
 board-arm64: $(VENV)/dev.stamp
-	EDGEDET_BOARD_ARCH=arm64 $(BOARD_TESTS)
+	EDGEDET_BOARD_ARCH=arm64 $(BOARD_TESTS) board
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ PATIENCE = {"amd64": 6, "arm64": 20}[ARCH]  # what limits in seconds are multipl
 PI = "raspberry-pi.md"
 PI_PACKAGES, PI_VENV, PI_CAMERA = "2. On the Pi: packages", "3. A virtual environment that sees them", "4. Camera"
 SERVICE = ("web.md", "As a service")
+PI_VENV_FOLDER, SERVICE_VENV = "/home/pi/edgedet", "/opt/edgedet/current"  # what those commands make
+PYAV = "/opt/pyav"
 OF_THE_HOST = ("client.py", "monitor.py")  # scripts that the image does not depend on
 NOT_DEBIANS = ["python3-picamera2"]  # Raspberry Pi's own packages
 
@@ -53,12 +56,12 @@ def wheel_requirements() -> list[str]:
 def baking_script() -> str:
     """The documents' commands that make virtual environments: with an emulated processor they take minutes.
 
-    edgedet itself is taken out again, so that the board's tests install the wheel of the day by the same lines.
+    PyAV, which only some tests record by, lies beside them.
     """
-    lines = ["cd ~", "cp /tmp/bake/*.whl ~", "cp -r /tmp/bake/deploy ~"]
+    lines = ["cd ~", "cp /tmp/bake/*.whl /tmp/bake/contents ~", "cp -r /tmp/bake/deploy ~"]
     lines += [line for line in commands(PI, PI_VENV) if "doctor" not in line]
-    lines += ["~/edgedet/bin/pip uninstall --yes edgedet"]
     lines += [line for line in commands(*SERVICE) if "update.sh" in line]
+    lines += [f"sudo {SERVICE_VENV}/bin/pip install --target {PYAV} av"]
     lines += ["rm ~/edgedet-*.whl"]
     return "\n".join(lines) + "\n"
 
@@ -142,10 +145,11 @@ def build_board(work: Path) -> VirtualBoard:
     payload.mkdir()
     wheel = build(copy_sources(work / "tree", links=False), "wheel", payload)
     shutil.copytree(ROOT / "deploy", payload / "deploy")
+    with zipfile.ZipFile(wheel) as archive:  # the same for the same files, whenever they were packed
+        (record,) = (name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
+        (payload / "contents").write_bytes(archive.read(record))
     bake = work / "bake"
-    bake.mkdir()
-    shutil.copy2(wheel, bake)
-    shutil.copytree(ROOT / "deploy", bake / "deploy")
+    shutil.copytree(payload, bake)
     (bake / "bake.sh").write_text(baking_script())
     packages = ",".join([*apt_packages(), *MORE_PACKAGES])
     wheels = " ".join(wheel_requirements())

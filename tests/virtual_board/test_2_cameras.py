@@ -47,6 +47,7 @@ def opened_in(board: VirtualBoard, names: tuple[str, ...], sizes: tuple[str, ...
     return [json.loads(line) for line in board.run(command, user="pi").splitlines() if line.startswith("[")]
 
 
+@pytest.mark.ci
 def test_the_camera_is_listed_with_what_it_can(board: VirtualBoard):
     listed = json.loads(board.run("~/edgedet/bin/edgedet cameras --json - 2> /dev/null", user="pi"))["v4l2"]
     assert [(device["number"], device["driver"], device["problem"]) for device in listed] == [(0, "vivid", "")]
@@ -108,6 +109,7 @@ def test_errors_of_the_driver_are_gaps_at_most(board: VirtualBoard, figure):
     assert summary["failures"] == []
 
 
+@pytest.mark.ci
 def test_an_unplugged_camera_is_found_again_whatever_its_number(board: VirtualBoard, figure):
     with BoardRun(board, "unplugged", "--camera 0 --size 320x180 --camera-fps 25") as run:
         # Every other time it is back before edgedet has seen that it was gone.

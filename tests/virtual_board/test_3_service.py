@@ -8,7 +8,7 @@ import time
 
 import pytest
 from documents import commands
-from virtual_board import SERVICE, VirtualBoard
+from virtual_board import SERVICE, SERVICE_VENV, VirtualBoard
 
 pytestmark = pytest.mark.board
 
@@ -17,6 +17,7 @@ ARGS = (
     "/opt/edgedet/current/models/model.fake --camera 0 --size 320x180 --camera-fps 5 --web 127.0.0.1:8080 --threads 1 "
     "--jsonl found.jsonl --save recordings/ --segment 3600 --on-write-error go-on"
 )
+SLOW = "/etc/systemd/system/edgedet.service.d/slow.conf"
 DROP_IN = "/run/systemd/system/edgedet.service.d/test.conf"
 WATCHDOG_S = 6
 READY = 'test "$(systemctl is-active edgedet)" = active'
@@ -35,15 +36,14 @@ fcntl.ioctl(socket.socket(), SIOCSIFADDR, address)
 def service(board: VirtualBoard, figure) -> VirtualBoard:
     """The board with the service as documented, running a fake model."""
     for line in commands(*SERVICE):
-        if "update.sh" in line:  # the virtual environment was made with the image; the wheel of the day goes into it
-            board.run("cp -r /mnt/payload/deploy /mnt/payload/*.whl .", user="pi")
-            board.run("sudo /opt/edgedet/current/bin/pip install --force-reinstall --no-deps edgedet-*.whl", user="pi")
-            board.run("cp /mnt/payload/model.fake /opt/edgedet/current/models/")
+        if "update.sh" in line:  # was called while the image was made
+            board.run("cp -r /mnt/payload/deploy .", user="pi")
+            board.run(f"cp /mnt/payload/model.fake {SERVICE_VENV}/models/")
         elif "enable --now" in line:
             board.run(f"sed -i 's|^EDGEDET_ARGS=.*|EDGEDET_ARGS={ARGS}|' /etc/edgedet.env")
-            # A watchdog that is shorter than the start takes: it counts from the first frame on only.
-            unit = f"[Service]\\nWatchdogSec={WATCHDOG_S}\\nTimeoutAbortSec=5\\nCPUQuota=80%%\\n"
-            board.run(f"mkdir -p $(dirname {DROP_IN}); printf '{unit}' > {DROP_IN}; systemctl daemon-reload")
+            # An emulated processor beside other programs needs longer to start and to complete its files.
+            unit = "[Service]\\nTimeoutStartSec=1800\\nTimeoutStopSec=180\\n"
+            board.run(f"mkdir -p $(dirname {SLOW}); printf '{unit}' > {SLOW}; systemctl daemon-reload")
             began = time.monotonic()
             board.run(line, user="pi", limit_s=300)  # systemd waits for the first frame
             figure("systemctl enable --now until the first frame, s", round(time.monotonic() - began, 1))
@@ -62,6 +62,7 @@ def restarts(board: VirtualBoard) -> int:
     return int(board.value("edgedet", "NRestarts"))
 
 
+@pytest.mark.ci
 def test_it_is_ready_with_the_first_frame_and_serves_the_page(service: VirtualBoard):
     assert service.value("edgedet", "StatusText") != ""
     assert json.loads(service.run(PROBE))["healthy"]
@@ -73,6 +74,7 @@ def test_it_is_ready_with_the_first_frame_and_serves_the_page(service: VirtualBo
     assert service.run(command) == "200"
 
 
+@pytest.mark.ci
 def test_it_has_the_least_rights(service: VirtualBoard, figure):
     main = service.value("edgedet", "MainPID")
     status = service.run(f"cat /proc/{main}/status")
@@ -87,6 +89,7 @@ def test_it_has_the_least_rights(service: VirtualBoard, figure):
     figure("systemd-analyze security (0 best, 10 worst)", found.group(0))
 
 
+@pytest.mark.ci
 def test_the_journal_can_be_read(service: VirtualBoard):
     lines = service.run("journalctl -u edgedet -o cat --no-pager").splitlines()
     assert any(line.startswith("model /opt/edgedet/current/models/model.fake:") for line in lines)
@@ -96,7 +99,11 @@ def test_the_journal_can_be_read(service: VirtualBoard):
 
 
 def test_a_slow_first_frame_is_waited_for_and_a_hung_engine_is_not(service: VirtualBoard, figure):
-    assert restarts(service) == 0
+    # A watchdog that is shorter than the start takes: it counts from the first frame on only.
+    unit = f"[Service]\\nWatchdogSec={WATCHDOG_S}\\nTimeoutAbortSec=5\\nCPUQuota=80%%\\n"
+    service.run(f"mkdir -p $(dirname {DROP_IN}); printf '{unit}' > {DROP_IN}; systemctl daemon-reload")
+    service.run("systemctl restart edgedet", limit_s=240)
+    before = restarts(service)
     started_us = int(service.value("edgedet", "ExecMainStartTimestampMonotonic"))
     ready_us = int(service.value("edgedet", "ActiveEnterTimestampMonotonic"))
     slow_s = (ready_us - started_us) / 1e6
@@ -104,12 +111,13 @@ def test_a_slow_first_frame_is_waited_for_and_a_hung_engine_is_not(service: Virt
     figure(f"slow first frame, not killed by a watchdog of {WATCHDOG_S} s, after s", round(slow_s, 1))
     # Simulated: the process is stopped, as one whose engine never returns.
     service.run("kill -STOP $(systemctl show edgedet -p MainPID --value)")
-    back_s = ended_and_back(service, 0)
+    back_s = ended_and_back(service, before)
     figure(f"hung engine, watchdog of {WATCHDOG_S} s, until frames come again, s", round(back_s, 1))
     assert "watchdog" in service.run("journalctl -u edgedet -o cat --no-pager | tail -n 40").lower()
     service.run(f"rm {DROP_IN}; systemctl daemon-reload")
 
 
+@pytest.mark.ci
 def test_after_a_kill_it_comes_back(service: VirtualBoard, figure):
     before = restarts(service)
     service.run("kill -KILL $(systemctl show edgedet -p MainPID --value)")
@@ -197,8 +205,9 @@ def test_a_disk_that_becomes_read_only_stops_writing_and_nothing_else(service: V
     service.json_lines(f"{FOLDER}/found.jsonl")
 
 
+@pytest.mark.ci
 def test_at_shutdown_every_file_is_completed(service: VirtualBoard, figure):
-    list_recordings = f"ls {FOLDER}/recordings | grep mp4"
+    list_recordings = f"cd {FOLDER}/recordings && ls | grep mp4 || true"  # of an open one there is no such file
     before = set(service.run(list_recordings).split())
     answer = service.must("reboot")
     figure("reboot until the service and all else is up, s", round(answer.seconds))
