@@ -23,7 +23,7 @@
 #   CORES=2 MEMORY=2048 of the board
 #   AS=root LIMIT=600   user and seconds of `run`; the image has the user pi (groups video, sudo without password)
 #   NICE=5              of everything that is slow
-#   BOOT_LIMIT=600      seconds until the board must answer
+#   BOOT_LIMIT=1800     seconds until the board must answer
 #
 # Host: Linux from 6.7 on (a binfmt_misc for each user namespace), root, apt and dpkg of Debian or Ubuntu, python3 with
 # pip, about 5 GB. Nothing is installed on the host or registered in its kernel: qemu and the other tools are unpacked
@@ -35,7 +35,7 @@ SELF=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/virtual_board
 [ $# -ge 2 ] || { sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "$0"; exit 2; }
 ACTION=$1; mkdir -p "$2"; DIR=$(cd "$2" && pwd); shift 2
 ARCH=${ARCH:-arm64}; CORES=${CORES:-2}; MEMORY=${MEMORY:-2048}
-NICE=${NICE:-5}; BOOT_LIMIT=${BOOT_LIMIT:-600}; AS=${AS:-root}; LIMIT=${LIMIT:-600}
+NICE=${NICE:-5}; BOOT_LIMIT=${BOOT_LIMIT:-1800}; AS=${AS:-root}; LIMIT=${LIMIT:-600}
 SUITE=bookworm PYTHON=3.11 # Debian's release, what Raspberry Pi OS 12 is made from, and its Python
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 HERE=$DIR/$ARCH; TOOLS=$DIR/tools
@@ -333,7 +333,7 @@ restart() {
 halt() {
     running || return 0
     ask root 30 'systemctl poweroff --no-block' || true
-    local until=$(($(date +%s) + 120))
+    local until=$(($(date +%s) + 600))
     while running && [ "$(date +%s)" -lt "$until" ]; do sleep 0.5; done
     end_qemu
 }

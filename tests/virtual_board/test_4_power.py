@@ -1,15 +1,18 @@
-"""Power cuts at random moments: what was closed plays, lines and settings are whole, the service is up again."""
+"""Power cuts at random moments and a shutdown: what was closed plays, lines and settings are whole."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
 from pathlib import Path
 
 import pytest
-from power_cuts import ARGS, LOST_S, SEGMENT_S, check_disk, mounted
+from power_cuts import ARGS, LOST_S, SEGMENT_S, check_disk, mounted, seconds_of
 from virtual_board import LONG, PYAV, SERVICE_VENV, VirtualBoard
+
+from edgedet.stream.outputs.video_file import is_whole
 
 pytestmark = pytest.mark.board
 
@@ -79,6 +82,28 @@ def test_power_cuts_cost_seconds_and_break_nothing(recorder: VirtualBoard, tmp_p
         assert values[-1] <= WORST_S
     figure("half lines left by power cuts, removed at the next start", int(sum(one["half lines"] for one in lost)))
     figure(f"started again after {len(boots)} of them, service up each time; boots, s", boots)
+
+
+@pytest.mark.ci
+def test_at_shutdown_every_file_is_completed(recorder: VirtualBoard, tmp_path: Path, figure):
+    """The board is left off."""
+    check_service(recorder)
+    newest = recorder.run(f"ls -t {RECORDINGS} | head -n 1").strip()
+    answer = recorder.must("halt")
+    figure("shutdown, s", round(answer.seconds))
+    recorder.must("disk", tmp_path / "halted.raw")
+    with mounted(tmp_path / "halted.raw") as root:
+        folder = root / "var/lib/private/edgedet"
+        text = (folder / "found.jsonl").read_text()
+        assert text.endswith("\n")
+        assert [json.loads(line) for line in text.splitlines()]
+        open_one = folder / "recordings" / newest  # or one that has followed it
+        for recording in (folder / "recordings").glob("*.mp4"):
+            if recording.stat().st_mtime >= open_one.stat().st_mtime:
+                assert is_whole(recording), f"{recording.name} was not completed"
+                assert seconds_of(recording) > 0
+        hidden = [path for path in folder.rglob(".*") if path.stat().st_mtime > open_one.stat().st_mtime]
+        assert not hidden, "temporary files are left"
 
 
 def check_service(board: VirtualBoard) -> None:

@@ -19,6 +19,8 @@ long = pytest.mark.skipif(not LONG, reason="takes minutes: EDGEDET_BOARD_LONG=1 
 @pytest.fixture(scope="module")
 def service(board: VirtualBoard) -> VirtualBoard:
     """The service as test_3_service installed it, without options of other tests."""
+    if board.ask("true").code:  # test_4_power has shut it down
+        board.must("again")
     board.run("rm -rf /run/systemd/system/edgedet.service.d; systemctl daemon-reload")
     board.run(f"sed -i 's|^EDGEDET_ARGS=.*|EDGEDET_ARGS={ARGS}|' /etc/edgedet.env")
     board.run("systemctl restart edgedet", limit_s=300)
