@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
         kept = ", ".join(str(file["path"]) for file in result.int8.files if file["kept"])
         print(
             f"wrote {kept}: AP float {result.int8.ap_float or 0:.4f}, calibrated only {result.int8.ap_ptq or 0:.4f}, "
-            f"trained {result.int8.ap_qat or 0:.4f}",
+            f"trained {result.int8.ap_qat or 0:.4f}; it is the {result.int8.network} network",
             file=text,
         )
     write_figures("train", args.json, asdict(result))

@@ -1,6 +1,7 @@
 """`edgedet train --int8` from a checkpoint to a file that its engine runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from training_sets import tiny_checkpoint, write_coco
 
 from edgedet import cli
 from edgedet.engines.base import open_engine
+from edgedet.export.int8.files import TFLITE
+from edgedet.training.int8 import train_int8
 
 
 @pytest.fixture
@@ -44,3 +47,26 @@ def test_a_file_without_a_verdict_is_not_kept(arguments, tmp_path, capsys):
     assert cli.main([*arguments, "--int8", "tflite"]) == 3
     assert "no INT8 file passed" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "out/int8").iterdir()) == ["state.pt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trained_ap", "network"), [(0.3, "calibrated"), (0.45, "trained")])
+def test_the_network_with_the_higher_ap_is_written(arguments, tmp_path, monkeypatch, capsys, trained_ap, network):
+    """The three figures are made up here; in the file of the calibrated network no weight has moved."""
+    aps = [0.5, 0.4, trained_ap]
+    monkeypatch.setattr(train_int8, "_measure", lambda *what: aps.pop(0))
+    written = []
+    write = TFLITE.write
+    form = replace(TFLITE, write=lambda quantised, *rest: (written.append(quantised), write(quantised, *rest)))
+    monkeypatch.setitem(train_int8.FORMS, "tflite", (form,))
+    calibrated = []
+    quantise = train_int8.quantise
+    monkeypatch.setattr(
+        train_int8, "quantise", lambda *rest, **more: calibrated.append(quantise(*rest, **more)) or calibrated[0]
+    )
+    assert cli.main([*arguments, "--int8", "tflite", "--force", "--json", str(tmp_path / "figures.json")]) == 0
+    assert json.loads((tmp_path / "figures.json").read_text())["int8"]["network"] == network
+    assert all((quantised is calibrated[0]) == (network == "calibrated") for quantised in written)
+    out, err = capsys.readouterr()
+    assert f"it is the {network} network" in out
+    assert ("the training for INT8 lost AP, 0.3000 instead of 0.4000" in err) == (network == "calibrated")

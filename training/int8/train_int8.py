@@ -1,7 +1,8 @@
 """Quantisation-aware fine-tuning: a float checkpoint and labelled pictures to INT8 files of one form.
 
 The network is calibrated as ``edgedet export --int8`` does it, and then trained while it rounds as the file will:
-labels and the float network, as a teacher, say what it shall answer. Scales stay those of the calibration table.
+labels and the float network, as a teacher, say what it shall answer. Scales stay those of the calibration table. Where
+the training lost AP on the validation images, the files hold the calibrated network.
 """
 
 from __future__ import annotations
@@ -73,12 +74,14 @@ class Int8TrainResult:
     """What quantisation-aware training gave.
 
     ap_float, ap_ptq, ap_qat: AP on the validation images of the float network, calibrated only, and trained.
+    network: which one the files hold: "trained", or "calibrated" where that has the higher AP.
     files:  each file with its verdict.
     """
 
     ap_float: float | None
     ap_ptq: float | None
     ap_qat: float | None
+    network: str | None
     files: list[dict[str, Any]]
 
 
@@ -130,13 +133,20 @@ def train_int8(
     teacher = FakeQuantised(quantised.model, spec, None).to(group.device)
     trained = fit(student, spec, pictures, options, group, out, judge, report, make_teacher_loss(teacher, how.teacher))
     if not group.is_first:
-        return Int8TrainResult(None, None, None, [])
+        return Int8TrainResult(None, None, None, None, [])
     assert isinstance(trained, FakeQuantised)
-    final = quantise_trained(trained.trained_model(model), spec, quantised)
     qat_ap = rows[-1]["AP"]  # of the averaged weights, which are ``trained``
+    if (qat_ap or 0.0) >= (ptq_ap or 0.0):
+        kept, final = "trained", quantise_trained(trained.trained_model(model), spec, quantised)
+    else:
+        kept, final = "calibrated", quantised
+        say(
+            f"the training for INT8 lost AP, {_show(qat_ap)} instead of {_show(ptq_ap)}: the files hold the calibrated "
+            "network"
+        )
     unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
     gate = Gate(EngineDetector(meta, ModuleEngine(FromPixels(network))), meta, unseen, Int8Options(labels=val), say)
-    figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs}
+    figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs, "network": kept}
     written = meta.with_top_anchors(MOST_TOP_ANCHORS)  # as `edgedet export` writes them
     files = []
     for form in FORMS[how.target]:
@@ -148,7 +158,7 @@ def train_int8(
             f"no INT8 file passed: AP {_show(qat_ap)} after {how.fit.epochs} epochs, float {_show(float_ap)}. Train "
             "longer (--int8-epochs), with more pictures, or keep the files by --force."
         )
-    return Int8TrainResult(float_ap, ptq_ap, qat_ap, files)
+    return Int8TrainResult(float_ap, ptq_ap, qat_ap, kept, files)
 
 
 def calibration_pixels(pictures: Pictures) -> list[np.ndarray]:
