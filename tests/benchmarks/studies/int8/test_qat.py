@@ -1,6 +1,7 @@
 """The study of quantisation-aware training: its three files of a seed, its table, and that it goes on where it was."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,12 @@ def test_the_table_has_the_mean_of_the_seeds_and_their_ends(tmp_path):
     assert make_table([path]).splitlines()[2] == (
         "| d0, 64x64 | 2 | 0.4000 | 0.3150 (0.3000 to 0.3300) | 0.3350 (0.3200 to 0.3500) | 0.3100 | +0.0100 | 2.0 |"
     )
+
+
+def test_the_docs_have_the_table_of_the_measurement():
+    """After a new one: python -m edgedet.benchmarks.studies.int8.qat --docs docs/qat-*.json."""
+    docs = Path(__file__).parents[4] / "docs"
+    assert make_table(sorted(docs.glob("qat-*.json"))) in (docs / "training.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
