@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from edgedet import demo
 from edgedet.errors import InputError
-from edgedet.files import sha256_of
 from edgedet.postprocess import DEFAULT_SCORE
 from edgedet.progress import Say
 
@@ -57,11 +56,12 @@ def measure_sensitivity(options: SensitivityOptions, say: Say) -> Sensitivity:
     from edgedet.calibration.quantise import quantise
     from edgedet.calibration.ranges.frames import take_calibration_frames
     from edgedet.calibration.recovery.sensitivity import LayerQuantiser, measure_layer_losses, verify_on_detections
+    from edgedet.export.checkpoints.checkpoint import load_checkpoint
     from edgedet.export.int8.export_int8 import read_float_model
 
     torch.set_num_threads(options.threads)
     model, meta = read_float_model(options.model)
-    is_demo = options.calib is None and meta.source_sha256 == sha256_of(demo.WEIGHTS)
+    is_demo = options.calib is None and meta.source_sha256 == load_checkpoint(demo.WEIGHTS).sha256
     frames = take_calibration_frames(options.calib, meta.spec, options.frames, is_demo=is_demo)
     for line in frames.notes:
         say(f"edgedet: {line}")
