@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--int8-epochs", type=int, default=4, metavar="N", help="epochs of the training for INT8 (default: 4)"
     )
     int8.add_argument(
-        "--int8-lr", type=float, metavar="R", help="share of a weight that a step changes (default: 1e-3)"
+        "--int8-lr", type=float, metavar="R", help="share of a weight that a step changes (default: 2e-4)"
     )
     int8.add_argument(
         "--teacher", type=float, default=1.0, metavar="W", help="weight of the float network (default: 1)"
