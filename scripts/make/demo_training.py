@@ -40,9 +40,9 @@ def hold_out_street(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     labels = json.loads((SHARED / "data/street/train.json").read_text())
     held = {labels["images"][number]["id"] for number in STREET_HELD_OUT}
-    for name, wanted in (("learn", False), ("held", True)):
-        images = [image for image in labels["images"] if (image["id"] in held) == wanted]
-        boxes = [box for box in labels["annotations"] if (box["image_id"] in held) == wanted]
+    for name, is_held in (("learn", False), ("held", True)):
+        images = [image for image in labels["images"] if (image["id"] in held) == is_held]
+        boxes = [box for box in labels["annotations"] if (box["image_id"] in held) == is_held]
         (folder / f"{name}.json").write_text(json.dumps({**labels, "images": images, "annotations": boxes}))
 
 

@@ -51,7 +51,7 @@ from edgedet.training.validate import ModuleEngine, validate
 
 FORMS: dict[str, tuple[Form, ...]] = {"tflite": (TFLITE,), "tensorrt": (SPARSE, TYPED)}
 CALIBRATION_PICTURES = 64
-RATE = 2e-4  # of values whose root mean square is 1; docs/training.md compares it with 1e-3
+RATE = 2e-4  # share of a weight that a step changes; docs/training.md compares it with 1e-3
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,22 @@ def train_int8(
     assert isinstance(trained, FakeQuantised)
     qat_ap = rows[-1]["AP"]  # of the averaged weights, which are ``trained``
     if (qat_ap or 0.0) >= (ptq_ap or 0.0):
-        kept, final = "trained", quantise_trained(trained.trained_model(model), spec, quantised)
+        written_network, final = "trained", quantise_trained(trained.trained_model(model), spec, quantised)
     else:
-        kept, final = "calibrated", quantised
+        written_network, final = "calibrated", quantised
         say(
             f"the training for INT8 lost AP, {_show(qat_ap)} instead of {_show(ptq_ap)}: the files hold the calibrated "
             "network"
         )
     unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
     gate = Gate(EngineDetector(meta, ModuleEngine(FromPixels(network))), meta, unseen, Int8Options(labels=val), say)
-    figures = {"float": float_ap, "calibrated": ptq_ap, "trained": qat_ap, "epochs": how.fit.epochs, "network": kept}
+    figures = {
+        "float": float_ap,
+        "calibrated": ptq_ap,
+        "trained": qat_ap,
+        "epochs": how.fit.epochs,
+        "network": written_network,
+    }
     written = meta.with_top_anchors(MOST_TOP_ANCHORS)  # as `edgedet export` writes them
     files = []
     for form in FORMS[how.target]:
@@ -158,7 +164,7 @@ def train_int8(
             f"no INT8 file passed: AP {_show(qat_ap)} after {how.fit.epochs} epochs, float {_show(float_ap)}. Train "
             "longer (--int8-epochs), with more pictures, or keep the files by --force."
         )
-    return Int8TrainResult(float_ap, ptq_ap, qat_ap, kept, files)
+    return Int8TrainResult(float_ap, ptq_ap, qat_ap, written_network, files)
 
 
 def calibration_pixels(pictures: Pictures) -> list[np.ndarray]:
