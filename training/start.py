@@ -1,4 +1,5 @@
-"""What a training starts from: a checkpoint whose class head is made anew, an ImageNet backbone, or nothing."""
+"""What a training starts from: a checkpoint whose class head is made anew, what fits of another model's, an ImageNet
+backbone, or nothing."""
 
 from __future__ import annotations
 
@@ -34,14 +35,16 @@ class Start:
     """What a training starts from.
 
     weights:  file of a detector, or "demo"; backbone: file of an ImageNet classifier, or "scratch" for random weights.
-              Neither: the official weights of the variant.
+    transfer: file of a detector of another model, or "demo": weights of the same name and shape are taken.
+              None of the three: the official weights of the variant.
     variant:  name in the family table; phi (0 to 8) names one, too.
     input_hw: (height, width) in pixels; None: the model's own.
-    names:    file of the class names of ``weights``; None: as ``load_checkpoint`` finds them.
+    names:    file of the class names of ``weights`` or ``transfer``; None: as ``load_checkpoint`` finds them.
     """
 
     weights: str | None = None
     backbone: str | None = None
+    transfer: str | None = None
     phi: int | None = None
     variant: str | None = None
     input_hw: tuple[int, int] | None = None
@@ -55,29 +58,60 @@ def make_starting_network(start: Start, class_names: Sequence[str], seed: int, s
     Raises InputError or CheckpointError for weights that cannot be used.
     """
     torch.manual_seed(seed)
-    if start.backbone is not None:
+    if start.backbone is not None or start.transfer is not None:
         if start.variant is None and start.phi is None:
-            raise InputError("--backbone needs --phi N or --variant NAME: which detector shall be built on it?")
+            option = "--transfer" if start.backbone is None else "--backbone"
+            raise InputError(f"{option} needs --phi N or --variant NAME: which detector shall be built on it?")
         spec = replace(spec_for(start.variant or name_of_phi(int(start.phi or 0))), num_classes=len(class_names))
         network = make_fresh_network(spec)
-        if start.backbone != SCRATCH:
-            load_backbone(network, Path(start.backbone))
+        if start.transfer is not None:
+            source, path = _open_detector(WeightsChoice(start.transfer, names_file=start.names), class_names, say)
+            transfer_weights(source, network, path, say)
+        elif start.backbone != SCRATCH:
+            load_backbone(network, Path(str(start.backbone)))
     else:
-        checkpoint, path = open_weights(WeightsChoice(start.weights, start.phi, start.variant, start.names), say)
-        network, kept = adapt_to_classes(checkpoint, class_names)
-        if kept == 0:
-            say(
-                f"{path} knows none of the {len(class_names)} classes by name (its own: "
-                f"{join_names(checkpoint.class_names)}): all begin with random weights. --names FILE names its classes"
-            )
-        elif kept < len(class_names):
-            say(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
+        choice = WeightsChoice(start.weights, start.phi, start.variant, start.names)
+        network, _ = _open_detector(choice, class_names, say)
     if start.input_hw is not None:
         network.spec = resized(network.spec, start.input_hw)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = MOMENTUM
     return network.train()
+
+
+def _open_detector(choice: WeightsChoice, class_names: Sequence[str], say: Say) -> tuple[EfficientDet, Path]:
+    """Return a checkpoint's network for these classes, and its file; say which classes it does not know."""
+    checkpoint, path = open_weights(choice, say)
+    network, kept = adapt_to_classes(checkpoint, class_names)
+    if kept == 0:
+        say(
+            f"{path} knows none of the {len(class_names)} classes by name (its own: "
+            f"{join_names(checkpoint.class_names)}): all begin with random weights. --names FILE names its classes"
+        )
+    elif kept < len(class_names):
+        say(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
+    return network, path
+
+
+def transfer_weights(source: EfficientDet, network: EfficientDet, path: Path, say: Say) -> None:
+    """Give ``network`` the weights of ``source``, which was read from ``path``, that have the same name and shape.
+
+    Raises InputError where fewer than half of the tensors are there.
+    """
+    given, own = (
+        {key: value for key, value in module.state_dict().items() if "num_batches" not in key}
+        for module in (source, network)
+    )
+    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    counts = f"{len(fitting)} of the {len(own)} tensors of {network.spec.name}"
+    if 2 * len(fitting) < len(own):
+        raise InputError(
+            f"--transfer {path} holds {source.spec.name}, which has only {counts} in the same shape. Start from a "
+            "detector that is more alike, or from --backbone FILE."
+        )
+    network.load_state_dict(fitting, strict=False)
+    say(f"{path} ({source.spec.name}) gives {counts}; the others begin with random weights")
 
 
 def make_fresh_network(spec: DetectorSpec) -> EfficientDet:

@@ -22,7 +22,7 @@ DESCRIPTION = "Train a detector on labelled pictures of your own; the checkpoint
 EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights my.pth --epochs 40
   edgedet train --phi 0 --data photos/ --size 384 --backbone tf_efficientnet_b0.pth
   torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
-INPUTS = ("weights", "names", "backbone", "data", "val", "distill", "unlabelled")
+INPUTS = ("weights", "names", "backbone", "transfer", "data", "val", "distill", "unlabelled")
 OUTPUTS = ("json",)
 WRITES_INTO = ("out",)
 PACKAGES = ("torch", "safetensors", "cv2", "pycocotools", "tqdm", "matplotlib")
@@ -48,9 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names",
         type=Path,
         metavar="FILE",
-        help="class names of --weights, one a line (default: STEM.names, STEM.json)",
+        help="class names of --weights or --transfer, one a line (default: STEM.names, STEM.json)",
     )
     start.add_argument("--backbone", metavar="FILE", help="ImageNet weights of the backbone, or 'scratch': random ones")
+    start.add_argument("--transfer", metavar="FILE", help="detector of another model, or 'demo': what fits is taken")
     start.add_argument("--size", metavar="HxW", help="input size in pixels, e.g. 384x640 (default: the model's own)")
 
     how = parser.add_argument_group("how to train")
@@ -178,15 +179,17 @@ def _request(args: argparse.Namespace) -> TrainRequest:
             "edgedet train must know which model to train: name --phi N or --variant NAME, and --weights FILE where "
             "you have a checkpoint."
         )
-    if args.weights is not None and args.backbone is not None:
-        raise InputError("--weights brings a backbone of its own: leave --backbone out.")
-    if args.names is not None and args.weights is None:
-        raise InputError("--names are those of --weights FILE: name it, or leave --names out.")
+    starts = [name for name in ("weights", "backbone", "transfer") if getattr(args, name) is not None]
+    if len(starts) > 1:
+        raise InputError(f"a training starts from one of --{' and --'.join(starts)}: leave the others out.")
+    if args.names is not None and starts not in (["weights"], ["transfer"]):
+        raise InputError("--names are those of --weights FILE or --transfer FILE: name it, or leave --names out.")
     if (args.distill is None) != (args.unlabelled is None):
         raise InputError("--distill FILE (the teacher) and --unlabelled SRC (what it labels) go together.")
-    for option, value in (("--weights", args.weights), ("--backbone", args.backbone), ("--distill", args.distill)):
+    for option in ("weights", "backbone", "transfer", "distill"):
+        value = getattr(args, option)
         if value not in (None, "demo", "scratch") and not os.path.exists(value):
-            raise InputError(f"{option} {value}: there is no such file.")
+            raise InputError(f"--{option} {value}: there is no such file.")
     for option in ("batch", "threads", "frames", "int8_epochs"):
         check_at_least(f"--{option.replace('_', '-')}", getattr(args, option), 1)
     check_at_least("--lr", args.lr, 0)
@@ -242,6 +245,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         Start(
             args.weights,
             args.backbone,
+            args.transfer,
             args.phi,
             args.variant,
             parse_size(args.size) if args.size else None,

@@ -8,8 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from training_sets import CLASSES, TINY, tiny_checkpoint
 
-from edgedet.errors import CheckpointError
-from edgedet.export.checkpoints.checkpoint import load_checkpoint
+from edgedet.errors import CheckpointError, InputError
+from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgedet.specs import spec_for
 from edgedet.training.start import _IN_BLOCK, Start, load_backbone, make_fresh_network, make_starting_network
 
 
@@ -38,6 +39,32 @@ def test_a_checkpoint_whose_classes_have_no_names_gets_them_from_a_file(tmp_path
         assert torch.equal(new, head) == kept
     (line,) = [note for note in notes if "random" in note]
     assert "none of the 2 classes by name (its own: class_0, class_1)" in line
+
+
+def test_what_fits_of_another_model_is_taken(tmp_path):
+    """Lite0 lacks the D0's squeeze-and-excitation and fusion weights and has all else, in the same shapes."""
+    torch.manual_seed(3)
+    d0 = make_fresh_network(replace(spec_for("tf_efficientdet_d0"), num_classes=2))
+    state = {key: value for key, value in d0.state_dict().items() if "num_batches" not in key}
+    save_checkpoint(Checkpoint(state, d0.spec, CLASSES, "0" * 64), tmp_path / "d0.safetensors")
+    notes = []
+    start = Start(transfer=str(tmp_path / "d0.safetensors"), variant="tf_efficientdet_lite0")
+    network = make_starting_network(start, CLASSES[::-1], 1, notes.append)
+    assert network.spec.name == "tf_efficientdet_lite0"
+    weights = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    same = [key for key, value in weights.items() if key in state and torch.equal(value, state[key])]
+    assert set(weights) - set(same) == {"class_net.predict.conv_pw.weight"}  # its classes are in another order
+    old, new = (table["class_net.predict.conv_pw.weight"].reshape(9, 2, -1) for table in (state, weights))
+    assert torch.equal(new, old.flip(1))
+    assert f"gives {len(weights)} of the {len(weights)} tensors of tf_efficientdet_lite0" in notes[-1]
+
+
+def test_a_model_of_which_little_fits_is_refused(tmp_path):
+    start = Start(transfer=str(tiny_checkpoint(tmp_path / "tiny.safetensors")), phi=0)
+    with pytest.raises(InputError, match="tensors of tf_efficientdet_d0 in the same shape"):
+        make_starting_network(start, CLASSES, 1, print)
+    with pytest.raises(InputError, match="--transfer needs --phi N or --variant NAME"):
+        make_starting_network(replace(start, phi=None), CLASSES, 1, print)
 
 
 def test_an_imagenet_classifier_is_read_in_both_spellings(tmp_path):

@@ -189,7 +189,7 @@ def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
         (["--resume", "--out", "/nowhere"], "there is no /nowhere/state.pt to go on from"),
         (["--device", "cuda:7"], "cannot train on --device cuda:7"),
         (["--names", "/nowhere.txt"], "/nowhere.txt"),
-        (["--backbone", "scratch"], "--weights brings a backbone of its own"),
+        (["--backbone", "scratch"], "starts from one of --weights and --backbone"),
     ],
 )
 def test_bad_options_are_one_line(sets, capsys, tmp_path, monkeypatch, options, message):
