@@ -41,6 +41,7 @@ def inside():
     os.execvp(sys.argv[2], sys.argv[2:])
 
 
+check(libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))  # where the script is killed, what it was making ends, too
 ready, mapped = os.pipe(), os.pipe()
 child = os.fork()
 if child == 0:
