@@ -166,11 +166,11 @@ class Comparison:
 
 
 def make_table(paths: Sequence[Path]) -> str:
-    """Return the Markdown table of measured files."""
+    """Return the Markdown table of measured files, which are called qat-DATA-MODEL.json."""
     lines = [
-        "| model | seeds | float | calibrated | trained while rounding | trained without, then calibrated "
-        "| what rounding adds | CPU min |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data | model | rate | seeds | float | calibrated | trained while rounding "
+        "| trained without, then calibrated | what rounding adds | CPU min |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for path in paths:
         held = json.loads(path.read_text(encoding="utf-8"))
@@ -185,8 +185,8 @@ def make_table(paths: Sequence[Path]) -> str:
         seeds = len({name.rpartition(" ")[2] for name in cells if ", seed " in name})
         shown = [_show(list(aps.values()), "") for aps in by_arm.values()]
         lines.append(
-            f"| {held['model']}, {held['size']} | {seeds} | {cells['float']['ap']:.4f} | {' | '.join(shown)} "
-            f"| {_show(gains, '+')} | {np.mean(minutes):.1f} |"
+            f"| {path.stem.split('-')[1]} | {held['model']}, {held['size']} | {held['settings']['rate']:g} | {seeds} "
+            f"| {cells['float']['ap']:.4f} | {' | '.join(shown)} | {_show(gains, '+')} | {np.mean(minutes):.1f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -18,10 +18,11 @@ def test_the_table_has_the_mean_of_the_seeds_and_their_ends(tmp_path):
         cells[f"calibrated, seed {seed}"] = {"ap": ap, "cpu_s": 1.0}
         cells[f"rounded, seed {seed}"] = {"ap": ap + 0.02, "cpu_s": 60.0 + 120.0 * seed}
     cells["control, seed 0"] = {"ap": 0.31, "cpu_s": 1.0}
-    path = tmp_path / "qat.json"
-    path.write_text(json.dumps({"model": "d0", "size": "64x64", "cells": cells}))
+    path = tmp_path / "qat-street-d0.json"
+    path.write_text(json.dumps({"model": "d0", "size": "64x64", "settings": {"rate": 1e-3}, "cells": cells}))
     assert make_table([path]).splitlines()[2] == (
-        "| d0, 64x64 | 2 | 0.4000 | 0.3150 (0.3000 to 0.3300) | 0.3350 (0.3200 to 0.3500) | 0.3100 | +0.0100 | 2.0 |"
+        "| street | d0, 64x64 | 0.001 | 2 | 0.4000 "
+        "| 0.3150 (0.3000 to 0.3300) | 0.3350 (0.3200 to 0.3500) | 0.3100 | +0.0100 | 2.0 |"
     )
 
 
