@@ -3,6 +3,7 @@
     EdgeDetError               exit code 2   bad input or usage; base of all
     |-- InputError             a file, value or option that cannot be used
     |   |-- CheckpointError    weights that do not fit, are damaged or are not safe to load
+    |   |   `-- AmbiguousCheckpoint  weights that several models share
     |   |-- ArtifactError      a model file that edgedet did not write, or that is damaged
     |   |   |-- ForeignError   a model file without edgedet's metadata
     |   |   `-- OutdatedError  a model file that was built for another machine, and can be built again for this one
@@ -28,6 +29,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Optional
@@ -45,6 +47,15 @@ class InputError(EdgeDetError):
 
 class CheckpointError(InputError):
     """Weights that do not fit the model, are damaged, or are not safe to load."""
+
+
+class AmbiguousCheckpoint(CheckpointError):
+    """Weights that several models share; ``candidates`` are their names."""
+
+    def __init__(self, message: str, candidates: Sequence[str]) -> None:
+        """Keep the names beside the message."""
+        super().__init__(message)
+        self.candidates = tuple(candidates)
 
 
 class ArtifactError(InputError):

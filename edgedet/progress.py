@@ -69,3 +69,8 @@ def _shown_in_job(shown: Any, name: str, job: Job) -> Iterator[Any]:
         job.advance(name, number / shown.total if shown.total else 0.0)
         shown.set_postfix_str(job.left(), refresh=False)
         yield item
+
+
+def count_of(number: int, noun: str, plural: str = "s") -> str:
+    """Return "1 frame" or "2 frames"."""
+    return f"{number} {noun}{'' if number == 1 else plural}"

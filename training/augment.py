@@ -139,7 +139,8 @@ def _place(sample: Sample, spec: DetectorSpec, size: float, random: np.random.Ge
     boxes = moved.copy()
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, input_w)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, input_h)
-    kept = compute_areas(boxes) >= np.maximum(LEAST_VISIBLE * compute_areas(moved), 1.0)
+    least = np.where(sample.class_ids < 0, 0.0, LEAST_VISIBLE)  # a part of what is ignored is to be ignored, too
+    kept = compute_areas(boxes) >= np.maximum(least * compute_areas(moved), 1.0)
     return Sample(canvas, boxes[kept], sample.class_ids[kept], sample.scores[kept])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edgedet.anchors import anchors_for
-from edgedet.errors import InputError
+from edgedet.errors import EdgeDetError, InputError
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.progress import with_progress
 from edgedet.specs import DetectorSpec
@@ -99,6 +99,11 @@ def fit(
     more_loss: a further loss of a batch, its logits and its codes; of a teacher.
     Raises InputError where the loss is no number any more, or where the state to go on from is another training's.
     """
+    if options.batch == 1 and "norms" not in options.frozen and (1, 1) in spec.level_sizes():
+        raise InputError(
+            f"a BatchNorm needs two values, and of {spec.input_hw[0]}x{spec.input_hw[1]} pixels the coarsest level has "
+            "one: train with --batch 2, a larger --size, or --freeze norms."
+        )
     model.to(group.device)
     freeze(model, options.frozen)
     order = Order(len(pictures), options.batch, options.seed, group.rank, group.count)
@@ -151,6 +156,11 @@ def fit(
         started = saved_at = time.monotonic()
         batches = with_progress(loader, f"epoch {epoch + 1}/{options.epochs}", "step") if group.is_first else loader
         for step, batch in enumerate(batches, start=first_step):
+            if isinstance(batch, EdgeDetError):
+                try:
+                    raise batch
+                finally:  # an error that holds itself, by its traceback, would keep the loader's processes
+                    del batch
             losses = take_step(trained, batch, anchors, options, group, optimiser, scaler, more_loss)
             schedule.step()
             mean.update_parameters(model)

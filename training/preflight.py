@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedet.calibration.ranges.frames import thin_out
 from edgedet.errors import InputError, SourceError
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
-from edgedet.progress import with_progress
+from edgedet.progress import count_of, with_progress
 from edgedet.stream.images import read_image
 from edgedet.training.augment import compute_areas
 from edgedet.training.records import LINE_PX, draw_labels, shrink_to_tile, write_sheet, write_text
@@ -46,7 +47,7 @@ class SheetPicture:
 def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path | None) -> Preflight:
     """Look at all labels and all pictures of a training; draw some of them to ``sheet``, the suspicious ones first.
 
-    Raises InputError where the training's pictures have not one box of the classes ``names``.
+    Raises InputError where the pictures to learn from, or those to judge on, have not one box of the classes ``names``.
     """
     problems, warnings = [], []
     suspicious: list[SheetPicture] = []
@@ -56,16 +57,18 @@ def check_labels(data: Dataset, val: Dataset, names: Sequence[str], sheet: Path 
         odd, unreadable, digests[label] = _check_images(dataset.images, label)
         problems += unreadable
         for reason, images in odd.items():
-            warnings.append(f"{label}: {_count(len(images))} with {reason}: {_name(images)}")
+            warnings.append(f"{label}: {count_of(len(images), 'image')} with {reason}: {_name(images)}")
             suspicious += [SheetPicture(image, dataset.class_names, reason) for image in images]
         if dataset.unlabelled:
-            warnings.append(f"{label}: {dataset.unlabelled} images have no label file and are not used")
+            warnings.append(f"{label}: {count_of(dataset.unlabelled, 'image')} without a label file, not used")
     both = sorted(set(digests["training"]) & set(digests["validation"]))
     if both:
         problems.append(
-            f"the validation has {_count(len(both))} that the training has, too, so AP would be too good: "
+            f"the validation has {count_of(len(both), 'image')} that the training has, too, so AP would be too good: "
             f"{digests['validation'][both[0]]} is {digests['training'][both[0]]}"
         )
+    for dataset in (data, val):
+        problems += [line for line in _find_twins(dataset.class_names) if line not in problems]
     warnings += _check_classes(data, val, names)
     if sheet is not None:
         _draw(suspicious, [SheetPicture(image, data.class_names) for image in data.images], sheet)
@@ -85,8 +88,13 @@ def _check_images(
             problems.append(str(error).rstrip("."))
             continue
         h, w = bgr.shape[:2]
-        if image.size_wh not in (None, (w, h)):
-            problems.append(f"{image.path} is {w}x{h} pixels, but its labels are for {image.size_wh}")
+        if image.size_wh is not None and image.size_wh != (w, h):
+            labelled_w, labelled_h = image.size_wh
+            turned = ", as if it had been turned (EXIF)" if image.size_wh == (h, w) and w != h else ""
+            problems.append(
+                f"{image.path} is {w}x{h} pixels, but its labels are for {labelled_w}x{labelled_h}{turned}: label it "
+                "anew"
+            )
         for reason in find_odd_boxes(image, (w, h)):
             odd.setdefault(reason, []).append(image)
         digest = hashlib.sha256(bgr.tobytes()).hexdigest()
@@ -125,8 +133,9 @@ def _check_classes(data: Dataset, val: Dataset, names: Sequence[str]) -> list[st
     """Return warnings on classes that are rare or missing, and on few pictures."""
     lines = []
     counts = {label: _count_boxes(dataset, names) for label, dataset in (("training", data), ("validation", val))}
-    if not sum(counts["training"].values()):
-        raise InputError(f"the pictures to learn from have not one box of the classes {join_names(list(names), 20)}.")
+    for label, use in (("training", "to learn from"), ("validation", "to judge on")):
+        if not sum(counts[label].values()):
+            raise InputError(f"the pictures {use} have not one box of the classes {join_names(list(names), 20)}.")
     for label, of_class in counts.items():
         missing = [name for name, count in of_class.items() if not count]
         if missing:
@@ -139,16 +148,29 @@ def _check_classes(data: Dataset, val: Dataset, names: Sequence[str]) -> list[st
     return lines
 
 
+def _find_twins(class_names: Sequence[str]) -> list[str]:
+    """Return a line for each two classes whose names are the same but for upper and lower case."""
+    seen: dict[str, str] = {}
+    lines = []
+    for name in class_names:
+        first = seen.setdefault(name.strip().lower(), name)
+        if first != name:
+            lines.append(f"the labels name one class both {first!r} and {name!r}: write it in one way")
+    return lines
+
+
 def _count_boxes(dataset: Dataset, names: Sequence[str]) -> dict[str, int]:
+    """Return the number of boxes of each class, without those that are ignored."""
     slots = {name.strip().lower(): slot for slot, name in enumerate(dataset.class_names)}
-    ids = np.concatenate([image.class_ids for image in dataset.images] or [np.zeros(0, np.int64)])
+    parts = [image.class_ids[~image.ignored] for image in dataset.images]
+    ids = np.concatenate(parts or [np.zeros(0, np.int64)])
     return {name: int((ids == slots.get(name.strip().lower(), -1)).sum()) for name in names}
 
 
 def _draw(suspicious: Sequence[SheetPicture], others: Sequence[SheetPicture], sheet: Path) -> None:
     """Draw SHOWN pictures, at most half of them suspicious, with what is odd in their upper edge."""
     named = {picture.image.path for picture in suspicious}
-    rest = [picture for picture in others[:: max(1, len(others) // SHOWN)] if picture.image.path not in named]
+    rest = [picture for picture in thin_out(others, SHOWN) if picture.image.path not in named]
     tiles = []
     for picture in [*suspicious[: SHOWN // 2], *rest][:SHOWN]:
         image = picture.image
@@ -162,10 +184,6 @@ def _draw(suspicious: Sequence[SheetPicture], others: Sequence[SheetPicture], sh
             write_text(tile, image.path.name, 0, 2 * LINE_PX)
         tiles.append(tile)
     write_sheet(tiles, sheet)
-
-
-def _count(number: int) -> str:
-    return f"{number} image{'' if number == 1 else 's'}"
 
 
 def _name(images: Sequence[LabelledImage]) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from edgedet.errors import EdgeDetError, InputError
+
+TIMEOUT = timedelta(hours=6)  # while the first process checks, validates and calibrates, the others wait
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,19 @@ def join_processes(device: str | None) -> Iterator[Processes]:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         chosen = torch.device(name)
-        torch.zeros(1, device=chosen)
+        torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"cannot train on --device {name}: {str(error).splitlines()[0]}.") from None
     if count == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"process {rank} of {count} cannot join the others ({str(error).splitlines()[0][:120]}): start them with "
+            "torchrun, or leave WORLD_SIZE and RANK out of the environment."
+        ) from None
     try:
         yield Processes(rank, count, chosen)
     except EdgeDetError:

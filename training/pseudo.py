@@ -6,20 +6,21 @@ unsure one. Frames are written as PNG, so that a training that goes on finds the
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgedet.artifact import ArtifactMeta
-from edgedet.calibration.ranges.frames import take_calibration_frames
+from edgedet.calibration.ranges.frames import take_calibration_frames, thin_out
 from edgedet.detector import Detector
 from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, network_from_checkpoint
-from edgedet.files import atomic_path
+from edgedet.files import atomic_path, parse_json, write_json
 from edgedet.judge.labels import LabelledImage, join_names
 from edgedet.progress import Say, with_progress
+from edgedet.specs import DetectorSpec
+from edgedet.stream.images import read_image
 from edgedet.training.fit import FromPixels
 from edgedet.training.samples import LabelledPicture
 from edgedet.training.validate import ModuleEngine
@@ -42,12 +43,33 @@ class Distillation:
     score: float = LEAST_SCORE
 
 
+def take_frames(how: Distillation, spec: DetectorSpec, folder: Path, say: Say) -> None:
+    """Write frames of the source to ``folder``, in the size that a teacher of this spec wants.
+
+    They are those that calibration would take: spread over the source, none twice, none blank. Where they are there
+    already, nothing is read: a camera would show other ones.
+    Raises SourceError or InputError for a source that cannot be read or shows nothing.
+    """
+    description = folder / "frames.json"
+    wanted = {**asdict(how), "input_hw": list(spec.input_hw)}
+    if description.is_file() and parse_json(description.read_text(encoding="utf-8")) == wanted:
+        say(f"{folder} holds the frames of {how.source} already")
+        return
+    for path in (description, *folder.glob("frame_*.png")):
+        path.unlink(missing_ok=True)
+    frames = take_calibration_frames(how.source, spec, how.frames)
+    taken = [*frames.calibrate, *frames.select, *frames.gate]  # more than asked for, as the gate may want more
+    for number, frame in enumerate(thin_out(taken, how.frames)):
+        h, w = _filled_hw(frame.pixels[0], frame.source_hw, frame.scale_to_source)
+        _write_png(frame.pixels[0, :h, :w], folder / f"frame_{number:04d}.png")
+    write_json(str(description), wanted)
+
+
 def label_frames(
     teacher: Checkpoint, how: Distillation, class_names: tuple[str, ...], folder: Path, say: Say
 ) -> list[LabelledPicture]:
-    """Write frames of the source to ``folder``, and return them with what the teacher detects as labels.
+    """Return the frames that ``take_frames`` wrote to ``folder``, with what the teacher detects as labels.
 
-    Frames are those that calibration would take: spread over the source, none twice, none blank.
     Raises InputError where the teacher has none of the classes, or detects nothing.
     """
     slots = {name.strip().lower(): slot for slot, name in enumerate(class_names)}
@@ -57,26 +79,19 @@ def label_frames(
             f"the teacher's classes ({join_names(teacher.class_names)}) and those to learn "
             f"({join_names(class_names)}) have nothing in common."
         )
-    frames = take_calibration_frames(how.source, teacher.spec, how.frames)
-    taken = [*frames.calibrate, *frames.select, *frames.gate]  # more than asked for, as the gate may want more
-    taken = [taken[at] for at in np.linspace(0, len(taken) - 1, min(how.frames, len(taken))).round().astype(int)]
     meta = ArtifactMeta(teacher.spec, teacher.class_names, "fp32", teacher.sha256)
     detector = Detector((meta, ModuleEngine(FromPixels(network_from_checkpoint(teacher)))), score=how.score)
-    pictures = []
-    for number, frame in enumerate(with_progress(taken, "the teacher labels", "frame")):
-        h, w = _filled_hw(frame.pixels[0], frame.source_hw, frame.scale_to_source)
-        bgr = frame.pixels[0, :h, :w]
-        path = folder / f"frame_{number:04d}.png"
-        _write_png(bgr, path)
-        pictures.append(_make_labels(path, detector(bgr), class_map, (w, h)))
+    paths = sorted(folder.glob("frame_*.png"))
+    pictures = [
+        _make_labels(path, detector(bgr), class_map, (bgr.shape[1], bgr.shape[0]))
+        for path, bgr in zip(paths, map(read_image, with_progress(paths, "the teacher labels", "frame")), strict=True)
+    ]
     boxes = sum(len(picture.class_ids) for picture in pictures)
     if not boxes:
         raise InputError(
-            f"the teacher detects nothing in {len(taken)} frames of {frames.source}: is it the scene it knows?"
+            f"the teacher detects nothing in {len(paths)} frames of {how.source}: is it the scene it knows?"
         )
-    with atomic_path(folder / "teacher.json") as temporary:
-        temporary.write_text(json.dumps({"teacher_sha256": teacher.sha256, **asdict(how)}) + "\n", encoding="utf-8")
-    say(f"{len(taken)} frames of {frames.source} with {boxes} labels of the teacher")
+    say(f"{len(paths)} frames of {how.source} with {boxes} labels of the teacher")
     return pictures
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedet.calibration.ranges.frames import thin_out
 from edgedet.errors import require
 from edgedet.files import atomic_path
 from edgedet.judge.labels import LabelledImage
@@ -96,9 +97,8 @@ def draw_validation(
 
     class_map: the model's class id of each class of the labels; those of -1 are not learnt, and not drawn.
     """
-    step = max(1, len(detected) // SHOWN)
     tiles = []
-    for image, detections in detected[::step][:SHOWN]:
+    for image, detections in thin_out(detected, SHOWN):
         bgr, factor = shrink_to_tile(read_image(image.path))
         slots = np.array(class_map, dtype=np.int64)[image.class_ids]
         learnt = slots >= 0
@@ -148,3 +148,8 @@ def write_sheet(tiles: Sequence[np.ndarray], path: Path, columns: int = 5) -> No
         sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     with atomic_path(path) as temporary:
         cv2.imwrite(str(temporary), sheet)
+
+
+def show(value: float | None) -> str:
+    """Return a loss or an AP for people; "-" where there is none."""
+    return "-" if value is None else f"{value:.4f}"

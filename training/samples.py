@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils import data as torch_data
 
-from edgedet.judge.labels import LabelledImage
+from edgedet.errors import EdgeDetError, InputError
+from edgedet.judge.labels import Dataset, LabelledImage
 from edgedet.preprocess import shrink
 from edgedet.specs import DetectorSpec
 from edgedet.stream.images import read_image
@@ -54,8 +55,18 @@ def select_labels(images: Sequence[LabelledImage], class_map: Sequence[int]) -> 
     return labelled
 
 
+def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
+    """Return four of five images to learn from, and every fifth to judge on; raises InputError where there is one."""
+    if len(data.images) < 2:
+        raise InputError(
+            "there is one labelled image, which cannot be learnt from and judge as well: wanted two or more, or --val."
+        )
+    rest = tuple(image for at, image in enumerate(data.images) if at % 5)
+    return replace(data, images=rest), replace(data, images=data.images[::5], failures=(), unlabelled=0)
+
+
 @dataclass(eq=False)
-class Pictures(Dataset):
+class Pictures(torch_data.Dataset):
     """The training's pictures as samples; an index is (epoch, number of the picture)."""
 
     pictures: Sequence[LabelledPicture]
@@ -70,8 +81,18 @@ class Pictures(Dataset):
         """Number of pictures."""
         return len(self.pictures)
 
-    def __getitem__(self, index: tuple[int, int]) -> Sample:
-        """Return the picture in the size of the input, changed as this epoch wants it."""
+    def __getitem__(self, index: tuple[int, int]) -> Sample | EdgeDetError:
+        """Return the picture in the size of the input, changed as this epoch wants it.
+
+        An error is returned, not raised: DataLoader would hand one of another process on as a traceback.
+        """
+        try:
+            return self.make(index)
+        except EdgeDetError as error:
+            return error
+
+    def make(self, index: tuple[int, int]) -> Sample:
+        """Return the picture as ``__getitem__``; raises SourceError where it cannot be read."""
         epoch, number = index
         if self.how == NONE:
             return fit_sample(self._read(number), self.spec)
@@ -125,8 +146,13 @@ class Batch:
     labels: list[tuple[Tensor, Tensor, Tensor]]
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Return the samples as one batch."""
+def collate(items: Sequence[Sample | EdgeDetError]) -> Batch | EdgeDetError:
+    """Return the samples as one batch, or the error of one of them."""
+    samples: list[Sample] = []
+    for item in items:
+        if isinstance(item, EdgeDetError):
+            return item
+        samples.append(item)
     return Batch(
         torch.from_numpy(np.stack([sample.pixels for sample in samples])),
         [(torch.from_numpy(s.boxes_xyxy), torch.from_numpy(s.class_ids), torch.from_numpy(s.scores)) for s in samples],
@@ -134,7 +160,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 @dataclass(eq=False)
-class Order(Sampler):
+class Order(torch_data.Sampler):
     """The batches of one process: each epoch a new order of all pictures, shared out among the processes.
 
     batch: pictures that a process takes at once. The last batch of an epoch is filled up with the epoch's first ones.
@@ -161,8 +187,8 @@ class Order(Sampler):
             yield [(self.epoch, int(number)) for number in numbers]
 
 
-def make_loader(pictures: Pictures, order: Order, workers: int) -> DataLoader:
+def make_loader(pictures: Pictures, order: Order, workers: int) -> torch_data.DataLoader:
     """Return a loader of batches. ``workers`` processes read ahead, and share the cache out; 0: this process reads."""
     more: dict[str, Any] = {"persistent_workers": True} if workers else {}
     pictures = replace(pictures, cache_bytes=pictures.cache_bytes // max(1, workers))
-    return DataLoader(pictures, batch_sampler=order, collate_fn=collate, num_workers=workers, **more)
+    return torch_data.DataLoader(pictures, batch_sampler=order, collate_fn=collate, num_workers=workers, **more)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgedet.errors import CheckpointError, InputError
+from edgedet.errors import AmbiguousCheckpoint, CheckpointError, InputError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, name_of_phi, network_from_checkpoint
 from edgedet.export.checkpoints.open_weights import WeightsChoice, open_weights
 from edgedet.export.checkpoints.read_weights import read_weights
@@ -21,7 +21,7 @@ from edgedet.export.checkpoints.select_classes import PREDICTION
 from edgedet.export.network.backbone import Backbone
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.judge.labels import join_names
-from edgedet.progress import Say
+from edgedet.progress import Say, say_nothing
 from edgedet.specs import DetectorSpec, resized, spec_for
 
 SCRATCH = "scratch"  # the name of no backbone weights on the command line
@@ -65,7 +65,7 @@ def make_starting_network(start: Start, class_names: Sequence[str], seed: int, s
         spec = replace(spec_for(start.variant or name_of_phi(int(start.phi or 0))), num_classes=len(class_names))
         network = make_fresh_network(spec)
         if start.transfer is not None:
-            source, path = _open_detector(WeightsChoice(start.transfer, names_file=start.names), class_names, say)
+            source, path = _open_detector(_choose_twin(start.transfer, start.names), class_names, say)
             transfer_weights(source, network, path, say)
         elif start.backbone != SCRATCH:
             load_backbone(network, Path(str(start.backbone)))
@@ -92,6 +92,16 @@ def _open_detector(choice: WeightsChoice, class_names: Sequence[str], say: Say) 
     elif kept < len(class_names):
         say(f"{path} knows {kept} of the {len(class_names)} classes: the others begin with random weights")
     return network, path
+
+
+def _choose_twin(weights: str, names: Path | None) -> WeightsChoice:
+    """Return the choice of a detector whose tensors are taken: any of those that share all of them."""
+    choice = WeightsChoice(weights, names_file=names)
+    try:
+        open_weights(choice, say_nothing)
+    except AmbiguousCheckpoint as error:
+        return replace(choice, variant=error.candidates[0])
+    return choice
 
 
 def transfer_weights(source: EfficientDet, network: EfficientDet, path: Path, say: Say) -> None:

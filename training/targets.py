@@ -2,6 +2,7 @@
 
 As google/automl's AnchorLabeler and effdet's (effdet/anchors.py): an anchor belongs to the box that it overlaps most,
 from IoU 0.5 on; a box's best anchor belongs to it however little they overlap. Boxes are coded as in Faster R-CNN.
+An anchor that lies by half in a box to ignore (COCO's crowd) is neither object nor background.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _make_targets_of_picture(
     codes = torch.zeros_like(anchors_yxyx)
     ignored = boxes_xyxy[class_ids < 0]
     if len(ignored):
-        of_anchor[compute_iou(ignored[:, [1, 0, 3, 2]], anchors_yxyx).amax(0) >= MATCH_IOU] = IGNORED
+        of_anchor[compute_shares(ignored[:, [1, 0, 3, 2]], anchors_yxyx).amax(0) >= MATCH_IOU] = IGNORED
     counts = class_ids >= 0
     boxes_yxyx, class_ids, scores = boxes_xyxy[counts][:, [1, 0, 3, 2]], class_ids[counts], scores[counts]
     if len(boxes_yxyx):
@@ -70,12 +71,25 @@ def _make_targets_of_picture(
 
 def compute_iou(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
     """Return the (n, m) overlaps of boxes (n, 4) and (m, 4)."""
+    shared = _compute_intersections(boxes_yxyx, others_yxyx)
+    union = _compute_areas(boxes_yxyx)[:, None] + _compute_areas(others_yxyx)[None] - shared
+    return torch.where(shared > 0, shared / union, torch.zeros_like(shared))
+
+
+def compute_shares(crowds_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:
+    """Return the (n, m) shares of the anchors' areas that lie in each crowd: COCO's overlap with a crowd."""
+    shared = _compute_intersections(crowds_yxyx, anchors_yxyx)
+    return shared / _compute_areas(anchors_yxyx)[None]
+
+
+def _compute_intersections(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
     lows = torch.maximum(boxes_yxyx[:, None, :2], others_yxyx[None, :, :2])
     highs = torch.minimum(boxes_yxyx[:, None, 2:], others_yxyx[None, :, 2:])
-    shared = (highs - lows).clamp_min(0).prod(2)
-    areas, other_areas = ((yxyx[:, 2:] - yxyx[:, :2]).prod(1) for yxyx in (boxes_yxyx, others_yxyx))
-    union = areas[:, None] + other_areas[None] - shared
-    return torch.where(shared > 0, shared / union, torch.zeros_like(shared))
+    return (highs - lows).clamp_min(0).prod(2)
+
+
+def _compute_areas(boxes_yxyx: Tensor) -> Tensor:
+    return (boxes_yxyx[:, 2:] - boxes_yxyx[:, :2]).prod(1)
 
 
 def encode_boxes(boxes_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:

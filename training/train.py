@@ -14,15 +14,15 @@ from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, s
 from edgedet.export.checkpoints.open_weights import WeightsChoice, open_weights
 from edgedet.files import make_folder, sha256_of
 from edgedet.judge.labels import Dataset, LabelledImage, join_names
-from edgedet.progress import Say, say_nothing
+from edgedet.progress import Say, count_of, say_nothing
 from edgedet.training.augment import Augmentation
-from edgedet.training.fit import FitOptions, FromPixels, Row, fit
+from edgedet.training.fit import STATE, FitOptions, FromPixels, Row, fit
 from edgedet.training.int8.train_int8 import Int8Training, Int8TrainResult, train_int8
 from edgedet.training.preflight import Preflight, check_labels
 from edgedet.training.processes import Processes, join_processes, share_norms, wait
-from edgedet.training.pseudo import Distillation, label_frames
-from edgedet.training.records import TensorBoard, draw_curves, draw_validation, write_table
-from edgedet.training.samples import LabelledPicture, Pictures, select_labels
+from edgedet.training.pseudo import Distillation, label_frames, take_frames
+from edgedet.training.records import TensorBoard, draw_curves, draw_validation, show, write_table
+from edgedet.training.samples import Pictures, select_labels
 from edgedet.training.start import Start, compute_digest, make_starting_network
 from edgedet.training.validate import ModuleEngine, validate
 
@@ -90,6 +90,10 @@ def train(request: TrainRequest, say: Say) -> TrainResult | None:
         say = say if group.is_first else say_nothing  # the first process speaks for all
         torch.manual_seed(request.fit.seed)
         names = select_classes(request.data, request.classes)
+        if group.is_first:
+            check_folder(request.out, request.fit.resume)
+        network = make_starting_network(request.start, names, request.fit.seed, say)
+        teacher = None if request.distil is None else open_weights(WeightsChoice(request.distil), say)[0]
         make_folder(request.out)
         if group.is_first and not request.fit.resume:
             preflight = check(request)
@@ -99,19 +103,24 @@ def train(request: TrainRequest, say: Say) -> TrainResult | None:
                 raise InputError(
                     f"the labels need mending: {'; '.join(preflight.problems)}. --check looks at them alone."
                 )
-        network = make_starting_network(request.start, names, request.fit.seed, say)
         labelled = select_labels(request.data.images, map_classes(request.data, names))
-        if request.distil is not None and request.unlabelled is not None:
-            labelled += _label_frames(request.distil, request.unlabelled, names, request.out, group, say)
+        if teacher is not None and request.unlabelled is not None:
+            if group.is_first:
+                take_frames(request.unlabelled, teacher.spec, request.out / FRAMES, say)
+            wait(group)
+            labelled += label_frames(teacher, request.unlabelled, names, request.out / FRAMES, say)
         if request.sync_bn and group.count > 1:
             share_norms(network)
         spec = network.spec
         pictures = Pictures(labelled, spec, request.how, request.fit.seed)
         keeper = Keeper(request, names, say)
         settings = {"model": spec.name, "size": list(spec.input_hw), "classes": list(names), "images": len(pictures)}
+        if teacher is not None:
+            settings["teacher"] = teacher.sha256
         say(
-            f"{spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {len(names)} classes ({join_names(names)}); "
-            f"{len(pictures)} images to learn from, {len(request.val.images)} to judge on, "
+            f"{spec.name}, {spec.input_hw[0]}x{spec.input_hw[1]}, {count_of(len(names), 'class', 'es')} "
+            f"({join_names(names)}); {count_of(len(pictures), 'image')} to learn from, {len(request.val.images)} to "
+            f"judge on, "
             f"{_describe_device(group)}"
         )
         options = replace(request.fit, settings={**settings, **asdict(request.how)} | request.fit.settings)
@@ -137,22 +146,24 @@ def check(request: TrainRequest) -> Preflight:
     return check_labels(request.data, request.val, names, request.out / SHEET)
 
 
-def _label_frames(
-    weights: str,
-    how: Distillation,
-    names: tuple[str, ...],
-    out: Path,
-    group: Processes,
-    say: Say,
-) -> list[LabelledPicture]:
-    """Let a teacher label frames; each process reads the source itself, and gets the same labels."""
-    teacher, _ = open_weights(WeightsChoice(weights), say)
-    return label_frames(teacher, how, names, out / FRAMES / str(group.rank), say)
+def check_folder(out: Path, resume: bool) -> None:
+    """Raise InputError where there is nothing to go on with, or where a new training would write over another one."""
+    state = out / STATE
+    if resume and not state.is_file():
+        raise InputError(
+            f"there is no {state} to go on from: leave --resume out, or name the training's folder by --out."
+        )
+    there = [path for path in (state, out / BEST) if path.exists()]
+    if there and not resume:
+        raise InputError(
+            f"{there[0]} is there already, of another training: go on with it by --resume, name another --out, or "
+            "remove the folder."
+        )
 
 
 def _describe_device(group: Processes) -> str:
-    threads = f"{torch.get_num_threads()} threads" if group.device.type == "cpu" else str(group.device)
-    return f"{group.count} process{'es' if group.count > 1 else ''}, {threads}"
+    threads = count_of(torch.get_num_threads(), "thread")
+    return f"{count_of(group.count, 'process', 'es')}, {threads if group.device.type == 'cpu' else group.device}"
 
 
 def select_classes(dataset: Dataset, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -211,8 +222,8 @@ class Keeper:
             self._board.add(row)
         best = find_best_row(history)
         self._say(
-            f"epoch {row['epoch']}: loss {_show(row['loss'])}, AP {_show(row['AP'])}, AP50 {_show(row['AP50'])}; best "
-            f"{_show(best['AP'])} (epoch {best['epoch']}); {format_time_left(left_s)}"
+            f"epoch {row['epoch']}: loss {show(row['loss'])}, AP {show(row['AP'])}, AP50 {show(row['AP50'])}; best "
+            f"{show(best['AP'])} (epoch {best['epoch']}); {format_time_left(left_s)}"
         )
 
     def make_result(self, images: int, int8: Int8TrainResult | None) -> TrainResult:
@@ -237,10 +248,6 @@ class Keeper:
 def find_best_row(history: list[Row]) -> Row:
     """Return the row with the highest AP, the later one of equal ones."""
     return max(reversed(history), key=lambda row: float(row["AP"] or 0))
-
-
-def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def format_time_left(left_s: float) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -26,6 +26,8 @@ from edgedet.specs import DetectorSpec
 from edgedet.stream.file_sources import ImageSource
 from edgedet.stream.sources import Source, open_source
 from edgedet.types import ModelInput
+
+Item = TypeVar("Item")
 
 COUNT = 128
 # Purposes of the blocks, in order: 50 % calibrate, 30 % gate, 20 % select; a source of few frames gets the first ones.
@@ -139,7 +141,7 @@ def take_calibration_frames(
         )
     most = {"C": round(0.5 * count), "S": round(0.2 * count)} if times > 1 else {}
     split = {
-        purpose: tuple(taken[index] for index in _thin_out(positions, most.get(purpose, len(positions))))
+        purpose: tuple(taken[index] for index in thin_out(positions, most.get(purpose, len(positions))))
         for purpose, positions in split_blocks(len(taken), seed).items()
     }
     return FrameSets(
@@ -170,11 +172,11 @@ def split_blocks(count: int, seed: int = 0) -> dict[str, list[int]]:
     return split
 
 
-def _thin_out(positions: list[int], most: int) -> list[int]:
-    """Return at most ``most`` of the positions, spread evenly over all."""
-    if len(positions) <= most:
-        return positions
-    return [positions[index] for index in np.linspace(0, len(positions) - 1, most).round().astype(int)]
+def thin_out(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most ``most`` of the items, spread evenly over all."""
+    if len(items) <= most:
+        return list(items)
+    return [items[index] for index in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def sha256_of_frame(frame: ModelInput) -> str:

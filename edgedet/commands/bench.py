@@ -18,8 +18,9 @@ from ..engines.base import check_threads, default_threads
 from ..engines.table import PRECISIONS, PUBLIC_ENGINES
 from ..errors import InputError, PartialFailure, require
 from ..postprocess import logit_of
+from ..progress import count_of
 from ..schemas import write_figures
-from .options import add_labelled_data, add_score, check_at_least, count_of, text_stream
+from .options import add_labelled_data, add_score, check_at_least, text_stream
 
 DESCRIPTION = (
     "Measure the latency of the family's models or of model files, one run of each in turn; ends with one line of JSON."

@@ -13,10 +13,11 @@ from ..errors import PartialFailure
 from ..export.checkpoints.open_weights import make_stem, open_weights
 from ..export.export_onnx import ExportResult, export_onnx
 from ..postprocess import ORIGINALS
+from ..progress import count_of
 from ..schemas import write_figures
 from .export_arguments import add_export_arguments
 from .export_options import ExportOptions, export_options
-from .options import count_of, text_stream
+from .options import text_stream
 
 if TYPE_CHECKING:
     from ..benchmarks.cluster.shards import ClusterOptions

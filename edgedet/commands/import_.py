@@ -11,8 +11,9 @@ from ..errors import InputError, require
 from ..export.checkpoints.import_checkpoint import import_checkpoint
 from ..export.checkpoints.training import read_training
 from ..info.info import FileSummary
+from ..progress import count_of
 from ..schemas import write_figures
-from .options import add_class_names, add_json, add_training, add_variant, count_of, text_stream
+from .options import add_class_names, add_json, add_training, add_variant, text_stream
 
 DESCRIPTION = "Turn a checkpoint of effdet, zylo117 or google/automl into edgedet's own .safetensors file."
 EXAMPLE = """  edgedet import efficientdet-d0.pth -o d0.safetensors

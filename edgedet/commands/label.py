@@ -15,8 +15,9 @@ from ..files import MODELS_FOLDER
 from ..label.prepare import prepare_session
 from ..label.server import serve_session
 from ..label.session import Session, load_session
+from ..progress import count_of
 from ..schemas import write_figures
-from .options import add_json, add_threads, check_at_least, count_of, text_stream
+from .options import add_json, add_threads, check_at_least, text_stream
 
 DESCRIPTION = (
     "Label the most telling pictures of a scene in a browser: accept, correct and add to the model's boxes. "

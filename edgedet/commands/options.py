@@ -111,11 +111,6 @@ def add_scene(parser: argparse._ActionsContainer, default_frames: int) -> None:
     )
 
 
-def count_of(number: int, noun: str, plural: str = "s") -> str:
-    """Return "1 frame" or "2 frames"."""
-    return f"{number} {noun}{'' if number == 1 else plural}"
-
-
 def check_at_least(option: str, value: Optional[float], least: float) -> None:
     """Raise InputError where a number that was given is smaller than ``least``; 0 stands for "above 0"."""
     if value is not None and not (value > 0 if least == 0 else value >= least):

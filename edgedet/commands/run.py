@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Sequence, TextIO
 
 from ..detector import Detector
 from ..errors import PartialFailure, SourceError
+from ..progress import count_of
 from ..runner.run import RunOptions, RunResult, run_detection
 from ..schemas import write_figures
 from ..stream.camera_stats import CameraStats
@@ -20,7 +21,7 @@ from ..stream.loop import RunSummary
 from ..stream.progress import Progress
 from ..track.count import ObjectCount
 from ..types import FrameResult
-from .options import add_json, count_of, text_stream
+from .options import add_json, text_stream
 from .run_arguments import add_run_arguments
 from .run_options import run_options
 

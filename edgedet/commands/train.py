@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from dataclasses import asdict, replace
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Optional
 from ..engines.base import check_threads
 from ..errors import InputError, require
 from ..judge.labels import read_dataset
+from ..progress import count_of
 from ..schemas import write_figures
-from .options import add_json, add_threads, check_at_least, count_of, text_stream
+from .options import add_json, add_threads, check_at_least, text_stream
 
 if TYPE_CHECKING:
     from ..training.train import TrainRequest
@@ -136,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoint is and how good it is."""
     request = _request(args)
     text = text_stream(args.json)
+    from ..training.records import show
     from ..training.train import check, train
 
     if args.check:
@@ -150,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     if result is None:  # another process of torchrun's prints
         return 0
     print(
-        f"wrote {result.best}: AP {result.best_ap or 0:.4f} on the validation images (epoch {result.best_epoch})",
+        f"wrote {result.best}: AP {show(result.best_ap)} on the validation images (epoch {result.best_epoch})",
         file=text,
     )
     if result.int8 is None:
@@ -158,8 +161,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         kept = ", ".join(str(file["path"]) for file in result.int8.files if file["kept"])
         print(
-            f"wrote {kept}: AP float {result.int8.ap_float or 0:.4f}, calibrated only {result.int8.ap_ptq or 0:.4f}, "
-            f"trained {result.int8.ap_qat or 0:.4f}; it is the {result.int8.network} network",
+            f"wrote {kept}: AP float {show(result.int8.ap_float)}, calibrated only "
+            f"{show(result.int8.ap_ptq)}, trained {show(result.int8.ap_qat)}; it is the "
+            f"{result.int8.network} network",
             file=text,
         )
     write_figures("train", args.json, asdict(result))
@@ -174,7 +178,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     """Check the options before anything is computed; raises InputError or MissingDependency."""
     if args.data is None:
         raise InputError("nothing to learn from: name --data FILE.json (COCO) or --data FOLDER (VOC, YOLO).")
-    if args.weights is None and args.phi is None and args.variant is None:
+    if args.weights is None and args.phi is None and args.variant is None and not args.check:
         raise InputError(
             "edgedet train must know which model to train: name --phi N or --variant NAME, and --weights FILE where "
             "you have a checkpoint."
@@ -186,9 +190,16 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         raise InputError("--names are those of --weights FILE or --transfer FILE: name it, or leave --names out.")
     if (args.distill is None) != (args.unlabelled is None):
         raise InputError("--distill FILE (the teacher) and --unlabelled SRC (what it labels) go together.")
-    for option in ("weights", "backbone", "transfer", "distill"):
+    if args.freeze is not None and "backbone" in args.freeze and (args.transfer or args.backbone == "scratch"):
+        raise InputError(
+            "--freeze backbone keeps a backbone that has learnt: leave it out with --transfer and --backbone scratch, "
+            "whose backbones still have to."
+        )
+    if args.val_images is not None and args.val is None:
+        raise InputError("--val-images is the folder of the images of --val: name --val FILE, too.")
+    for option, word in (("weights", "demo"), ("backbone", "scratch"), ("transfer", "demo"), ("distill", "demo")):
         value = getattr(args, option)
-        if value not in (None, "demo", "scratch") and not os.path.exists(value):
+        if value not in (None, word) and not os.path.exists(value):
             raise InputError(f"--{option} {value}: there is no such file.")
     for option in ("batch", "threads", "frames", "int8_epochs"):
         check_at_least(f"--{option.replace('_', '-')}", getattr(args, option), 1)
@@ -196,6 +207,8 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     check_at_least("--int8-lr", args.int8_lr, 0)
     for option in ("epochs", "teacher", "flip", "scale", "colour", "mosaic", "clip", "workers", "seed"):
         _check_share(option, getattr(args, option), 1.0 if option in ("flip", "mosaic") else None)
+    if args.seed >= 2**63:
+        raise InputError(f"--seed wants a number below 2**63; got {args.seed}.")
     if args.scale >= 1:
         raise InputError(f"--scale is a share below 1, such as 0.4 for 0.6 to 1.4 times the size; got {args.scale}.")
     check_threads(args.threads)
@@ -211,6 +224,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from ..training.fit import FROZEN, FitOptions
     from ..training.int8.train_int8 import Int8Training
     from ..training.pseudo import Distillation
+    from ..training.samples import hold_out
     from ..training.start import Start
     from ..training.train import TrainRequest
 
@@ -220,10 +234,9 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     data = read_dataset(args.data, args.images)
     val = None if args.val is None else read_dataset(args.val, args.val_images)
     if val is None:
-        images = data.images
-        val = replace(data, images=images[::5])
-        data = replace(data, images=tuple(image for at, image in enumerate(images) if at % 5))
-        _print_line(f"no --val: every fifth image of {args.data} judges and is not learnt from")
+        data, val = hold_out(data)
+        if os.environ.get("RANK", "0") == "0":
+            _print_line(f"no --val: every fifth image of {args.data} judges and is not learnt from")
     plain = Augmentation()
     fit = FitOptions(
         args.epochs,
@@ -264,7 +277,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
             args.colour * plain.balance,
             args.mosaic,
         ),
-        _names(args.classes) or None,
+        _classes(args.classes),
         args.device,
         args.sync_bn,
         args.tensorboard,
@@ -278,6 +291,12 @@ def _names(text: Optional[str]) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+def _classes(text: Optional[str]) -> Optional[tuple[str, ...]]:
+    if text is not None and not _names(text):
+        raise InputError(f"--classes wants names with commas between, such as car,person; got {text!r}.")
+    return _names(text) or None
+
+
 def _check_share(option: str, value: float, most: Optional[float]) -> None:
-    if not value >= 0 or (most is not None and value > most):
+    if not 0 <= value < math.inf or (most is not None and value > most):
         raise InputError(f"--{option} wants a number from 0{'' if most is None else f' to {most:g}'}; got {value}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edgedet.errors import CheckpointError
+from edgedet.errors import AmbiguousCheckpoint, CheckpointError
 from edgedet.export.checkpoints.families import Converted
 from edgedet.export.checkpoints.families.tf_checkpoint import INDEX
 from edgedet.export.checkpoints.registry import PRETRAINED, hash_prefix
@@ -111,9 +111,10 @@ def find_spec(
         chosen = candidates[0]
     if chosen is None:
         check_tensors(state, table.spec(candidates[0]), path)  # damage goes before doubt
-        raise CheckpointError(
+        raise AmbiguousCheckpoint(
             f"{path} may be {' or '.join(candidates)}: they share all tensors but not anchors, size, padding or "
-            "normalisation. Say which with --variant NAME."
+            "normalisation. Say which with --variant NAME.",
+            candidates,
         )
     spec = table.spec(chosen)
     check_tensors(state, spec, path)

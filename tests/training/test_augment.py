@@ -75,3 +75,13 @@ def test_light_changes_and_grey_stays_grey_without_balance():
     assert len({int(pixels[0, 0, 0]) for pixels in changed}) > 4
     assert all(np.ptp(pixels.astype(int), axis=2).max() <= 1 for pixels in changed)
     np.testing.assert_array_equal(recolour(grey, replace(PLAIN), np.random.default_rng(0)), grey)
+
+
+def test_a_small_part_of_a_crowd_is_still_ignored():
+    """Of an object so cut off nothing is left; the part of a crowd would become background."""
+    wide = painted((0, 0, 1600, 1000), (1600, 1000))
+    how = replace(PLAIN, scale=(4.0, 4.0))
+    for kind, boxes in ((1, 0), (-1, 1)):
+        sample = replace(wide, class_ids=np.array([kind]))
+        parts = [augment(sample, TINY, how, np.random.default_rng(seed)) for seed in range(8)]
+        assert {len(part.boxes_xyxy) for part in parts} == {boxes}

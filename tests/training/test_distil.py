@@ -1,6 +1,5 @@
 """A teacher labels frames, and a float network teaches the one that rounds."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.stream.images import read_image
 from edgedet.training.int8.distil import make_teacher_loss
-from edgedet.training.pseudo import Distillation, label_frames
+from edgedet.training.pseudo import Distillation, label_frames, take_frames
 from edgedet.training.samples import Batch
 
 torch.set_num_threads(1)
@@ -34,6 +33,7 @@ def test_frames_get_what_the_teacher_detects_and_its_scores(teacher, tmp_path, m
     detect = Detector.__call__
     monkeypatch.setattr(Detector, "__call__", lambda self, bgr: seen.append(detect(self, bgr)) or seen[-1])
     source = Distillation(str(tmp_path / "train"), score=0.005)
+    take_frames(source, teacher.spec, tmp_path / "frames", notes.append)
     pictures = label_frames(teacher, source, ("disc", "Square"), tmp_path / "frames", notes.append)
     assert len(pictures) == len(seen) == 3
     for picture, detections in zip(pictures, seen, strict=True):
@@ -42,18 +42,32 @@ def test_frames_get_what_the_teacher_detects_and_its_scores(teacher, tmp_path, m
         np.testing.assert_allclose(picture.scores, squares.scores)
         assert set(picture.class_ids) == {1}
         assert read_image(picture.image.path).shape == (96, 128, 3)
-    assert json.loads((tmp_path / "frames/teacher.json").read_text())["teacher_sha256"] == teacher.sha256
     assert "labels of the teacher" in notes[0]
 
 
 def test_as_many_frames_are_labelled_as_were_asked_for(teacher, tmp_path):
     write_coco(tmp_path, "many", 24, 0)
     source = Distillation(str(tmp_path / "many"), frames=10, score=0.005)
+    take_frames(source, teacher.spec, tmp_path / "frames", print)
     assert len(label_frames(teacher, source, CLASSES, tmp_path / "frames", print)) == 10
+
+
+def test_frames_are_taken_once(teacher, tmp_path):
+    """A camera would show others after --resume; another number of frames is taken anew, and none of before stays."""
+    write_coco(tmp_path, "many", 24, 0)
+    source, folder, notes = Distillation(str(tmp_path / "many"), frames=10), tmp_path / "frames", []
+    take_frames(source, teacher.spec, folder, print)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    take_frames(source, teacher.spec, folder, notes.append)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")} == before
+    assert "already" in notes[0]
+    take_frames(replace(source, frames=4), teacher.spec, folder, print)
+    assert len(list(folder.glob("*.png"))) == 4
 
 
 def test_a_teacher_without_the_classes_or_without_detections_is_refused(teacher, tmp_path):
     source = Distillation(str(tmp_path / "train"))
+    take_frames(source, teacher.spec, tmp_path / "frames", print)
     with pytest.raises(InputError, match="have nothing in common"):
         label_frames(teacher, source, ("cat",), tmp_path / "frames", print)
     with pytest.raises(InputError, match="detects nothing in 3 frames"):

@@ -91,3 +91,28 @@ def test_the_check_alone_trains_nothing(sets, tmp_path, capsys):
     assert cli.main([*map(str, arguments), "--out", str(tmp_path / "out")]) == 0
     assert "training: 1 image with boxes that reach outside the picture: 000.png" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.jpg"]
+
+
+def test_names_that_differ_by_case_are_a_problem(sets):
+    data, val = map(read_dataset, sets)
+    found = check_labels(replace(data, class_names=("square", "Square")), val, ("square",), None)
+    assert found.problems == ["the labels name one class both 'square' and 'Square': write it in one way"]
+
+
+def test_pictures_to_judge_on_need_a_box_and_crowds_are_none(sets):
+    data, val = map(read_dataset, sets)
+    crowds = tuple(replace(image, ignored=np.ones(len(image.class_ids), bool)) for image in data.images)
+    with pytest.raises(InputError, match="to learn from have not one box"):
+        check_labels(replace(data, images=crowds), val, CLASSES, None)
+    empty = tuple(
+        replace(image, class_ids=image.class_ids[:0], boxes_xyxy=image.boxes_xyxy[:0], ignored=image.ignored[:0])
+        for image in val.images
+    )
+    with pytest.raises(InputError, match="to judge on have not one box"):
+        check_labels(data, replace(val, images=empty), CLASSES, None)
+
+
+def test_one_picture_alone_is_said_to_be_too_few(tmp_path, capsys):
+    data = write_coco(tmp_path, "one", 1, 0)
+    assert cli.main(["train", "--data", str(data), "--check", "--out", str(tmp_path / "out")]) == 2
+    assert "one labelled image, which cannot be learnt from and judge as well" in capsys.readouterr().err

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from training_sets import CLASSES, TINY, tiny_checkpoint
 
 from edgedet.errors import CheckpointError, InputError
-from edgedet.export.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.specs import spec_for
 from edgedet.training.start import _IN_BLOCK, Start, load_backbone, make_fresh_network, make_starting_network
 
@@ -46,9 +46,10 @@ def test_what_fits_of_another_model_is_taken(tmp_path):
     torch.manual_seed(3)
     d0 = make_fresh_network(replace(spec_for("tf_efficientdet_d0"), num_classes=2))
     state = {key: value for key, value in d0.state_dict().items() if "num_batches" not in key}
-    save_checkpoint(Checkpoint(state, d0.spec, CLASSES, "0" * 64), tmp_path / "d0.safetensors")
+    torch.save(state, tmp_path / "my.pth")  # a file that may be tf_efficientdet_d0_ap's as well
+    (tmp_path / "my.names").write_text("\n".join(CLASSES), encoding="utf-8")
     notes = []
-    start = Start(transfer=str(tmp_path / "d0.safetensors"), variant="tf_efficientdet_lite0")
+    start = Start(transfer=str(tmp_path / "my.pth"), variant="tf_efficientdet_lite0")
     network = make_starting_network(start, CLASSES[::-1], 1, notes.append)
     assert network.spec.name == "tf_efficientdet_lite0"
     weights = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}

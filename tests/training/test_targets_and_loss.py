@@ -10,7 +10,7 @@ from effdet_oracle import import_effdet
 
 from edgedet.anchors import anchors_for
 from edgedet.postprocess import decode
-from edgedet.specs import spec_for
+from edgedet.specs import resized, spec_for
 from edgedet.training.loss import BOX_WEIGHT, compute_loss
 from edgedet.training.targets import BACKGROUND, IGNORED, encode_boxes, make_targets
 
@@ -107,6 +107,17 @@ def test_anchors_on_a_crowd_are_neither_objects_nor_background():
     right = compute_loss(logits, torch.zeros(2, len(ANCHORS), 4), targets)[0]
     logits[0, anchor] = 9.0
     assert compute_loss(logits, torch.zeros(2, len(ANCHORS), 4), targets)[0] == right
+
+
+def test_small_anchors_within_a_crowd_are_ignored_too():
+    """A crowd over the whole picture leaves no anchor background that lies in the picture by half or more."""
+    anchors = torch.from_numpy(anchors_for(resized(spec_for("tf_efficientdet_d0"), (128, 128))))
+    crowd = torch.tensor([[0.0, 0.0, 128.0, 128.0]]), torch.tensor([-1]), torch.ones(1)
+    (class_ids,) = make_targets(anchors, [crowd]).class_ids
+    y1, x1, y2, x2 = anchors.clamp(0, 128).T
+    inside = (y2 - y1) * (x2 - x1) / (anchors[:, 2:] - anchors[:, :2]).prod(1)
+    assert torch.equal(class_ids == IGNORED, inside >= 0.5)
+    assert (class_ids == BACKGROUND).any()
 
 
 def test_an_unsure_label_asks_for_its_score():

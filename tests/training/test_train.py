@@ -13,8 +13,10 @@ from edgedet.errors import InputError
 from edgedet.export.checkpoints.checkpoint import load_checkpoint
 from edgedet.judge.labels import read_dataset
 from edgedet.training import fit as fitting
+from edgedet.training import train as training
 from edgedet.training.augment import NONE, Augmentation
 from edgedet.training.fit import FitOptions, FromPixels, fit
+from edgedet.training.preflight import Preflight
 from edgedet.training.processes import Processes
 from edgedet.training.samples import Pictures, select_labels
 from edgedet.training.start import make_fresh_network
@@ -186,7 +188,13 @@ def test_a_frozen_backbone_stays_as_it_is(tmp_path, sets):
         (["--freeze", "head"], "--freeze takes backbone and norms; got 'head'"),
         (["--lr", "0"], "--lr wants a number above 0"),
         (["--flip", "1.5"], "--flip wants a number from 0 to 1; got 1.5"),
-        (["--resume", "--out", "/nowhere"], "there is no /nowhere/state.pt to go on from"),
+        (["--resume", "--out", "nowhere"], "there is no nowhere/state.pt to go on from"),
+        (["--batch", "1"], "a BatchNorm needs two values, and of 128x128 pixels the coarsest level has one"),
+        (["--colour", "inf"], "--colour wants a number from 0; got inf"),
+        (["--seed", str(2**63)], "--seed wants a number below 2**63"),
+        (["--classes", ","], "--classes wants names with commas between"),
+        (["--device", "meta"], "cannot train on --device meta"),
+        (["--size", "0"], "--size needs at least 128 pixels a side"),
         (["--device", "cuda:7"], "cannot train on --device cuda:7"),
         (["--names", "/nowhere.txt"], "/nowhere.txt"),
         (["--backbone", "scratch"], "starts from one of --weights and --backbone"),
@@ -201,4 +209,37 @@ def test_bad_options_are_one_line(sets, capsys, tmp_path, monkeypatch, options, 
         )
         == 2
     )
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("start", [["--transfer", "demo"], ["--backbone", "scratch"]])
+def test_a_backbone_that_knows_nothing_yet_is_not_frozen(sets, capsys, start):
+    assert cli.main(["train", "--phi", "0", "--data", str(sets[1]), "--freeze", "backbone", *start]) == 2
+    assert "leave it out with --transfer and --backbone scratch" in capsys.readouterr().err
+
+
+def test_a_training_is_not_written_over(sets, capsys, tmp_path):
+    """Neither its state nor its checkpoint, which may be what the new one starts from."""
+    _, data, val, weights = sets
+    command = ["train", "--data", str(data), "--val", str(val), "--threads", "1", "--out", str(tmp_path / "out")]
+    assert cli.main([*command, "--weights", str(weights), "--epochs", "0"]) == 0
+    best = tmp_path / "out/best.safetensors"
+    before = best.read_bytes()
+    assert cli.main([*command, "--weights", str(best), "--epochs", "1"]) == 2
+    assert "best.safetensors is there already, of another training" in capsys.readouterr().err
+    assert best.read_bytes() == before
+
+
+def test_a_picture_that_another_process_cannot_read_is_one_line(sets, tmp_path, capsys, monkeypatch):
+    """It is gone after the labels were looked at."""
+    gone = write_coco(tmp_path, "gone", 4, 0)
+    (tmp_path / "gone/002.png").unlink()
+    monkeypatch.setattr(training, "check", lambda request: Preflight([], []))
+    command = ["train", "--weights", str(sets[3]), "--data", str(gone), "--val", str(sets[2]), "--threads", "1"]
+    assert cli.main([*command, "--epochs", "1", "--workers", "1", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "gone/002.png" in error.splitlines()[-1]
+    assert "Traceback" not in error

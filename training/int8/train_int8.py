@@ -28,7 +28,7 @@ from edgedet.calibration.placement.plan import (
     read_initializers,
 )
 from edgedet.calibration.quantise import KEEP_FLOAT, Quantised, quantise
-from edgedet.calibration.ranges.frames import FrameSets
+from edgedet.calibration.ranges.frames import FrameSets, thin_out
 from edgedet.errors import VerificationError
 from edgedet.export.checkpoints.checkpoint import Checkpoint, network_from_checkpoint
 from edgedet.export.fusion.fuse import graph_from_network
@@ -46,6 +46,7 @@ from edgedet.training.fit import STATE, FitOptions, FromPixels, Row, fit
 from edgedet.training.int8.distil import make_teacher_loss
 from edgedet.training.int8.fake_quantised import FakeQuantised
 from edgedet.training.processes import Processes
+from edgedet.training.records import show
 from edgedet.training.samples import Pictures
 from edgedet.training.validate import ModuleEngine, validate
 
@@ -114,7 +115,7 @@ def train_int8(
     if group.is_first:
         float_ap = _measure(FromPixels(network), meta, images, class_map)
         ptq_ap = _measure(student, meta, images, class_map)
-        say(f"AP on the validation images: float {_show(float_ap)}, calibrated only {_show(ptq_ap)}")
+        say(f"AP on the validation images: float {show(float_ap)}, calibrated only {show(ptq_ap)}")
 
     def judge(module: nn.Module, epoch: int) -> Row:
         return {"AP": _measure(module, meta, images, class_map)}
@@ -124,11 +125,14 @@ def train_int8(
     def report(history: list[Row], left_s: float) -> None:
         rows[:] = history
         row = history[-1]
-        say(f"INT8 epoch {row['epoch']}: loss {row['loss']:.4f}, AP {_show(row['AP'])}; {left_s / 60:.0f} min left")
+        say(f"INT8 epoch {row['epoch']}: loss {row['loss']:.4f}, AP {show(row['AP'])}; {left_s / 60:.0f} min left")
 
     resume = how.fit.resume and (out / STATE).is_file()  # else it was killed before this began
     options = replace(
-        how.fit, rate=how.fit.rate or RATE, resume=resume, settings={"int8": how.target, **how.fit.settings}
+        how.fit,
+        rate=how.fit.rate or RATE,
+        resume=resume,
+        settings={"int8": how.target, "checkpoint": checkpoint.sha256, **how.fit.settings},
     )
     teacher = FakeQuantised(quantised.model, spec, None).to(group.device)
     trained = fit(student, spec, pictures, options, group, out, judge, report, make_teacher_loss(teacher, how.teacher))
@@ -141,7 +145,7 @@ def train_int8(
     else:
         written_network, final = "calibrated", quantised
         say(
-            f"the training for INT8 lost AP, {_show(qat_ap)} instead of {_show(ptq_ap)}: the files hold the calibrated "
+            f"the training for INT8 lost AP, {show(qat_ap)} instead of {show(ptq_ap)}: the files hold the calibrated "
             "network"
         )
     unseen = FrameSets((), (), (), "labelled images", requested=0)  # the gate looks at labels only
@@ -161,8 +165,9 @@ def train_int8(
         say(f"{path}: {Verdict(**files[-1]['gate']).line()}")
     if not any(file["kept"] for file in files):
         raise VerificationError(
-            f"no INT8 file passed: AP {_show(qat_ap)} after {how.fit.epochs} epochs, float {_show(float_ap)}. Train "
-            "longer (--int8-epochs), with more pictures, or keep the files by --force."
+            f"no INT8 file passed: AP {show(qat_ap)} after {how.fit.epochs} epochs, float {show(float_ap)}. Train "
+            "longer (--int8-epochs), with more pictures, or keep the files by --force. The float checkpoint stays "
+            "where it is."
         )
     return Int8TrainResult(float_ap, ptq_ap, qat_ap, written_network, files)
 
@@ -172,8 +177,7 @@ def calibration_pixels(pictures: Pictures) -> list[np.ndarray]:
     from edgedet.training.augment import NONE
 
     plain = replace(pictures, how=NONE)
-    step = max(1, len(pictures) // CALIBRATION_PICTURES)
-    return [plain[0, at].pixels[None] for at in range(0, len(pictures), step)][:CALIBRATION_PICTURES]
+    return [plain.make((0, at)).pixels[None] for at in thin_out(range(len(pictures)), CALIBRATION_PICTURES)]
 
 
 def write_biases(model: onnx.ModelProto, spec: DetectorSpec, plan: DensePlan | SparsePlan) -> onnx.ModelProto:
@@ -245,7 +249,3 @@ def _write_and_judge(
             form.write(quantised, replace(int8_meta, report=report), temporary)
     sha256 = sha256_of(path) if kept else None
     return {"path": str(path), "kept": kept, "sha256": sha256, "gate": verdict.to_dict()}
-
-
-def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
