@@ -149,7 +149,7 @@ def check(request: TrainRequest) -> Preflight:
 def check_folder(out: Path, resume: bool) -> None:
     """Raise InputError where there is nothing to go on with, or where a new training would write over another one."""
     state = out / STATE
-    if resume and not state.is_file():
+    if resume and not state.is_file() and not (out / INT8 / STATE).is_file():  # --epochs 0 --int8 has the latter only
         raise InputError(
             f"there is no {state} to go on from: leave --resume out, or name the training's folder by --out."
         )

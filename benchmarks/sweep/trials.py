@@ -151,11 +151,14 @@ def _train(trial: Trial) -> Trained:
     from edgedet.judge.labels import read_dataset
     from edgedet.training.fit import STATE, FitOptions
     from edgedet.training.start import Start
-    from edgedet.training.train import TrainRequest, train
+    from edgedet.training.train import BEST, TrainRequest, train
 
     torch.set_num_threads(trial.threads)
     training, folder = trial.training, trial.folder().absolute()
     resume = (folder / STATE).is_file() and not (folder / ENDED).is_file()  # else somebody removed its checkpoint
+    if not resume:
+        for name in (STATE, BEST):
+            (folder / name).unlink(missing_ok=True)
     data = read_dataset(training.data, training.images)
     learn = tuple(image for at, image in enumerate(data.images) if at % EVERY)
     is_variant = trial.start in SPECS and not Path(trial.start).is_file()

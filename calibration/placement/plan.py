@@ -27,6 +27,8 @@ SMALLEST_SCALE = 1e-8  # a dead tensor (range zero) still needs a positive scale
 SAME_SCALE = ("Pad", "MaxPool", "Resize", "Reshape", "Transpose", "Concat")  # integers pass; a Pad's 0 is exact
 MEANS = ("GlobalAveragePool", "ReduceMean")
 CENTRED = "pixels.centred"
+# levels of a convolution's output for one level of its input times one of its weights: XNNPACK refuses 256
+MOST_LEVELS = 255.0
 RELU6_LIMITS = (0.0, 6.0)
 
 
@@ -155,6 +157,7 @@ def make_dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: Calibrati
     convs: dict[str, QuantisedConv] = {}
     before_relu6 = find_fused_clips(model.graph, constants)
     whole: dict[str, str] = {}
+    least: dict[str, float] = {}  # scale of a convolution's output
     cells = {
         value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
         for value in model.graph.value_info
@@ -162,7 +165,9 @@ def make_dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: Calibrati
     for node in model.graph.node:
         name = node.output[0]
         if node.op_type == "Conv":
-            convs[name] = quantise_conv(*read_conv_constants(node, constants))
+            convs[name] = conv = quantise_conv(*read_conv_constants(node, constants))
+            largest = tensors[node.input[0]].scale * float(conv.scales.max())
+            least[before_relu6.get(name, name)] = largest / MOST_LEVELS
         if name in before_relu6:
             continue  # never rounded: the ReLU6 is part of the operator
         if name in tensors or node.op_type in ("Cast", "Concat"):
@@ -182,7 +187,8 @@ def make_dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: Calibrati
             source, to = whole.get(node.input[0], node.input[0]), params_from_range(*table.ranges[name])
             tensors[name] = replace(to, scale=find_exact_mean_scale(to.scale, tensors[source].scale, cells[source]))
         else:
-            tensors[name] = params_from_range(*table.ranges[name])
+            to = params_from_range(*table.ranges[name])
+            tensors[name] = replace(to, scale=max(to.scale, least.get(name, 0.0)))
     stem = next(node for node in model.graph.node if node.op_type == "Conv")
     shift_bgr = choose_centre(spec) - 255.0 * np.asarray(spec.mean_rgb[::-1])
     q = convs[stem.output[0]]

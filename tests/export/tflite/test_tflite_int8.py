@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("ai_edge_litert", reason="needs the tflite extra")
@@ -13,10 +15,20 @@ pytest.importorskip("flatbuffers", reason="needs the tflite extra")
 
 from models import random_pixels
 from tflite_arithmetic import integer_values
-from tflite_models import D0, LITE0, flat, operators_of, outputs_of, outside_xnnpack, random_graph, random_plan
+from tflite_models import (
+    D0,
+    LITE0,
+    flat,
+    operators_of,
+    outputs_of,
+    outside_xnnpack,
+    plan_for,
+    random_graph,
+    random_plan,
+)
 
 from edgedet.calibration.placement.emit import make_dense_graph
-from edgedet.calibration.placement.plan import DensePlan
+from edgedet.calibration.placement.plan import MOST_LEVELS, DensePlan
 from edgedet.errors import UnsupportedError
 from edgedet.export.tflite.windows import round_conv
 from edgedet.export.tflite.writer import tflite_from_graph
@@ -49,6 +61,25 @@ def test_every_value_is_the_exact_integer(spec: DetectorSpec) -> None:
             np.testing.assert_array_equal(got.transpose(0, 3, 1, 2), wanted[name], err_msg=name)
             compared += 1
     assert compared > len(model.graph.node) / 2
+
+
+def test_a_layer_of_huge_weights_is_still_run_by_xnnpack() -> None:
+    """A BatchNorm of nearly constant values makes such weights. XNNPACK ends with an error from a ratio of 256 on."""
+    model = onnx.ModelProto()
+    model.CopyFrom(random_graph(LITE0))
+    conv = next(node for node in model.graph.node if node.name.startswith("class_net.conv_rep.0.conv_pw"))
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == conv.input[1])
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
+    pixels = random_pixels(LITE0)
+    plan = plan_for(model, LITE0, pixels)
+    clips = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Clip"}
+    output = clips[conv.output[0]]
+    ratio = plan.tensors[conv.input[0]].scale * plan.convs[conv.output[0]].scales.max() / plan.tensors[output].scale
+    assert ratio == pytest.approx(MOST_LEVELS)
+    wanted = integer_values(model, plan, pixels)
+    flatbuffer, names = tflite_from_graph(model, plan, every_value=True)
+    values = dict(zip(names, outputs_of(flatbuffer, pixels), strict=True))
+    np.testing.assert_array_equal(values[output].transpose(0, 3, 1, 2), wanted[output])
 
 
 def test_what_a_fused_relu6_reads_is_never_rounded() -> None:
