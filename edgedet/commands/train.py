@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "Train a detector on labelled pictures of your own; the checkpoint goes into `edgedet export`."
 EXAMPLE = """  edgedet train --phi 0 --data train.json --val val.json --weights my.pth --epochs 40
   edgedet train --phi 0 --data photos/ --size 384 --backbone tf_efficientnet_b0.pth
+  edgedet train --variant tf_efficientdet_lite0 --transfer d0.safetensors --data photos/
   torchrun --nproc-per-node 2 -m edgedet train --phi 0 --data train.json --val val.json --weights my.pth"""
 INPUTS = ("weights", "names", "backbone", "transfer", "data", "val", "distill", "unlabelled")
 OUTPUTS = ("json",)
