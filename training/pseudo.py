@@ -50,19 +50,19 @@ def take_frames(how: Distillation, spec: DetectorSpec, folder: Path, say: Say) -
     already, nothing is read: a camera would show other ones.
     Raises SourceError or InputError for a source that cannot be read or shows nothing.
     """
-    description = folder / "frames.json"
-    wanted = {**asdict(how), "input_hw": list(spec.input_hw)}
-    if description.is_file() and parse_json(description.read_text(encoding="utf-8")) == wanted:
+    settings_path = folder / "frames.json"
+    settings = {**asdict(how), "input_hw": list(spec.input_hw)}
+    if settings_path.is_file() and parse_json(settings_path.read_text(encoding="utf-8")) == settings:
         say(f"{folder} holds the frames of {how.source} already")
         return
-    for path in (description, *folder.glob("frame_*.png")):
+    for path in (settings_path, *folder.glob("frame_*.png")):
         path.unlink(missing_ok=True)
     frames = take_calibration_frames(how.source, spec, how.frames)
     taken = [*frames.calibrate, *frames.select, *frames.gate]  # more than asked for, as the gate may want more
     for number, frame in enumerate(thin_out(taken, how.frames)):
         h, w = _filled_hw(frame.pixels[0], frame.source_hw, frame.scale_to_source)
         _write_png(frame.pixels[0, :h, :w], folder / f"frame_{number:04d}.png")
-    write_json(str(description), wanted)
+    write_json(str(settings_path), settings)
 
 
 def label_frames(

@@ -21,7 +21,7 @@ from edgedet.export.checkpoints.select_classes import PREDICTION
 from edgedet.export.network.backbone import Backbone
 from edgedet.export.network.efficientdet import EfficientDet
 from edgedet.judge.labels import join_names
-from edgedet.progress import Say, say_nothing
+from edgedet.progress import Say
 from edgedet.specs import DetectorSpec, resized, spec_for
 
 SCRATCH = "scratch"  # the name of no backbone weights on the command line
@@ -65,7 +65,7 @@ def make_starting_network(start: Start, class_names: Sequence[str], seed: int, s
         spec = replace(spec_for(start.variant or name_of_phi(int(start.phi or 0))), num_classes=len(class_names))
         network = make_fresh_network(spec)
         if start.transfer is not None:
-            source, path = _open_detector(_choose_twin(start.transfer, start.names), class_names, say)
+            source, path = _open_any_twin(WeightsChoice(start.transfer, names_file=start.names), class_names, say)
             transfer_weights(source, network, path, say)
         elif start.backbone != SCRATCH:
             load_backbone(network, Path(str(start.backbone)))
@@ -94,14 +94,12 @@ def _open_detector(choice: WeightsChoice, class_names: Sequence[str], say: Say) 
     return network, path
 
 
-def _choose_twin(weights: str, names: Path | None) -> WeightsChoice:
-    """Return the choice of a detector whose tensors are taken: any of those that share all of them."""
-    choice = WeightsChoice(weights, names_file=names)
+def _open_any_twin(choice: WeightsChoice, class_names: Sequence[str], say: Say) -> tuple[EfficientDet, Path]:
+    """Return as ``_open_detector``; where several models share all tensors, it does not matter which of them it is."""
     try:
-        open_weights(choice, say_nothing)
+        return _open_detector(choice, class_names, say)
     except AmbiguousCheckpoint as error:
-        return replace(choice, variant=error.candidates[0])
-    return choice
+        return _open_detector(replace(choice, variant=error.candidates[0]), class_names, say)
 
 
 def transfer_weights(source: EfficientDet, network: EfficientDet, path: Path, say: Say) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from edgedet.progress import Say, say_nothing
 from edgedet.specs import SPECS
 
 FOLDER, ENDED = "train", "trained.json"  # below the sweep's folder; the file of a trial that has ended
-EVERY = 5  # of the pictures one in so many judges the epochs
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,7 @@ def _train(trial: Trial) -> Trained:
 
     from edgedet.judge.labels import read_dataset
     from edgedet.training.fit import STATE, FitOptions
+    from edgedet.training.samples import hold_out
     from edgedet.training.start import Start
     from edgedet.training.train import BEST, TrainRequest, train
 
@@ -160,7 +160,7 @@ def _train(trial: Trial) -> Trained:
         for name in (STATE, BEST):
             (folder / name).unlink(missing_ok=True)
     data = read_dataset(training.data, training.images)
-    learn = tuple(image for at, image in enumerate(data.images) if at % EVERY)
+    learn, val = hold_out(data)
     is_variant = trial.start in SPECS and not Path(trial.start).is_file()
     result = train(
         TrainRequest(
@@ -169,8 +169,8 @@ def _train(trial: Trial) -> Trained:
                 variant=trial.start if is_variant else None,
                 input_hw=trial.input_hw,
             ),
-            replace(data, images=learn),
-            replace(data, images=data.images[::EVERY]),
+            learn,
+            val,
             folder,
             FitOptions(training.epochs, training.batch, seed=training.seed, resume=resume),
             classes=trial.classes,

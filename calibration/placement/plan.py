@@ -157,7 +157,7 @@ def make_dense_plan(model: onnx.ModelProto, spec: DetectorSpec, table: Calibrati
     convs: dict[str, QuantisedConv] = {}
     before_relu6 = find_fused_clips(model.graph, constants)
     whole: dict[str, str] = {}
-    least: dict[str, float] = {}  # scale of a convolution's output
+    least: dict[str, float] = {}  # smallest scale that a convolution's output may have
     cells = {
         value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
         for value in model.graph.value_info

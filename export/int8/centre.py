@@ -21,6 +21,7 @@ import numpy as np
 from edgedet.artifact import ArtifactMeta
 from edgedet.calibration.placement.plan import QuantisedConv
 from edgedet.calibration.quantise import Quantised
+from edgedet.calibration.ranges.frames import thin_out
 from edgedet.export.int8.files import Form
 from edgedet.export.int8.workers import FrameDetector, OpenDetector
 from edgedet.judge.agreement import compute_iou
@@ -86,8 +87,7 @@ class Centring:
         open_detector: OpenDetector,
     ) -> None:
         """``frames`` are calibration frames, of which MOST_FRAMES are used; ``meta`` is the float model's."""
-        taken = np.linspace(0, len(frames) - 1, min(MOST_FRAMES, len(frames))).round().astype(int)
-        self._meta, self._frames, self._open_detector = meta, [frames[at] for at in taken], open_detector
+        self._meta, self._frames, self._open_detector = meta, thin_out(frames, MOST_FRAMES), open_detector
         self._float_detector = float_detector
         self._reference: list[Detections] | None = None
 
